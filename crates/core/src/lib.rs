@@ -1,0 +1,1 @@
+//! Known states and their difference, session logs, pieces, dependencies and group roles of Jazz CoValues.

@@ -1,0 +1,1 @@
+//! The embedded default storage of Downbeat, on sled.

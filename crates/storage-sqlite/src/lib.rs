@@ -1,0 +1,1 @@
+//! Storage for Downbeat in the file format of the reference sync server.

@@ -1,0 +1,1 @@
+//! The storage contract of Downbeat, an in-memory backend and a conformance suite for backends.

@@ -1,0 +1,1 @@
+//! Length-delimited bincode frames over TCP, between Downbeat nodes and Rust programs.

@@ -1,0 +1,1 @@
+//! WebSocket transport for Downbeat, as Jazz clients speak it.

@@ -1,0 +1,1 @@
+//! Transport traits, framing and an in-process pair for the Jazz sync protocol.
