@@ -1,1 +1,20 @@
-//! Messages, identifiers, headers and transactions of the Jazz sync protocol, with their JSON and bincode codecs.
+//! Messages, identifiers, headers and transactions of the Jazz sync protocol.
+
+mod error;
+mod header;
+mod id;
+mod key;
+mod known_state;
+mod limits;
+mod message;
+mod text;
+mod transaction;
+
+pub use error::{DecodeError, Limit};
+pub use header::{Header, Priority, Ruleset};
+pub use id::{AgentId, CoValueId, InvalidId, MAX_SESSION_ID_LEN, Owner, SHORT_HASH_LEN, SessionId};
+pub use key::{LongHash, SealerId, ShortHash, Signature, SignerId};
+pub use known_state::{KnownState, SessionCounts};
+pub use limits::Limits;
+pub use message::{Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent};
+pub use transaction::{Privacy, Transaction};

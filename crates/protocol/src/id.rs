@@ -1,0 +1,319 @@
+//! Identifiers: parsed once at the edge, cheap to copy, compare and hash afterwards.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::key::{SealerId, SignerId};
+use crate::text::{InlineText, is_base58};
+
+/// Length in bytes of the short hashes that name CoValues (reference: 19 bytes of BLAKE3).
+pub const SHORT_HASH_LEN: usize = 19;
+
+/// A short hash has at most 26 base58 digits (19 * 8 / log2(58), rounded up).
+const MAX_SHORT_HASH_DIGITS: usize = 26;
+
+/// The longest session id taken from a peer, in bytes. Agent-owned ids, the longest that clients
+/// make, have about 130.
+pub const MAX_SESSION_ID_LEN: usize = 256;
+
+const CO_VALUE_PREFIX: &str = "co_z";
+const SESSION_SEPARATOR: &str = "_session_";
+
+/// Why a text is not the identifier that it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {expected}")]
+pub struct InvalidId {
+    /// The text, cut to a length that is safe to log.
+    pub text: String,
+    /// What was expected, as a phrase: "a CoValue id (co_z…)".
+    pub expected: &'static str,
+}
+
+impl InvalidId {
+    /// The longest part of a bad identifier that is kept for the log, in bytes.
+    const MAX_QUOTED_LEN: usize = 80;
+
+    pub(crate) fn new(text: &str, expected: &'static str) -> Self {
+        let mut end = text.len().min(Self::MAX_QUOTED_LEN);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self { text: text[..end].to_owned(), expected }
+    }
+}
+
+/// The id of a CoValue: `co_z` and up to 26 base58 digits, which for an existing CoValue are the
+/// first 19 bytes of the BLAKE3 hash of its canonical header.
+///
+/// An id of the right alphabet whose digits are no such hash is accepted: it names a CoValue that
+/// cannot exist, and is answered as one that nobody has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoValueId(InlineText<{ CO_VALUE_PREFIX.len() + MAX_SHORT_HASH_DIGITS }>);
+
+impl CoValueId {
+    /// Parses `co_z…`.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        text.strip_prefix(CO_VALUE_PREFIX)
+            .filter(|digits| !digits.is_empty() && is_base58(digits))
+            .and_then(|_| InlineText::new(text))
+            .map(Self)
+            .ok_or_else(|| InvalidId::new(text, "a CoValue id (co_z…)"))
+    }
+
+    /// The id that a header hash gives: `co_z` and its base58 digits.
+    pub fn from_short_hash(hash: &[u8; SHORT_HASH_LEN]) -> Self {
+        let text = format!("{CO_VALUE_PREFIX}{}", bs58::encode(hash).into_string());
+        Self(InlineText::new(&text).expect("19 bytes have at most 26 base58 digits"))
+    }
+
+    /// The id as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// An agent: a pair of public keys, `sealer_z…/signer_z…`.
+#[derive(Clone)]
+pub struct AgentId {
+    text: Arc<str>,
+    sealer: SealerId,
+    signer: SignerId,
+}
+
+impl AgentId {
+    /// Parses `sealer_z…/signer_z…`.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        Self::parse_opt(text)
+            .ok_or_else(|| InvalidId::new(text, "an agent id (sealer_z…/signer_z…)"))
+    }
+
+    /// The agent that has these two keys.
+    pub fn new(sealer: SealerId, signer: SignerId) -> Self {
+        Self { text: format!("{sealer}/{signer}").into(), sealer, signer }
+    }
+
+    fn parse_opt(text: &str) -> Option<Self> {
+        let (sealer, signer) = text.split_once('/')?;
+        let (sealer, signer) = (SealerId::parse(sealer).ok()?, SignerId::parse(signer).ok()?);
+        Some(Self { text: text.into(), sealer, signer })
+    }
+
+    /// The key that verifies what this agent signs.
+    pub fn signer(&self) -> SignerId {
+        self.signer
+    }
+
+    /// The key that others seal messages for this agent with.
+    pub fn sealer(&self) -> SealerId {
+        self.sealer
+    }
+
+    /// The id as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Who writes a session or administers a group: an account (a CoValue), or an agent by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// An account, whose header names the agent that signs.
+    Account(CoValueId),
+    /// An agent, which signs with its own key.
+    Agent(AgentId),
+}
+
+impl Owner {
+    /// Parses a CoValue id or an agent id.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        if text.starts_with(CO_VALUE_PREFIX) {
+            CoValueId::parse(text).map(Self::Account)
+        } else {
+            AgentId::parse(text).map(Self::Agent)
+        }
+    }
+
+    /// The id as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Account(id) => id.as_str(),
+            Self::Agent(id) => id.as_str(),
+        }
+    }
+}
+
+/// The id of a session: its owner, `_session_`, and a random part that starts with `z`, or with
+/// `d` and ends with `$` for a session that deletes its CoValue.
+///
+/// Clones share the text.
+#[derive(Clone)]
+pub struct SessionId {
+    text: Arc<str>,
+    owner: Owner,
+}
+
+impl SessionId {
+    /// Parses `<account id or agent id>_session_<random part>`.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        Self::parse_opt(text)
+            .ok_or_else(|| InvalidId::new(text, "a session id (<owner>_session_z…)"))
+    }
+
+    fn parse_opt(text: &str) -> Option<Self> {
+        if text.len() > MAX_SESSION_ID_LEN {
+            return None;
+        }
+        let (owner, random) = text.split_once(SESSION_SEPARATOR)?;
+        let digits = match random.strip_prefix('d') {
+            Some(rest) => rest.strip_suffix('$')?,
+            None => random.strip_prefix('z')?,
+        };
+        if digits.is_empty() || !is_base58(digits) {
+            return None;
+        }
+        Some(Self { text: text.into(), owner: Owner::parse(owner).ok()? })
+    }
+
+    /// The id as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Who writes this session.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The account that writes this session, unless an agent writes it by itself.
+    pub fn account(&self) -> Option<CoValueId> {
+        match self.owner {
+            Owner::Account(id) => Some(id),
+            Owner::Agent(_) => None,
+        }
+    }
+
+    /// Whether this session can hold only the one transaction that deletes its CoValue.
+    pub fn is_delete(&self) -> bool {
+        self.text.ends_with('$')
+    }
+}
+
+/// Text behaviour for an id type that compares, hashes and prints as its text.
+macro_rules! text_id {
+    ($type:ident) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+        impl FromStr for $type {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+text_id!(CoValueId);
+text_id!(AgentId);
+text_id!(SessionId);
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Equality, order and hash of a shared text: the pointer is looked at first, because clones of
+/// one id are the usual case.
+macro_rules! shared_text_order {
+    ($type:ident) => {
+        impl PartialEq for $type {
+            fn eq(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.text, &other.text) || self.text == other.text
+            }
+        }
+        impl Eq for $type {}
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+        impl Ord for $type {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                if Arc::ptr_eq(&self.text, &other.text) {
+                    std::cmp::Ordering::Equal
+                } else {
+                    self.text.cmp(&other.text)
+                }
+            }
+        }
+        impl Hash for $type {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.text.hash(state);
+            }
+        }
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.text
+            }
+        }
+    };
+}
+shared_text_order!(AgentId);
+shared_text_order!(SessionId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: &str = "co_znKg8yzFP9wzcTyoJZXk5kgY77V";
+    const AGENT: &str = "sealer_zAXww9Gs6BT1XdaypAyZieTyenP6DbCb7LHnw1ySAqvSu/signer_zA1aoF664yhsrJiFNm7yy8Rg6M1Rkhjcz5fc9u7ARUcB1";
+
+    #[test]
+    fn a_covalue_id_keeps_its_text() {
+        assert_eq!(CoValueId::parse(ACCOUNT).unwrap().as_str(), ACCOUNT);
+    }
+
+    #[test]
+    fn a_covalue_id_needs_its_prefix_and_base58_digits_of_bounded_number() {
+        for bad in
+            ["", "co_z", "co_y1", "co_z0", "co_zl", "co_z a", &format!("co_z{}", "1".repeat(27))]
+        {
+            assert!(CoValueId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_session_id_tells_its_owner() {
+        let by_account = SessionId::parse(&format!("{ACCOUNT}_session_zD6QQV4RY9PV")).unwrap();
+        assert_eq!(by_account.account(), Some(CoValueId::parse(ACCOUNT).unwrap()));
+        assert!(!by_account.is_delete());
+
+        let by_agent = SessionId::parse(&format!("{AGENT}_session_zD6QQV4RY9PV")).unwrap();
+        assert_eq!(by_agent.owner(), &Owner::Agent(AgentId::parse(AGENT).unwrap()));
+        assert_eq!(by_agent.account(), None);
+    }
+
+    #[test]
+    fn a_delete_session_ends_with_a_dollar_sign() {
+        assert!(SessionId::parse(&format!("{ACCOUNT}_session_dD6QQV4R$")).unwrap().is_delete());
+        for bad in ["_session_dD6QQV4R", "_session_zD6QQV4R$", "_session_d$", "_session_z"] {
+            assert!(SessionId::parse(&format!("{ACCOUNT}{bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_bad_id_is_cut_at_a_character() {
+        let error = CoValueId::parse(&"é".repeat(200)).unwrap_err();
+        assert_eq!(error.text, "é".repeat(40));
+    }
+}

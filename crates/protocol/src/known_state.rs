@@ -1,0 +1,160 @@
+//! What a peer has of a CoValue: whether the header, and how many transactions of each session.
+
+use crate::id::{CoValueId, SessionId};
+
+/// Transaction counts by session, sorted by session id, with no session at zero.
+///
+/// A sorted array: known states are compared and merged far more often than a session is added to
+/// them, and a walk over two arrays beats look-ups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionCounts(Vec<(SessionId, u64)>);
+
+impl SessionCounts {
+    /// No session at all.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// No session yet, with room for `capacity` of them.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    /// The number of transactions of a session; 0 for one that is not listed.
+    pub fn get(&self, session: &SessionId) -> u64 {
+        self.find(session).map_or(0, |index| self.0[index].1)
+    }
+
+    /// Sets the count of a session. Setting 0 removes it.
+    pub fn set(&mut self, session: &SessionId, count: u64) {
+        match (self.find(session), count) {
+            (Ok(index), 0) => {
+                self.0.remove(index);
+            }
+            (Ok(index), _) => self.0[index].1 = count,
+            (Err(_), 0) => {}
+            (Err(index), _) => self.0.insert(index, (session.clone(), count)),
+        }
+    }
+
+    /// Raises the count of a session to `count`, if it is lower.
+    pub fn raise(&mut self, session: &SessionId, count: u64) {
+        match self.find(session) {
+            Ok(index) => self.0[index].1 = self.0[index].1.max(count),
+            Err(_) if count == 0 => {}
+            Err(index) => self.0.insert(index, (session.clone(), count)),
+        }
+    }
+
+    /// The sessions and their counts, in the order of the session ids.
+    pub fn iter(&self) -> std::slice::Iter<'_, (SessionId, u64)> {
+        self.0.iter()
+    }
+
+    /// The same as a sorted slice.
+    pub fn as_slice(&self) -> &[(SessionId, u64)] {
+        &self.0
+    }
+
+    /// The number of sessions.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no session is listed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn find(&self, session: &SessionId) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.cmp(session))
+    }
+}
+
+/// Sorts; of several counts for one session the last one counts, as in a JavaScript object.
+impl FromIterator<(SessionId, u64)> for SessionCounts {
+    fn from_iter<I: IntoIterator<Item = (SessionId, u64)>>(counts: I) -> Self {
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by(|(a, _), (b, _)| a.cmp(b));
+        counts.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1 = later.1;
+            }
+            same
+        });
+        counts.retain(|&(_, count)| count > 0);
+        Self(counts)
+    }
+}
+
+impl<'a> IntoIterator for &'a SessionCounts {
+    type Item = &'a (SessionId, u64);
+    type IntoIter = std::slice::Iter<'a, (SessionId, u64)>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl IntoIterator for SessionCounts {
+    type Item = (SessionId, u64);
+    type IntoIter = std::vec::IntoIter<(SessionId, u64)>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// What someone has of a CoValue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownState {
+    /// The CoValue.
+    pub id: CoValueId,
+    /// Whether its header is there; `false` means that the CoValue is not.
+    pub header: bool,
+    /// Transactions per session, counted from the start of the session's log.
+    pub sessions: SessionCounts,
+}
+
+impl KnownState {
+    /// The known state of someone who does not have the CoValue.
+    pub const fn empty(id: CoValueId) -> Self {
+        Self { id, header: false, sessions: SessionCounts::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(name: &str) -> SessionId {
+        SessionId::parse(&format!("co_z1_session_z{name}")).unwrap()
+    }
+
+    #[test]
+    fn counts_are_kept_sorted_and_without_zeros() {
+        let (a, b) = (session("a"), session("b"));
+        let mut counts = SessionCounts::new();
+        counts.set(&b, 2);
+        counts.set(&a, 1);
+        assert_eq!(counts.as_slice(), [(a.clone(), 1), (b.clone(), 2)]);
+        counts.set(&a, 0);
+        assert_eq!(counts.len(), 1);
+        assert_eq!(counts.get(&a), 0);
+    }
+
+    #[test]
+    fn raising_never_lowers() {
+        let a = session("a");
+        let mut counts = SessionCounts::new();
+        counts.raise(&a, 3);
+        counts.raise(&a, 2);
+        assert_eq!(counts.get(&a), 3);
+    }
+
+    #[test]
+    fn of_repeated_sessions_the_last_count_stands() {
+        let (a, b) = (session("a"), session("b"));
+        let counts = SessionCounts::from_iter([(b.clone(), 5), (a.clone(), 1), (b.clone(), 0)]);
+        assert_eq!(counts.as_slice(), [(a, 1)]);
+    }
+}

@@ -1,0 +1,64 @@
+//! Short texts of base58 digits, kept inline so that they can be copied.
+
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+
+/// Whether all characters are base58 digits (Bitcoin's alphabet, as Jazz uses it).
+pub(crate) fn is_base58(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() && !matches!(byte, b'0' | b'O' | b'I' | b'l'))
+}
+
+/// An ASCII text of at most `N` bytes (and at most 255), stored in place.
+#[derive(Clone, Copy)]
+pub(crate) struct InlineText<const N: usize> {
+    len: u8,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> InlineText<N> {
+    /// The text, unless it is longer than `N` or not ASCII.
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        if !text.is_ascii() {
+            return None;
+        }
+        let mut bytes = [0; N];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { len: u8::try_from(text.len()).ok()?, bytes })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(self.as_bytes()).expect("only ASCII is stored")
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+// The unused bytes are always zero, so whole arrays can be compared.
+impl<const N: usize> PartialEq for InlineText<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.bytes == other.bytes
+    }
+}
+
+impl<const N: usize> Eq for InlineText<N> {}
+
+impl<const N: usize> PartialOrd for InlineText<N> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<const N: usize> Ord for InlineText<N> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl<const N: usize> Hash for InlineText<N> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.as_bytes());
+    }
+}
