@@ -1,0 +1,139 @@
+//! BLAKE3 hashes: of single texts, of headers, of sessions maps, and of growing logs.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use downbeat_protocol::{CoValueId, Header, LongHash, SHORT_HASH_LEN, SessionCounts, ShortHash};
+
+/// The hash of a session's log: one BLAKE3 hash over the concatenated canonical JSON of its
+/// transactions, which grows with the log.
+///
+/// A clone is an independent chain that goes on from the same position, so a candidate can be
+/// extended and thrown away. A value has about 2 KB, whatever the length of the log.
+///
+/// ```
+/// use downbeat_crypto::{HashChain, hash};
+///
+/// let mut chain = HashChain::new();
+/// chain.append(br#"{"changes":"[]","madeAt":1,"privacy":"trusting"}"#);
+/// let checkpoint = chain.clone();
+/// chain.append(br#"{"changes":"[]","madeAt":2,"privacy":"trusting"}"#);
+/// assert_ne!(chain.head(), checkpoint.head());
+/// assert_eq!(checkpoint.head(), hash(br#"{"changes":"[]","madeAt":1,"privacy":"trusting"}"#));
+/// ```
+#[derive(Clone, Default)]
+pub struct HashChain(blake3::Hasher);
+
+impl HashChain {
+    /// The chain of an empty log.
+    pub fn new() -> Self {
+        Self(blake3::Hasher::new())
+    }
+
+    /// Adds the canonical JSON of the next transaction.
+    pub fn append(&mut self, transaction: &[u8]) {
+        self.0.update(transaction);
+    }
+
+    /// The hash of everything added so far, which is what signatures cover.
+    pub fn head(&self) -> LongHash {
+        LongHash::from_bytes(*self.0.finalize().as_bytes())
+    }
+}
+
+impl fmt::Debug for HashChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HashChain").field(&self.head()).finish()
+    }
+}
+
+/// The BLAKE3 hash of a canonical JSON text (`hash_z…`).
+pub fn hash(json: &[u8]) -> LongHash {
+    LongHash::from_bytes(*blake3::hash(json).as_bytes())
+}
+
+/// The first 19 bytes of the BLAKE3 hash of a canonical JSON text (`shortHash_z…`).
+pub fn short_hash(json: &[u8]) -> ShortHash {
+    ShortHash::from_bytes(short(json))
+}
+
+/// The id of the CoValue that has this header: `co_z` and the short hash of its canonical JSON.
+pub fn header_id(header: &Header) -> CoValueId {
+    CoValueId::from_short_hash(&short(header.json()))
+}
+
+/// The short hash of a sessions map, by which two sides compare a CoValue in RECONCILE messages.
+///
+/// It covers the canonical JSON of the map from session id to count. Session ids are ASCII, so
+/// the order of [`SessionCounts`] is the order of UTF-16 code units that canonical JSON asks for,
+/// and none of their characters needs an escape.
+pub fn sessions_hash(sessions: &SessionCounts) -> ShortHash {
+    /// Room for an account-owned session id and its count.
+    const USUAL_ENTRY_LEN: usize = 64;
+
+    let mut json = String::with_capacity(2 + sessions.len() * USUAL_ENTRY_LEN);
+    json.push('{');
+    for (index, (session, count)) in sessions.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "," };
+        write!(json, "{separator}\"{session}\":{count}")
+            .expect("a string takes all that is written");
+    }
+    json.push('}');
+    short_hash(json.as_bytes())
+}
+
+fn short(json: &[u8]) -> [u8; SHORT_HASH_LEN] {
+    let hash = blake3::hash(json);
+    let (head, _) =
+        hash.as_bytes().split_first_chunk().expect("a BLAKE3 hash has 32 bytes, more than 19");
+    *head
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_protocol::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_hashes_the_concatenation_of_its_transactions() {
+        let mut chain = HashChain::new();
+        chain.append(b"one");
+        chain.append(b"two");
+        assert_eq!(chain.head(), hash(b"onetwo"));
+    }
+
+    #[test]
+    fn reading_the_head_does_not_end_the_chain() {
+        let mut chain = HashChain::new();
+        chain.append(b"one");
+        assert_eq!(chain.head(), chain.head());
+        chain.append(b"two");
+        assert_eq!(chain.head(), hash(b"onetwo"));
+    }
+
+    #[test]
+    fn a_cloned_chain_goes_its_own_way() {
+        let mut chain = HashChain::new();
+        chain.append(&[7; 5000]);
+        let mut fork = chain.clone();
+        fork.append(b"fork");
+        chain.append(b"main");
+        assert_eq!(fork.head(), hash(&[&[7; 5000][..], b"fork"].concat()));
+        assert_eq!(chain.head(), hash(&[&[7; 5000][..], b"main"].concat()));
+    }
+
+    #[test]
+    fn a_sessions_map_is_hashed_as_canonical_json() {
+        let session = |id: &str| SessionId::parse(id).unwrap();
+        let counts = SessionCounts::from_iter([
+            (session("co_zb_session_z2"), 12),
+            (session("co_za_session_z1"), 3),
+        ]);
+        assert_eq!(
+            sessions_hash(&counts),
+            short_hash(br#"{"co_za_session_z1":3,"co_zb_session_z2":12}"#)
+        );
+        assert_eq!(sessions_hash(&SessionCounts::new()), short_hash(b"{}"));
+    }
+}

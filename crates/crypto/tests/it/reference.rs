@@ -1,0 +1,41 @@
+//! Values that the reference (cojson 0.20.19) computed.
+
+use downbeat_crypto::{AgentSecret, VerifyingKey, hash, sessions_hash, short_hash};
+use downbeat_protocol::{SessionCounts, SessionId};
+
+const SECRET: &str = "sealerSecret_zG4mMpgwV15SSppv6ojNtGVUJdP4aqRvcx3gxErLF83Pe/signerSecret_zBArFXTSgFncTtrATfYboyyy9eNffiajE1xrHR9nziEkR";
+const AGENT: &str = "sealer_z5xxryjcJGa3mFfHN1YVEiBV5Qh4tZYDsmPTsLZRsoFLe/signer_z3v8gPS96Bfu3xmsFKqBKsewTtGHynvyC2XTsdxYHcb7t";
+const HASH: &str = "hash_zFNqGpFqo3V4TH4FZATJmpRXSVcUGCY4VQH7LApEmzUVg";
+const SIGNATURE: &str = "signature_z4XfQZ24U3Uva4sRpBqQ3MoA8E8iPQuZeFwXJgR4GTYZjyuLWyjhUmPhUdEB2tUVqwP53bnmWwZk931z59dLdpm74";
+
+/// The seed 0, 1, 2, …, 31.
+fn seed() -> [u8; 32] {
+    std::array::from_fn(|index| u8::try_from(index).unwrap())
+}
+
+#[test]
+fn a_secret_seed_gives_the_references_agent() {
+    let secret = AgentSecret::from_secret_seed(&seed());
+    assert_eq!(*secret.expose_text(), SECRET);
+    assert_eq!(secret.agent().as_str(), AGENT);
+}
+
+#[test]
+fn hashes_are_the_references() {
+    assert_eq!(hash(br#"{"a":1}"#).to_string(), HASH);
+    assert_eq!(short_hash(br#"{"a":1}"#).to_string(), "shortHash_zg774ESH1N5z1MjDZK1UmttabHb");
+    let counts = SessionCounts::from_iter([
+        (SessionId::parse("co_zb_session_z2").unwrap(), 12),
+        (SessionId::parse("co_za_session_z1").unwrap(), 3),
+    ]);
+    assert_eq!(sessions_hash(&counts).to_string(), "shortHash_zbFhLH5D5ipqZ1kJcVcW2CCq9no");
+}
+
+#[test]
+fn signatures_are_the_references_both_ways() {
+    let secret = AgentSecret::parse(SECRET).unwrap();
+    let hash = hash(br#"{"a":1}"#);
+    assert_eq!(secret.signer_secret().sign(&hash).as_str(), SIGNATURE);
+    let key = VerifyingKey::new(secret.agent().signer()).unwrap();
+    key.verify(&hash, &SIGNATURE.parse().unwrap()).unwrap();
+}
