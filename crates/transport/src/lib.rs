@@ -1,1 +1,39 @@
-//! Transport traits, framing and an in-process pair for the Jazz sync protocol.
+//! Transport traits, an in-process pair and a conformance suite for the Jazz sync protocol.
+//!
+//! A [`Connection`] carries [`Message`](downbeat_protocol::Message)s both ways. It comes from a
+//! [`Listener`] (peers connect to us) or a [`Connector`] (we connect to a peer), and falls into a
+//! [`Sender`] and a [`Receiver`] for two tasks. Nothing in between grows without bound: a peer that
+//! does not read makes [`Sender::send`] wait, and what is not read stays with the peer.
+//!
+//! What a peer sends wrongly inside a frame is reported in [`Incoming::rejected`] and the
+//! connection goes on; a [`TransportError`] ends it and tells whose [`Fault`] it was.
+//!
+//! ```
+//! use downbeat_protocol::Message;
+//! use downbeat_transport::{CloseCode, CloseReason, pair};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let (mut left, mut right) = pair(16);
+//! left.sender.send(&[Message::ReconcileAck("batch 1".into())]).await?;
+//! left.sender.close(CloseReason::new(CloseCode::Normal, "done")).await?;
+//!
+//! let frame = right.receiver.receive().await?.expect("sent before the close");
+//! assert_eq!(frame.messages, [Message::ReconcileAck("batch 1".into())]);
+//! assert!(right.receiver.receive().await?.is_none());
+//! # Ok::<(), downbeat_transport::TransportError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! The feature `conformance` adds the suite that every transport runs in its own tests.
+
+mod connection;
+mod error;
+mod pair;
+mod peer;
+
+pub use connection::{
+    CloseCode, CloseReason, Connection, Connector, Incoming, Listener, Receiver, Sender,
+};
+pub use error::{Fault, Rejection, TransportError};
+pub use pair::pair;
+pub use peer::{ApiKey, PeerInfo};
