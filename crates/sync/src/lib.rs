@@ -1,1 +1,23 @@
-//! The sync machine of the Jazz protocol: events in, actions out, with no I/O, no clock and no async.
+//! The sync machine of the Jazz protocol: events in, actions out, with no I/O, no clock and no
+//! async.
+
+mod action;
+mod config;
+mod content;
+mod covalue;
+mod event;
+mod holding;
+mod machine;
+mod peer;
+mod reconcile;
+mod report;
+mod turn;
+
+pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
+pub use config::Config;
+pub use content::content_bytes;
+pub use event::{
+    Event, Loaded, Millis, PeerId, Progress, StorageFailed, Stored, Verified,
+};
+pub use machine::Machine;
+pub use report::{Rejection, Report};

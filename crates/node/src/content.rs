@@ -1,0 +1,221 @@
+//! Content between the machine and the connections: what is not durable yet, what is hot, and
+//! what has to be read from storage.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use downbeat_core::known_state;
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
+use downbeat_storage::{Storage, StorageError};
+use downbeat_sync::{StoreJob, content_bytes};
+use rustc_hash::FxHashMap;
+
+/// Bytes of transactions that are read at a time where a whole log is walked through.
+pub(crate) const READ_BYTES: usize = 1 << 20;
+
+/// Reads content for those who send it. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct ContentStore {
+    storage: Arc<dyn Storage>,
+    hot: Arc<Mutex<Hot>>,
+}
+
+/// The runs that are kept in memory.
+#[derive(Default)]
+struct Hot {
+    values: FxHashMap<CoValueId, FxHashMap<SessionId, VecDeque<HotRun>>>,
+    /// Durable runs in the order in which they came, oldest first: those to forget.
+    durable: VecDeque<(CoValueId, SessionId, u64)>,
+    bytes: u64,
+    budget: u64,
+}
+
+struct HotRun {
+    content: SessionContent,
+    durable: bool,
+}
+
+impl ContentStore {
+    /// Over a storage, keeping about `budget` bytes of durable content in memory besides all that
+    /// is not durable yet.
+    pub(crate) fn new(storage: Arc<dyn Storage>, budget: u64) -> Self {
+        Self { storage, hot: Arc::new(Mutex::new(Hot { budget, ..Hot::default() })) }
+    }
+
+    /// Keeps what is about to be stored, so that it can be read at once.
+    pub(crate) fn add(&self, job: &StoreJob) {
+        let mut hot = self.hot();
+        for content in &job.sessions {
+            hot.bytes += content_bytes(content);
+            let sessions = hot.values.entry(job.id).or_default();
+            let runs = sessions.entry(content.session.clone()).or_default();
+            runs.push_back(HotRun { content: content.clone(), durable: false });
+        }
+    }
+
+    /// What was added of this CoValue up to these counts can be read from storage from now on.
+    pub(crate) fn stored(&self, id: CoValueId, sessions: &[SessionContent]) {
+        let mut hot = self.hot();
+        for stored in sessions {
+            let run = hot
+                .values
+                .get_mut(&id)
+                .and_then(|sessions| sessions.get_mut(&stored.session))
+                .and_then(|runs| runs.iter_mut().find(|run| run.content.after == stored.after));
+            if let Some(run) = run {
+                run.durable = true;
+                hot.durable.push_back((id, stored.session.clone(), stored.after));
+            }
+        }
+        hot.forget_oldest();
+    }
+
+    /// Content of a CoValue beyond `have`: at least one run of what `until` lists, if it can be
+    /// read, and not much more than `max_bytes`.
+    pub(crate) async fn read(
+        &self,
+        id: CoValueId,
+        have: &SessionCounts,
+        until: &SessionCounts,
+        max_bytes: usize,
+    ) -> Result<Vec<SessionContent>, StorageError> {
+        if let Some(runs) = self.read_hot(id, have, until, max_bytes) {
+            return Ok(runs);
+        }
+        let mut runs = self.storage.read(id, have, max_bytes).await?;
+        // What is not durable yet continues what is; storage may have it by now, or not.
+        let mut reached = have.clone();
+        known_state::merge_counts(
+            &mut reached,
+            &runs.iter().map(|run| (run.session.clone(), run.end())).collect(),
+        );
+        let bytes: u64 = runs.iter().map(content_bytes).sum();
+        let room = max_bytes.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        if room > 0 {
+            runs.extend(self.continue_hot(id, &reached, until, room));
+        }
+        Ok(runs)
+    }
+
+    /// Runs of one session from a position on, up to the count in `until`, which lists nothing
+    /// else.
+    pub(crate) async fn read_session(
+        &self,
+        id: CoValueId,
+        until: &SessionCounts,
+        from: u64,
+    ) -> Result<Vec<SessionContent>, StorageError> {
+        // The other sessions are passed over by saying that they are known.
+        let mut have = match self.storage.load(id).await? {
+            Some(stored) => stored.counts(),
+            None => SessionCounts::new(),
+        };
+        for (session, _) in until {
+            have.set(session, from);
+        }
+        self.read(id, &have, until, READ_BYTES).await
+    }
+
+    /// The storage behind.
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The content, if all of it is in memory.
+    fn read_hot(
+        &self,
+        id: CoValueId,
+        have: &SessionCounts,
+        until: &SessionCounts,
+        max_bytes: usize,
+    ) -> Option<Vec<SessionContent>> {
+        let hot = self.hot();
+        let sessions = hot.values.get(&id)?;
+        let mut result = Vec::new();
+        let mut bytes = 0;
+        for (session, end) in until {
+            let mut at = have.get(session);
+            for run in sessions.get(session)? {
+                if run.content.after > at {
+                    return None;
+                }
+                if run.content.end() > at {
+                    let run = tail(&run.content, at);
+                    at = run.end();
+                    bytes += content_bytes(&run);
+                    result.push(run);
+                }
+                if bytes >= max_bytes as u64 {
+                    return Some(result);
+                }
+            }
+            if at < *end {
+                return None;
+            }
+        }
+        Some(result)
+    }
+
+    /// Runs in memory that go on where the counts end.
+    fn continue_hot(
+        &self,
+        id: CoValueId,
+        have: &SessionCounts,
+        until: &SessionCounts,
+        max_bytes: usize,
+    ) -> Vec<SessionContent> {
+        let hot = self.hot();
+        let Some(sessions) = hot.values.get(&id) else { return Vec::new() };
+        let mut result = Vec::new();
+        let mut bytes = 0;
+        for (session, _) in until {
+            let mut at = have.get(session);
+            for run in sessions.get(session).into_iter().flatten() {
+                if run.content.after <= at && run.content.end() > at && bytes < max_bytes as u64 {
+                    let run = tail(&run.content, at);
+                    at = run.end();
+                    bytes += content_bytes(&run);
+                    result.push(run);
+                }
+            }
+        }
+        result
+    }
+
+    fn hot(&self) -> MutexGuard<'_, Hot> {
+        // The map is consistent between any two statements that could panic.
+        self.hot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hot {
+    /// Forgets durable runs, oldest first, until the budget is kept. A session's runs stay a
+    /// sequence without gaps, because they become durable in their order.
+    fn forget_oldest(&mut self) {
+        while self.bytes > self.budget {
+            let Some((id, session, after)) = self.durable.pop_front() else { return };
+            let Some(sessions) = self.values.get_mut(&id) else { continue };
+            let Some(runs) = sessions.get_mut(&session) else { continue };
+            if let Some(run) = runs.pop_front_if(|run| run.durable && run.content.after == after) {
+                self.bytes -= content_bytes(&run.content);
+            }
+            if runs.is_empty() {
+                sessions.remove(&session);
+            }
+            if sessions.is_empty() {
+                self.values.remove(&id);
+            }
+        }
+    }
+}
+
+/// The transactions of a run from a position on.
+fn tail(run: &SessionContent, from: u64) -> SessionContent {
+    let skip = usize::try_from(from.saturating_sub(run.after)).unwrap_or(usize::MAX);
+    SessionContent {
+        session: run.session.clone(),
+        after: run.after.max(from),
+        transactions: run.transactions.iter().skip(skip).cloned().collect(),
+        last_signature: run.last_signature,
+    }
+}

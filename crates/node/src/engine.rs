@@ -1,0 +1,206 @@
+//! The engine: the task that owns the machine, feeds it events and carries out its actions.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use downbeat_storage::Storage;
+use downbeat_sync::{Action, Event, Machine, Millis, PeerId, Report, StorageFailed};
+use rustc_hash::FxHashMap;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use crate::connection::Link;
+use crate::content::ContentStore;
+use crate::loader;
+use crate::verifier::Verifier;
+use crate::writer::WriteQueue;
+
+/// Events that are handled before what they owe is drawn.
+const EVENTS_PER_ROUND: usize = 256;
+
+/// Look-ups in storage that are under way at the same time.
+const MAX_LOADS: usize = 64;
+
+/// How often a draining engine looks whether all is done, when nothing happens.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+
+/// Orders from the node's handle.
+pub(crate) enum Command {
+    /// A peer has connected; its tasks are started when this has been answered.
+    Connect(PeerId, Link, oneshot::Sender<()>),
+    /// Answer when everything taken in is durable and acknowledged.
+    Drain(oneshot::Sender<()>),
+}
+
+/// Owns the machine.
+pub(crate) struct Engine {
+    machine: Machine,
+    started: Instant,
+    links: FxHashMap<PeerId, Link>,
+    content: ContentStore,
+    verifier: Verifier,
+    writer: WriteQueue,
+    loads: Arc<Semaphore>,
+    /// For tasks that report completions.
+    events: mpsc::Sender<Event>,
+    /// Actions with a completion that has not come yet, but for turns.
+    under_way: usize,
+    drained: Option<oneshot::Sender<()>>,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        machine: Machine,
+        content: ContentStore,
+        verifier: Verifier,
+        writer: WriteQueue,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Self {
+            machine,
+            started: Instant::now(),
+            links: FxHashMap::default(),
+            content,
+            verifier,
+            writer,
+            loads: Arc::new(Semaphore::new(MAX_LOADS)),
+            events,
+            under_way: 0,
+            drained: None,
+        }
+    }
+
+    /// Runs until the handle is gone.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut incoming: mpsc::Receiver<Event>,
+    ) {
+        let mut events = Vec::with_capacity(EVENTS_PER_ROUND);
+        let mut actions = Vec::new();
+        loop {
+            let deadline = self.machine.deadline();
+            let wake = deadline.map(|at| self.started + Duration::from_millis(at));
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                _ = incoming.recv_many(&mut events, EVENTS_PER_ROUND) => {}
+                () = sleep_until(wake) => events.push(Event::Tick),
+                () = tokio::time::sleep(DRAIN_CHECK), if self.drained.is_some() => {}
+            }
+            let now = self.now();
+            for event in events.drain(..) {
+                self.completed(&event);
+                self.machine.handle(now, event);
+            }
+            self.machine.poll(&mut actions);
+            for action in actions.drain(..) {
+                self.carry_out(action);
+            }
+            if self.drained.is_some() && self.is_idle() {
+                if let Some(drained) = self.drained.take() {
+                    let _ = drained.send(());
+                }
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.under_way == 0 && self.links.values().all(|link| !link.busy)
+    }
+
+    fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Connect(peer, link, done) => {
+                info!(peer = %link.info.address, "connected");
+                self.links.insert(peer, link);
+                let now = self.now();
+                self.machine.handle(now, Event::Connected(peer));
+                let _ = done.send(());
+            }
+            Command::Drain(done) => self.drained = Some(done),
+        }
+    }
+
+    /// Keeps count of what is under way.
+    fn completed(&mut self, event: &Event) {
+        match event {
+            Event::Loaded { .. } | Event::Verified(_) | Event::Stored(_) => {
+                self.under_way = self.under_way.saturating_sub(1);
+            }
+            Event::TurnDone { peer, .. } => {
+                if let Some(link) = self.links.get_mut(peer) {
+                    link.busy = false;
+                }
+            }
+            Event::Disconnected(peer) => {
+                self.links.remove(peer);
+            }
+            Event::Connected(_) | Event::Received { .. } | Event::Tick => {}
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Turn { peer, items } => {
+                let Some(link) = self.links.get_mut(&peer) else { return };
+                // There is always room: the machine gives a peer one turn at a time. A closed
+                // channel is a connection whose end is about to be reported.
+                link.busy = link.turns.try_send(items).is_ok();
+            }
+            Action::Load(id) => {
+                self.under_way += 1;
+                let (loads, events) = (Arc::clone(&self.loads), self.events.clone());
+                let storage = Arc::clone(self.content.storage());
+                tokio::spawn(async move {
+                    let _permit = loads.acquire().await;
+                    let result = loader::load(&*storage, id).await.map_err(|error| {
+                        error!(co_value = %id, %error, "a CoValue could not be looked up");
+                        StorageFailed
+                    });
+                    let _ = events.send(Event::Loaded { id, result }).await;
+                });
+            }
+            Action::Verify(job) => {
+                self.under_way += 1;
+                self.verifier.submit(job);
+            }
+            Action::Store(job) => {
+                self.under_way += 1;
+                self.content.add(&job);
+                self.writer.push(job);
+            }
+            Action::Release { peer, bytes } => {
+                if let Some(link) = self.links.get(&peer) {
+                    link.credit.release(bytes);
+                }
+            }
+            Action::Report(report) => self.log(&report),
+        }
+    }
+
+    fn log(&self, report: &Report) {
+        let peer = self.links.get(&report.peer).map_or("gone", |link| link.info.address.as_str());
+        warn!(
+            peer,
+            co_value = %report.id,
+            session = report.session.as_deref(),
+            reason = %report.rejection,
+            "rejected content"
+        );
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

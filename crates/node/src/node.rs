@@ -1,0 +1,212 @@
+//! Putting a node together, and the handle to a running one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use downbeat_storage::{Storage, StorageError};
+use downbeat_sync::{Config, Machine, PeerId};
+use downbeat_transport::{Connection, Listener};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::connection::{self, Stage, Surroundings};
+use crate::content::ContentStore;
+use crate::engine::{Command, Engine};
+use crate::verifier::Verifier;
+use crate::writer::{self, WriteQueue};
+
+/// Events that may wait for the machine. Enough for every connection task to find room most of
+/// the time; a full queue makes the tasks wait, and with them their peers.
+const EVENT_QUEUE: usize = 4096;
+
+/// Commands that may wait for the engine; each caller waits for its answer, so they are few.
+const COMMAND_QUEUE: usize = 16;
+
+/// How long a shutdown waits for what was taken in to be stored and acknowledged.
+const DRAIN_TIME: Duration = Duration::from_secs(20);
+
+/// How long a shutdown waits for connections to say goodbye.
+const CLOSE_TIME: Duration = Duration::from_secs(3);
+
+/// Bytes of durable content that are kept in memory for the next reader, where nothing else was
+/// asked for.
+const DEFAULT_CONTENT_CACHE: u64 = 64 << 20;
+
+/// Puts a node together.
+pub struct NodeBuilder {
+    storage: Arc<dyn Storage>,
+    listeners: Vec<Box<dyn Listener>>,
+    sync: Config,
+    content_cache: u64,
+    verifier_threads: usize,
+}
+
+/// A running node. Dropping it ends the node without finishing what it has taken in; see
+/// [`Node::shutdown`].
+pub struct Node {
+    shared: Arc<Shared>,
+    /// The node's tasks; they are aborted when the node is dropped.
+    tasks: JoinSet<()>,
+}
+
+struct Shared {
+    storage: Arc<dyn Storage>,
+    commands: mpsc::Sender<Command>,
+    around: Surroundings,
+    stage: watch::Sender<Stage>,
+    next_peer: AtomicU64,
+}
+
+/// Why a node could not be started or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Threads could not be started.
+    #[error("the verifier threads could not be started")]
+    Threads(#[source] std::io::Error),
+    /// Storage failed when it was to be closed.
+    #[error("storage could not be closed in order")]
+    Close(#[source] StorageError),
+    /// What was taken in could not be made durable in time. None of it has been acknowledged.
+    #[error("not everything that was taken in could be stored within {0:?}")]
+    NotDrained(Duration),
+    /// The node has been shut down.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+impl Node {
+    /// A node over a storage, with defaults for everything else.
+    pub fn builder(storage: Arc<dyn Storage>) -> NodeBuilder {
+        NodeBuilder {
+            storage,
+            listeners: Vec::new(),
+            sync: Config::default(),
+            content_cache: DEFAULT_CONTENT_CACHE,
+            verifier_threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// Serves a peer over a connection, until the connection ends.
+    pub async fn connect(&self, connection: Connection) -> Result<(), NodeError> {
+        self.shared.serve(connection).await
+    }
+
+    /// Takes nothing more in, waits until everything that was taken in is durable and
+    /// acknowledged, says goodbye to all peers, and closes the storage.
+    pub async fn shutdown(mut self) -> Result<(), NodeError> {
+        let _ = self.shared.stage.send(Stage::Draining);
+        let (done, drained) = oneshot::channel();
+        let _ = self.shared.commands.send(Command::Drain(done)).await;
+        let drained = tokio::time::timeout(DRAIN_TIME, drained).await.is_ok();
+        let _ = self.shared.stage.send(Stage::Closing);
+        // Each connection holds a receiver, so the channel closes when the last one has gone.
+        if tokio::time::timeout(CLOSE_TIME, self.shared.all_closed()).await.is_err() {
+            warn!("some connections did not end in time");
+        }
+        self.tasks.shutdown().await;
+        self.shared.storage.close().await.map_err(NodeError::Close)?;
+        if drained { Ok(()) } else { Err(NodeError::NotDrained(DRAIN_TIME)) }
+    }
+}
+
+impl NodeBuilder {
+    /// Accepts peers from a listener. Can be called several times.
+    #[must_use]
+    pub fn listen(mut self, listener: Box<dyn Listener>) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Bounds of the sync machine.
+    #[must_use]
+    pub fn sync_config(mut self, config: Config) -> Self {
+        self.sync = config;
+        self
+    }
+
+    /// Bytes of durable content kept in memory for those who read it next.
+    #[must_use]
+    pub fn content_cache(mut self, bytes: u64) -> Self {
+        self.content_cache = bytes;
+        self
+    }
+
+    /// Starts the node on the current tokio runtime.
+    pub fn start(self) -> Result<Node, NodeError> {
+        let Self { storage, listeners, sync, content_cache, verifier_threads } = self;
+        let (events, incoming) = mpsc::channel(EVENT_QUEUE);
+        let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
+        let (stage, stages) = watch::channel(Stage::Running);
+        let content = ContentStore::new(Arc::clone(&storage), content_cache);
+        let verifier =
+            Verifier::start(verifier_threads, &content, &events).map_err(NodeError::Threads)?;
+        let queue = WriteQueue::default();
+        let engine = Engine::new(
+            Machine::new(sync),
+            content.clone(),
+            verifier,
+            queue.clone(),
+            events.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(writer::run(queue, content.clone(), events.clone()));
+        tasks.spawn(engine.run(orders, incoming));
+        let around = Surroundings { events, content, stage: stages };
+        let shared =
+            Arc::new(Shared { storage, commands, around, stage, next_peer: AtomicU64::new(0) });
+        for listener in listeners {
+            tasks.spawn(accept(listener, Arc::clone(&shared)));
+        }
+        Ok(Node { shared, tasks })
+    }
+}
+
+impl Shared {
+    /// Tells the engine of a connection and starts its tasks.
+    async fn serve(&self, connection: Connection) -> Result<(), NodeError> {
+        let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
+        let (link, starter) = connection::open(connection, peer, self.around.clone());
+        let (done, connected) = oneshot::channel();
+        self.commands
+            .send(Command::Connect(peer, link, done))
+            .await
+            .map_err(|_| NodeError::ShutDown)?;
+        connected.await.map_err(|_| NodeError::ShutDown)?;
+        tokio::spawn(starter.run());
+        Ok(())
+    }
+
+    async fn all_closed(&self) {
+        // The handle itself and every listener hold one receiver; connections hold the others.
+        while self.stage.receiver_count() > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Takes connections until the listener fails or the node shuts down.
+async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
+    let mut stage = shared.stage.subscribe();
+    loop {
+        let connection = tokio::select! {
+            connection = listener.accept() => connection,
+            _ = stage.wait_for(|stage| *stage > Stage::Running) => {
+                info!(url = listener.url(), "no longer listening");
+                return;
+            }
+        };
+        match connection {
+            Ok(connection) => {
+                if shared.serve(connection).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!(url = listener.url(), %error, "the listener has failed");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What comes out of the machine.
+
+use downbeat_crypto::HashChain;
+use downbeat_protocol::{
+    CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, SignerId,
+};
+
+use crate::event::PeerId;
+use crate::report::Report;
+
+/// Something that the runtime is to do. Actions are carried out in their order; those with a
+/// completion event may be under way together.
+#[derive(Debug)]
+pub enum Action {
+    /// Write these to a peer's connection, then report [`crate::Event::TurnDone`]. A peer has one
+    /// turn at a time, so what waits for a slow peer waits in the machine, as a set of CoValues.
+    Turn {
+        /// The peer.
+        peer: PeerId,
+        /// What to write, in this order.
+        items: Vec<Item>,
+    },
+    /// Find out what storage has of a CoValue, then report [`crate::Event::Loaded`].
+    Load(CoValueId),
+    /// Check signatures, then report [`crate::Event::Verified`].
+    Verify(VerifyJob),
+    /// Make content durable, then report [`crate::Event::Stored`]. From this action on the
+    /// content can be asked for by turns. The stores of one CoValue are carried out in order.
+    Store(StoreJob),
+    /// This much of a peer's content, in bytes of transactions, is not in the machine's care any
+    /// longer: the peer may send as much again.
+    Release {
+        /// The peer.
+        peer: PeerId,
+        /// Bytes of transactions.
+        bytes: u64,
+    },
+    /// Tell the operator.
+    Report(Report),
+}
+
+/// One thing to write to a peer.
+#[derive(Debug)]
+pub enum Item {
+    /// A message, as it is.
+    Message(Message),
+    /// Content, to be read and cut into messages.
+    Content(ContentItem),
+}
+
+/// Content to be sent to a peer. The runtime sends as many pieces as its budget for one turn
+/// allows, and reports how far it got if that is not up to `until`.
+#[derive(Debug)]
+pub struct ContentItem {
+    /// The CoValue.
+    pub id: CoValueId,
+    /// The header: sent with the first piece if `with_header`, and the source of the priority.
+    pub header: Header,
+    /// Whether the peer lacks the header.
+    pub with_header: bool,
+    /// What the peer has.
+    pub have: SessionCounts,
+    /// What the peer is to have in the end: only the sessions of which it lacks something.
+    pub until: SessionCounts,
+    /// Whether these pieces go on with a sequence whose end has been announced
+    /// (`expectContentUntil`) to the peer before.
+    pub continuation: bool,
+    /// Echoed in [`crate::Progress`]: tells the machine whether the peer's state has been replaced
+    /// since.
+    pub epoch: u32,
+}
+
+/// Runs of one session's transactions to verify, following each other.
+#[derive(Debug)]
+pub struct VerifyJob {
+    /// The CoValue.
+    pub id: CoValueId,
+    /// The session.
+    pub session: SessionId,
+    /// The number of transactions before the first run.
+    pub after: u64,
+    /// The session's hash chain up to there. Where it is absent and `after` is not 0, it is made
+    /// by reading the log.
+    pub chain: Option<HashChain>,
+    /// Whose signature is expected.
+    pub signer: SignerId,
+    /// The runs, each ending at a signature.
+    pub runs: Vec<SessionContent>,
+    /// For a delete session: the group whose administrators may delete, at the time at which the
+    /// transaction says it was made.
+    pub delete: Option<CoValueId>,
+}
+
+/// Verified content to make durable.
+#[derive(Debug)]
+pub struct StoreJob {
+    /// The CoValue.
+    pub id: CoValueId,
+    /// The header, if the CoValue is new.
+    pub header: Option<Header>,
+    /// Runs of transactions, each following what is stored or what comes before it here.
+    pub sessions: Vec<SessionContent>,
+    /// Whether this deletes the CoValue: only header and delete sessions are kept.
+    pub delete: bool,
+}

@@ -1,0 +1,218 @@
+//! What the machine knows of a CoValue: indexes and what is going on, no content.
+
+use std::collections::VecDeque;
+
+use downbeat_core::known_state;
+use downbeat_crypto::HashChain;
+use downbeat_protocol::{
+    CoValueId, Content, Header, KnownState, Priority, SessionContent, SessionCounts, SessionId,
+};
+use rustc_hash::FxHashMap;
+
+use crate::event::{Millis, PeerId};
+
+/// A CoValue that the machine has in memory. One that it has not may still be in storage.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub presence: Presence,
+    /// Peers that wait to learn whether the CoValue is there, each with the CoValue that it is
+    /// to be served then: this one, or one that depends on it.
+    pub waiting: Vec<(PeerId, CoValueId)>,
+    /// Content that came while storage was asked.
+    pub inbox: Vec<(PeerId, Content)>,
+    /// Content that waits for dependencies of this CoValue.
+    pub held: VecDeque<Held>,
+    /// CoValues with held content that waits for this one.
+    pub dependants: Vec<CoValueId>,
+    /// The CoValues that this one depends on, as far as its content has been seen.
+    pub dependencies: Vec<CoValueId>,
+    /// How many of the dependencies, from the first on, have been there.
+    pub resolved: usize,
+    /// When the entry was last used, in ticks of the machine's use counter.
+    pub used: u64,
+}
+
+/// Whether a CoValue is there.
+#[derive(Debug)]
+pub(crate) enum Presence {
+    /// Storage is being asked.
+    Loading,
+    /// Storage could not answer, and is asked again at this time.
+    Unknown(Millis),
+    /// Storage does not have it.
+    Absent,
+    /// It is there.
+    Here(Box<Index>),
+}
+
+/// Content that waits for dependencies.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub peer: PeerId,
+    pub content: Content,
+    pub bytes: u64,
+    /// When it is given up.
+    pub until: Millis,
+}
+
+/// A CoValue that is there.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub header: Header,
+    /// Transactions per session that have been verified.
+    verified: SessionCounts,
+    /// The durable counts of the sessions for which that is less than what is verified.
+    behind: FxHashMap<SessionId, u64>,
+    /// Whether the header still has to be stored, with the next store.
+    pub header_unstored: bool,
+    /// Sessions with content that is not verified yet.
+    pub pipelines: FxHashMap<SessionId, Pipeline>,
+    /// Hash chains up to the verified counts, of sessions that were written lately.
+    pub chains: FxHashMap<SessionId, HashChain>,
+    /// Stores that are under way, oldest first, with what each releases when it is done.
+    pub stores: VecDeque<Vec<(PeerId, u64)>>,
+    /// Peers that are owed an acknowledgement when this is durable, which they have sent.
+    pub awaiting_ack: Vec<(PeerId, SessionCounts)>,
+    /// Whether the CoValue has been deleted.
+    pub deleted: bool,
+}
+
+/// The content of one session that is being verified or waits for that.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    /// Who sent what is with the verifier.
+    pub author: PeerId,
+    /// The bytes that the verifier has.
+    pub bytes: u64,
+    /// What came meanwhile, in the order in which it came.
+    pub waiting: VecDeque<(PeerId, SessionContent)>,
+}
+
+impl Entry {
+    pub(crate) fn new(presence: Presence) -> Self {
+        Self {
+            presence,
+            waiting: Vec::new(),
+            inbox: Vec::new(),
+            held: VecDeque::new(),
+            dependants: Vec::new(),
+            dependencies: Vec::new(),
+            resolved: 0,
+            used: 0,
+        }
+    }
+
+    pub(crate) fn index(&self) -> Option<&Index> {
+        match &self.presence {
+            Presence::Here(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn index_mut(&mut self) -> Option<&mut Index> {
+        match &mut self.presence {
+            Presence::Here(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn priority(&self) -> Priority {
+        self.index().map_or(Priority::Medium, |index| index.header.priority())
+    }
+
+    /// Whether nothing is going on, so that the entry can be forgotten.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let settled = match &self.presence {
+            Presence::Loading | Presence::Unknown(_) => false,
+            Presence::Absent => true,
+            Presence::Here(index) => index.is_settled() && index.awaiting_ack.is_empty(),
+        };
+        settled
+            && self.waiting.is_empty()
+            && self.inbox.is_empty()
+            && self.held.is_empty()
+            && self.dependants.is_empty()
+    }
+
+    /// Adds dependencies that are not known yet.
+    pub(crate) fn add_dependencies(&mut self, dependencies: impl IntoIterator<Item = CoValueId>) {
+        for dependency in dependencies {
+            if !self.dependencies.contains(&dependency) {
+                self.dependencies.push(dependency);
+            }
+        }
+    }
+}
+
+impl Index {
+    pub(crate) fn new(header: Header, sessions: SessionCounts) -> Self {
+        Self {
+            header,
+            verified: sessions,
+            behind: FxHashMap::default(),
+            header_unstored: false,
+            pipelines: FxHashMap::default(),
+            chains: FxHashMap::default(),
+            stores: VecDeque::new(),
+            awaiting_ack: Vec::new(),
+            deleted: false,
+        }
+    }
+
+    /// What subscribers can be sent.
+    pub(crate) fn verified(&self) -> &SessionCounts {
+        &self.verified
+    }
+
+    /// What may be acknowledged.
+    pub(crate) fn durable(&self, id: CoValueId) -> KnownState {
+        let mut sessions = self.verified.clone();
+        for (session, count) in &self.behind {
+            sessions.set(session, *count);
+        }
+        KnownState { id, header: true, sessions }
+    }
+
+    /// Whether these transactions are durable, or were refused and never will be.
+    pub(crate) fn is_settled_up_to(&self, sessions: &SessionCounts) -> bool {
+        sessions.iter().all(|(session, count)| {
+            !self.pipelines.contains_key(session) && !self.behind.contains_key(session)
+                || self.behind.get(session).is_some_and(|durable| durable >= count)
+        })
+    }
+
+    /// More of a session has been verified.
+    pub(crate) fn advance(&mut self, session: &SessionId, count: u64) {
+        let before = self.verified.get(session);
+        self.behind.entry(session.clone()).or_insert(before);
+        self.verified.raise(session, count);
+    }
+
+    /// More has become durable.
+    pub(crate) fn settle(&mut self, durable: &SessionCounts) {
+        let verified = &self.verified;
+        self.behind.retain(|session, count| {
+            *count = durable.get(session).max(*count);
+            *count < verified.get(session)
+        });
+    }
+
+    /// The CoValue is deleted: of its sessions only those that delete it are left.
+    pub(crate) fn delete(&mut self) {
+        self.deleted = true;
+        self.verified =
+            self.verified.iter().filter(|(session, _)| session.is_delete()).cloned().collect();
+        self.behind.retain(|session, _| session.is_delete());
+        self.chains.clear();
+    }
+
+    /// What of this CoValue someone lacks that has `sessions`.
+    pub(crate) fn missing(&self, sessions: &SessionCounts) -> SessionCounts {
+        known_state::missing(&self.verified, sessions)
+    }
+
+    /// Whether nothing is being verified or stored.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.pipelines.is_empty() && self.stores.is_empty()
+    }
+}

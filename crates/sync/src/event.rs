@@ -1,0 +1,109 @@
+//! What goes into the machine.
+
+use downbeat_crypto::HashChain;
+use downbeat_protocol::{CoValueId, Header, Message, SessionContent, SessionCounts, SessionId};
+
+use crate::report::Rejection;
+
+/// Milliseconds since an arbitrary start; never goes back. The machine has no clock of its own.
+pub type Millis = u64;
+
+/// A connection to a peer. Never used again after the connection has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u64);
+
+/// Something that has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A client has connected.
+    Connected(PeerId),
+    /// A connection has ended, from whichever side.
+    Disconnected(PeerId),
+    /// A peer has sent a message.
+    Received {
+        /// Who sent it.
+        peer: PeerId,
+        /// What it says.
+        message: Message,
+    },
+    /// A [`crate::Action::Load`] is done.
+    Loaded {
+        /// The CoValue.
+        id: CoValueId,
+        /// What storage has of it, or that it could not tell.
+        result: Result<Option<Box<Loaded>>, StorageFailed>,
+    },
+    /// A [`crate::Action::Verify`] is done.
+    Verified(Verified),
+    /// A [`crate::Action::Store`] is durable.
+    Stored(Stored),
+    /// A [`crate::Action::Turn`] has been written to the peer's connection.
+    TurnDone {
+        /// The peer, which has room for more.
+        peer: PeerId,
+        /// The content items that were not sent whole, or of which more was sent than asked.
+        progress: Vec<Progress>,
+    },
+    /// Nothing but the passing of time.
+    Tick,
+}
+
+/// What storage has of a CoValue: enough to answer for it, and none of its content.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The header.
+    pub header: Header,
+    /// Transactions per session.
+    pub sessions: SessionCounts,
+    /// The CoValues that this one depends on, from header, sessions and group transactions.
+    pub dependencies: Vec<CoValueId>,
+    /// Whether it has been deleted.
+    pub deleted: bool,
+}
+
+/// Storage could not answer. What and why is in the runtime's log; the machine only waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageFailed;
+
+/// The outcome of a [`crate::VerifyJob`].
+#[derive(Debug)]
+pub struct Verified {
+    /// The CoValue.
+    pub id: CoValueId,
+    /// The session.
+    pub session: SessionId,
+    /// The runs of the job that verified: all of them, or those before the first that did not.
+    pub accepted: Vec<SessionContent>,
+    /// The session's hash chain after the accepted runs; absent where it could not be had.
+    pub chain: Option<HashChain>,
+    /// Why the run after the accepted ones was refused, if not all were accepted.
+    pub rejection: Option<Rejection>,
+}
+
+/// The outcome of a [`crate::StoreJob`].
+#[derive(Debug)]
+pub struct Stored {
+    /// The CoValue.
+    pub id: CoValueId,
+    /// The sessions' counts that are durable now.
+    pub durable: SessionCounts,
+    /// Another writer was there first: what the machine knows of this CoValue is out of date.
+    pub conflict: bool,
+}
+
+/// How far a [`crate::ContentItem`] got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The CoValue.
+    pub id: CoValueId,
+    /// The item's epoch.
+    pub epoch: u32,
+    /// Whether the peer has the header by now: it was sent, or the item was not to send it.
+    pub header: bool,
+    /// Whether pieces of the sequence have been sent, by this item or one that it continues.
+    pub started: bool,
+    /// The counts that the peer has after what was sent, for the item's sessions.
+    pub reached: SessionCounts,
+    /// Whether the rest could not be read. It is not tried again before something changes.
+    pub stalled: bool,
+}

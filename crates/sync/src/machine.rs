@@ -1,0 +1,328 @@
+//! The machine: its state, the dispatch of events, and what is common to their handling.
+
+use std::collections::VecDeque;
+
+use downbeat_protocol::{CoValueId, Known, KnownState, Message, Priority};
+use rustc_hash::FxHashMap;
+
+use crate::action::Action;
+use crate::config::Config;
+use crate::covalue::{Entry, Presence};
+use crate::event::{Event, Loaded, Millis, PeerId, StorageFailed};
+use crate::peer::{Peer, Subscription};
+use crate::report::{Rejection, Report};
+
+/// The sync machine. Feed it events with [`Machine::handle`], and take what it wants done with
+/// [`Machine::poll`].
+///
+/// It is deterministic: the same events at the same times give the same actions.
+#[derive(Debug, Default)]
+pub struct Machine {
+    pub(crate) config: Config,
+    pub(crate) now: Millis,
+    pub(crate) peers: FxHashMap<PeerId, Peer>,
+    /// Who has a subscription to a CoValue, in the order of subscribing.
+    pub(crate) subscribers: FxHashMap<CoValueId, Vec<PeerId>>,
+    pub(crate) values: FxHashMap<CoValueId, Entry>,
+    /// Idle peers that something is owed to.
+    ready: VecDeque<PeerId>,
+    pub(crate) actions: Vec<Action>,
+    /// The order in which entries were used, oldest first; a stale stamp is skipped.
+    used: VecDeque<(CoValueId, u64)>,
+    uses: u64,
+    /// CoValues with something that waits for a time, by that time.
+    pub(crate) timers: std::collections::BTreeSet<(Millis, CoValueId)>,
+    /// Hash chains in memory, over all CoValues.
+    pub(crate) warm_chains: usize,
+}
+
+impl Machine {
+    /// A machine that knows nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// Takes in what has happened at a time. Completions that nobody waits for are ignored.
+    pub fn handle(&mut self, now: Millis, event: Event) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Connected(peer) => {
+                self.peers.entry(peer).or_default();
+            }
+            Event::Disconnected(peer) => self.disconnected(peer),
+            Event::Received { peer, message } => self.received(peer, message),
+            Event::Loaded { id, result } => self.loaded(id, result),
+            Event::Verified(verified) => self.verified(verified),
+            Event::Stored(stored) => self.stored(stored),
+            Event::TurnDone { peer, progress } => self.turn_done(peer, &progress),
+            Event::Tick => {}
+        }
+        self.run_timers();
+    }
+
+    /// What is to be done now. Calling this once for several events lets what they owe to one
+    /// peer go out together.
+    pub fn poll(&mut self, actions: &mut Vec<Action>) {
+        while let Some(peer) = self.ready.pop_front() {
+            self.draw(peer);
+        }
+        self.forget_unused();
+        actions.append(&mut self.actions);
+    }
+
+    /// When the next [`Event::Tick`] is due at the latest, if one is.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The number of CoValues in memory.
+    pub fn warm_co_values(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The number of connected peers.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    fn disconnected(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.remove(&peer) else { return };
+        for id in state.subscriptions.keys() {
+            if let Some(subscribers) = self.subscribers.get_mut(id) {
+                subscribers.retain(|other| *other != peer);
+                if subscribers.is_empty() {
+                    self.subscribers.remove(id);
+                }
+            }
+        }
+    }
+
+    fn received(&mut self, peer: PeerId, message: Message) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        match message {
+            Message::Load(state) => self.received_load(peer, state),
+            Message::Known(known) => self.received_known(peer, known),
+            Message::Content(content) => self.received_content(peer, content),
+            Message::Reconcile(reconcile) => self.received_reconcile(peer, reconcile),
+            Message::Done(_) | Message::ReconcileAck(_) => {}
+        }
+    }
+
+    fn received_load(&mut self, peer: PeerId, state: KnownState) {
+        let id = state.id;
+        let Some(subscription) = self.subscribe(peer, id) else { return };
+        subscription.replace(state);
+        subscription.owes.reply = true;
+        self.serve(peer, id);
+    }
+
+    fn received_known(&mut self, peer: PeerId, known: Known) {
+        let Known { state, is_correction, .. } = known;
+        let id = state.id;
+        let is_new = self.subscription(peer, id).is_none();
+        let Some(subscription) = self.subscribe(peer, id) else { return };
+        if is_correction {
+            subscription.replace(state);
+        } else {
+            subscription.merge(state.header, &state.sessions);
+        }
+        self.reconciled(peer, id);
+        // A CoValue that was forgotten owes nothing to a peer that only acknowledges.
+        if is_new || is_correction || self.values.contains_key(&id) {
+            self.serve(peer, id);
+        }
+    }
+
+    /// Lets a peer have what it lacks of a CoValue, once it is known whether it is there.
+    pub(crate) fn serve(&mut self, peer: PeerId, id: CoValueId) {
+        match &mut self.entry(id).presence {
+            Presence::Here(_) => self.owe(peer, id),
+            Presence::Absent => {
+                self.answer_not_found(peer, id);
+                self.owe(peer, id);
+            }
+            Presence::Loading | Presence::Unknown(_) => {
+                if let Some(entry) = self.values.get_mut(&id) {
+                    entry.waiting.push((peer, id));
+                }
+            }
+        }
+    }
+
+    fn answer_not_found(&mut self, peer: PeerId, id: CoValueId) {
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.owes.not_found |= std::mem::take(&mut subscription.owes.reply);
+        }
+    }
+
+    fn loaded(&mut self, id: CoValueId, result: Result<Option<Box<Loaded>>, StorageFailed>) {
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        if !matches!(entry.presence, Presence::Loading) {
+            return;
+        }
+        match result {
+            Err(StorageFailed) => {
+                let retry = self.now + self.config.storage_retry;
+                entry.presence = Presence::Unknown(retry);
+                self.timers.insert((retry, id));
+                return;
+            }
+            Ok(None) => entry.presence = Presence::Absent,
+            Ok(Some(loaded)) => {
+                let mut index = crate::covalue::Index::new(loaded.header, loaded.sessions);
+                if loaded.deleted {
+                    index.delete();
+                }
+                entry.presence = Presence::Here(Box::new(index));
+                entry.add_dependencies(loaded.dependencies);
+            }
+        }
+        self.decided(id);
+    }
+
+    /// It has become known whether a CoValue is there: goes on with everything that waited.
+    fn decided(&mut self, id: CoValueId) {
+        let entry = self.entry(id);
+        let here = entry.index().is_some();
+        let waiting = std::mem::take(&mut entry.waiting);
+        let inbox = std::mem::take(&mut entry.inbox);
+        for (peer, served) in waiting {
+            if served == id && !here {
+                self.answer_not_found(peer, id);
+            }
+            self.owe(peer, served);
+        }
+        for (peer, content) in inbox {
+            self.take_content(peer, content, None);
+        }
+        if self.values.get(&id).is_some_and(|entry| entry.index().is_some()) {
+            self.release_dependants(id);
+        } else {
+            self.ask_for_dependency(id);
+        }
+    }
+
+    /// Does what was to be done by now.
+    fn run_timers(&mut self) {
+        while let Some(&(at, id)) = self.timers.first() {
+            if at > self.now {
+                break;
+            }
+            self.timers.pop_first();
+            let Some(entry) = self.values.get_mut(&id) else { continue };
+            if matches!(entry.presence, Presence::Unknown(retry) if retry <= at) {
+                entry.presence = Presence::Loading;
+                self.actions.push(Action::Load(id));
+            }
+            self.give_up_held(id);
+        }
+    }
+
+    /// The entry of a CoValue; storage is asked if the machine has none.
+    pub(crate) fn entry(&mut self, id: CoValueId) -> &mut Entry {
+        self.uses += 1;
+        let actions = &mut self.actions;
+        let entry = self.values.entry(id).or_insert_with(|| {
+            actions.push(Action::Load(id));
+            Entry::new(Presence::Loading)
+        });
+        entry.used = self.uses;
+        self.used.push_back((id, self.uses));
+        entry
+    }
+
+    /// Has the peer sent what is new of a CoValue from now on. `None` if it may have no more
+    /// subscriptions, or is gone.
+    pub(crate) fn subscribe(&mut self, peer: PeerId, id: CoValueId) -> Option<&mut Subscription> {
+        let subscription = self.track(peer, id)?;
+        subscription.subscribed = true;
+        Some(subscription)
+    }
+
+    /// What is kept of a peer's part in a CoValue, made if there is nothing yet.
+    pub(crate) fn track(&mut self, peer: PeerId, id: CoValueId) -> Option<&mut Subscription> {
+        let state = self.peers.get_mut(&peer)?;
+        if !state.subscriptions.contains_key(&id) {
+            if state.subscriptions.len() >= self.config.subscriptions_per_peer {
+                self.report(Report::new(peer, id, Rejection::TooManySubscriptions));
+                return None;
+            }
+            self.subscribers.entry(id).or_default().push(peer);
+        }
+        let subscription = self.peers.get_mut(&peer)?.subscriptions.entry(id).or_default();
+        Some(subscription)
+    }
+
+    pub(crate) fn subscription(&self, peer: PeerId, id: CoValueId) -> Option<&Subscription> {
+        self.peers.get(&peer)?.subscriptions.get(&id)
+    }
+
+    pub(crate) fn subscription_mut(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+    ) -> Option<&mut Subscription> {
+        self.peers.get_mut(&peer)?.subscriptions.get_mut(&id)
+    }
+
+    /// Something may be owed to a peer of a CoValue: what it is turns out when it is drawn.
+    pub(crate) fn owe(&mut self, peer: PeerId, id: CoValueId) {
+        let priority = self.values.get(&id).map_or(Priority::Medium, Entry::priority);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.owe(id, priority);
+        self.wake(peer);
+    }
+
+    /// Puts a peer that has no turn, and is owed something, on the list for the next draw.
+    pub(crate) fn wake(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if !state.busy && !state.ready && !state.owes_nothing() {
+            state.ready = true;
+            self.ready.push_back(peer);
+        }
+    }
+
+    pub(crate) fn report(&mut self, report: Report) {
+        self.actions.push(Action::Report(report));
+    }
+
+    pub(crate) fn release(&mut self, peer: PeerId, bytes: u64) {
+        if bytes > 0 {
+            self.actions.push(Action::Release { peer, bytes });
+        }
+    }
+
+    /// Forgets the entries that were not used for longest, as long as there are too many.
+    fn forget_unused(&mut self) {
+        // Stamps of entries that were used again since are dropped on the way, so the list stays
+        // within a small multiple of the entries.
+        let bound = self.config.warm_co_values;
+        while self.values.len() > bound || self.used.len() > 4 * bound.max(self.values.len()) {
+            let Some((id, stamp)) = self.used.pop_front() else { break };
+            let Some(entry) = self.values.get(&id) else { continue };
+            if entry.used != stamp {
+                continue;
+            }
+            if self.values.len() > bound && entry.is_quiet() {
+                self.forget(id);
+            } else {
+                // Busy, so it counts as used now; one such round is enough for this poll.
+                self.uses += 1;
+                let used = self.uses;
+                self.used.push_back((id, used));
+                if let Some(entry) = self.values.get_mut(&id) {
+                    entry.used = used;
+                }
+                break;
+            }
+        }
+    }
+
+    fn forget(&mut self, id: CoValueId) {
+        if let Some(entry) = self.values.remove(&id) {
+            self.warm_chains -= entry.index().map_or(0, |index| index.chains.len());
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the machine knows of a peer: what the peer has, and what it is still owed.
+
+use std::collections::VecDeque;
+
+use downbeat_core::known_state;
+use downbeat_protocol::{CoValueId, KnownState, Priority, SessionCounts, ShortHash};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// A connected peer.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    /// The CoValues that the peer has loaded, sent, or been sent.
+    pub subscriptions: FxHashMap<CoValueId, Subscription>,
+    /// The CoValues of which something is owed, by urgency. A CoValue stands here at most once
+    /// (`Subscription::queued`), so the queue is bounded by the subscriptions.
+    owed: [VecDeque<CoValueId>; 3],
+    /// Whether a turn is with the runtime.
+    pub busy: bool,
+    /// Whether the peer is on the machine's list of peers to draw a turn for.
+    pub ready: bool,
+    /// Bytes of its content that wait for dependencies.
+    pub held_bytes: u64,
+    /// Reconcile batches of the peer that are not acknowledged yet.
+    pub batches: Vec<Batch>,
+}
+
+/// A reconcile message under way.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Named by the peer.
+    pub id: String,
+    /// CoValues that have not been compared yet, or whose content has not come yet.
+    pub open: FxHashSet<CoValueId>,
+}
+
+/// A peer's part in one CoValue.
+#[derive(Debug, Default)]
+pub(crate) struct Subscription {
+    /// What the peer has said that it has.
+    known: Counts,
+    /// The same, with what has been sent but not acknowledged; `None` while that is nothing.
+    sent: Option<Counts>,
+    /// Counts how often `known` was replaced, so that reports on turns from before are not taken
+    /// for reports on turns from after.
+    pub epoch: u32,
+    /// Whether the peer is to be sent content: since it loaded, acknowledged or sent some.
+    pub subscribed: bool,
+    /// What the peer is owed besides content.
+    pub owes: Owes,
+    /// Whether the CoValue stands in the peer's queue.
+    pub queued: bool,
+    /// Whether the peer has ever been told what we have.
+    pub told: bool,
+    /// Whether the peer's content of this CoValue is ignored, after bad content.
+    pub errored: bool,
+    /// Whether a sequence of pieces is under way whose end has been announced.
+    pub streaming: bool,
+    /// The number of the CoValue's dependencies when they were last sent ahead of it.
+    pub dependencies_sent: usize,
+    /// Whether dependencies that are not in memory have been looked for once already.
+    pub dependencies_tried: bool,
+}
+
+/// The messages that a peer is owed of one CoValue. Each is made when it is drawn, from the state
+/// of that moment, so that several of one kind become one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Owes {
+    /// An answer to a LOAD, if no content is the answer.
+    pub reply: bool,
+    /// Word that nobody has the CoValue.
+    pub not_found: bool,
+    /// An acknowledgement.
+    pub known: bool,
+    /// A correction.
+    pub correction: bool,
+    /// A LOAD, to get a dependency from the peer that needs it.
+    pub load: bool,
+    /// A comparison with the hash that the peer has sent in a reconcile message.
+    pub comparison: Option<ShortHash>,
+}
+
+/// A known state without the id.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub header: bool,
+    pub sessions: SessionCounts,
+}
+
+impl Peer {
+    /// Puts a CoValue into the queue, unless it is there already.
+    pub(crate) fn owe(&mut self, id: CoValueId, priority: Priority) {
+        let subscription = self.subscriptions.entry(id).or_default();
+        if !subscription.queued {
+            subscription.queued = true;
+            self.owed[lane(priority)].push_back(id);
+        }
+    }
+
+    /// Takes the most urgent CoValue out of the queue.
+    pub(crate) fn next_owed(&mut self) -> Option<CoValueId> {
+        let id = self.owed.iter_mut().find_map(VecDeque::pop_front)?;
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.queued = false;
+        }
+        Some(id)
+    }
+
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.owed.iter().all(VecDeque::is_empty)
+            && !self.batches.iter().any(|batch| batch.open.is_empty())
+    }
+
+    /// Takes the name of a batch that can be acknowledged.
+    pub(crate) fn next_reconciled(&mut self) -> Option<String> {
+        let done = self.batches.iter().position(|batch| batch.open.is_empty())?;
+        Some(self.batches.remove(done).id)
+    }
+
+    /// A CoValue is as the peer has it now.
+    pub(crate) fn reconciled(&mut self, id: CoValueId) {
+        for batch in &mut self.batches {
+            batch.open.remove(&id);
+        }
+    }
+}
+
+fn lane(priority: Priority) -> usize {
+    match priority {
+        Priority::High => 0,
+        Priority::Medium => 1,
+        Priority::Low => 2,
+    }
+}
+
+impl Subscription {
+    /// What the peer will have once everything sent has arrived.
+    pub(crate) fn expected(&self) -> &Counts {
+        self.sent.as_ref().unwrap_or(&self.known)
+    }
+
+    /// What the peer has said that it has.
+    pub(crate) fn known(&self) -> &Counts {
+        &self.known
+    }
+
+    /// The peer says that this, and nothing else, is what it has.
+    pub(crate) fn replace(&mut self, state: KnownState) {
+        self.known = Counts { header: state.header, sessions: state.sessions };
+        self.sent = None;
+        self.streaming = false;
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// The peer has this as well.
+    pub(crate) fn merge(&mut self, header: bool, sessions: &SessionCounts) {
+        for counts in std::iter::once(&mut self.known).chain(&mut self.sent) {
+            counts.header |= header;
+            known_state::merge_counts(&mut counts.sessions, sessions);
+        }
+    }
+
+    /// This is on its way to the peer.
+    pub(crate) fn mark_sent(&mut self, sessions: &SessionCounts) {
+        let sent = self.sent.get_or_insert_with(|| self.known.clone());
+        sent.header = true;
+        known_state::merge_counts(&mut sent.sessions, sessions);
+    }
+
+    /// Of what was on its way, only this much has been sent.
+    pub(crate) fn mark_reached(&mut self, header: bool, reached: &SessionCounts) {
+        let Some(sent) = &mut self.sent else { return };
+        sent.header = self.known.header || header;
+        for (session, count) in reached {
+            let count = (*count).max(self.known.sessions.get(session));
+            sent.sessions.set(session, count);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the machine tells the operator: one report for each thing that a log line or a metric is
+//! due for.
+
+use downbeat_protocol::{CoValueId, SessionId};
+
+use crate::event::PeerId;
+
+/// Why content was not taken.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// The header's hash is not the id.
+    #[error("the header hashes to {actual}")]
+    HeaderMismatch {
+        /// The id that the header would have.
+        actual: CoValueId,
+    },
+    /// The signature does not match the log.
+    #[error("the signature does not match the session's log after transaction {after}")]
+    BadSignature {
+        /// How many transactions of the session are in the log.
+        after: u64,
+    },
+    /// The session's owner is a CoValue, but no account.
+    #[error("the session's owner is not an account")]
+    NotAnAccount,
+    /// The owner's key is not a point of the curve.
+    #[error("the session's owner has no valid signing key")]
+    InvalidSigner,
+    /// The session could not be decoded.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// A delete session that may not delete.
+    #[error("the deletion is not valid: {0}")]
+    InvalidDelete(String),
+    /// The log before these transactions could not be read back to check them.
+    #[error("the session's log could not be read from storage")]
+    Unreadable,
+    /// A dependency did not come in time.
+    #[error("dependency {0} did not arrive")]
+    MissingDependency(CoValueId),
+    /// Too much content is waiting for dependencies.
+    #[error("too much content waits for dependencies")]
+    HeldTooMuch,
+    /// The peer has sent bad content of this CoValue before.
+    #[error("ignored after earlier bad content of this CoValue")]
+    Errored,
+    /// The peer has more subscriptions than it may.
+    #[error("the peer has as many subscriptions as it may")]
+    TooManySubscriptions,
+}
+
+/// Something refused: by whom it was sent, what it was about, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Who sent it.
+    pub peer: PeerId,
+    /// The CoValue.
+    pub id: CoValueId,
+    /// The session, where one session is at fault.
+    pub session: Option<String>,
+    /// Why.
+    pub rejection: Rejection,
+}
+
+impl Report {
+    pub(crate) fn new(peer: PeerId, id: CoValueId, rejection: Rejection) -> Self {
+        Self { peer, id, session: None, rejection }
+    }
+
+    pub(crate) fn session(self, session: &SessionId) -> Self {
+        Self { session: Some(session.to_string()), ..self }
+    }
+}
