@@ -1,0 +1,83 @@
+// A sync server made of the reference engine, with the command line of Downbeat. The scenarios
+// are shown to hold against it, so that a failure with Downbeat is Downbeat's.
+//
+// node lib/reference-server.mjs serve --host 127.0.0.1 --port 0 --storage memory|sled:DIR
+
+import { createServer } from "node:http";
+import { parseArgs } from "node:util";
+
+import { LocalNode, LogLevel, logger } from "cojson";
+import { createWebSocketPeer } from "cojson-transport-ws";
+import { WasmCrypto } from "cojson/crypto/WasmCrypto";
+import { WebSocketServer } from "ws";
+
+import { JournalStorage } from "./reference-storage.mjs";
+
+const PING_INTERVAL = 1_500;
+
+/** Stands for the limit of a server; `ws` itself would take 100 MiB. */
+const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
+
+const { values: options } = parseArgs({
+  // The first argument is the subcommand, which there is only one of.
+  args: process.argv.slice(3),
+  options: {
+    host: { type: "string" },
+    port: { type: "string" },
+    storage: { type: "string" },
+  },
+});
+
+logger.setLevel(LogLevel.WARN);
+logger.setLogSystem({
+  debug() {},
+  info() {},
+  warn: (message, attributes) => console.error("WARN", message, attributes ?? ""),
+  error: (message, attributes) => console.error("ERROR", message, attributes ?? ""),
+});
+
+const crypto = await WasmCrypto.create();
+const secret = crypto.newRandomAgentSecret();
+const node = new LocalNode(secret, crypto.newRandomSessionID(crypto.getAgentID(secret)), crypto);
+if (options.storage !== "memory") {
+  node.setStorage(new JournalStorage(options.storage.replace(/^sled:/, "")));
+}
+
+const http = createServer((request, response) => {
+  const healthy = request.method === "GET" && request.url === "/health";
+  response.writeHead(healthy ? 200 : 404, { "content-type": "text/plain" });
+  response.end(healthy ? "ok" : "not found");
+});
+
+const sockets = new WebSocketServer({ server: http, maxPayload: MAX_MESSAGE_BYTES });
+sockets.on("connection", (websocket, request) => {
+  const id = `${request.socket.remoteAddress}:${request.socket.remotePort}`;
+  const ping = setInterval(
+    () => websocket.send(JSON.stringify({ type: "ping", time: Date.now(), dc: "reference" })),
+    PING_INTERVAL,
+  );
+  websocket.on("close", () => clearInterval(ping));
+  websocket.on("error", (error) => console.error("ERROR", "WebSocket", { peer: id, error }));
+  node.syncManager.addPeer(
+    createWebSocketPeer({
+      id,
+      role: "client",
+      websocket,
+      expectPings: false,
+      batchingByDefault: false,
+      deletePeerStateOnClose: true,
+    }),
+  );
+});
+
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.once(signal, async () => {
+    for (const websocket of sockets.clients) websocket.close(1001);
+    await node.gracefulShutdown();
+    process.exit(0);
+  });
+}
+
+http.listen(Number(options.port), options.host, () => {
+  console.log(`ws://${options.host}:${http.address().port}`);
+});

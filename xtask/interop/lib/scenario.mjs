@@ -1,0 +1,97 @@
+// What a scenario is, and the world that it is given: servers, clients and directories that are
+// all gone when it ends, however it ends.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { Client } from "./client.mjs";
+import { RawPeer } from "./raw-peer.mjs";
+import { Server } from "./server.mjs";
+import { within } from "./waiting.mjs";
+
+/** A scenario that takes longer has failed. Few take more than two seconds. */
+const SCENARIO_LIMIT = 60_000;
+
+/**
+ * One scenario: `play` gets a fresh `World`. `limit` is in milliseconds.
+ */
+export const scenario = (name, play, limit = SCENARIO_LIMIT) => ({ name, limit, play });
+
+/** Plays a scenario to its end and cleans up after it. Rejects with what went wrong. */
+export async function run({ limit, play }) {
+  const world = new World();
+  try {
+    await within(limit, "end of the scenario", play(world));
+  } catch (error) {
+    error.message += world.report();
+    throw error;
+  } finally {
+    await world.close();
+  }
+}
+
+class World {
+  #open = [];
+  #servers = [];
+  #names = new Set();
+
+  /** Starts a server with a storage of its own, on disk unless told otherwise. */
+  async server(storage) {
+    const server = await Server.start(storage ?? (await this.storageOnDisk()));
+    this.#servers.push(server);
+    return this.#keep(server);
+  }
+
+  /** The argument for a storage in a new directory, which several servers may use in turn. */
+  async storageOnDisk() {
+    const directory = await mkdtemp(join(tmpdir(), "downbeat-interop-"));
+    this.#keep({ close: () => rm(directory, { recursive: true, force: true }) });
+    return `sled:${directory}`;
+  }
+
+  /** A connected client with a new account; names are told apart, and each is one account. */
+  async client(server, name) {
+    if (this.#names.has(name)) throw new Error(`there is a client named ${name} already`);
+    this.#names.add(name);
+    return this.#keep(await Client.withNewAccount(server, name));
+  }
+
+  /** A further device of a client's account, at the same server or another. */
+  async device(server, client) {
+    return this.#keep(await Client.withAccount(server, client));
+  }
+
+  /** A peer that writes its own frames. */
+  async rawPeer(server, path) {
+    return this.#keep(await RawPeer.open(server, path));
+  }
+
+  /** Anything else that must be closed in the end. */
+  defer(close) {
+    this.#keep({ close });
+  }
+
+  report() {
+    const logs = this.#servers.map((server) => server.logTail()).filter((tail) => tail !== "");
+    return logs.map((tail) => `\n--- the server's log ---\n${tail}`).join("");
+  }
+
+  /** Closes everything in reverse order; the first error is thrown when all of it is done. */
+  async close() {
+    const errors = [];
+    for (const resource of this.#open.reverse()) {
+      try {
+        await resource.close();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
+  }
+
+  #keep(resource) {
+    this.#open.push(resource);
+    return resource;
+  }
+}

@@ -1,0 +1,174 @@
+// The server under test as a child process: start, watch, stop.
+//
+// Downbeat and the reference server are told the same arguments and keep the same contract (the
+// address on standard output, logs on standard error, a clean exit on SIGTERM and SIGINT), so no
+// scenario needs to know which of them it talks to.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+import { pause, within } from "./waiting.mjs";
+
+/** A server that has not printed its address by then has failed to start. */
+const START_LIMIT = 15_000;
+
+/** A clean stop: flush the storage, close the sockets, exit. */
+const STOP_LIMIT = 10_000;
+
+/** How long a log line may take from the event that it is about. */
+const LOG_LIMIT = 3_000;
+
+/** How long to wait for a second line where only one is expected. */
+const LOG_SETTLING = 250;
+
+const REFERENCE = fileURLToPath(new URL("./reference-server.mjs", import.meta.url));
+
+/** Whether the scenarios run against the reference server (DOWNBEAT_INTEROP_SERVER=reference). */
+export const againstReference = process.env.DOWNBEAT_INTEROP_SERVER === "reference";
+
+const running = new Set();
+
+// The last resort, for a run that is interrupted or gives up: no server outlives it.
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
+export class Server {
+  #child;
+  #exit;
+  #log = [];
+  #logListeners = new Set();
+
+  /** `storage` as on the command line: `memory` or `sled:DIR`. */
+  static async start(storage) {
+    const server = new Server(storage);
+    server.url = await within(START_LIMIT, "address on the server's standard output", server.#address());
+    server.httpUrl = server.url.replace(/^ws/, "http");
+    return server;
+  }
+
+  constructor(storage) {
+    const [program, ...fixed] = command();
+    const args = [...fixed, "serve", "--host", "127.0.0.1", "--port", "0", "--storage", storage];
+    this.#child = spawn(program, args, {
+      stdio: ["ignore", "pipe", "pipe"],
+      // Only the defaults of the log are tested, in plain text.
+      env: { ...withoutVariable("RUST_LOG"), NO_COLOR: "1", RUST_BACKTRACE: "1" },
+    });
+    running.add(this.#child);
+    this.#exit = new Promise((resolve) => {
+      this.#child.once("error", (error) => resolve({ error }));
+      this.#child.once("close", (code, signal) => resolve({ code, signal }));
+    }).finally(() => running.delete(this.#child));
+    createInterface({ input: this.#child.stderr }).on("line", (line) => {
+      this.#log.push(line);
+      for (const listener of this.#logListeners) listener();
+    });
+  }
+
+  /** Stops the server as an operator would and asserts that it leaves cleanly. */
+  async stop(signal = "SIGTERM") {
+    this.#child.kill(signal);
+    const { code, signal: killedBy } = await within(
+      STOP_LIMIT,
+      `exit of the server after ${signal}`,
+      this.#exit,
+    );
+    assert.equal(killedBy, null, `the server must handle ${signal}, not die of it`);
+    assert.equal(code, 0, `exit code after ${signal}`);
+  }
+
+  /** Ends the server as a power cut would, with no chance to write anything more. */
+  async kill() {
+    this.#child.kill("SIGKILL");
+    await within(STOP_LIMIT, "end of the killed server", this.#exit);
+  }
+
+  /** The number of log lines so far; what comes later is "after the mark". */
+  logMark() {
+    return this.#log.length;
+  }
+
+  /** All log lines after `mark`. */
+  logSince(mark) {
+    return this.#log.slice(mark);
+  }
+
+  /**
+   * Waits for a warning or error that names the peer, asserts that there is exactly one after
+   * `mark`, and returns it. Lines of other levels may come and go.
+   */
+  async complaintAbout(mark) {
+    const complaints = () =>
+      this.logSince(mark).filter((line) => /\b(WARN|ERROR)\b/.test(line) && /peer/i.test(line));
+    let listener;
+    const first = new Promise((resolve) => {
+      listener = () => complaints().length > 0 && resolve();
+      this.#logListeners.add(listener);
+      listener();
+    });
+    try {
+      await within(LOG_LIMIT, "warning with the peer in the server's log", first);
+    } finally {
+      this.#logListeners.delete(listener);
+    }
+    await pause(LOG_SETTLING);
+    const lines = complaints();
+    assert.equal(lines.length, 1, `one log line is enough, got:\n${lines.join("\n")}`);
+    return lines[0];
+  }
+
+  get isRunning() {
+    return running.has(this.#child);
+  }
+
+  /** For the end of a scenario: the process is gone afterwards, whatever state it was in. */
+  async close() {
+    if (this.isRunning) {
+      await this.stop().catch(async (error) => {
+        await this.kill();
+        throw error;
+      });
+    }
+    const panics = this.#log.filter((line) => line.includes("panicked at"));
+    assert.deepEqual(panics, [], "the server must not panic");
+  }
+
+  /** The end of the log, for the report of a failure. */
+  logTail(lines = 20) {
+    return this.#log.slice(-lines).join("\n");
+  }
+
+  async #address() {
+    const output = createInterface({ input: this.#child.stdout });
+    const lines = [];
+    const printed = new Promise((resolve) => {
+      // The listener stays, so that the pipe never fills up.
+      output.on("line", (line) => {
+        lines.push(line);
+        const found = line.match(/ws:\/\/127\.0\.0\.1:[1-9]\d*/);
+        if (found) resolve(found[0]);
+      });
+    });
+    const ended = this.#exit.then(({ error, code, signal }) => {
+      const how = error ?? `code ${code}, signal ${signal}`;
+      const said = [...lines, ...this.#log].join("\n");
+      throw new Error(`the server ended before it printed its address (${how}):\n${said}`);
+    });
+    return Promise.race([printed, ended]);
+  }
+}
+
+function command() {
+  if (againstReference) return [process.execPath, REFERENCE];
+  const binary = process.env.DOWNBEAT_BIN;
+  assert(binary, "DOWNBEAT_BIN must name the binary under test");
+  return [binary];
+}
+
+function withoutVariable(name) {
+  const { [name]: _, ...rest } = process.env;
+  return rest;
+}
