@@ -1,0 +1,159 @@
+//! Changes of group transactions, read as JavaScript reads them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// One change of a transaction, as far as roles and dependencies depend on it.
+///
+/// The JSON is taken exactly as leniently as `JSON.parse` takes it: numbers of any size, half
+/// surrogate pairs in strings, any depth, of repeated members the last. Being stricter would mean
+/// to see other roles than clients see.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Change<'a> {
+    op: Option<Text<'a>>,
+    key: Option<Text<'a>>,
+    value: Option<Text<'a>>,
+}
+
+/// A JSON string, with half surrogate pairs in the obvious extension of UTF-8.
+type Text<'a> = Cow<'a, [u8]>;
+
+impl<'a> Change<'a> {
+    /// The changes of a transaction, or `None` if the text is not a JSON array.
+    pub(crate) fn parse_all(changes: &'a str) -> Option<Vec<Self>> {
+        let elements: Vec<&RawValue> = serde_json::from_str(changes).ok()?;
+        Some(elements.into_iter().map(|element| Self::parse(element.get())).collect())
+    }
+
+    /// The key that is set, if this sets one, and the key is a string of whole characters.
+    pub(crate) fn set_key(&self) -> Option<&str> {
+        if self.op.as_deref() != Some(b"set") {
+            return None;
+        }
+        self.key.as_deref().and_then(|key| str::from_utf8(key).ok())
+    }
+
+    /// The value that is set, if it is a string of whole characters.
+    pub(crate) fn value(&self) -> Option<&str> {
+        self.value.as_deref().and_then(|value| str::from_utf8(value).ok())
+    }
+
+    /// An element that is not an object changes nothing.
+    fn parse(element: &'a str) -> Self {
+        serde_json::Deserializer::from_str(element)
+            .deserialize_map(ChangeVisitor)
+            .unwrap_or_default()
+    }
+}
+
+struct ChangeVisitor;
+
+impl<'de> Visitor<'de> for ChangeVisitor {
+    type Value = Change<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a change")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut change = Change::default();
+        while let Some(name) = members.next_key_seed(TextSeed)? {
+            let value = members.next_value::<&RawValue>()?.get();
+            match &*name {
+                b"op" => change.op = text(value),
+                b"key" => change.key = text(value),
+                b"value" => change.value = text(value),
+                _ => {}
+            }
+        }
+        Ok(change)
+    }
+}
+
+/// The string that a JSON value is, if it is one.
+fn text(value: &str) -> Option<Text<'_>> {
+    if !value.starts_with('"') {
+        return None;
+    }
+    TextSeed.deserialize(&mut serde_json::Deserializer::from_str(value)).ok()
+}
+
+/// Reads a string as bytes, which lets half surrogate pairs pass.
+struct TextSeed;
+
+impl<'de> DeserializeSeed<'de> for TextSeed {
+    type Value = Text<'de>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_bytes(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TextSeed {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(bytes.to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(changes: &str) -> Change<'_> {
+        let [change] = <[_; 1]>::try_from(Change::parse_all(changes).unwrap()).unwrap();
+        change
+    }
+
+    #[test]
+    fn a_set_change_has_key_and_value() {
+        let change = only(r#"[ {"op":"set","key":"co_z1","value":"admin"} ]"#);
+        assert_eq!((change.set_key(), change.value()), (Some("co_z1"), Some("admin")));
+        assert_eq!(only(r#"[{"op":"del","key":"co_z1"}]"#).set_key(), None);
+        assert_eq!(only(r#"[{"op":"set","key":5,"value":{}}]"#), only(r#"[{"op":"set"}]"#));
+    }
+
+    #[test]
+    fn escapes_are_resolved_and_the_last_of_repeated_members_counts() {
+        let change = only(r#"[{"op":"del","op":"s\u0065t","key":"a","\u006bey":"b"}]"#);
+        assert_eq!(change.set_key(), Some("b"));
+    }
+
+    #[test]
+    fn what_javascript_reads_is_read() {
+        for odd in [
+            r#"[{"x":1e999,"op":"set","key":"k"}]"#.to_owned(),
+            r#"[{"x":"\ud800","op":"set","key":"k"}]"#.to_owned(),
+            r#"[{"\ud800":0,"op":"set","key":"k"}]"#.to_owned(),
+            format!(r#"[{{"x":{}{},"op":"set","key":"k"}}]"#, "[".repeat(500), "]".repeat(500)),
+        ] {
+            assert_eq!(only(&odd).set_key(), Some("k"), "{odd}");
+        }
+        assert_eq!(only(r#"[{"op":"set","key":"\ud800"}]"#).set_key(), None);
+    }
+
+    #[test]
+    fn elements_that_are_no_objects_change_nothing() {
+        let changes = Change::parse_all(r#"[null, 1, "set", ["op"], true]"#).unwrap();
+        assert_eq!(changes, vec![Change::default(); 5]);
+    }
+
+    #[test]
+    fn what_is_no_array_of_json_is_nothing() {
+        for bad in ["", "{}", "null", "[", "[]x", "[01]", r#"["\x"]"#, "[\"\u{1}\"]"] {
+            assert_eq!(Change::parse_all(bad), None, "{bad}");
+        }
+    }
+}

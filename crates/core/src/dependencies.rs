@@ -1,0 +1,112 @@
+//! What a CoValue depends on: the CoValues without which its content cannot be checked or read.
+//!
+//! - the group that owns it (`ruleset.group` in its header);
+//! - the CoValue that it is a branch of (`meta.source` in its header);
+//! - every account that writes one of its sessions;
+//! - for a group or account, every CoValue that a trusting transaction sets as a key: members
+//!   (`co_z…`) and parent groups (`parent_co_z…`).
+//!
+//! A CoValue is never its own dependency. Groups may depend on each other in a circle, through
+//! parents or members; whoever waits for dependencies must not wait around a circle.
+//!
+//! Keys that look like ids but are none (`co_!`) are passed over, as nobody can ever have such a
+//! CoValue. The reference waits for them in vain.
+//!
+//! Rule: `coValueCore/utils.ts` of the reference.
+
+use std::collections::BTreeSet;
+
+use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionId, Transaction};
+
+use crate::changes::Change;
+
+/// The key under which a group names a parent is this and the parent's id.
+pub(crate) const PARENT_PREFIX: &str = "parent_";
+
+/// What a CoValue with this header depends on by the header alone.
+pub fn of_header(header: &Header) -> Vec<CoValueId> {
+    let mut found = Found::default();
+    found.add_header(header);
+    found.list
+}
+
+/// The accounts that write these sessions, each once, in the order of the sessions.
+pub fn of_sessions<'a>(sessions: impl IntoIterator<Item = &'a SessionId>) -> Vec<CoValueId> {
+    let mut found = Found::default();
+    found.add_sessions(sessions);
+    found.list
+}
+
+/// The members and parents that these transactions of a group or account set, each once.
+///
+/// Private transactions count for nothing, nor do those whose changes are not a JSON array.
+pub fn of_group_transactions<'a>(
+    transactions: impl IntoIterator<Item = &'a Transaction>,
+) -> Vec<CoValueId> {
+    let mut found = Found::default();
+    found.add_group_transactions(transactions);
+    found.list
+}
+
+/// What the CoValue `id` depends on according to its header and a piece of its content, each
+/// once: first by the header, then by the sessions, then by the transactions.
+///
+/// The header is given apart, because only the first content of a CoValue carries it.
+pub fn of_content(id: CoValueId, header: &Header, content: &Content) -> Vec<CoValueId> {
+    let mut found = Found::default();
+    found.seen.insert(id);
+    found.add_header(header);
+    found.add_sessions(content.sessions.iter().map(|part| &part.session));
+    if header.is_group() {
+        found.add_group_transactions(content.sessions.iter().flat_map(|part| &part.transactions));
+    }
+    found.list
+}
+
+/// Ids in the order in which they were found, each once.
+#[derive(Default)]
+struct Found {
+    list: Vec<CoValueId>,
+    seen: BTreeSet<CoValueId>,
+}
+
+impl Found {
+    fn add(&mut self, id: CoValueId) {
+        if self.seen.insert(id) {
+            self.list.push(id);
+        }
+    }
+
+    fn add_header(&mut self, header: &Header) {
+        if let Ruleset::OwnedByGroup { group } = header.ruleset() {
+            self.add(*group);
+        }
+        if let Some(source) = header.source() {
+            self.add(source);
+        }
+    }
+
+    fn add_sessions<'a>(&mut self, sessions: impl IntoIterator<Item = &'a SessionId>) {
+        for session in sessions {
+            if let Owner::Account(account) = session.owner() {
+                self.add(*account);
+            }
+        }
+    }
+
+    fn add_group_transactions<'a>(
+        &mut self,
+        transactions: impl IntoIterator<Item = &'a Transaction>,
+    ) {
+        for transaction in transactions {
+            let Some(changes) = transaction.changes() else { continue };
+            for change in Change::parse_all(&changes).into_iter().flatten() {
+                if let Some(key) = change.set_key()
+                    && let Ok(id) = CoValueId::parse(key.strip_prefix(PARENT_PREFIX).unwrap_or(key))
+                {
+                    self.add(id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What the crate's parts do together, mostly on content recorded from the reference.
+
+mod dependencies;
+mod given;
