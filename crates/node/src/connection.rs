@@ -74,6 +74,11 @@ pub(crate) enum Stage {
     Closing,
 }
 
+/// Waits until the node's shutdown has come this far; dropping the node counts as all the way.
+pub(crate) async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
+    let _ = stage.wait_for(|stage| *stage >= wanted).await;
+}
+
 /// Prepares a connection. The engine has to know the link before the tasks report their first
 /// event, so they are started by the caller.
 pub(crate) fn open(connection: Connection, peer: PeerId, around: Surroundings) -> (Link, Starter) {
@@ -123,7 +128,7 @@ async fn read(
     loop {
         let incoming = tokio::select! {
             incoming = receiver.receive() => incoming,
-            _ = stage.wait_for(|stage| *stage > Stage::Running) => {
+            () = reached(&mut stage, Stage::Draining) => {
                 // The writer finishes what is under way, and ends the connection.
                 return std::future::pending().await;
             }
@@ -177,7 +182,7 @@ async fn write(
                     Err(error) => Err(error),
                 }
             }
-            _ = around.stage.wait_for(|stage| *stage == Stage::Closing) => {
+            () = reached(&mut around.stage, Stage::Closing) => {
                 let reason = CloseReason::new(CloseCode::GoingAway, "the server is shutting down");
                 if let Err(error) = sender.close(reason).await {
                     debug!(peer = %info.address, %error, "closing");

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_storage::Storage;
 use downbeat_sync::{Action, Event, Machine, Millis, PeerId, Report, StorageFailed};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, mpsc, oneshot};

@@ -15,7 +15,7 @@ pub(crate) async fn load(
 ) -> Result<Option<Box<Loaded>>, StorageError> {
     let Some(stored) = storage.load(id).await? else { return Ok(None) };
     let sessions = stored.counts();
-    let mut found = dependencies::of_header(&stored.header).collect::<Vec<_>>();
+    let mut found = dependencies::of_header(&stored.header);
     found.extend(dependencies::of_sessions(sessions.iter().map(|(session, _)| session)));
     if stored.header.is_group() {
         let mut have = SessionCounts::new();

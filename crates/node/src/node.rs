@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::connection::{self, Stage, Surroundings};
+use crate::connection::{self, Stage, Surroundings, reached};
 use crate::content::ContentStore;
 use crate::engine::{Command, Engine};
 use crate::verifier::Verifier;
@@ -192,7 +192,7 @@ async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
     loop {
         let connection = tokio::select! {
             connection = listener.accept() => connection,
-            _ = stage.wait_for(|stage| *stage > Stage::Running) => {
+            () = reached(&mut stage, Stage::Draining) => {
                 info!(url = listener.url(), "no longer listening");
                 return;
             }

@@ -167,7 +167,10 @@ impl Worker {
                 Rejection::Unreadable
             })?;
             let before = at;
-            for run in runs.iter().filter(|run| run.session == *session && run.after == at) {
+            for run in runs {
+                if run.session != *session || run.after != at {
+                    continue;
+                }
                 let count = usize::try_from(after - at).unwrap_or(usize::MAX);
                 for transaction in run.transactions.iter().take(count) {
                     chain.append(transaction.json());

@@ -1,0 +1,95 @@
+//! The command line.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand};
+
+/// A sync server for Jazz applications.
+#[derive(Debug, Parser)]
+#[command(name = "downbeat", version, about)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the sync server.
+    Serve(ServeOptions),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeOptions {
+    /// The address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// The port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 4200)]
+    pub port: u16,
+    /// Where data is kept: `memory`, or `sled:DIR`.
+    #[arg(long, default_value = "sled:./downbeat-data", value_name = "STORAGE")]
+    pub storage: StorageChoice,
+}
+
+/// Where data is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StorageChoice {
+    /// In memory: gone when the server stops.
+    Memory,
+    /// In a sled store in this directory.
+    Sled(PathBuf),
+}
+
+impl FromStr for StorageChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("sled", "")) => Err("`sled:` needs a directory: sled:DIR".to_owned()),
+            Some(("sled", dir)) => Ok(Self::Sled(dir.into())),
+            _ => Err("expected `memory` or `sled:DIR`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for StorageChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Sled(dir) => write!(f, "sled:{}", dir.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_storage_is_memory_or_a_sled_directory() {
+        assert_eq!("memory".parse(), Ok(StorageChoice::Memory));
+        assert_eq!("sled:a/b".parse(), Ok(StorageChoice::Sled("a/b".into())));
+        for bad in ["", "sled", "sled:", "Memory", "rocks:dir"] {
+            let error = bad.parse::<StorageChoice>().unwrap_err();
+            assert!(error.contains("sled:DIR"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_storage_prints_as_it_is_written() {
+        for text in ["memory", "sled:a/b"] {
+            assert_eq!(text.parse::<StorageChoice>().unwrap().to_string(), text);
+        }
+    }
+}
