@@ -22,7 +22,7 @@ pub enum Limit {
 }
 
 /// Why a frame, a message or a part of one could not be decoded.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not JSON; the position is a byte offset in the frame.
     #[error("not JSON: {reason} at byte {offset}")]
@@ -60,4 +60,15 @@ pub enum DecodeError {
     /// Not the binary encoding of a message.
     #[error("not a binary message: {0}")]
     Binary(String),
+}
+
+impl DecodeError {
+    pub(crate) const fn limit(limit: Limit, max: usize) -> Self {
+        // No platform has addresses of more than 64 bits.
+        Self::LimitExceeded { limit, max: max as u64 }
+    }
+
+    pub(crate) const fn invalid(member: &'static str, expected: &'static str) -> Self {
+        Self::Invalid { member, expected }
+    }
 }

@@ -1,8 +1,13 @@
 //! CoValue headers: what a CoValue is, who may write it, and what makes its id unique.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::error::DecodeError;
 use crate::id::{AgentId, CoValueId, Owner};
+use crate::json;
+use crate::limits::Limits;
 
 /// How urgent the content of a CoValue is; lower goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -36,50 +41,100 @@ pub enum Ruleset {
 
 /// A CoValue's header, with its canonical JSON, whose hash is the CoValue's id.
 ///
-/// Clones share the bytes.
+/// Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Header {
-    pub(crate) json: Bytes,
-    pub(crate) co_type: Box<str>,
-    pub(crate) ruleset: Ruleset,
-    pub(crate) meta_type: Option<Box<str>>,
-    pub(crate) source: Option<CoValueId>,
+pub struct Header(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    json: Bytes,
+    co_type: Box<str>,
+    ruleset: Ruleset,
+    restricts_deletion: bool,
+    meta_type: Option<Box<str>>,
+    source: Option<CoValueId>,
 }
 
 impl Header {
+    /// Reads a header from its JSON and makes it canonical.
+    ///
+    /// What is accepted is what the reference's native core accepts, short of ids that cannot be
+    /// ids:
+    ///
+    /// - `type` is any string.
+    /// - `ruleset` has the `type` "group" with `initialAdmin` (an account or an agent),
+    ///   "ownedByGroup" with `group` and perhaps `restrictDeletion` (`null` is dropped), or
+    ///   "unsafeAllowAll".
+    /// - `meta` must be there, usually `null` or an object. Its `source`, if it has one, must be a
+    ///   CoValue id.
+    /// - `createdAt` is absent, `null` or a string.
+    /// - `uniqueness` is a string, `true`, `false`, `null`, an integer of 64 bits, or an object of
+    ///   strings. It may be absent.
+    /// - Other members are dropped, so that such a header does not match an id made from them.
+    /// - Strings may not hold half a surrogate pair, nor what has to be escaped if they start with
+    ///   `encrypted_U` or `binary_U`: the parts of the reference do not agree on the canonical
+    ///   JSON of such a header, so that it fits no id.
+    pub fn parse(json: &Bytes, limits: &Limits) -> Result<Self, DecodeError> {
+        json::header::parse(json::canonical::check_text(json, limits)?, limits)
+    }
+
+    pub(crate) fn new(
+        json: Bytes,
+        co_type: &str,
+        ruleset: Ruleset,
+        restricts_deletion: bool,
+        meta_type: Option<&str>,
+        source: Option<CoValueId>,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            json,
+            co_type: co_type.into(),
+            ruleset,
+            restricts_deletion,
+            meta_type: meta_type.map(Into::into),
+            source,
+        }))
+    }
+
     /// The canonical JSON, as it is hashed, stored and sent.
     pub fn json(&self) -> &Bytes {
-        &self.json
+        &self.0.json
     }
 
     /// The kind of CoValue: "comap", "colist", "coplaintext", "costream", …
     pub fn co_type(&self) -> &str {
-        &self.co_type
+        &self.0.co_type
     }
 
     /// Who may write.
     pub fn ruleset(&self) -> &Ruleset {
-        &self.ruleset
+        &self.0.ruleset
+    }
+
+    /// Whether only some roles of the owning group may delete items
+    /// (`ruleset.restrictDeletion` is `true`).
+    pub fn restricts_deletion(&self) -> bool {
+        self.0.restricts_deletion
     }
 
     /// `meta.type`, where there is one: "account", "binary", …
     pub fn meta_type(&self) -> Option<&str> {
-        self.meta_type.as_deref()
+        self.0.meta_type.as_deref()
     }
 
     /// `meta.source`: the CoValue that this one is a branch of.
     pub fn source(&self) -> Option<CoValueId> {
-        self.source
+        self.0.source
     }
 
     /// Whether the CoValue is a group; accounts are groups as well.
     pub fn is_group(&self) -> bool {
-        matches!(self.ruleset, Ruleset::Group { .. })
+        matches!(self.ruleset(), Ruleset::Group { .. })
     }
 
     /// The agent that signs for this CoValue, if it is an account.
     pub fn account_agent(&self) -> Option<&AgentId> {
-        match &self.ruleset {
+        match self.ruleset() {
             Ruleset::Group { initial_admin: Owner::Agent(agent) }
                 if self.co_type() == "comap" && self.meta_type() == Some("account") =>
             {
@@ -104,7 +159,7 @@ impl Header {
 /// Equal headers have equal canonical JSON, and the other way round.
 impl PartialEq for Header {
     fn eq(&self, other: &Self) -> bool {
-        self.json == other.json
+        self.json() == other.json()
     }
 }
 

@@ -1,6 +1,9 @@
 //! Messages, identifiers, headers and transactions of the Jazz sync protocol.
 
+pub mod json;
+
 mod error;
+mod frame;
 mod header;
 mod id;
 mod key;
@@ -11,6 +14,7 @@ mod text;
 mod transaction;
 
 pub use error::{DecodeError, Limit};
+pub use frame::Frame;
 pub use header::{Header, Priority, Ruleset};
 pub use id::{AgentId, CoValueId, InvalidId, MAX_SESSION_ID_LEN, Owner, SHORT_HASH_LEN, SessionId};
 pub use key::{LongHash, SealerId, ShortHash, Signature, SignerId};

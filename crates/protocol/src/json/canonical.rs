@@ -1,0 +1,226 @@
+//! Canonical JSON: the one text that stands for a value, which is hashed and signed.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::error::{DecodeError, Limit};
+use crate::json::number;
+use crate::json::scan::{Part, Scanner};
+use crate::json::string::{RawString, needs_escaping};
+use crate::limits::Limits;
+
+/// Strings that start like this are ciphertext or binary data, which the reference writes without
+/// looking for what to escape.
+const RAW_PREFIXES: [&str; 2] = ["encrypted_U", "binary_U"];
+
+/// Rewrites a JSON text canonically, as the reference's `stableStringify` prints the value that
+/// `JSON.parse` reads from it: members sorted by the UTF-16 code units of their names, of repeated
+/// members the last, no white space, numbers and strings as JavaScript prints them. A string that
+/// starts with `encrypted_U` or `binary_U` is written without escaping; if it holds what should be
+/// escaped, the result is no JSON (the reference's is not either).
+///
+/// A text that is canonical already is returned as a slice of the input, without copying.
+///
+/// # Examples
+///
+/// ```
+/// use downbeat_protocol::{Limits, json};
+///
+/// let canonical = json::canonicalize(&r#"{ "b": 1e2, "a": "\u00e9" }"#.into(), &Limits::default())?;
+/// assert_eq!(canonical, r#"{"a":"é","b":100}"#);
+/// # Ok::<(), downbeat_protocol::DecodeError>(())
+/// ```
+pub fn canonicalize(json: &Bytes, limits: &Limits) -> Result<Bytes, DecodeError> {
+    let text = check_text(json, limits)?;
+    let mut scanner = Scanner::new(text, limits.depth);
+    let value = scanner.skipped()?;
+    scanner.end()?;
+    if is_canonical(value, limits.depth)? {
+        return Ok(json.slice_ref(value.as_bytes()));
+    }
+    let mut out = String::with_capacity(value.len());
+    write_canonical(value, limits.depth, RawStrings::Unescaped, &mut out)?;
+    Ok(out.into())
+}
+
+/// The text of a single message or a part of one, if it is UTF-8 and not too long.
+pub(crate) fn check_text<'a>(json: &'a Bytes, limits: &Limits) -> Result<&'a str, DecodeError> {
+    if json.len() > limits.message_bytes {
+        return Err(DecodeError::limit(Limit::MessageBytes, limits.message_bytes));
+    }
+    decode_utf8(json)
+}
+
+/// The bytes as text.
+pub(crate) fn decode_utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
+    str::from_utf8(bytes)
+        .map_err(|error| DecodeError::Syntax { reason: "not UTF-8", offset: error.valid_up_to() })
+}
+
+/// What to do with strings that the reference writes without escaping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RawStrings {
+    /// Write them as the reference does, even if the result is no JSON.
+    Unescaped,
+    /// Refuse one that holds what should be escaped, and half surrogate pairs as well: where the
+    /// result is sent on, it must be JSON, and what the reference's native core accepts.
+    Refused,
+}
+
+/// Whether a well-formed value is written canonically.
+fn is_canonical(value: &str, depth: usize) -> Result<bool, DecodeError> {
+    let mut canonical = true;
+    // The last name seen in each open object; nothing in an array.
+    let mut last_names: Vec<Option<RawString<'_>>> = Vec::new();
+    let mut scanner = Scanner::new(value, depth);
+    scanner.walk(|part| {
+        canonical &= match part {
+            Part::Object | Part::Array => {
+                last_names.push(None);
+                true
+            }
+            Part::Name(name) => {
+                let last = last_names.last_mut().and_then(|last| last.replace(name));
+                name.is_canonical() && last.is_none_or(|last| last.cmp_utf16(name).is_lt())
+            }
+            Part::String(string) => !string.escaped || (!is_raw(string) && string.is_canonical()),
+            Part::Number(number) => matches!(number::canonical(number), Cow::Borrowed(_)),
+            Part::Literal(_) => true,
+            Part::End => {
+                last_names.pop();
+                true
+            }
+        };
+        Ok(())
+    })?;
+    Ok(canonical && !scanner.saw_space())
+}
+
+/// An object or array that is being written.
+struct Open<'a> {
+    is_object: bool,
+    /// Where its first member or element begins in the output.
+    start: usize,
+    /// The members of an object: name, and where name and value begin in the output.
+    members: Vec<(RawString<'a>, usize)>,
+    is_empty: bool,
+}
+
+/// Appends a well-formed value canonically.
+pub(crate) fn write_canonical(
+    value: &str,
+    depth: usize,
+    raw_strings: RawStrings,
+    out: &mut String,
+) -> Result<(), DecodeError> {
+    let mut open: Vec<Open<'_>> = Vec::new();
+    Scanner::new(value, depth).walk(|part| {
+        if !matches!(part, Part::End)
+            && let Some(parent) = open.last_mut()
+        {
+            parent.before(part, out);
+        }
+        match part {
+            Part::Object | Part::Array => {
+                let is_object = matches!(part, Part::Object);
+                out.push(if is_object { '{' } else { '[' });
+                let start = out.len();
+                open.push(Open { is_object, start, members: Vec::new(), is_empty: true });
+            }
+            Part::Name(name) => {
+                write_string(name, out);
+                out.push(':');
+            }
+            Part::String(string) if is_raw(string) && string.escaped => {
+                let text = string.decode_lossy();
+                if raw_strings == RawStrings::Refused && needs_escaping(&text) {
+                    return Err(REFUSED);
+                }
+                out.push('"');
+                out.push_str(&text);
+                out.push('"');
+            }
+            Part::String(string) => write_string(string, out),
+            Part::Number(number) => out.push_str(&number::canonical(number)),
+            Part::Literal(literal) => out.push_str(literal),
+            Part::End => {
+                if let Some(closed) = open.pop() {
+                    closed.sort(out);
+                    out.push(if closed.is_object { '}' } else { ']' });
+                }
+            }
+        }
+        if let Part::Name(string) | Part::String(string) = part
+            && raw_strings == RawStrings::Refused
+            && string.decode().is_none()
+        {
+            return Err(REFUSED);
+        }
+        Ok(())
+    })
+}
+
+const REFUSED: DecodeError = DecodeError::Invalid {
+    member: "meta",
+    expected: "free of half surrogate pairs, and of ciphertext that needs escaping",
+};
+
+impl<'a> Open<'a> {
+    /// Writes what has to stand before the next part, and notes a member.
+    fn before(&mut self, part: Part<'a>, out: &mut String) {
+        let begins_item = !self.is_object || matches!(part, Part::Name(_));
+        if begins_item && !std::mem::take(&mut self.is_empty) {
+            out.push(',');
+        }
+        if let Part::Name(name) = part {
+            self.members.push((name, out.len()));
+        }
+    }
+
+    /// Sorts the members of an object that has been written completely.
+    fn sort(&self, out: &mut String) {
+        if self.members.is_sorted_by(|(a, _), (b, _)| a.cmp_utf16(*b).is_lt()) {
+            return;
+        }
+        let ends = self.members.iter().skip(1).map(|&(_, next)| next - 1).chain([out.len()]);
+        let mut members: Vec<_> = self
+            .members
+            .iter()
+            .zip(ends)
+            .filter_map(|(&(name, start), end)| Some((name, out.get(start..end)?)))
+            .collect();
+        // A stable sort, so that of members with one name the last stays behind the others.
+        members.sort_by(|(a, _), (b, _)| a.cmp_utf16(*b));
+        let mut sorted = String::with_capacity(out.len() - self.start);
+        let mut members = members.into_iter().peekable();
+        while let Some((name, text)) = members.next() {
+            if members.peek().is_some_and(|(next, _)| next.cmp_utf16(name).is_eq()) {
+                continue;
+            }
+            if !sorted.is_empty() {
+                sorted.push(',');
+            }
+            sorted.push_str(text);
+        }
+        out.truncate(self.start);
+        out.push_str(&sorted);
+    }
+}
+
+/// Whether the string is one that the reference writes without escaping.
+fn is_raw(string: RawString<'_>) -> bool {
+    if string.escaped {
+        // The prefixes could be written with escapes themselves.
+        let text = string.decode_lossy();
+        RAW_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+    } else {
+        RAW_PREFIXES.iter().any(|prefix| string.raw.starts_with(prefix))
+    }
+}
+
+fn write_string(string: RawString<'_>, out: &mut String) {
+    out.push('"');
+    string.write_canonical(out);
+    out.push('"');
+}

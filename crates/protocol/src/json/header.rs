@@ -1,0 +1,217 @@
+//! Reading headers, and writing them canonically.
+
+use std::borrow::Cow;
+
+use crate::error::DecodeError;
+use crate::header::{Header, Ruleset};
+use crate::id::{CoValueId, Owner};
+use crate::json::canonical::{RawStrings, write_canonical};
+use crate::json::number;
+use crate::json::scan::Scanner;
+use crate::json::slot::Slot;
+use crate::json::value;
+use crate::limits::Limits;
+
+/// The bound, both ways, on the integers that the reference's native core takes for `uniqueness`.
+/// JavaScript prints the bound itself with a magnitude above 2^63.
+const UNIQUENESS_BOUND: f64 = 9_223_372_036_854_775_808.0;
+
+/// Reads a header from a text that holds it and nothing else.
+pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> {
+    let mut scanner = Scanner::new(text, limits.depth);
+    value::expect_object(&mut scanner, "header")?;
+    let mut created_at = Slot::empty();
+    let mut meta = Slot::empty();
+    let mut ruleset = Slot::empty();
+    let mut co_type = Slot::empty();
+    let mut uniqueness = Slot::empty();
+    scanner.object(|scanner, name| match name.decode().as_deref() {
+        Some("createdAt") => created_at.fill(scanner, read_created_at),
+        Some("meta") => meta.fill(scanner, read_meta),
+        Some("ruleset") => ruleset.fill(scanner, read_ruleset),
+        Some("type") => co_type.fill(scanner, |s| value::text(s, "type")),
+        Some("uniqueness") => uniqueness.fill(scanner, read_uniqueness),
+        _ => scanner.skip(),
+    })?;
+    scanner.end()?;
+
+    let co_type = co_type.required("type")?;
+    let meta = meta.required("meta")?;
+    let (ruleset, restrict_deletion) = ruleset.required("ruleset")?;
+    let mut json = Writer { text: String::with_capacity(text.len()) };
+    if let Some(created_at) = created_at.optional()? {
+        json.member("createdAt", created_at)?;
+    }
+    json.member("meta", meta.json)?;
+    json.ruleset(&ruleset, restrict_deletion);
+    json.string("type", &co_type)?;
+    if let Some(uniqueness) = uniqueness.optional()? {
+        json.member("uniqueness", uniqueness)?;
+    }
+    json.text.push('}');
+    Ok(Header::new(
+        json.text.into(),
+        &co_type,
+        ruleset,
+        restrict_deletion == Some(true),
+        meta.co_type.as_deref(),
+        meta.source,
+    ))
+}
+
+struct Meta<'a> {
+    json: &'a str,
+    co_type: Option<Cow<'a, str>>,
+    source: Option<CoValueId>,
+}
+
+/// Any value; what the protocol looks at are two members of an object.
+fn read_meta<'a>(scanner: &mut Scanner<'a>) -> Result<Meta<'a>, DecodeError> {
+    let json = scanner.skipped()?;
+    let mut co_type = Slot::empty();
+    let mut source = Slot::empty();
+    let mut meta = Scanner::new(json, usize::MAX);
+    if meta.peek() == Some(b'{') {
+        meta.object(|meta, name| match name.decode().as_deref() {
+            Some("type") => co_type.fill(meta, |s| value::text(s, "meta.type")),
+            Some("source") => source.fill(meta, read_source),
+            _ => meta.skip(),
+        })?;
+    }
+    // A type of another kind is none that the protocol knows.
+    Ok(Meta { json, co_type: co_type.valid(), source: source.optional()?.flatten() })
+}
+
+/// The source of a branch. The reference takes whatever is not "falsy" for an id, and waits for a
+/// CoValue that cannot be there if it is none.
+fn read_source(scanner: &mut Scanner<'_>) -> Result<Option<CoValueId>, DecodeError> {
+    match scanner.peek() {
+        Some(b'"') => {
+            let id = value::text(scanner, "meta.source")?;
+            if id.is_empty() { Ok(None) } else { Ok(Some(CoValueId::parse(&id)?)) }
+        }
+        Some(b'n' | b'f') => scanner.skip().map(|()| None),
+        Some(b'-' | b'0'..=b'9') if number::value(scanner.number()?) == 0.0 => Ok(None),
+        _ => Err(DecodeError::invalid("meta.source", "a CoValue id")),
+    }
+}
+
+/// The ruleset, with `restrictDeletion`. Other members are dropped, as by the reference's native
+/// core.
+fn read_ruleset(scanner: &mut Scanner<'_>) -> Result<(Ruleset, Option<bool>), DecodeError> {
+    value::expect_object(scanner, "ruleset")?;
+    let mut kind = Slot::empty();
+    let mut initial_admin = Slot::empty();
+    let mut group = Slot::empty();
+    let mut restrict_deletion = Slot::empty();
+    scanner.object(|scanner, name| match name.decode().as_deref() {
+        Some("type") => kind.fill(scanner, |s| value::text(s, "ruleset.type")),
+        Some("initialAdmin") => {
+            initial_admin.fill(scanner, |s| value::text(s, "ruleset.initialAdmin"))
+        }
+        Some("group") => group.fill(scanner, |s| value::text(s, "ruleset.group")),
+        Some("restrictDeletion") => restrict_deletion.fill(scanner, |s| {
+            value::nullable(s, |s| value::boolean(s, "ruleset.restrictDeletion"))
+        }),
+        _ => scanner.skip(),
+    })?;
+    match &*kind.required("ruleset.type")? {
+        "group" => {
+            let initial_admin = Owner::parse(&initial_admin.required("ruleset.initialAdmin")?)?;
+            Ok((Ruleset::Group { initial_admin }, None))
+        }
+        "ownedByGroup" => {
+            let group = CoValueId::parse(&group.required("ruleset.group")?)?;
+            Ok((Ruleset::OwnedByGroup { group }, restrict_deletion.optional()?.flatten()))
+        }
+        "unsafeAllowAll" => Ok((Ruleset::UnsafeAllowAll, None)),
+        _ => {
+            Err(DecodeError::invalid("ruleset.type", "`group`, `ownedByGroup` or `unsafeAllowAll`"))
+        }
+    }
+}
+
+/// `null` or a string; any string.
+fn read_created_at<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError> {
+    match scanner.peek() {
+        Some(b'"' | b'n') => scanner.skipped(),
+        _ => Err(DecodeError::invalid("createdAt", "null or a string")),
+    }
+}
+
+/// A string, a truth value, `null`, an integer, or an object of strings.
+fn read_uniqueness<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError> {
+    let kind = scanner.peek();
+    let json = scanner.skipped()?;
+    let mut value = Scanner::new(json, usize::MAX);
+    let fits = match kind {
+        Some(b'{') => {
+            let mut all_strings = true;
+            value.object(|value, _| {
+                all_strings &= value.peek() == Some(b'"');
+                value.skip()
+            })?;
+            all_strings
+        }
+        Some(b'-' | b'0'..=b'9') => {
+            let number = number::value(json);
+            number.fract() == 0.0 && number.abs() < UNIQUENESS_BOUND
+        }
+        kind => kind != Some(b'['),
+    };
+    if !fits {
+        return Err(DecodeError::invalid(
+            "uniqueness",
+            "a string, true, false, null, an integer of 64 bits or an object of strings",
+        ));
+    }
+    Ok(json)
+}
+
+/// A header that is being written, its members in canonical order.
+struct Writer {
+    text: String,
+}
+
+impl Writer {
+    /// A member whose value is well-formed JSON.
+    fn member(&mut self, name: &str, json: &str) -> Result<(), DecodeError> {
+        self.name(name);
+        write_canonical(json, usize::MAX, RawStrings::Refused, &mut self.text)
+    }
+
+    fn string(&mut self, name: &str, value: &str) -> Result<(), DecodeError> {
+        let mut json = String::with_capacity(value.len() + 2);
+        crate::json::string::quote(value, &mut json);
+        self.member(name, &json)
+    }
+
+    fn ruleset(&mut self, ruleset: &Ruleset, restrict_deletion: Option<bool>) {
+        self.name("ruleset");
+        let (id, kind) = match ruleset {
+            Ruleset::Group { initial_admin } => {
+                (Some(("initialAdmin", initial_admin.as_str())), "group")
+            }
+            Ruleset::OwnedByGroup { group } => (Some(("group", group.as_str())), "ownedByGroup"),
+            Ruleset::UnsafeAllowAll => (None, "unsafeAllowAll"),
+        };
+        self.text.push('{');
+        if let Some((name, id)) = id {
+            // Ids have no characters to escape.
+            self.text.push_str(&format!("\"{name}\":\"{id}\","));
+        }
+        match restrict_deletion {
+            Some(true) => self.text.push_str("\"restrictDeletion\":true,"),
+            Some(false) => self.text.push_str("\"restrictDeletion\":false,"),
+            None => {}
+        }
+        self.text.push_str(&format!("\"type\":\"{kind}\"}}"));
+    }
+
+    fn name(&mut self, name: &str) {
+        self.text.push(if self.text.is_empty() { '{' } else { ',' });
+        self.text.push('"');
+        self.text.push_str(name);
+        self.text.push_str("\":");
+    }
+}

@@ -1,0 +1,62 @@
+//! JSON numbers, as JavaScript reads and prints them.
+
+use std::borrow::Cow;
+
+/// The largest count that a JavaScript number holds exactly together with its neighbours,
+/// `Number.MAX_SAFE_INTEGER`.
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// Decimal numbers of up to this many digits are all exact in a JavaScript number.
+const MAX_EXACT_DIGITS: usize = 15;
+
+/// The value of a well-formed JSON number.
+pub(crate) fn value(number: &str) -> f64 {
+    // The grammar of JSON numbers is a part of Rust's.
+    number.parse().unwrap_or(f64::NAN)
+}
+
+/// The value of a JSON number as a count, if JavaScript holds it exactly.
+pub(crate) fn count(number: &str) -> Option<u64> {
+    if is_plain_integer(number) {
+        return number.parse().ok();
+    }
+    integer_below(value(number), 9_007_199_254_740_992.0).filter(|&count| count <= MAX_SAFE_INTEGER)
+}
+
+/// A number as an integer, if it is one and from 0 up to `bound`.
+pub(crate) fn integer_below(value: f64, bound: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked here")]
+    (value.fract() == 0.0 && value >= 0.0 && value < bound).then_some(value as u64)
+}
+
+/// The value of a non-negative integer that is written canonically, if it is short enough to be
+/// exact for certain.
+pub(crate) fn plain_integer(number: &str) -> Option<f64> {
+    is_plain_integer(number).then(|| value(number))
+}
+
+/// The number as JavaScript prints it. What is too large to be a number becomes `null`.
+pub(crate) fn canonical(number: &str) -> Cow<'_, str> {
+    if is_plain_integer(number) {
+        return Cow::Borrowed(number);
+    }
+    let printed = print(value(number));
+    if printed == number { Cow::Borrowed(number) } else { Cow::Owned(printed) }
+}
+
+/// A number as JavaScript prints it in JSON.
+pub(crate) fn print(value: f64) -> String {
+    if value.is_finite() {
+        ryu_js::Buffer::new().format_finite(value).to_owned()
+    } else {
+        "null".to_owned()
+    }
+}
+
+/// Whether this is a non-negative integer in the only way to write it, and exact.
+fn is_plain_integer(number: &str) -> bool {
+    let digits = number.as_bytes();
+    digits.len() <= MAX_EXACT_DIGITS
+        && digits.iter().all(u8::is_ascii_digit)
+        && (digits.len() == 1 || digits.first() != Some(&b'0'))
+}

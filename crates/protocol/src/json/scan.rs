@@ -1,0 +1,368 @@
+//! A strict scanner over JSON text, as `JSON.parse` accepts it.
+
+use memchr::memchr2;
+
+use crate::error::{DecodeError, Limit};
+use crate::json::string::RawString;
+
+/// Walks over one JSON text from left to right.
+///
+/// Errors come in two kinds. A *fatal* one (not JSON, or a limit exceeded) leaves the scanner
+/// nowhere; any other leaves the text readable, and [`Scanner::attempt`] goes on behind the value
+/// that it is about.
+pub(crate) struct Scanner<'a> {
+    text: &'a str,
+    pos: usize,
+    depth: usize,
+    max_depth: usize,
+    /// Whether the text holds control characters: only then can strings hold forbidden ones.
+    has_controls: bool,
+    /// Whether white space has been stepped over.
+    saw_space: bool,
+}
+
+/// A part of a value that is walked over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part<'a> {
+    /// An object opens.
+    Object,
+    /// An array opens.
+    Array,
+    /// The name of the next member of an object.
+    Name(RawString<'a>),
+    /// A whole value.
+    String(RawString<'a>),
+    /// A whole value, as it is written.
+    Number(&'a str),
+    /// `null`, `true` or `false`.
+    Literal(&'static str),
+    /// The innermost open object or array closes.
+    End,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
+        // One pass that the compiler turns into vector code, so that the strings of a compact
+        // text can be searched for quotes and backslashes alone.
+        let has_controls = text.bytes().fold(false, |found, byte| found | (byte < 0x20));
+        Self { text, pos: 0, depth: 0, max_depth, has_controls, saw_space: false }
+    }
+
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    pub(crate) fn saw_space(&self) -> bool {
+        self.saw_space
+    }
+
+    pub(crate) fn pos(&self) -> usize {
+        self.pos
+    }
+
+    /// Moves to a position that was found by other means, behind a whole value.
+    pub(crate) fn jump(&mut self, pos: usize) {
+        self.pos = pos;
+    }
+
+    /// Whether the next `len` bytes hold no control characters.
+    pub(crate) fn is_free_of_controls(&self, len: usize) -> bool {
+        let next = self.text.as_bytes().get(self.pos..self.pos + len).unwrap_or_default();
+        !self.has_controls || next.iter().all(|&byte| byte >= 0x20)
+    }
+
+    /// The text from `start` up to here.
+    pub(crate) fn since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.pos).unwrap_or_default()
+    }
+
+    /// The byte at this position, after white space.
+    pub(crate) fn peek(&mut self) -> Option<u8> {
+        let bytes = self.text.as_bytes();
+        let mut byte = bytes.get(self.pos).copied();
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = byte {
+            self.saw_space = true;
+            self.pos += 1;
+            byte = bytes.get(self.pos).copied();
+        }
+        byte
+    }
+
+    /// Steps over `byte`, after white space.
+    pub(crate) fn expect(&mut self, byte: u8, reason: &'static str) -> Result<(), DecodeError> {
+        if self.peek() != Some(byte) {
+            return Err(self.error(reason));
+        }
+        self.pos += 1;
+        Ok(())
+    }
+
+    /// Checks that nothing but white space follows.
+    pub(crate) fn end(&mut self) -> Result<(), DecodeError> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.error("something follows the value")),
+        }
+    }
+
+    pub(crate) fn error(&self, reason: &'static str) -> DecodeError {
+        DecodeError::Syntax { reason, offset: self.pos }
+    }
+
+    /// Reads a value with `read`. If that finds it wrong, though the text is JSON, the error is
+    /// handed back as a value, and the scanner stands behind what was read all the same.
+    pub(crate) fn attempt<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Result<T, DecodeError>, DecodeError> {
+        let (pos, depth) = (self.pos, self.depth);
+        match read(self) {
+            Err(error) if !is_fatal(&error) => {
+                (self.pos, self.depth) = (pos, depth);
+                self.skip()?;
+                Ok(Err(error))
+            }
+            Err(error) => Err(error),
+            Ok(value) => Ok(Ok(value)),
+        }
+    }
+
+    /// Walks over the object here; `member` is given each name and must step over the value.
+    pub(crate) fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, RawString<'a>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        self.open(b'{')?;
+        if self.peek() != Some(b'}') {
+            loop {
+                let name = self.name()?;
+                member(self, name)?;
+                if self.peek() != Some(b',') {
+                    break;
+                }
+                self.pos += 1;
+            }
+        }
+        self.close(b'}')
+    }
+
+    /// Walks over the array here; `element` must step over each element.
+    pub(crate) fn array(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        self.open(b'[')?;
+        if self.peek() != Some(b']') {
+            loop {
+                element(self)?;
+                if self.peek() != Some(b',') {
+                    break;
+                }
+                self.pos += 1;
+            }
+        }
+        self.close(b']')
+    }
+
+    /// Steps over the value here, whatever it is.
+    pub(crate) fn skip(&mut self) -> Result<(), DecodeError> {
+        self.walk(|_| Ok(()))
+    }
+
+    /// Steps over the value here, showing each part of it to `visit`.
+    ///
+    /// The nesting is kept in a list and not on the stack, so that the limit of depth can be any.
+    pub(crate) fn walk(
+        &mut self,
+        mut visit: impl FnMut(Part<'a>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        // Which of the open containers are objects, the innermost last.
+        let mut objects: Vec<bool> = Vec::new();
+        loop {
+            let next = self.peek();
+            if let Some(bracket @ (b'{' | b'[')) = next {
+                let is_object = bracket == b'{';
+                self.open(bracket)?;
+                visit(if is_object { Part::Object } else { Part::Array })?;
+                if self.peek() != Some(closing(is_object)) {
+                    objects.push(is_object);
+                    if is_object {
+                        visit(Part::Name(self.name()?))?;
+                    }
+                    continue;
+                }
+                self.close(closing(is_object))?;
+                visit(Part::End)?;
+            } else {
+                visit(self.scalar()?)?;
+            }
+            // A value has ended; so may have what contains it.
+            loop {
+                let Some(&is_object) = objects.last() else {
+                    return Ok(());
+                };
+                if self.peek() == Some(b',') {
+                    self.pos += 1;
+                    if is_object {
+                        visit(Part::Name(self.name()?))?;
+                    }
+                    break;
+                }
+                self.close(closing(is_object))?;
+                visit(Part::End)?;
+                objects.pop();
+            }
+        }
+    }
+
+    /// Steps over the value here and returns its text.
+    pub(crate) fn skipped(&mut self) -> Result<&'a str, DecodeError> {
+        self.peek();
+        let start = self.pos;
+        self.skip()?;
+        Ok(self.since(start))
+    }
+
+    /// Reads the string that starts here.
+    pub(crate) fn string(&mut self) -> Result<RawString<'a>, DecodeError> {
+        self.expect(b'"', "expected a string")?;
+        let bytes = self.text.as_bytes();
+        let start = self.pos;
+        let mut escaped = false;
+        loop {
+            let rest = bytes.get(self.pos..).unwrap_or_default();
+            let Some(found) = memchr2(b'"', b'\\', rest) else {
+                self.pos = bytes.len();
+                return Err(self.error("a string does not end"));
+            };
+            self.pos += found;
+            if rest.get(found) == Some(&b'"') {
+                break;
+            }
+            escaped = true;
+            self.pos += self.escape_len()?;
+        }
+        let raw = self.since(start);
+        if self.has_controls
+            && let Some(at) = raw.bytes().position(|byte| byte < 0x20)
+        {
+            self.pos = start + at;
+            return Err(self.error("a control character in a string"));
+        }
+        self.pos += 1;
+        Ok(RawString { raw, escaped })
+    }
+
+    /// Reads the number that starts here, and returns it as it is written.
+    pub(crate) fn number(&mut self) -> Result<&'a str, DecodeError> {
+        self.peek();
+        let start = self.pos;
+        if self.next_is(b'-') {
+            self.pos += 1;
+        }
+        if self.next_is(b'0') {
+            self.pos += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.next_is(b'.') {
+            self.pos += 1;
+            self.digits()?;
+        }
+        if self.next_is(b'e') || self.next_is(b'E') {
+            self.pos += 1;
+            if self.next_is(b'+') || self.next_is(b'-') {
+                self.pos += 1;
+            }
+            self.digits()?;
+        }
+        Ok(self.since(start))
+    }
+
+    /// Steps over `literal`, if it stands here.
+    pub(crate) fn literal(&mut self, literal: &str) -> bool {
+        self.peek();
+        let here = self.text.as_bytes().get(self.pos..).unwrap_or_default();
+        let found = here.starts_with(literal.as_bytes());
+        if found {
+            self.pos += literal.len();
+        }
+        found
+    }
+
+    fn scalar(&mut self) -> Result<Part<'a>, DecodeError> {
+        match self.peek() {
+            Some(b'"') => self.string().map(Part::String),
+            Some(b'-' | b'0'..=b'9') => self.number().map(Part::Number),
+            _ => ["null", "true", "false"]
+                .into_iter()
+                .find(|literal| self.literal(literal))
+                .map(Part::Literal)
+                .ok_or_else(|| self.error("expected a value")),
+        }
+    }
+
+    /// A member's name and the colon behind it.
+    fn name(&mut self) -> Result<RawString<'a>, DecodeError> {
+        let name = self.string()?;
+        self.expect(b':', "expected a colon")?;
+        Ok(name)
+    }
+
+    fn open(&mut self, bracket: u8) -> Result<(), DecodeError> {
+        self.expect(bracket, "expected an object or an array")?;
+        if self.depth >= self.max_depth {
+            return Err(DecodeError::limit(Limit::Depth, self.max_depth));
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn close(&mut self, bracket: u8) -> Result<(), DecodeError> {
+        self.expect(bracket, "expected a comma or a closing bracket")?;
+        self.depth = self.depth.saturating_sub(1);
+        Ok(())
+    }
+
+    /// The length of the escape sequence here, in bytes.
+    fn escape_len(&self) -> Result<usize, DecodeError> {
+        let escape = self.text.as_bytes().get(self.pos + 1..).unwrap_or_default();
+        match escape {
+            [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Ok(2),
+            [b'u', digits @ ..]
+                if digits.len() >= 4 && digits.iter().take(4).all(u8::is_ascii_hexdigit) =>
+            {
+                Ok(6)
+            }
+            _ => Err(self.error("a bad escape sequence")),
+        }
+    }
+
+    fn next_is(&self, byte: u8) -> bool {
+        self.text.as_bytes().get(self.pos) == Some(&byte)
+    }
+
+    fn digits(&mut self) -> Result<(), DecodeError> {
+        let rest = self.text.as_bytes().get(self.pos..).unwrap_or_default();
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if count == 0 {
+            return Err(self.error("expected a digit"));
+        }
+        self.pos += count;
+        Ok(())
+    }
+}
+
+fn closing(is_object: bool) -> u8 {
+    if is_object { b'}' } else { b']' }
+}
+
+/// Whether reading cannot go on behind the value that the error is about.
+pub(crate) fn is_fatal(error: &DecodeError) -> bool {
+    match error {
+        DecodeError::Syntax { .. } => true,
+        // Of the limits this one alone is about a part that can be left out.
+        DecodeError::LimitExceeded { limit, .. } => *limit != Limit::ChangesLength,
+        _ => false,
+    }
+}

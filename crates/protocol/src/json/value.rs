@@ -1,0 +1,74 @@
+//! Values of the kinds that members have.
+
+use std::borrow::Cow;
+
+use crate::error::DecodeError;
+use crate::json::number;
+use crate::json::scan::Scanner;
+
+/// A string that is Unicode text.
+pub(crate) fn text<'a>(
+    scanner: &mut Scanner<'a>,
+    member: &'static str,
+) -> Result<Cow<'a, str>, DecodeError> {
+    if scanner.peek() != Some(b'"') {
+        return Err(DecodeError::invalid(member, "a string"));
+    }
+    scanner
+        .string()?
+        .decode()
+        .ok_or(DecodeError::invalid(member, "Unicode text (half a surrogate pair is in it)"))
+}
+
+/// `true` or `false`.
+pub(crate) fn boolean(
+    scanner: &mut Scanner<'_>,
+    member: &'static str,
+) -> Result<bool, DecodeError> {
+    if scanner.literal("true") {
+        Ok(true)
+    } else if scanner.literal("false") {
+        Ok(false)
+    } else {
+        Err(DecodeError::invalid(member, "true or false"))
+    }
+}
+
+/// A number of things.
+pub(crate) fn count(scanner: &mut Scanner<'_>, member: &'static str) -> Result<u64, DecodeError> {
+    let expected = DecodeError::invalid(member, "a whole number from 0 to 2^53 - 1");
+    if !matches!(scanner.peek(), Some(b'-' | b'0'..=b'9')) {
+        return Err(expected);
+    }
+    number::count(scanner.number()?).ok_or(expected)
+}
+
+/// The value that `read` finds, or nothing for `null`.
+pub(crate) fn nullable<'a, T>(
+    scanner: &mut Scanner<'a>,
+    read: impl FnOnce(&mut Scanner<'a>) -> Result<T, DecodeError>,
+) -> Result<Option<T>, DecodeError> {
+    if scanner.literal("null") { Ok(None) } else { read(scanner).map(Some) }
+}
+
+/// Checks that an object stands at the scanner.
+pub(crate) fn expect_object(
+    scanner: &mut Scanner<'_>,
+    member: &'static str,
+) -> Result<(), DecodeError> {
+    match scanner.peek() {
+        Some(b'{') => Ok(()),
+        _ => Err(DecodeError::invalid(member, "an object")),
+    }
+}
+
+/// Checks that an array stands at the scanner.
+pub(crate) fn expect_array(
+    scanner: &mut Scanner<'_>,
+    member: &'static str,
+) -> Result<(), DecodeError> {
+    match scanner.peek() {
+        Some(b'[') => Ok(()),
+        _ => Err(DecodeError::invalid(member, "an array")),
+    }
+}
