@@ -26,6 +26,8 @@
 //!
 //! The feature `conformance` adds the suite that every transport runs in its own tests.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod connection;
 mod error;
 mod pair;

@@ -1,0 +1,3 @@
+//! The in-process pair against the rules of transports.
+
+mod pair;
