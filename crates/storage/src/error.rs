@@ -34,7 +34,7 @@ pub enum StorageError {
     #[error("damaged data: {reason} ({place})")]
     Corrupt {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// What is wrong with it.
         reason: String,
     },
@@ -104,15 +104,20 @@ impl StorageError {
 
     /// Damaged data in a CoValue.
     pub fn corrupt(id: CoValueId, reason: impl Into<String>) -> Self {
-        Self::Corrupt { place: Place { id: Some(id), ..Place::default() }, reason: reason.into() }
+        let place = Place { id: Some(id), ..Place::default() };
+        Self::Corrupt { place: Box::new(place), reason: reason.into() }
     }
 
     /// Damaged data in a session of a CoValue.
     pub fn corrupt_session(id: CoValueId, session: &SessionId, reason: impl Into<String>) -> Self {
-        Self::Corrupt {
-            place: Place { id: Some(id), session: Some(session.clone()), record: None },
-            reason: reason.into(),
-        }
+        let place = Place { id: Some(id), session: Some(session.clone()), record: None };
+        Self::Corrupt { place: Box::new(place), reason: reason.into() }
+    }
+
+    /// Damaged data outside of any CoValue: in this record or file.
+    pub fn corrupt_record(record: impl Into<String>, reason: impl Into<String>) -> Self {
+        let place = Place { record: Some(record.into()), ..Place::default() };
+        Self::Corrupt { place: Box::new(place), reason: reason.into() }
     }
 }
 

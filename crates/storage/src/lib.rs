@@ -1,10 +1,14 @@
 //! The storage contract of Downbeat, an in-memory backend and a conformance suite for backends.
 
 mod error;
+mod memory;
+mod runs;
 mod storage;
 mod types;
 
 pub use error::{Place, StorageError};
+pub use memory::MemoryStorage;
+pub use runs::{Extension, Runs, SinceCheckpoint};
 pub use storage::Storage;
 pub use types::{
     CHECKPOINT_LEN, Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome,

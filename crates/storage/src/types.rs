@@ -30,12 +30,12 @@ pub enum Write {
     },
     /// Marks a stored CoValue as deleted, and extends one of its delete sessions.
     ///
-    /// Whether the deletion is valid has been found out by the caller. The mark is set if the
-    /// session could be extended, or if it holds all of the extension's transactions already.
+    /// Whether the deletion is valid has been found out by the caller. The mark is set if what
+    /// became of the extension is [`SessionOutcome::Applied`].
     Tombstone {
         /// The CoValue.
         id: CoValueId,
-        /// The delete session's transaction.
+        /// The delete session's transaction. Without one, this is a conflict.
         session: SessionContent,
     },
 }
@@ -53,8 +53,8 @@ pub enum Outcome {
 /// What became of one extension of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionOutcome {
-    /// Stored. An extension without transactions changes nothing and counts as stored, if its
-    /// expectation is met.
+    /// Stored. So is an extension without transactions, which changes nothing, if its expectation
+    /// is met; and a tombstone whose session has all of its transactions already.
     Applied,
     /// Not stored: the session has another number of transactions than expected, because another
     /// writer was there first, or because the caller was mistaken.
@@ -62,7 +62,8 @@ pub enum SessionOutcome {
         /// The number of transactions that the session has in the store.
         stored: u64,
     },
-    /// Not stored: the CoValue is deleted, and this is none of its delete sessions.
+    /// Not stored: only delete sessions are taken, because the CoValue is deleted or the write is
+    /// a tombstone, and this is none.
     Deleted,
 }
 

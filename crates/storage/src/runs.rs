@@ -1,0 +1,88 @@
+//! How the extensions of a log become the runs that a reader gets: one rule for all backends.
+
+use downbeat_protocol::{SessionContent, SessionId, Signature, Transaction};
+
+use crate::types::CHECKPOINT_LEN;
+
+/// What has gathered in a log since its last checkpoint.
+///
+/// A backend keeps this for each session, and asks at each extension whether it ends at a
+/// checkpoint. The answer depends on the log and its extensions alone, so every backend cuts a log
+/// in the same places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SinceCheckpoint(pub u64);
+
+impl SinceCheckpoint {
+    /// Counts an extension in, and tells whether it ends at a checkpoint.
+    pub fn extend(&mut self, transactions: &[Transaction]) -> bool {
+        let added: u64 = transactions.iter().map(|tx| u64::from(tx.changes_len())).sum();
+        self.0 = self.0.saturating_add(added);
+        let checkpoint = self.0 > CHECKPOINT_LEN;
+        if checkpoint {
+            self.0 = 0;
+        }
+        checkpoint
+    }
+}
+
+/// Gathers what [`Storage::read`](crate::Storage::read) answers: takes stored extensions in the
+/// order of the logs, merges them up to the next checkpoint, and says when it is enough.
+#[derive(Debug)]
+pub struct Runs {
+    done: Vec<SessionContent>,
+    open: bool,
+    budget: usize,
+}
+
+/// A stored extension, or the rest of one.
+#[derive(Debug)]
+pub struct Extension<I> {
+    /// How many transactions of the session come before these.
+    pub after: u64,
+    /// The transactions, up to the end of the extension.
+    pub transactions: I,
+    /// The signature at the end.
+    pub signature: Signature,
+    /// Whether the end is a checkpoint.
+    pub checkpoint: bool,
+}
+
+impl Runs {
+    /// Nothing yet, with a budget of transaction JSON in bytes.
+    pub fn new(max_bytes: usize) -> Self {
+        Self { done: Vec::new(), open: false, budget: max_bytes }
+    }
+
+    /// Adds an extension, and tells whether there is budget for more.
+    ///
+    /// The extensions of a session follow each other without a gap; where one does not, a new run
+    /// begins.
+    pub fn push<I>(&mut self, session: &SessionId, extension: Extension<I>) -> bool
+    where
+        I: IntoIterator<Item = Transaction>,
+    {
+        let joins = |run: &SessionContent| run.session == *session && run.end() == extension.after;
+        if !(self.open && self.done.last().is_some_and(joins)) {
+            self.done.push(SessionContent {
+                session: session.clone(),
+                after: extension.after,
+                transactions: Vec::new(),
+                last_signature: extension.signature,
+            });
+        }
+        if let Some(run) = self.done.last_mut() {
+            let before = run.transactions.len();
+            run.transactions.extend(extension.transactions);
+            run.last_signature = extension.signature;
+            let read: usize = run.transactions[before..].iter().map(|tx| tx.json().len()).sum();
+            self.budget = self.budget.saturating_sub(read);
+        }
+        self.open = !extension.checkpoint;
+        self.budget > 0
+    }
+
+    /// The runs.
+    pub fn into_vec(self) -> Vec<SessionContent> {
+        self.done
+    }
+}
