@@ -107,8 +107,7 @@ impl Worker {
 
     fn verify(&self, job: VerifyJob) -> Verified {
         let VerifyJob { id, session, after, chain, signer, runs, delete } = job;
-        let mut verified =
-            Verified { id, session, accepted: Vec::new(), chain, rejection: None };
+        let mut verified = Verified { id, session, accepted: Vec::new(), chain, rejection: None };
         let Ok(key) = VerifyingKey::new(signer) else {
             verified.rejection = Some(Rejection::InvalidSigner);
             return verified;

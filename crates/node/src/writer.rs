@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use downbeat_protocol::{SessionCounts, SessionContent};
+use downbeat_protocol::{SessionContent, SessionCounts};
 use downbeat_storage::{Outcome, SessionOutcome, Storage, Write};
 use downbeat_sync::{Event, StoreJob, Stored};
 use tokio::sync::{Notify, mpsc};

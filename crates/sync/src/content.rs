@@ -191,10 +191,9 @@ impl Machine {
         let after = index.verified().get(&session);
         let chain = index.chains.remove(&session);
         self.warm_chains -= usize::from(chain.is_some());
-        index.pipelines.insert(
-            session.clone(),
-            Pipeline { author: peer, bytes, waiting: VecDeque::new() },
-        );
+        index
+            .pipelines
+            .insert(session.clone(), Pipeline { author: peer, bytes, waiting: VecDeque::new() });
         let job = VerifyJob { id, session, after, chain, signer, runs, delete };
         self.actions.push(Action::Verify(job));
     }

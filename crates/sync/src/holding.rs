@@ -143,9 +143,9 @@ impl Machine {
             keep
         });
         let dependencies = entry.dependencies.clone();
-        let missing = dependencies.into_iter().find(|dependency| {
-            self.values.get(dependency).and_then(Entry::index).is_none()
-        });
+        let missing = dependencies
+            .into_iter()
+            .find(|dependency| self.values.get(dependency).and_then(Entry::index).is_none());
         for (peer, bytes) in given_up {
             if let Some(state) = self.peers.get_mut(&peer) {
                 state.held_bytes -= bytes;

@@ -16,8 +16,6 @@ mod turn;
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 pub use content::content_bytes;
-pub use event::{
-    Event, Loaded, Millis, PeerId, Progress, StorageFailed, Stored, Verified,
-};
+pub use event::{Event, Loaded, Millis, PeerId, Progress, StorageFailed, Stored, Verified};
 pub use machine::Machine;
 pub use report::{Rejection, Report};

@@ -97,11 +97,8 @@ impl Machine {
 
     fn draw_absent(&mut self, peer: PeerId, id: CoValueId, owes: Owes, items: &mut Vec<Item>) {
         if owes.correction {
-            let known = Known {
-                state: KnownState::empty(id),
-                is_correction: true,
-                as_dependency_of: None,
-            };
+            let known =
+                Known { state: KnownState::empty(id), is_correction: true, as_dependency_of: None };
             items.push(Item::Message(Message::Known(known)));
         } else if owes.reply || owes.not_found {
             items.push(Item::Message(plain_known(KnownState::empty(id))));
