@@ -31,13 +31,8 @@ pub enum StorageError {
         source: Arc<io::Error>,
     },
     /// Something stored is not what was written.
-    #[error("damaged data: {reason} ({place})")]
-    Corrupt {
-        /// Where.
-        place: Box<Place>,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Corrupt(#[from] Damage),
     /// The store was written by a newer version of this program.
     #[error(
         "{} has format version {found}, and this program reads up to version {supported}: use a newer one",
@@ -78,15 +73,17 @@ pub enum StorageError {
     Closed,
 }
 
-/// Where damaged data was found, as closely as it is known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
-    /// The CoValue.
-    pub id: Option<CoValueId>,
-    /// The session of that CoValue.
-    pub session: Option<SessionId>,
-    /// The file, directory or record.
-    pub record: Option<String>,
+/// Something stored that is not what was written, with the place where it was found, as closely as
+/// that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage(Box<DamageParts>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DamageParts {
+    id: Option<CoValueId>,
+    session: Option<SessionId>,
+    record: Option<String>,
+    reason: String,
 }
 
 impl StorageError {
@@ -101,41 +98,68 @@ impl StorageError {
             _ => Self::Io { action, source },
         }
     }
+}
 
-    /// Damaged data in a CoValue.
-    pub fn corrupt(id: CoValueId, reason: impl Into<String>) -> Self {
-        let place = Place { id: Some(id), ..Place::default() };
-        Self::Corrupt { place: Box::new(place), reason: reason.into() }
+impl Damage {
+    /// Damage in a CoValue.
+    pub fn in_co_value(id: CoValueId, reason: impl Into<String>) -> Self {
+        Self::new(Some(id), None, None, reason.into())
     }
 
-    /// Damaged data in a session of a CoValue.
-    pub fn corrupt_session(id: CoValueId, session: &SessionId, reason: impl Into<String>) -> Self {
-        let place = Place { id: Some(id), session: Some(session.clone()), record: None };
-        Self::Corrupt { place: Box::new(place), reason: reason.into() }
+    /// Damage in a session of a CoValue.
+    pub fn in_session(id: CoValueId, session: &SessionId, reason: impl Into<String>) -> Self {
+        Self::new(Some(id), Some(session.clone()), None, reason.into())
     }
 
-    /// Damaged data outside of any CoValue: in this record or file.
-    pub fn corrupt_record(record: impl Into<String>, reason: impl Into<String>) -> Self {
-        let place = Place { record: Some(record.into()), ..Place::default() };
-        Self::Corrupt { place: Box::new(place), reason: reason.into() }
+    /// Damage that belongs to no CoValue, or that cannot be told to: in this file or record.
+    pub fn in_record(record: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::new(None, None, Some(record.into()), reason.into())
+    }
+
+    /// The CoValue that is damaged.
+    pub fn id(&self) -> Option<CoValueId> {
+        self.0.id
+    }
+
+    /// The session that is damaged.
+    pub fn session(&self) -> Option<&SessionId> {
+        self.0.session.as_ref()
+    }
+
+    /// The file or record, if it is outside of any CoValue.
+    pub fn record(&self) -> Option<&str> {
+        self.0.record.as_deref()
+    }
+
+    /// What is wrong.
+    pub fn reason(&self) -> &str {
+        &self.0.reason
+    }
+
+    fn new(
+        id: Option<CoValueId>,
+        session: Option<SessionId>,
+        record: Option<String>,
+        reason: String,
+    ) -> Self {
+        Self(Box::new(DamageParts { id, session, record, reason }))
     }
 }
 
-impl fmt::Display for Place {
+impl Error for Damage {}
+
+impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        if let Some(id) = self.id {
-            write!(f, "CoValue {id}")?;
-            separator = ", ";
+        write!(f, "damaged data: {}", self.reason())?;
+        if let Some(id) = self.id() {
+            write!(f, ", in CoValue {id}")?;
         }
-        if let Some(session) = &self.session {
-            write!(f, "{separator}session {session}")?;
-            separator = ", ";
+        if let Some(session) = self.session() {
+            write!(f, ", session {session}")?;
         }
-        if let Some(record) = &self.record {
-            write!(f, "{separator}{record}")?;
-            separator = ", ";
+        if let Some(record) = self.record() {
+            write!(f, ", in {record}")?;
         }
-        if separator.is_empty() { f.write_str("place unknown") } else { Ok(()) }
+        Ok(())
     }
 }

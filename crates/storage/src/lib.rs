@@ -6,7 +6,7 @@ mod runs;
 mod storage;
 mod types;
 
-pub use error::{Place, StorageError};
+pub use error::{Damage, StorageError};
 pub use memory::MemoryStorage;
 pub use runs::{Extension, Runs, SinceCheckpoint};
 pub use storage::Storage;

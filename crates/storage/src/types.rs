@@ -7,6 +7,8 @@ use downbeat_protocol::{
     CoValueId, Header, KnownState, SessionContent, SessionCounts, SessionId, Signature,
 };
 
+use crate::error::Damage;
+
 /// A session's log has a checkpoint wherever more than this has gathered since the checkpoint
 /// before, counted in [`Transaction::changes_len`](downbeat_protocol::Transaction::changes_len)
 /// (reference: 100 KiB).
@@ -48,6 +50,9 @@ pub enum Outcome {
     Applied(Vec<SessionOutcome>),
     /// The CoValue is not stored and its header was not given. Nothing of the write was stored.
     NoHeader,
+    /// What is stored of the CoValue is damaged, so that it cannot be extended. Nothing of the
+    /// write was stored.
+    Damaged(Damage),
 }
 
 /// What became of one extension of a session.
@@ -163,7 +168,7 @@ impl Outcome {
             Self::Applied(sessions) => {
                 sessions.iter().all(|session| *session == SessionOutcome::Applied)
             }
-            Self::NoHeader => false,
+            Self::NoHeader | Self::Damaged(_) => false,
         }
     }
 }
