@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::DecodeError;
+use crate::header_builder::HeaderBuilder;
 use crate::id::{AgentId, CoValueId, Owner};
 use crate::json;
 use crate::limits::Limits;
@@ -76,6 +77,21 @@ impl Header {
     ///   JSON of such a header, so that it fits no id.
     pub fn parse(json: &Bytes, limits: &Limits) -> Result<Self, DecodeError> {
         json::header::parse(json::canonical::check_text(json, limits)?, limits)
+    }
+
+    /// Starts a header of one's own, with the kind of CoValue ("comap", "colist", …) and who may
+    /// write.
+    pub fn builder(co_type: &str, ruleset: Ruleset) -> HeaderBuilder {
+        HeaderBuilder::new(co_type, ruleset)
+    }
+
+    /// The header of the account of an agent. An agent has one account only, for its header holds
+    /// nothing but the agent.
+    pub fn account(agent: &AgentId) -> Self {
+        Self::builder("comap", Ruleset::Group { initial_admin: Owner::Agent(agent.clone()) })
+            .meta(r#"{"type":"account"}"#)
+            .build()
+            .expect("an account's header is valid whatever the agent")
     }
 
     pub(crate) fn new(

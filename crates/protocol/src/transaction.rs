@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::error::DecodeError;
 use crate::json;
+use crate::json::transaction::Strings;
 use crate::limits::Limits;
 
 /// Whether a transaction's changes can be read by everyone.
@@ -89,23 +90,23 @@ impl Transaction {
 
     /// The changes of a trusting transaction: the text of a JSON array, if the author is honest.
     pub fn changes(&self) -> Option<Cow<'_, str>> {
-        (self.privacy == Privacy::Trusting).then(|| self.strings().0)
+        (self.privacy == Privacy::Trusting).then(|| self.strings().changes)
     }
 
     /// The changes of a private transaction: `encrypted_U…`, if the author is honest.
     pub fn encrypted_changes(&self) -> Option<Cow<'_, str>> {
-        (self.privacy == Privacy::Private).then(|| self.strings().0)
+        (self.privacy == Privacy::Private).then(|| self.strings().changes)
     }
 
     /// The id of the key that a private transaction is encrypted with.
     pub fn key_used(&self) -> Option<Cow<'_, str>> {
-        self.strings().1
+        self.strings().key_used
     }
 
     /// The meta: of a trusting transaction the text of a JSON object, of a private one ciphertext,
     /// if the author is honest.
     pub fn meta(&self) -> Option<Cow<'_, str>> {
-        self.strings().2
+        self.strings().meta
     }
 
     /// The length of `encryptedChanges` or `changes` in bytes of UTF-8 (what the string stands
@@ -120,10 +121,10 @@ impl Transaction {
         if self.is_ascii {
             return self.changes_len;
         }
-        u32::try_from(self.strings().0.encode_utf16().count()).unwrap_or(u32::MAX)
+        u32::try_from(self.strings().changes.encode_utf16().count()).unwrap_or(u32::MAX)
     }
 
-    fn strings(&self) -> (Cow<'_, str>, Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    fn strings(&self) -> Strings<'_> {
         str::from_utf8(&self.json)
             .ok()
             .and_then(|json| json::transaction::strings(json, self.privacy))

@@ -34,29 +34,76 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> 
         _ => scanner.skip(),
     })?;
     scanner.end()?;
+    Members {
+        created_at: created_at.optional()?,
+        meta: meta.required("meta")?,
+        ruleset: ruleset.required("ruleset")?,
+        co_type: co_type.required("type")?,
+        uniqueness: uniqueness.optional()?,
+    }
+    .into_header()
+}
 
-    let co_type = co_type.required("type")?;
-    let meta = meta.required("meta")?;
-    let (ruleset, restrict_deletion) = ruleset.required("ruleset")?;
-    let mut json = Writer { text: String::with_capacity(text.len()) };
-    if let Some(created_at) = created_at.optional()? {
-        json.member("createdAt", created_at)?;
-    }
-    json.member("meta", meta.json)?;
-    json.ruleset(&ruleset, restrict_deletion);
-    json.string("type", &co_type)?;
-    if let Some(uniqueness) = uniqueness.optional()? {
-        json.member("uniqueness", uniqueness)?;
-    }
-    json.text.push('}');
-    Ok(Header::new(
-        json.text.into(),
-        &co_type,
+/// Makes a header of the JSON texts of its members and a ruleset.
+pub(crate) fn build(
+    co_type: &str,
+    ruleset: (Ruleset, Option<bool>),
+    meta: &str,
+    created_at: &str,
+    uniqueness: &str,
+) -> Result<Header, DecodeError> {
+    Members {
+        created_at: Some(whole(created_at, read_created_at)?),
+        meta: whole(meta, read_meta)?,
         ruleset,
-        restrict_deletion == Some(true),
-        meta.co_type.as_deref(),
-        meta.source,
-    ))
+        co_type: co_type.into(),
+        uniqueness: Some(whole(uniqueness, read_uniqueness)?),
+    }
+    .into_header()
+}
+
+/// Reads a text that holds one value and nothing else.
+fn whole<'a, T>(
+    text: &'a str,
+    read: impl FnOnce(&mut Scanner<'a>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let mut scanner = Scanner::new(text, usize::MAX);
+    let value = read(&mut scanner)?;
+    scanner.end()?;
+    Ok(value)
+}
+
+struct Members<'a> {
+    created_at: Option<&'a str>,
+    meta: Meta<'a>,
+    ruleset: (Ruleset, Option<bool>),
+    co_type: Cow<'a, str>,
+    uniqueness: Option<&'a str>,
+}
+
+impl Members<'_> {
+    fn into_header(self) -> Result<Header, DecodeError> {
+        let (ruleset, restrict_deletion) = self.ruleset;
+        let mut json = Writer { text: String::new() };
+        if let Some(created_at) = self.created_at {
+            json.member("createdAt", created_at)?;
+        }
+        json.member("meta", self.meta.json)?;
+        json.ruleset(&ruleset, restrict_deletion);
+        json.string("type", &self.co_type)?;
+        if let Some(uniqueness) = self.uniqueness {
+            json.member("uniqueness", uniqueness)?;
+        }
+        json.text.push('}');
+        Ok(Header::new(
+            json.text.into(),
+            &self.co_type,
+            ruleset,
+            restrict_deletion == Some(true),
+            self.meta.co_type.as_deref(),
+            self.meta.source,
+        ))
+    }
 }
 
 struct Meta<'a> {
@@ -198,14 +245,18 @@ impl Writer {
         self.text.push('{');
         if let Some((name, id)) = id {
             // Ids have no characters to escape.
-            self.text.push_str(&format!("\"{name}\":\"{id}\","));
+            for part in ["\"", name, "\":\"", id, "\","] {
+                self.text.push_str(part);
+            }
         }
         match restrict_deletion {
             Some(true) => self.text.push_str("\"restrictDeletion\":true,"),
             Some(false) => self.text.push_str("\"restrictDeletion\":false,"),
             None => {}
         }
-        self.text.push_str(&format!("\"type\":\"{kind}\"}}"));
+        for part in ["\"type\":\"", kind, "\"}"] {
+            self.text.push_str(part);
+        }
     }
 
     fn name(&mut self, name: &str) {

@@ -8,7 +8,7 @@ pub(crate) mod header;
 mod number;
 mod scan;
 mod slot;
-mod string;
+pub(crate) mod string;
 pub(crate) mod transaction;
 mod value;
 

@@ -42,9 +42,10 @@ pub(crate) enum Part<'a> {
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
-        // One pass that the compiler turns into vector code, so that the strings of a compact
-        // text can be searched for quotes and backslashes alone.
-        let has_controls = text.bytes().fold(false, |found, byte| found | (byte < 0x20));
+        // One pass without branches, which the compiler turns into vector code; after it, the
+        // strings of a compact text need to be searched for quotes and backslashes alone.
+        let lowest = text.bytes().fold(u8::MAX, u8::min);
+        let has_controls = lowest < 0x20;
         Self { text, pos: 0, depth: 0, max_depth, has_controls, saw_space: false }
     }
 

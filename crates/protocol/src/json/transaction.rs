@@ -87,11 +87,15 @@ pub(crate) fn build(
     }
 }
 
-/// The strings of a transaction's canonical JSON: changes, key and meta.
-pub(crate) fn strings(
-    json: &str,
-    privacy: Privacy,
-) -> Option<(Cow<'_, str>, Option<Cow<'_, str>>, Option<Cow<'_, str>>)> {
+/// The strings in a transaction.
+pub(crate) struct Strings<'a> {
+    pub(crate) changes: Cow<'a, str>,
+    pub(crate) key_used: Option<Cow<'a, str>>,
+    pub(crate) meta: Option<Cow<'a, str>>,
+}
+
+/// The strings in a transaction's canonical JSON.
+pub(crate) fn strings(json: &str, privacy: Privacy) -> Option<Strings<'_>> {
     let (changes, mut rest) = raw_string(json.strip_prefix(changes_prefix(privacy))?)?;
     let mut key_used = None;
     if privacy == Privacy::Private {
@@ -104,7 +108,7 @@ pub(crate) fn strings(
         Some(meta) => Some(raw_string(meta)?.0.decode()?),
         None => None,
     };
-    Some((changes.decode()?, key_used, meta))
+    Some(Strings { changes: changes.decode()?, key_used, meta })
 }
 
 const KEY_USED: &str = ",\"keyUsed\":";
