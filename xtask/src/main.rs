@@ -1,1 +1,45 @@
-fn main() {}
+//! The commands of this workspace that are more than one `cargo` call: `cargo xtask --help`.
+//!
+//! Each command is a module with a struct of its arguments and a `run`. What they share is in
+//! `steps` (a sequence of named child processes with headings and times), `tools` (what must be
+//! installed), `npm` (the packages of the Node.js programs) and `workspace` (where things are and
+//! how they are built).
+
+mod interop;
+mod npm;
+mod steps;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The commands of the Downbeat workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Test(test::Arguments),
+    Interop(interop::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Interop(arguments) => interop::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -59,7 +59,9 @@ export class Client {
   /** Loads a CoValue that must be there. */
   async need(id, limit = SMALL_LIMIT) {
     const coValue = await this.load(id, limit);
-    if (coValue === "unavailable") throw new Error(`${this.name} is told that ${id} is unavailable`);
+    if (coValue === "unavailable") {
+      throw new Error(`${this.name} is told that ${id} is unavailable`);
+    }
     return coValue;
   }
 

@@ -27,6 +27,10 @@ export class RawPeer {
   constructor(url) {
     this.pings = [];
     this.#socket = new WebSocket(url);
+    this.#socket.once("upgrade", ({ socket }) => {
+      // As the server sees it, and names it in its log.
+      this.address = `${socket.localAddress}:${socket.localPort}`;
+    });
     this.closed = new Promise((resolve) => {
       this.#socket.once("close", (code) => resolve(code));
     });
@@ -81,12 +85,20 @@ export class RawPeer {
     );
   }
 
-  /** Sends content and gives the acknowledgement (or correction) that comes back. */
+  /** Sends content and waits until all of it is acknowledged. */
   async upload(content) {
     this.send(content);
-    return this.next(
-      `acknowledgement of ${content.id}`,
-      ({ action, id }) => action === "known" && id === content.id,
+    const counts = Object.entries(content.new).map(([session, { after, newTransactions }]) => [
+      session,
+      after + newTransactions.length,
+    ]);
+    await this.next(
+      `acknowledgement of all of ${content.id}`,
+      ({ action, id, header, sessions }) =>
+        action === "known" &&
+        id === content.id &&
+        header &&
+        counts.every(([session, count]) => sessions[session] === count),
     );
   }
 

@@ -21,14 +21,18 @@ export const scenario = (name, play, limit = SCENARIO_LIMIT) => ({ name, limit, 
 /** Plays a scenario to its end and cleans up after it. Rejects with what went wrong. */
 export async function run({ limit, play }) {
   const world = new World();
+  const errors = [];
   try {
     await within(limit, "end of the scenario", play(world));
   } catch (error) {
-    error.message += world.report();
-    throw error;
-  } finally {
-    await world.close();
+    errors.push(error);
   }
+  errors.push(...(await world.close()));
+  const [first, ...more] = errors;
+  if (first === undefined) return;
+  for (const { message } of more) first.message += `\nand in the end: ${message}`;
+  first.message += world.report();
+  throw first;
 }
 
 class World {
@@ -77,7 +81,7 @@ class World {
     return logs.map((tail) => `\n--- the server's log ---\n${tail}`).join("");
   }
 
-  /** Closes everything in reverse order; the first error is thrown when all of it is done. */
+  /** Closes everything in reverse order, all of it, and gives the errors. */
   async close() {
     const errors = [];
     for (const resource of this.#open.reverse()) {
@@ -87,7 +91,7 @@ class World {
         errors.push(error);
       }
     }
-    if (errors.length > 0) throw errors[0];
+    return errors;
   }
 
   #keep(resource) {

@@ -59,33 +59,36 @@ export const scenarios = [
     await assertReads(await world.client(second, "Cleo"), stream.id, bytes);
   }),
 
-  scenario("a reader that is there from the start follows the file as it is written", async (world) => {
-    const server = await world.server();
-    const bytes = seededBytes("followed file", FILE_BYTES / 5);
-    const ada = await world.client(server, "Ada");
-    const ben = await world.client(server, "Ben");
-    const group = ada.publicGroup();
-    const stream = group.createBinaryStream();
-    await ada.synced();
-    const seen = await ben.need(stream.id);
+  scenario(
+    "a reader that is there from the start follows the file as it is written",
+    async (world) => {
+      const server = await world.server();
+      const bytes = seededBytes("followed file", FILE_BYTES / 5);
+      const ada = await world.client(server, "Ada");
+      const ben = await world.client(server, "Ben");
+      const group = ada.publicGroup();
+      const stream = group.createBinaryStream();
+      await ada.synced();
+      const seen = await ben.need(stream.id);
 
-    stream.startBinaryStream({
-      mimeType: "application/octet-stream",
-      fileName: "score.bin",
-      totalSizeBytes: bytes.length,
-    });
-    for (let start = 0; start < bytes.length; start += CHUNK_BYTES) {
-      const sofar = start / CHUNK_BYTES + 1;
-      stream.pushBinaryStreamChunk(bytes.subarray(start, start + CHUNK_BYTES));
-      await untilValue(
-        seen,
-        `chunk ${sofar}`,
-        (stream) => stream.getBinaryChunks(true)?.chunks.length === sofar,
-      );
-    }
-    stream.endBinaryStream();
-    await assertReads(ben, stream.id, bytes);
-  }),
+      stream.startBinaryStream({
+        mimeType: "application/octet-stream",
+        fileName: "score.bin",
+        totalSizeBytes: bytes.length,
+      });
+      for (let start = 0; start < bytes.length; start += CHUNK_BYTES) {
+        const sofar = start / CHUNK_BYTES + 1;
+        stream.pushBinaryStreamChunk(bytes.subarray(start, start + CHUNK_BYTES));
+        await untilValue(
+          seen,
+          `chunk ${sofar}`,
+          (stream) => stream.getBinaryChunks(true)?.chunks.length === sofar,
+        );
+      }
+      stream.endBinaryStream();
+      await assertReads(ben, stream.id, bytes);
+    },
+  ),
 
   scenario("small edits get through while a file is on its way", async (world) => {
     const server = await world.server();

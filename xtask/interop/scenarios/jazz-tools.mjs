@@ -114,7 +114,13 @@ export const scenarios = [
     found.songs.$jazz.push(Song.create({ title: "Misterioso" }, { owner: found.$jazz.owner }));
     assert.equal((await atAda).songs.length, 3);
 
-    const atBen = untilSetlist(world, id, ben, "Ada's venue at Ben", ({ venue }) => venue === "Five Spot");
+    const atBen = untilSetlist(
+      world,
+      id,
+      ben,
+      "Ada's venue at Ben",
+      ({ venue }) => venue === "Five Spot",
+    );
     setlist.$jazz.set("venue", "Five Spot");
     await atBen;
   }),

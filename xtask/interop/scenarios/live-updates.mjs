@@ -19,7 +19,7 @@ export const scenarios = [
     // Ping-pong: each update is written only after the one before it has arrived.
     for (let update = 0; update < UPDATES; update++) {
       const [from, to] = update % 2 === 0 ? sides : [...sides].reverse();
-      const arrival = untilValue(to, `update ${update}`, (map) => map.get("turn") === update, LIVE_LIMIT);
+      const arrival = untilValue(to, `update ${update}`, (map) => map.get("turn") === update);
       from.set("turn", update);
       await arrival;
     }
@@ -41,25 +41,28 @@ export const scenarios = [
     );
   }),
 
-  scenario("a subscription to something not yet there is answered when it is written", async (world) => {
-    const server = await world.server();
-    const ada = await world.client(server, "Ada");
-    const ben = await world.client(server, "Ben");
-    await ada.synced();
-    ada.disconnect();
-    const map = ada.publicGroup().createMap({ written: "offline" });
+  scenario(
+    "a subscription to something not yet there is answered when it is written",
+    async (world) => {
+      const server = await world.server();
+      const ada = await world.client(server, "Ada");
+      const ben = await world.client(server, "Ben");
+      await ada.synced();
+      ada.disconnect();
+      const map = ada.publicGroup().createMap({ written: "offline" });
 
-    assert.equal(await ben.load(map.id, LIVE_LIMIT), "unavailable");
-    const arrival = new Promise((resolve) => {
-      const core = ben.node.getCoValue(map.id);
-      const unsubscribe = core.subscribe((core) => core.isAvailable() && resolve(core));
-      world.defer(unsubscribe);
-    });
-    await ada.reconnect();
-    await arrival;
-    const seen = ben.node.getLoaded(map.id);
-    await untilValue(seen, "the value", (map) => map.get("written") === "offline");
-  }),
+      assert.equal(await ben.load(map.id, LIVE_LIMIT), "unavailable");
+      const arrival = new Promise((resolve) => {
+        const core = ben.node.getCoValue(map.id);
+        const unsubscribe = core.subscribe((core) => core.isAvailable() && resolve(core));
+        world.defer(unsubscribe);
+      });
+      await ada.reconnect();
+      await arrival;
+      const seen = ben.node.getLoaded(map.id);
+      await untilValue(seen, "the value", (map) => map.get("written") === "offline");
+    },
+  ),
 
   scenario("permission given later opens what was loaded before", async (world) => {
     const server = await world.server();

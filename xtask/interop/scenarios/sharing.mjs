@@ -6,38 +6,44 @@ import { scenario } from "../lib/scenario.mjs";
 import { AWKWARD_VALUES } from "../lib/seeded.mjs";
 
 export const scenarios = [
-  scenario("a second account loads public CoMaps by id and reads the same values", async (world) => {
-    const server = await world.server();
-    const ada = await world.client(server, "Ada");
-    const group = ada.publicGroup();
-    const values = group.createMap({ ...AWKWARD_VALUES }, null, "private");
-    const trusting = group.createMap({ ...AWKWARD_VALUES }, null, "trusting");
-    const referring = group.createMap({ values: values.id, trusting: trusting.id });
-    await ada.synced();
+  scenario(
+    "a second account loads public CoMaps by id and reads the same values",
+    async (world) => {
+      const server = await world.server();
+      const ada = await world.client(server, "Ada");
+      const group = ada.publicGroup();
+      const values = group.createMap({ ...AWKWARD_VALUES }, null, "private");
+      const trusting = group.createMap({ ...AWKWARD_VALUES }, null, "trusting");
+      const referring = group.createMap({ values: values.id, trusting: trusting.id });
+      await ada.synced();
 
-    const ben = await world.client(server, "Ben");
-    const found = await ben.need(referring.id);
-    for (const key of ["values", "trusting"]) {
-      const map = await ben.need(found.get(key));
-      assert.deepEqual(map.toJSON(), AWKWARD_VALUES, `${key} as Ben reads them`);
-    }
-    assert.equal((await ben.need(group.id)).roleOf(ben.accountID), "reader");
-  }),
+      const ben = await world.client(server, "Ben");
+      const found = await ben.need(referring.id);
+      for (const key of ["values", "trusting"]) {
+        const map = await ben.need(found.get(key));
+        assert.deepEqual(map.toJSON(), AWKWARD_VALUES, `${key} as Ben reads them`);
+      }
+      assert.equal((await ben.need(group.id)).roleOf(ben.accountID), "reader");
+    },
+  ),
 
-  scenario("edits made after loading and a history of many transactions arrive in full", async (world) => {
-    const server = await world.server();
-    const ada = await world.client(server, "Ada");
-    const map = ada.publicGroup().createMap({ counter: 0 });
-    for (let counter = 1; counter <= 200; counter++) map.set("counter", counter);
-    map.delete("counter");
-    map.set("final", "value");
-    await ada.synced();
+  scenario(
+    "edits made after loading and a history of many transactions arrive in full",
+    async (world) => {
+      const server = await world.server();
+      const ada = await world.client(server, "Ada");
+      const map = ada.publicGroup().createMap({ counter: 0 });
+      for (let counter = 1; counter <= 200; counter++) map.set("counter", counter);
+      map.delete("counter");
+      map.set("final", "value");
+      await ada.synced();
 
-    const ben = await world.client(server, "Ben");
-    const seen = await ben.need(map.id);
-    assert.deepEqual(seen.toJSON(), { final: "value" });
-    assert.equal([...seen.editsAt("counter")].length, 202, "every edit of the counter");
-  }),
+      const ben = await world.client(server, "Ben");
+      const seen = await ben.need(map.id);
+      assert.deepEqual(seen.toJSON(), { final: "value" });
+      assert.equal([...seen.editsAt("counter")].length, 202, "every edit of the counter");
+    },
+  ),
 
   scenario("a member added by account id reads what is private to the group", async (world) => {
     const server = await world.server();

@@ -1,0 +1,110 @@
+//! `cargo xtask interop`: real Jazz clients, Node.js programs in `xtask/interop`, against the
+//! binary of this workspace.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::npm;
+use crate::steps::{Steps, command_line, run_within};
+use crate::tools;
+use crate::workspace::{Profile, binary, build, root};
+
+/// For all scenarios together. The Node.js program gives up by itself before that (and stops the
+/// servers that it has started), so this only ends one that hangs entirely.
+const SCENARIOS_LIMIT: Duration = Duration::from_secs(600);
+
+/// Run real Jazz clients (Node.js) against a sync server.
+#[derive(Args, Default)]
+pub(crate) struct Arguments {
+    /// Run only scenarios whose "group: name" contains this, in any case.
+    filter: Option<String>,
+
+    /// The server that the clients talk to.
+    #[arg(long, value_enum, default_value_t)]
+    server: Server,
+
+    /// Test the binary as it is shipped.
+    ///
+    /// Without it the debug build is tested: it shares everything with `cargo test`, so it is
+    /// there in seconds, and it checks overflow and debug assertions. Dependencies are optimised
+    /// in both.
+    #[arg(long)]
+    release: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Server {
+    /// The binary of this workspace.
+    #[default]
+    Downbeat,
+    /// A small server made of the reference engine, to tell whether a scenario itself holds.
+    Reference,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    // Said now rather than after the server has been built.
+    tools::require_node()?;
+    let mut steps = Steps::new(arguments.step_count());
+    self::steps(&mut steps, arguments)?;
+    steps.finish();
+    Ok(())
+}
+
+/// Builds the server, installs the clients and plays the scenarios.
+pub(crate) fn steps(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
+    let folder = root().join("xtask/interop");
+    if arguments.server == Server::Downbeat {
+        steps.command("server", &mut build(arguments.profile()))?;
+    }
+    let rerun = "cd xtask/interop && npm ci";
+    steps.step("npm packages", rerun, || npm::install(&folder))?;
+
+    let mut scenarios = Command::new("node");
+    scenarios.current_dir(&folder).args(["--test-reporter=spec", "main.mjs"]);
+    scenarios.args(&arguments.filter);
+    scenarios.env("DOWNBEAT_INTEROP_SERVER", arguments.server.name());
+    scenarios.env("DOWNBEAT_BIN", binary(arguments.profile())?);
+    let rerun = command_line(&arguments.command());
+    steps.step("interop scenarios", &rerun, || run_within(SCENARIOS_LIMIT, &mut scenarios))
+}
+
+impl Arguments {
+    /// How many steps [`steps`] takes.
+    pub(crate) fn step_count(&self) -> usize {
+        match self.server {
+            Server::Downbeat => 3,
+            Server::Reference => 2,
+        }
+    }
+
+    /// The command that has these arguments.
+    fn command(&self) -> Command {
+        let mut command = Command::new("cargo");
+        command.args(["xtask", "interop"]);
+        if self.server != Server::default() {
+            command.args(["--server", self.server.name()]);
+        }
+        if self.release {
+            command.arg("--release");
+        }
+        command.args(&self.filter);
+        command
+    }
+
+    fn profile(&self) -> Profile {
+        if self.release { Profile::Release } else { Profile::Debug }
+    }
+}
+
+impl Server {
+    /// As on the command line, and as the programs are told.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Downbeat => "downbeat",
+            Self::Reference => "reference",
+        }
+    }
+}

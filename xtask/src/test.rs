@@ -1,0 +1,41 @@
+//! `cargo xtask test`: everything that must hold before a change is merged.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::interop;
+use crate::steps::Steps;
+use crate::tools;
+use crate::workspace::cargo;
+
+/// The steps besides those of the interop scenarios.
+const CARGO_STEPS: usize = 4;
+
+/// Run every check: formatting, lints, tests, documentation, interop.
+///
+/// Nothing is ever skipped: what is missing on the machine and cannot be installed from here is a
+/// failure that says what it is. The first failure ends the run.
+#[derive(Args)]
+pub(crate) struct Arguments {}
+
+pub(crate) fn run(_: &Arguments) -> Result<()> {
+    // Said now rather than after minutes of compiling.
+    tools::require_c_compiler()?;
+    tools::require_node()?;
+
+    let interop = interop::Arguments::default();
+    let mut steps = Steps::new(CARGO_STEPS + interop.step_count());
+    steps.command("formatting", cargo().args(["fmt", "--all", "--check"]))?;
+    steps.command(
+        "lints",
+        cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
+    steps.command("tests", cargo().args(["test", "--workspace"]))?;
+    steps.command(
+        "documentation",
+        cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    interop::steps(&mut steps, &interop)?;
+    steps.finish();
+    Ok(())
+}

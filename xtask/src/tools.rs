@@ -1,0 +1,79 @@
+//! What must be installed, found out before it is needed and said in one line.
+
+use std::env;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+/// The oldest Node.js that the interop programs run on: the built-in test runner they use.
+const MIN_NODE: u32 = 20;
+
+/// Checks for everything that the scenarios need besides what `npm` installs.
+pub(crate) fn require_node() -> Result<()> {
+    let missing = |what: &str| {
+        format!(
+            "{what}; the interop scenarios need Node.js {MIN_NODE} or newer with npm (https://nodejs.org)"
+        )
+    };
+    let Some(version) = first_line("node", "--version") else {
+        bail!(missing("Node.js is missing"));
+    };
+    match major(&version) {
+        Some(major) if major >= MIN_NODE => {}
+        _ => bail!(missing(&format!("Node.js {version} is too old"))),
+    }
+    if first_line(npm(), "--version").is_none() {
+        bail!(missing("npm is missing"));
+    }
+    Ok(())
+}
+
+/// Checks for the C compiler that dependencies with C parts are built by.
+pub(crate) fn require_c_compiler() -> Result<()> {
+    // With the MSVC toolchain the compiler is found through the registry, by the `cc` crate.
+    if cfg!(windows) {
+        return Ok(());
+    }
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    if first_line(&compiler, "--version").is_none() {
+        bail!("a C compiler is missing: `{compiler}` does not run (install one, or set CC)");
+    }
+    Ok(())
+}
+
+/// The name under which npm is started.
+pub(crate) fn npm() -> &'static str {
+    if cfg!(windows) { "npm.cmd" } else { "npm" }
+}
+
+/// The first line that a program prints, or `None` if it cannot be run.
+fn first_line(program: &str, argument: &str) -> Option<String> {
+    let output = Command::new(program).arg(argument).stdin(Stdio::null()).output().ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+}
+
+/// The major version in `v20.11.1`.
+fn major(version: &str) -> Option<u32> {
+    version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_read_from_what_node_prints() {
+        assert_eq!(major("v20.11.1"), Some(20));
+        assert_eq!(major("v9.0.0\n"), Some(9));
+        assert_eq!(major("20"), None);
+        assert_eq!(major("something else"), None);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_prints_nothing() {
+        assert_eq!(first_line("downbeat-no-such-program", "--version"), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! Where things are in the workspace, and how its binary is built.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// How a binary is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As `cargo test` builds, with overflow checks and debug assertions.
+    Debug,
+    /// As it is shipped.
+    Release,
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// Cargo, to be run in the root of the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root());
+    command
+}
+
+/// The command that builds the `downbeat` binary.
+pub(crate) fn build(profile: Profile) -> Command {
+    let mut command = cargo();
+    command.args(["build", "--package", "downbeat"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    command
+}
+
+/// Where [`build`] leaves the binary: in the same target directory that this program was built
+/// into, wherever the configuration of Cargo has put it.
+pub(crate) fn binary(profile: Profile) -> Result<PathBuf> {
+    let this = env::current_exe().context("cannot tell where this program is")?;
+    let target = this.ancestors().nth(2).context("this program is not in a target directory")?;
+    let folder = match profile {
+        Profile::Debug => "debug",
+        Profile::Release => "release",
+    };
+    Ok(target.join(folder).join("downbeat").with_extension(env::consts::EXE_EXTENSION))
+}
