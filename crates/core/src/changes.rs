@@ -13,9 +13,24 @@ use serde_json::value::RawValue;
 /// to see other roles than clients see.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Change<'a> {
-    op: Option<Text<'a>>,
-    key: Option<Text<'a>>,
-    value: Option<Text<'a>>,
+    op: Value<'a>,
+    key: Value<'a>,
+    value: Value<'a>,
+}
+
+/// A member of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Value<'a> {
+    /// There is none.
+    #[default]
+    Absent,
+    /// A string.
+    Text(Text<'a>),
+    /// Anything else.
+    Other {
+        /// Whether JavaScript holds it to be true.
+        is_truthy: bool,
+    },
 }
 
 /// A JSON string, with half surrogate pairs in the obvious extension of UTF-8.
@@ -30,46 +45,84 @@ impl<'a> Change<'a> {
 
     /// The key that is set, if this sets one, and the key is a string of whole characters.
     pub(crate) fn set_key(&self) -> Option<&str> {
-        if self.op.as_deref() != Some(b"set") {
-            return None;
-        }
-        self.key.as_deref().and_then(|key| str::from_utf8(key).ok())
+        (self.op.as_text() == Some("set")).then(|| self.key.as_text()).flatten()
     }
 
-    /// The value that is set, if it is a string of whole characters.
-    pub(crate) fn value(&self) -> Option<&str> {
-        self.value.as_deref().and_then(|value| str::from_utf8(value).ok())
+    /// The value that is set.
+    pub(crate) fn value(&self) -> &Value<'a> {
+        &self.value
     }
 
     /// An element that is not an object changes nothing.
     fn parse(element: &'a str) -> Self {
-        serde_json::Deserializer::from_str(element)
-            .deserialize_map(ChangeVisitor)
-            .unwrap_or_default()
+        let mut change = Change::default();
+        for_each_member(element, |name, value| match name {
+            b"op" => change.op = Value::parse(value),
+            b"key" => change.key = Value::parse(value),
+            b"value" => change.value = Value::parse(value),
+            _ => {}
+        })
+        .map_or_else(Change::default, |()| change)
     }
 }
 
-struct ChangeVisitor;
-
-impl<'de> Visitor<'de> for ChangeVisitor {
-    type Value = Change<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a change")
+impl<'a> Value<'a> {
+    /// The text, if this is a string of whole characters.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => str::from_utf8(text).ok(),
+            Self::Absent | Self::Other { .. } => None,
+        }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut change = Change::default();
-        while let Some(name) = members.next_key_seed(TextSeed)? {
-            let value = members.next_value::<&RawValue>()?.get();
-            match &*name {
-                b"op" => change.op = text(value),
-                b"key" => change.key = text(value),
-                b"value" => change.value = text(value),
-                _ => {}
-            }
+    fn parse(value: &'a str) -> Self {
+        match text(value) {
+            Some(text) => Self::Text(text),
+            None => Self::Other { is_truthy: is_truthy(value) },
         }
-        Ok(change)
+    }
+}
+
+/// Whether JavaScript holds a JSON value that is not a string to be true.
+fn is_truthy(value: &str) -> bool {
+    let is_zero = || value.parse::<f64>().is_ok_and(|number| number == 0.0);
+    !matches!(value, "null" | "false") && !is_zero()
+}
+
+/// The string that a member of a JSON object is, if the text is an object and the member a string.
+/// Of repeated members the last counts.
+pub(crate) fn text_member(object: &str, member: &[u8]) -> Option<Vec<u8>> {
+    let mut found = None;
+    for_each_member(object, |name, value| {
+        if name == member {
+            found = text(value).map(Cow::into_owned);
+        }
+    })?;
+    found
+}
+
+/// Hands out the names and values of a JSON object's members, or returns `None` if the text is
+/// none; then some may have been handed out.
+fn for_each_member<'a>(object: &'a str, member: impl FnMut(&[u8], &'a str)) -> Option<()> {
+    let mut reader = serde_json::Deserializer::from_str(object);
+    reader.deserialize_map(MemberVisitor(member)).ok()?;
+    reader.end().ok()
+}
+
+struct MemberVisitor<F>(F);
+
+impl<'de, F: FnMut(&[u8], &'de str)> Visitor<'de> for MemberVisitor<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key_seed(TextSeed)? {
+            (self.0)(&name, members.next_value::<&RawValue>()?.get());
+        }
+        Ok(())
     }
 }
 
@@ -120,9 +173,19 @@ mod tests {
     #[test]
     fn a_set_change_has_key_and_value() {
         let change = only(r#"[ {"op":"set","key":"co_z1","value":"admin"} ]"#);
-        assert_eq!((change.set_key(), change.value()), (Some("co_z1"), Some("admin")));
+        assert_eq!((change.set_key(), change.value().as_text()), (Some("co_z1"), Some("admin")));
         assert_eq!(only(r#"[{"op":"del","key":"co_z1"}]"#).set_key(), None);
-        assert_eq!(only(r#"[{"op":"set","key":5,"value":{}}]"#), only(r#"[{"op":"set"}]"#));
+        assert_eq!(only(r#"[{"op":"set","key":5}]"#).set_key(), None);
+    }
+
+    #[test]
+    fn values_that_are_no_strings_are_true_or_false_as_in_javascript() {
+        let value = |value: &str| {
+            let changes = format!(r#"[{{"value":{value}}}]"#);
+            only(&changes).value == Value::Other { is_truthy: true }
+        };
+        assert!(["1", "-0.1", "[]", "{}", "true", "1e999"].into_iter().all(value));
+        assert!(!["0", "-0", "0.0e5", "1e-999", "null", "false", "\"\""].into_iter().any(value));
     }
 
     #[test]

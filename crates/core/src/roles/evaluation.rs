@@ -1,0 +1,237 @@
+//! Going through groups' transactions to find those that count.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use downbeat_protocol::CoValueId;
+
+use super::group::{Effect, Group, Kind, Mapping, Step};
+use super::history::{self, History};
+use super::{Role, UnknownGroup};
+
+/// Makes sure that the history of a group and those of its parents are there.
+///
+/// A group's transactions need those of its parents, which are gone through first, at the moment
+/// when the first transaction that counts names them. Groups that need each other become one
+/// [`Circle`]. There is a stack of circles instead of recursion, because how deep parents go is
+/// for the groups' authors to choose.
+pub(super) fn evaluate(
+    groups: &BTreeMap<CoValueId, Group>,
+    histories: &mut BTreeMap<CoValueId, History>,
+    group: CoValueId,
+) -> Result<(), UnknownGroup> {
+    if histories.contains_key(&group) {
+        return Ok(());
+    }
+    let mut evaluation = Evaluation { groups, histories, stack: Vec::new() };
+    let result = evaluation.open(group).and_then(|()| evaluation.run());
+    if result.is_err() {
+        // What has been begun cannot stay: it would look finished.
+        let Evaluation { histories, stack, .. } = evaluation;
+        for id in stack.into_iter().flat_map(|circle| circle.members) {
+            histories.remove(&id);
+        }
+    }
+    result
+}
+
+struct Evaluation<'a> {
+    groups: &'a BTreeMap<CoValueId, Group>,
+    histories: &'a mut BTreeMap<CoValueId, History>,
+    stack: Vec<Circle<'a>>,
+}
+
+/// Groups that are gone through together, usually just one.
+struct Circle<'a> {
+    members: Vec<CoValueId>,
+    /// All transactions of the members in the order of time.
+    steps: Vec<(&'a Group, &'a Step)>,
+    next: usize,
+}
+
+impl Evaluation<'_> {
+    fn run(&mut self) -> Result<(), UnknownGroup> {
+        while let Some(circle) = self.stack.last() {
+            let Some((group, step)) = circle.steps.get(circle.next).copied() else {
+                self.stack.pop();
+                continue;
+            };
+            match self.take(group, step)? {
+                ControlFlow::Continue(()) => {
+                    if let Some(circle) = self.stack.last_mut() {
+                        circle.next += 1;
+                    }
+                }
+                ControlFlow::Break(Needs(parent)) => self.go_to(parent)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a transaction count if its author may do what it does, or tells which group must be
+    /// gone through before that can be known.
+    fn take(&mut self, group: &Group, step: &Step) -> Result<ControlFlow<Needs>, UnknownGroup> {
+        let author_role = self.authority(group.id, &step.author, step.made_at);
+        match &step.effect {
+            Effect::Role { member, role } => {
+                let member_role = || self.authority(group.id, member, step.made_at);
+                let may = may_set_role(group, step, member, *role, author_role, member_role);
+                if may && let Some(history) = self.histories.get_mut(&group.id) {
+                    history.set_role(step.made_at, member, *role);
+                }
+            }
+            Effect::Parent { parent, mapping } => {
+                if !matches!(author_role, Authority::Role(Role::Admin | Role::Manager)) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let named = self.groups.get(parent).ok_or(UnknownGroup(*parent))?;
+                if named.kind != Kind::Group {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if !self.is_ready(*parent) {
+                    return Ok(ControlFlow::Break(Needs(*parent)));
+                }
+                if !history::is_ancestor(self.histories, group.id, *parent)
+                    && let Some(history) = self.histories.get_mut(&group.id)
+                {
+                    history.set_parent(step.made_at, *parent, *mapping);
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether a group has been gone through, or is being gone through together with the one
+    /// whose turn it is.
+    fn is_ready(&self, id: CoValueId) -> bool {
+        let is_waiting = |circle: &Circle<'_>| circle.members.contains(&id);
+        let waiting = self.stack.split_last().map_or(&[][..], |(_, waiting)| waiting);
+        self.histories.contains_key(&id) && !waiting.iter().any(is_waiting)
+    }
+
+    /// Goes on with a group that is needed: begins it, or if it waits itself for the one that
+    /// needs it, begins anew with all that are between them, together.
+    fn go_to(&mut self, id: CoValueId) -> Result<(), UnknownGroup> {
+        match self.stack.iter().position(|circle| circle.members.contains(&id)) {
+            None => self.open(id),
+            Some(first) => {
+                let members = self.stack.drain(first..).flat_map(|circle| circle.members).collect();
+                self.begin(members)
+            }
+        }
+    }
+
+    fn open(&mut self, id: CoValueId) -> Result<(), UnknownGroup> {
+        self.begin(vec![id])
+    }
+
+    fn begin(&mut self, members: Vec<CoValueId>) -> Result<(), UnknownGroup> {
+        let mut groups = Vec::with_capacity(members.len());
+        for id in &members {
+            let group = self.groups.get(id).ok_or(UnknownGroup(*id))?;
+            self.histories.insert(*id, History::new(group.kind == Kind::Account));
+            groups.push(group);
+        }
+        // At equal times the group that is older goes first: parents usually are.
+        groups.sort_by(|a, b| {
+            let created_at =
+                |group: &Group| group.steps.first().map_or(f64::MAX, |step| step.made_at);
+            created_at(a).total_cmp(&created_at(b)).then(a.id.cmp(&b.id))
+        });
+        let mut steps: Vec<_> =
+            groups.iter().flat_map(|group| group.steps.iter().map(|step| (*group, step))).collect();
+        if groups.len() > 1 {
+            steps.sort_by(|(_, a), (_, b)| a.made_at.total_cmp(&b.made_at));
+        }
+        self.stack.push(Circle { members, steps, next: 0 });
+        Ok(())
+    }
+
+    /// The role by which someone does something in a group, or has it done to them: the one last
+    /// given here, or a higher one from a parent. The role of everyone does not count.
+    fn authority(&self, group: CoValueId, member: &str, at: f64) -> Authority {
+        let Some(history) = self.histories.get(&group) else { return Authority::None };
+        let mut authority = history.own_role(member, None).map_or(Authority::None, Authority::Role);
+        for (parent, mapping) in history.authorities() {
+            let parent_role = history::role_at(self.histories, *parent, member, Some(at));
+            let Some(parent_role) = parent_role.filter(|role| history::is_inheritable(*role))
+            else {
+                continue;
+            };
+            let inherited = match mapping {
+                Mapping::Extend => Authority::Role(parent_role),
+                Mapping::Role(role) => Authority::Role(*role),
+                Mapping::Unknown { .. } => Authority::Unknown,
+                Mapping::Revoked | Mapping::Absent => continue,
+            };
+            if inherited.is_above(authority) {
+                authority = inherited;
+            }
+        }
+        authority
+    }
+}
+
+/// The group that has to be gone through first.
+struct Needs(CoValueId);
+
+/// What an author can refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Authority {
+    /// Nothing.
+    None,
+    /// A role.
+    Role(Role),
+    /// Something from a parent that is no role.
+    Unknown,
+}
+
+impl Authority {
+    /// Whether this, from a parent, replaces `other`.
+    fn is_above(self, other: Self) -> bool {
+        self.rank() > other.rank()
+            || self == Self::Role(Role::Writer) && other == Self::Role(Role::Reader)
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::None | Self::Role(Role::Revoked) => 0,
+            Self::Role(Role::Admin) => 3,
+            Self::Role(Role::Manager) => 2,
+            Self::Role(_) | Self::Unknown => 1,
+        }
+    }
+}
+
+/// Whether an author may give a role to a member.
+fn may_set_role(
+    group: &Group,
+    step: &Step,
+    member: &str,
+    role: Role,
+    author_role: Authority,
+    member_role: impl Fn() -> Authority,
+) -> bool {
+    let is_self = *step.author == *member;
+    let is_foundation = author_role == Authority::None
+        && step.author == group.initial_admin
+        && is_self
+        && role == Role::Admin;
+    if is_foundation || is_self && role == Role::Revoked {
+        return true;
+    }
+    let Authority::Role(author_role) = author_role else { return false };
+    let is_admin = || member_role() == Authority::Role(Role::Admin);
+    match author_role {
+        Role::Admin => role == Role::Admin || is_self || !is_admin(),
+        Role::Manager => {
+            !matches!(role, Role::Admin | Role::AdminInvite | Role::ManagerInvite) && !is_admin()
+        }
+        Role::AdminInvite => role == Role::Admin,
+        Role::ManagerInvite => role == Role::Manager,
+        Role::WriterInvite => role == Role::Writer,
+        Role::ReaderInvite => role == Role::Reader,
+        Role::WriteOnlyInvite => role == Role::WriteOnly,
+        Role::Writer | Role::Reader | Role::WriteOnly | Role::Revoked => false,
+    }
+}

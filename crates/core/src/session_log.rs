@@ -1,0 +1,175 @@
+//! One session's log: its transactions, the hash chain over them, and the positions whose
+//! signatures are known.
+
+use downbeat_crypto::{HashChain, SignerSecret, VerifyError, VerifyingKey};
+use downbeat_protocol::{SessionContent, SessionId, Signature, Transaction};
+
+/// After how many bytes of changes a log keeps a signature, so that it can be cut there.
+///
+/// In UTF-8, as the reference's native core counts (`MAX_RECOMMENDED_TX_SIZE` in `config.ts`).
+pub const CHECKPOINT_BYTES: u64 = 100 * 1024;
+
+/// A position in a log whose signature is known and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// How many transactions of the log the signature covers.
+    pub end: u64,
+    /// The signature over them.
+    pub signature: Signature,
+}
+
+/// Why a run of transactions does not extend a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// The run starts behind the end of the log.
+    #[error("the log has {have} transactions, and the new ones come after {after}")]
+    Gap {
+        /// The number of transactions that the log has.
+        have: u64,
+        /// The number of transactions after which the run starts.
+        after: u64,
+    },
+    /// The signature does not cover the log with the new transactions.
+    #[error(transparent)]
+    Signature(#[from] VerifyError),
+}
+
+/// The log of one session, append-only and verified.
+///
+/// Every transaction in it is covered by a signature of the session's agent: the last one's
+/// position and that of each [`Checkpoint`] are where a piece of the log can end.
+///
+/// ```
+/// use downbeat_core::SessionLog;
+/// use downbeat_crypto::{AgentSecret, VerifyingKey, random_session_id};
+/// use downbeat_protocol::{Owner, SessionContent, Transaction};
+///
+/// // The author's log …
+/// let secret = AgentSecret::generate()?;
+/// let session = random_session_id(&Owner::Agent(secret.agent()))?;
+/// let mut log = SessionLog::new(session.clone());
+/// let hello = Transaction::trusting(r#"["hello"]"#, 1_700_000_000_000, None);
+/// let signature = log.append(hello.clone(), secret.signer_secret());
+///
+/// // … and somebody else's copy.
+/// let mut copy = SessionLog::new(session.clone());
+/// let run = SessionContent { session, after: 0, transactions: vec![hello], last_signature: signature };
+/// let key = VerifyingKey::new(secret.agent().signer())?;
+/// assert_eq!(copy.extend(&run, &key)?, 1);
+/// assert_eq!(copy.extend(&run, &key)?, 0, "what is there is skipped");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct SessionLog {
+    session: SessionId,
+    transactions: Vec<Transaction>,
+    chain: HashChain,
+    last_signature: Option<Signature>,
+    checkpoints: Vec<Checkpoint>,
+    /// Bytes of changes after the last checkpoint.
+    gathered: u64,
+}
+
+impl SessionLog {
+    /// An empty log.
+    pub fn new(session: SessionId) -> Self {
+        Self {
+            session,
+            transactions: Vec::new(),
+            chain: HashChain::new(),
+            last_signature: None,
+            checkpoints: Vec::new(),
+            gathered: 0,
+        }
+    }
+
+    /// Adds a run of somebody else's transactions, if its signature covers the log with them.
+    ///
+    /// Transactions that are there already are skipped without comparing them; if no others are
+    /// in the run, its signature is not looked at. Returns how many were added. On an error the
+    /// log is as it was.
+    ///
+    /// `key` is that of the session's agent. The run's session id is not compared.
+    pub fn extend(&mut self, run: &SessionContent, key: &VerifyingKey) -> Result<u64, LogError> {
+        let new = self.new_part(run)?;
+        if new.is_empty() {
+            return Ok(0);
+        }
+        let mut chain = self.chain.clone();
+        for transaction in new {
+            chain.append(transaction.json());
+        }
+        key.verify_chain(&chain, &run.last_signature)?;
+        self.commit(new, chain, run.last_signature);
+        Ok(new.len() as u64)
+    }
+
+    /// The transactions of a run that the log does not have yet, or an error if there is a gap
+    /// before the run.
+    pub fn new_part<'a>(&self, run: &'a SessionContent) -> Result<&'a [Transaction], LogError> {
+        let have = self.len();
+        let gap = LogError::Gap { have, after: run.after };
+        let known = have.checked_sub(run.after).ok_or(gap)?;
+        // A run of more transactions than there are addresses does not exist.
+        let new = usize::try_from(known).ok().and_then(|known| run.transactions.get(known..));
+        Ok(new.unwrap_or_default())
+    }
+
+    /// Adds and signs a transaction of one's own. `secret` is that of the session's agent.
+    pub fn append(&mut self, transaction: Transaction, secret: &SignerSecret) -> Signature {
+        let mut chain = self.chain.clone();
+        chain.append(transaction.json());
+        let signature = secret.sign_chain(&chain);
+        self.commit(&[transaction], chain, signature);
+        signature
+    }
+
+    /// The transactions in order.
+    pub fn transactions(&self) -> &[Transaction] {
+        &self.transactions
+    }
+
+    /// The number of transactions.
+    pub fn len(&self) -> u64 {
+        self.transactions.len() as u64
+    }
+
+    /// Whether the log has no transactions yet.
+    pub fn is_empty(&self) -> bool {
+        self.transactions.is_empty()
+    }
+
+    /// The session.
+    pub fn session(&self) -> &SessionId {
+        &self.session
+    }
+
+    /// The signature that covers the whole log; an empty log has none.
+    pub fn last_signature(&self) -> Option<Signature> {
+        self.last_signature
+    }
+
+    /// The kept signatures, in order. One is kept wherever more than [`CHECKPOINT_BYTES`] of
+    /// changes have been added since the last one: a run is not divided, so a checkpoint is at
+    /// the end of the run that filled the measure.
+    pub fn checkpoints(&self) -> &[Checkpoint] {
+        &self.checkpoints
+    }
+
+    /// The hash chain up to the end of the log.
+    pub fn chain(&self) -> &HashChain {
+        &self.chain
+    }
+
+    fn commit(&mut self, new: &[Transaction], chain: HashChain, signature: Signature) {
+        self.transactions.extend_from_slice(new);
+        self.chain = chain;
+        self.last_signature = Some(signature);
+        self.gathered +=
+            new.iter().map(|transaction| u64::from(transaction.changes_len())).sum::<u64>();
+        if self.gathered > CHECKPOINT_BYTES {
+            self.checkpoints.push(Checkpoint { end: self.len(), signature });
+            self.gathered = 0;
+        }
+    }
+}
