@@ -106,7 +106,7 @@ impl Worker {
     }
 
     fn verify(&self, job: VerifyJob) -> Verified {
-        let VerifyJob { id, session, after, chain, signer, runs, delete } = job;
+        let VerifyJob { id, session, after, chain, signer, runs, claim } = job;
         let mut verified = Verified { id, session, accepted: Vec::new(), chain, rejection: None };
         let Ok(key) = VerifyingKey::new(signer) else {
             verified.rejection = Some(Rejection::InvalidSigner);
@@ -132,9 +132,8 @@ impl Worker {
                 verified.rejection = Some(Rejection::BadSignature { after: run.after });
                 break;
             }
-            if let Some(group) = delete
-                && let Err(rejection) =
-                    self.runtime.block_on(delete::check(&self.content, id, group, &run))
+            if let Some(claim) = &claim
+                && let Err(rejection) = self.runtime.block_on(delete::check(&self.content, claim))
             {
                 verified.rejection = Some(rejection);
                 break;

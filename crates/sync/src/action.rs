@@ -1,5 +1,6 @@
 //! What comes out of the machine.
 
+use downbeat_core::delete::Claim;
 use downbeat_crypto::HashChain;
 use downbeat_protocol::{
     CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, SignerId,
@@ -86,9 +87,9 @@ pub struct VerifyJob {
     pub signer: SignerId,
     /// The runs, each ending at a signature.
     pub runs: Vec<SessionContent>,
-    /// For a delete session: the group whose administrators may delete, at the time at which the
-    /// transaction says it was made.
-    pub delete: Option<CoValueId>,
+    /// What has to be checked besides the signatures, if the runs delete the CoValue: whether
+    /// their author was an admin of the owning group at the time.
+    pub claim: Option<Claim>,
 }
 
 /// Verified content to make durable.

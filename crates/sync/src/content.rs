@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use downbeat_core::delete::{self, Claim};
 use downbeat_core::{dependencies, known_state};
 use downbeat_crypto::header_id;
 use downbeat_protocol::{
-    CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionCounts, SessionId, SignerId,
+    CoValueId, Content, Header, Owner, SessionContent, SessionCounts, SessionId, SignerId,
 };
 
 use crate::action::{Action, StoreJob, VerifyJob};
@@ -176,10 +177,10 @@ impl Machine {
         let Some(first) = runs.first() else { return };
         let session = first.session.clone();
         let prepared = self.signer(id, &session).and_then(|signer| {
-            let delete = self.check_delete(id, &runs)?;
-            Ok((signer, delete))
+            let claim = self.claim(id, &runs)?;
+            Ok((signer, claim))
         });
-        let (signer, delete) = match prepared {
+        let (signer, claim) = match prepared {
             Ok(prepared) => prepared,
             Err(rejection) => {
                 self.report(Report::new(peer, id, rejection).session(&session));
@@ -191,10 +192,11 @@ impl Machine {
         let after = index.verified().get(&session);
         let chain = index.chains.remove(&session);
         self.warm_chains -= usize::from(chain.is_some());
-        index
-            .pipelines
-            .insert(session.clone(), Pipeline { author: peer, bytes, waiting: VecDeque::new() });
-        let job = VerifyJob { id, session, after, chain, signer, runs, delete };
+        index.pipelines.insert(
+            session.clone(),
+            Pipeline { author: peer, bytes, deletes: claim.is_some(), waiting: VecDeque::new() },
+        );
+        let job = VerifyJob { id, session, after, chain, signer, runs, claim };
         self.actions.push(Action::Verify(job));
     }
 
@@ -213,27 +215,18 @@ impl Machine {
         }
     }
 
-    /// What of the rules for deleting can be told without the group's history; the group that
-    /// must be asked, if this deletes.
-    fn check_delete(
-        &self,
-        id: CoValueId,
-        runs: &[SessionContent],
-    ) -> Result<Option<CoValueId>, Rejection> {
-        let invalid = |reason: &str| Err(Rejection::InvalidDelete(reason.to_owned()));
-        let [run] = runs else { return Ok(None) };
-        if !run.session.is_delete() {
-            return Ok(None);
-        }
+    /// The claim to delete the CoValue that runs make, as far as it can be told without the
+    /// group's history.
+    fn claim(&self, id: CoValueId, runs: &[SessionContent]) -> Result<Option<Claim>, Rejection> {
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return Ok(None) };
-        match index.header.ruleset() {
-            _ if run.after > 0 || run.transactions.len() != 1 => {
-                invalid("a delete session holds exactly one transaction")
+        for run in runs {
+            let claim =
+                delete::claim(id, &index.header, &run.session, run.after, &run.transactions)?;
+            if claim.is_some() {
+                return Ok(claim);
             }
-            Ruleset::Group { .. } => invalid("groups and accounts cannot be deleted"),
-            Ruleset::UnsafeAllowAll => invalid("no group owns the CoValue"),
-            Ruleset::OwnedByGroup { group } => Ok(Some(*group)),
         }
+        Ok(None)
     }
 
     pub(crate) fn verified(&mut self, result: Verified) {
@@ -241,6 +234,7 @@ impl Machine {
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         let Some(pipeline) = index.pipelines.get_mut(&session) else { return };
         let (author, bytes) = (pipeline.author, std::mem::take(&mut pipeline.bytes));
+        let deletes = pipeline.deletes;
         if let Some(chain) = chain.filter(|_| self.warm_chains < self.config.warm_chains) {
             index.chains.insert(session.clone(), chain);
             self.warm_chains += 1;
@@ -248,12 +242,12 @@ impl Machine {
         if let Some(last) = accepted.last() {
             let end = last.end();
             index.advance(&session, end);
-            if session.is_delete() {
+            if deletes {
                 self.warm_chains -= index.chains.len();
                 index.delete();
             }
             self.peer_has(author, id, &session, end);
-            self.store(id, accepted, session.is_delete(), vec![(author, bytes)]);
+            self.store(id, accepted, deletes, vec![(author, bytes)]);
             self.forward(id);
         } else {
             self.release(author, bytes);

@@ -84,6 +84,8 @@ pub(crate) struct Pipeline {
     pub author: PeerId,
     /// The bytes that the verifier has.
     pub bytes: u64,
+    /// Whether what the verifier has deletes the CoValue.
+    pub deletes: bool,
     /// What came meanwhile, in the order in which it came.
     pub waiting: VecDeque<(PeerId, SessionContent)>,
 }

@@ -1,6 +1,7 @@
 //! What the machine tells the operator: one report for each thing that a log line or a metric is
 //! due for.
 
+use downbeat_core::delete::DeleteError;
 use downbeat_protocol::{CoValueId, SessionId};
 
 use crate::event::PeerId;
@@ -31,7 +32,7 @@ pub enum Rejection {
     Malformed(String),
     /// A delete session that may not delete.
     #[error("the deletion is not valid: {0}")]
-    InvalidDelete(String),
+    InvalidDelete(#[from] DeleteError),
     /// The log before these transactions could not be read back to check them.
     #[error("the session's log could not be read from storage")]
     Unreadable,
