@@ -5,9 +5,21 @@ use std::hash::{Hash, Hasher};
 
 /// Whether all characters are base58 digits (Bitcoin's alphabet, as Jazz uses it).
 pub(crate) fn is_base58(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() && !matches!(byte, b'0' | b'O' | b'I' | b'l'))
+    // Signatures are long enough for a table and no branches to be worth it.
+    text.bytes().fold(true, |all, byte| all & IS_BASE58[usize::from(byte)])
 }
+
+const IS_BASE58: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "the loop ends at 256")]
+        let char = byte as u8;
+        table[byte] = char.is_ascii_alphanumeric() && !matches!(char, b'0' | b'O' | b'I' | b'l');
+        byte += 1;
+    }
+    table
+};
 
 /// An ASCII text of at most `N` bytes (and at most 255), stored in place.
 #[derive(Clone, Copy)]

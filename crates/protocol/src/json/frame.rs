@@ -38,20 +38,22 @@ pub fn decode_frame(frame: &Bytes, limits: &Limits) -> Result<Frame, DecodeError
     if text.is_empty() {
         return Ok(decoded);
     }
-    for (index, line) in text.split('\n').enumerate() {
+    let mut start = 0;
+    let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
+    for (index, end) in ends.enumerate() {
         if index >= limits.messages_per_frame {
             return Err(DecodeError::limit(Limit::MessagesPerFrame, limits.messages_per_frame));
         }
         decoded.batched = index > 0;
-        match decode_line(frame, line, limits) {
+        match decode_line(frame, text.get(start..end).unwrap_or_default(), limits) {
             Ok(Line::Message(message)) => decoded.messages.push(message),
             Ok(Line::Ping(ping)) => decoded.ping = Some(ping),
             Err(DecodeError::Syntax { reason, offset }) => {
-                let line_start = line.as_ptr() as usize - text.as_ptr() as usize;
-                return Err(DecodeError::Syntax { reason, offset: line_start + offset });
+                return Err(DecodeError::Syntax { reason, offset: start + offset });
             }
             Err(error) => decoded.rejected.push(error),
         }
+        start = end + 1;
     }
     Ok(decoded)
 }

@@ -29,10 +29,18 @@ pub(crate) fn integer_below(value: f64, bound: f64) -> Option<u64> {
     (value.fract() == 0.0 && value >= 0.0 && value < bound).then_some(value as u64)
 }
 
-/// The value of a non-negative integer that is written canonically, if it is short enough to be
-/// exact for certain.
-pub(crate) fn plain_integer(number: &str) -> Option<f64> {
-    is_plain_integer(number).then(|| value(number))
+/// Reads the non-negative integer that the text starts with, if it is written canonically and
+/// short enough to be exact for certain. Returns its value and the text behind it.
+pub(crate) fn plain_integer(text: &str) -> Option<(f64, &str)> {
+    let mut value: u64 = 0;
+    let mut len = 0;
+    for byte in text.bytes().take(MAX_EXACT_DIGITS + 1).take_while(u8::is_ascii_digit) {
+        value = value * 10 + u64::from(byte - b'0');
+        len += 1;
+    }
+    let (number, rest) = text.split_at_checked(len)?;
+    #[expect(clippy::cast_precision_loss, reason = "exact, for the number of digits is checked")]
+    is_plain_integer(number).then_some((value as f64, rest))
 }
 
 /// The number as JavaScript prints it. What is too large to be a number becomes `null`.
@@ -56,7 +64,7 @@ pub(crate) fn print(value: f64) -> String {
 /// Whether this is a non-negative integer in the only way to write it, and exact.
 fn is_plain_integer(number: &str) -> bool {
     let digits = number.as_bytes();
-    digits.len() <= MAX_EXACT_DIGITS
+    (1..=MAX_EXACT_DIGITS).contains(&digits.len())
         && digits.iter().all(u8::is_ascii_digit)
         && (digits.len() == 1 || digits.first() != Some(&b'0'))
 }

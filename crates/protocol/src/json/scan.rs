@@ -15,6 +15,8 @@ pub(crate) struct Scanner<'a> {
     pos: usize,
     depth: usize,
     max_depth: usize,
+    /// Whether the text is ASCII throughout.
+    is_ascii: bool,
     /// Whether the text holds control characters: only then can strings hold forbidden ones.
     has_controls: bool,
     /// Whether white space has been stepped over.
@@ -42,17 +44,22 @@ pub(crate) enum Part<'a> {
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
-        // One pass without branches, which the compiler turns into vector code; after it, the
-        // strings of a compact text need to be searched for quotes and backslashes alone.
-        let lowest = text.bytes().fold(u8::MAX, u8::min);
-        let has_controls = lowest < 0x20;
-        Self { text, pos: 0, depth: 0, max_depth, has_controls, saw_space: false }
+        // Two passes without branches, which become vector code; after them, the strings of a
+        // compact text need to be searched for quotes and backslashes alone.
+        let is_ascii = text.is_ascii();
+        let has_controls = text.bytes().fold(u8::MAX, u8::min) < 0x20;
+        Self { text, pos: 0, depth: 0, max_depth, is_ascii, has_controls, saw_space: false }
     }
 
     pub(crate) fn text(&self) -> &'a str {
         self.text
     }
 
+    pub(crate) fn is_ascii(&self) -> bool {
+        self.is_ascii
+    }
+
+    /// Whether white space has been stepped over.
     pub(crate) fn saw_space(&self) -> bool {
         self.saw_space
     }
@@ -232,7 +239,7 @@ impl<'a> Scanner<'a> {
         let mut escaped = false;
         loop {
             let rest = bytes.get(self.pos..).unwrap_or_default();
-            let Some(found) = memchr2(b'"', b'\\', rest) else {
+            let Some(found) = find_special(rest, escaped) else {
                 self.pos = bytes.len();
                 return Err(self.error("a string does not end"));
             };
@@ -352,6 +359,20 @@ impl<'a> Scanner<'a> {
         self.pos += count;
         Ok(())
     }
+}
+
+/// Where the next quote or backslash is in the rest of a string. Behind an escape sequence the next
+/// one is often near, as in JSON within JSON, and a vectorised search costs more than it saves.
+pub(crate) fn find_special(rest: &[u8], behind_escape: bool) -> Option<usize> {
+    /// How far to look byte by byte.
+    const NEAR: usize = 16;
+    if behind_escape {
+        let near = rest.iter().take(NEAR).position(|&byte| byte == b'"' || byte == b'\\');
+        if near.is_some() {
+            return near;
+        }
+    }
+    memchr2(b'"', b'\\', rest)
 }
 
 fn closing(is_object: bool) -> u8 {

@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use memchr::memchr2;
 
 use crate::error::{DecodeError, Limit};
 use crate::json::canonical::check_text;
 use crate::json::number;
-use crate::json::scan::{Part, Scanner};
+use crate::json::scan::{Part, Scanner, find_special};
 use crate::json::slot::Slot;
 use crate::json::string::{RawString, quote};
 use crate::json::value;
@@ -39,7 +38,7 @@ pub(crate) fn read(
     scanner.peek();
     let start = scanner.pos();
     let here = scanner.text().get(start..).unwrap_or_default();
-    let transaction = if let Some(parts) = Parts::of_canonical(here)
+    let transaction = if let Some(parts) = Parts::of_canonical(here, scanner.is_ascii())
         && scanner.is_free_of_controls(parts.len)
     {
         scanner.jump(start + parts.len);
@@ -145,20 +144,20 @@ struct Parts {
 impl Parts {
     /// Reads the canonical transaction that the text starts with. Nothing is found if it is not
     /// canonical or no transaction at all; control characters are not looked for.
-    fn of_canonical(text: &str) -> Option<Self> {
+    fn of_canonical(text: &str, text_is_ascii: bool) -> Option<Self> {
         let privacy = match text.as_bytes().get(2)? {
             b'e' => Privacy::Private,
             _ => Privacy::Trusting,
         };
         let changes = text.strip_prefix(changes_prefix(privacy))?;
         let (changes_len, mut rest) = canonical_string(changes)?;
-        let is_ascii = changes.get(..changes.len() - rest.len())?.is_ascii();
+        let changes_text = changes.as_bytes().get(..changes.len() - rest.len())?;
+        let is_ascii = text_is_ascii || changes_text.is_ascii();
         if privacy == Privacy::Private {
             (_, rest) = canonical_string(rest.strip_prefix(KEY_USED)?)?;
         }
-        let made_at = rest.strip_prefix(MADE_AT)?;
-        rest = made_at.trim_start_matches(|c: char| c.is_ascii_digit());
-        let made_at = number::plain_integer(made_at.get(..made_at.len() - rest.len())?)?;
+        let made_at;
+        (made_at, rest) = number::plain_integer(rest.strip_prefix(MADE_AT)?)?;
         if let Some(meta) = rest.strip_prefix(META) {
             (_, rest) = canonical_string(meta)?;
         }
@@ -234,7 +233,7 @@ fn canonical_string(text: &str) -> Option<(usize, &str)> {
     let mut at = 1;
     let mut escapes = 0;
     loop {
-        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        at += find_special(bytes.get(at..)?, escapes > 0)?;
         match bytes.get(at..)? {
             [b'"', ..] => return Some((at - 1 - escapes, text.get(at + 1..)?)),
             [b'\\', b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', ..] => {
@@ -257,7 +256,7 @@ fn raw_string(text: &str) -> Option<(RawString<'_>, &str)> {
     let mut at = 0;
     let mut escaped = false;
     loop {
-        at += memchr2(b'"', b'\\', inner.as_bytes().get(at..)?)?;
+        at += find_special(inner.as_bytes().get(at..)?, escaped)?;
         if inner.as_bytes().get(at) == Some(&b'"') {
             return Some((RawString { raw: inner.get(..at)?, escaped }, inner.get(at + 1..)?));
         }
