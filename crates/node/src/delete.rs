@@ -18,7 +18,7 @@ const MAX_GROUPS: usize = 10_000;
 /// Checks a claim against the group that it names, and the group's parents.
 pub(crate) async fn check(content: &ContentStore, claim: &Claim) -> Result<(), Rejection> {
     let role = match load_roles(content, claim.group).await {
-        Ok(Some(roles)) => {
+        Ok(Some(mut roles)) => {
             let author = Member::from(claim.author.clone());
             roles.role_of(claim.group, &author, Some(claim.made_at))
         }
