@@ -1,0 +1,64 @@
+//! Erasing what a tombstone hides, a bounded part at a time.
+
+use downbeat_protocol::CoValueId;
+use downbeat_storage::{Erased, StorageError};
+use sled::Batch;
+
+use crate::draft::Remembered;
+use crate::keys;
+use crate::read::{decode_head, decode_session};
+use crate::record;
+use crate::tree::Tree;
+
+/// The most records that one call removes: a few milliseconds of the writer's time.
+const MAX_RECORDS: usize = 512;
+
+/// See [`Storage::erase`](downbeat_storage::Storage::erase). A session's transactions are counted
+/// as erased with the last of its records.
+pub(crate) fn erase(
+    tree: &Tree,
+    remembered: &mut Remembered,
+    id: CoValueId,
+) -> Result<Erased, StorageError> {
+    let mark = keys::erasable(id);
+    if tree.get(&mark)?.is_none() {
+        return Ok(Erased::default());
+    }
+    let mut erased = Erased { more: true, ..Erased::default() };
+    let mut totals = remembered.totals;
+    let mut batch = Batch::default();
+    let mut room = MAX_RECORDS;
+    let mut heads = tree.prefix(&keys::co_value(id)).skip(1);
+    loop {
+        let Some(entry) = heads.next() else {
+            batch.remove(mark);
+            erased.more = false;
+            break;
+        };
+        let (key, value) = entry?;
+        let session = decode_session(id, &key)?;
+        if session.is_delete() {
+            continue;
+        }
+        let (head, _) = decode_head(id, &session, &key, &value)?;
+        for part in tree.prefix(&keys::log(id, &session)).take(room) {
+            batch.remove(part?.0);
+            room -= 1;
+        }
+        if room == 0 {
+            break;
+        }
+        batch.remove(&key);
+        room -= 1;
+        remembered.forget_head(&key);
+        erased.transactions += head.count;
+        erased.bytes += head.bytes;
+        totals.sessions = totals.sessions.saturating_sub(1);
+    }
+    totals.transactions = totals.transactions.saturating_sub(erased.transactions);
+    totals.transaction_bytes = totals.transaction_bytes.saturating_sub(erased.bytes);
+    batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
+    tree.apply(batch)?;
+    remembered.totals = totals;
+    Ok(erased)
+}

@@ -1,0 +1,229 @@
+//! Where records lie: keys of the one tree, in the order in which they are scanned.
+//!
+//! Every key starts with the letter of its key space. Texts end with a zero byte where something
+//! follows them: it sorts before every character of an id, so keys sort as their texts do.
+
+use downbeat_protocol::{CoValueId, SessionId};
+use downbeat_storage::{Damage, Unsynced, UpstreamName};
+
+/// CoValues and the heads of their sessions: what makes up a known state.
+const HEADS: u8 = b'h';
+/// The overflow of long headers.
+const HEADERS: u8 = b'l';
+/// Extensions of session logs.
+const LOGS: u8 = b't';
+/// CoValues that wait for erasure.
+const ERASABLE: u8 = b'd';
+/// CoValues that an upstream has not acknowledged.
+const UNSYNCED: u8 = b'u';
+/// The totals.
+pub(crate) const TOTALS: &[u8] = b"s";
+
+const END: u8 = 0;
+
+/// The bytes after the session in the key of a part: the log's count at the end of the extension,
+/// and the number of the part.
+const LOG_SUFFIX_LEN: usize = 8 + 4;
+
+/// The record of a CoValue, and the prefix of its sessions' heads.
+pub(crate) fn co_value(id: CoValueId) -> Vec<u8> {
+    key(HEADS, id, 0)
+}
+
+/// The head of a session.
+pub(crate) fn head(id: CoValueId, session: &SessionId) -> Vec<u8> {
+    let mut key = key(HEADS, id, session.as_str().len());
+    key.extend_from_slice(session.as_str().as_bytes());
+    key
+}
+
+/// The CoValue and session (empty: the CoValue's own record) that a key of the heads' space names.
+pub(crate) fn parse_head(key: &[u8]) -> Result<(CoValueId, &str), Damage> {
+    let (id, rest) = parse_id(HEADS, key)?;
+    let session = str::from_utf8(rest).map_err(|_| bad_key(key))?;
+    Ok((id, session))
+}
+
+/// The bounds of the heads' space behind a CoValue and all its sessions.
+pub(crate) fn heads_after(id: Option<CoValueId>) -> (Vec<u8>, Vec<u8>) {
+    (after(HEADS, id), vec![HEADS + 1])
+}
+
+/// A part of a long header.
+pub(crate) fn header_part(id: CoValueId, part: u32) -> Vec<u8> {
+    let mut key = key(HEADERS, id, 4);
+    key.extend_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// What the keys of all parts of a session's log begin with.
+pub(crate) fn log(id: CoValueId, session: &SessionId) -> Vec<u8> {
+    let mut key = key(LOGS, id, session.as_str().len() + 1 + LOG_SUFFIX_LEN);
+    key.extend_from_slice(session.as_str().as_bytes());
+    key.push(END);
+    key
+}
+
+/// A part of the extension of a log that ends at this count, for a key that begins with [`log`].
+pub(crate) fn log_part(log: &[u8], end: u64, part: u32) -> Vec<u8> {
+    let mut key = Vec::with_capacity(log.len() + LOG_SUFFIX_LEN);
+    key.extend_from_slice(log);
+    key.extend_from_slice(&end.to_be_bytes());
+    key.extend_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// The count at the end of an extension, and the number of a part, from the part's key.
+pub(crate) fn parse_log_part(key: &[u8], log: &[u8]) -> Option<(u64, u32)> {
+    let (end, part) = key.strip_prefix(log)?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*end), u32::from_be_bytes(part.try_into().ok()?)))
+}
+
+/// A CoValue that waits for erasure.
+pub(crate) fn erasable(id: CoValueId) -> Vec<u8> {
+    key(ERASABLE, id, 0)
+}
+
+/// The CoValue that a key of the erasable ones names.
+pub(crate) fn parse_erasable(key: &[u8]) -> Result<CoValueId, Damage> {
+    parse_id(ERASABLE, key).map(|(id, _)| id)
+}
+
+/// The bounds of the erasable CoValues behind one.
+pub(crate) fn erasable_after(id: Option<CoValueId>) -> (Vec<u8>, Vec<u8>) {
+    (after(ERASABLE, id), vec![ERASABLE + 1])
+}
+
+/// A CoValue that an upstream has not acknowledged.
+pub(crate) fn unsynced(entry: &Unsynced) -> Vec<u8> {
+    let mut key = key(UNSYNCED, entry.id, entry.upstream.as_str().len());
+    key.extend_from_slice(entry.upstream.as_str().as_bytes());
+    key
+}
+
+/// The entry that a key of the unsynced ones names.
+pub(crate) fn parse_unsynced(key: &[u8]) -> Result<Unsynced, Damage> {
+    let (id, rest) = parse_id(UNSYNCED, key)?;
+    let upstream = str::from_utf8(rest).ok().and_then(|name| UpstreamName::new(name).ok());
+    upstream.map(|upstream| Unsynced { id, upstream }).ok_or_else(|| bad_key(key))
+}
+
+/// The bounds of the unsynced entries behind one.
+pub(crate) fn unsynced_after(entry: Option<&Unsynced>) -> (Vec<u8>, Vec<u8>) {
+    let start = entry.map_or_else(
+        || vec![UNSYNCED],
+        |entry| {
+            let mut key = unsynced(entry);
+            key.push(END);
+            key
+        },
+    );
+    (start, vec![UNSYNCED + 1])
+}
+
+fn key(space: u8, id: CoValueId, more: usize) -> Vec<u8> {
+    let id = id.as_str().as_bytes();
+    let mut key = Vec::with_capacity(1 + id.len() + 1 + more);
+    key.push(space);
+    key.extend_from_slice(id);
+    key.push(END);
+    key
+}
+
+/// The first key of a space behind all that begin with `id`.
+fn after(space: u8, id: Option<CoValueId>) -> Vec<u8> {
+    let Some(id) = id else { return vec![space] };
+    let mut key = key(space, id, 0);
+    if let Some(end) = key.last_mut() {
+        *end = END + 1;
+    }
+    key
+}
+
+fn parse_id(space: u8, key: &[u8]) -> Result<(CoValueId, &[u8]), Damage> {
+    key.strip_prefix(&[space])
+        .and_then(|key| {
+            let end = key.iter().position(|&byte| byte == END)?;
+            let (id, rest) = key.split_at(end);
+            let id = CoValueId::parse(str::from_utf8(id).ok()?).ok()?;
+            Some((id, rest.get(1..)?))
+        })
+        .ok_or_else(|| bad_key(key))
+}
+
+fn bad_key(key: &[u8]) -> Damage {
+    Damage::in_record(format!("key {}", key.escape_ascii()), "not a key of this store")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> CoValueId {
+        CoValueId::parse(text).unwrap()
+    }
+
+    fn session(text: &str) -> SessionId {
+        SessionId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn keys_of_heads_sort_by_covalue_then_session_and_the_covalue_comes_first() {
+        let (a, ab) = (id("co_za"), id("co_zab"));
+        let (s, t) = (session("co_z1_session_zs"), session("co_z1_session_zt"));
+        let keys = [co_value(a), head(a, &s), head(a, &t), co_value(ab), head(ab, &s)];
+        assert!(keys.is_sorted());
+    }
+
+    #[test]
+    fn a_head_key_can_be_read_back() {
+        let (a, s) = (id("co_za"), session("co_z1_session_zs"));
+        assert_eq!(parse_head(&head(a, &s)).unwrap(), (a, s.as_str()));
+        assert_eq!(parse_head(&co_value(a)).unwrap(), (a, ""));
+    }
+
+    #[test]
+    fn the_page_after_a_covalue_begins_behind_its_sessions_and_before_longer_ids() {
+        let (a, ab) = (id("co_za"), id("co_zab"));
+        let (start, end) = heads_after(Some(a));
+        assert!(start > head(a, &session("co_zz_session_zz")));
+        assert!(start < co_value(ab));
+        assert!(end > co_value(id("co_zzzz")));
+    }
+
+    #[test]
+    fn parts_of_a_log_sort_by_their_end_and_can_be_read_back() {
+        let log = log(id("co_za"), &session("co_z1_session_zs"));
+        let keys = [log_part(&log, 1, 0), log_part(&log, 255, 1), log_part(&log, 256, 0)];
+        assert!(keys.is_sorted());
+        assert_eq!(parse_log_part(&keys[1], &log), Some((255, 1)));
+        assert_eq!(parse_log_part(&keys[1][..keys[1].len() - 1], &log), None);
+    }
+
+    #[test]
+    fn the_log_of_one_session_holds_no_keys_of_a_session_with_a_longer_id() {
+        let a = id("co_za");
+        let shorter = log(a, &session("co_z1_session_zs"));
+        let longer = log(a, &session("co_z1_session_zss"));
+        assert!(!longer.starts_with(&shorter));
+        assert!(log_part(&shorter, u64::MAX, u32::MAX) < log_part(&longer, 0, 0));
+    }
+
+    #[test]
+    fn an_unsynced_key_can_be_read_back_and_stepped_over() {
+        let entry = Unsynced { id: id("co_za"), upstream: UpstreamName::new("a:b/ü").unwrap() };
+        let key = unsynced(&entry);
+        assert_eq!(parse_unsynced(&key).unwrap(), entry);
+        assert!(unsynced_after(Some(&entry)).0 > key);
+        let longer = Unsynced { upstream: UpstreamName::new("a:b/üa").unwrap(), ..entry.clone() };
+        assert!(unsynced_after(Some(&entry)).0 < unsynced(&longer));
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_named() {
+        let damage = parse_head(b"hco_z\xff\x00").unwrap_err();
+        assert!(damage.to_string().contains("hco_z\\xff\\x00"), "{damage}");
+        assert!(parse_head(b"").is_err());
+        assert!(parse_head(b"hco_za").is_err());
+    }
+}

@@ -1,0 +1,214 @@
+//! Content of any length, in records of bounded length.
+//!
+//! sled writes a tree node as a whole, and a node of more than a quarter of a segment into a file
+//! of its own that is never synced. A leaf holds up to about 20 records, so a record's length is
+//! bounded such that 20 of them have room.
+
+use bytes::{Bytes, BytesMut};
+use downbeat_protocol::{
+    CoValueId, DecodeError, Header, Limits, SessionId, Signature, Transaction,
+};
+use downbeat_storage::{Damage, Extension, StorageError};
+
+use crate::keys;
+use crate::record::{self, CoValueRecord, ExtensionRecord, PartRecord};
+use crate::tree::{Records, Tree};
+
+/// Content in one record, in bytes. With the longest key (about 300 bytes) and what a record adds,
+/// 20 such records take 498,000 bytes of the 524,268 that a quarter of a segment
+/// ([`SEGMENT_SIZE`](crate::place::SEGMENT_SIZE)) holds.
+pub(crate) const MAX_PART_LEN: usize = 24_000;
+
+/// Reads what is stored, so nothing is too large, and JSON may be nested as deep as any limit that
+/// it was accepted under allowed.
+const STORED: Limits = Limits {
+    message_bytes: usize::MAX,
+    messages_per_frame: usize::MAX,
+    transactions: usize::MAX,
+    sessions: usize::MAX,
+    reconcile_values: usize::MAX,
+    depth: 1_024,
+    changes_length: usize::MAX,
+};
+
+/// Encodes an extension, and hands each of its records to `insert`.
+pub(crate) fn encode_extension(
+    log: &[u8],
+    end: u64,
+    transactions: &[Transaction],
+    signature: &Signature,
+    checkpoint: bool,
+    mut insert: impl FnMut(Vec<u8>, Vec<u8>),
+) {
+    let lengths = transactions.iter().map(|tx| tx.json().len() as u64).collect();
+    let mut bytes = Vec::new();
+    record::encode_into(
+        &mut bytes,
+        &ExtensionRecord { checkpoint, signature: signature.as_str(), lengths },
+    );
+    for tx in transactions {
+        bytes.extend_from_slice(tx.json());
+    }
+    let bodies = bytes.chunks(MAX_PART_LEN);
+    let parts = bodies.len() as u64;
+    for (part, body) in (0..).zip(bodies) {
+        let key = keys::log_part(log, end, part);
+        let value = record::encode(&key, &PartRecord { parts, body }, body.len());
+        insert(key, value);
+    }
+}
+
+/// Encodes a CoValue, and hands each of its records to `insert`.
+pub(crate) fn encode_co_value(
+    id: CoValueId,
+    header: &Header,
+    deleted: bool,
+    mut insert: impl FnMut(Vec<u8>, Vec<u8>),
+) {
+    let mut bodies = header.json().chunks(MAX_PART_LEN);
+    let first = bodies.next().unwrap_or_default();
+    let parts = bodies.len() as u64;
+    let co_value = CoValueRecord { deleted, header: first, more_parts: parts };
+    let key = keys::co_value(id);
+    let value = record::encode(&key, &co_value, first.len());
+    insert(key, value);
+    for (part, body) in (0..).zip(bodies) {
+        let key = keys::header_part(id, part);
+        let value = record::encode(&key, &PartRecord { parts, body }, body.len());
+        insert(key, value);
+    }
+}
+
+/// Reads a CoValue's header, the rest of it from further records where it is long.
+pub(crate) fn read_header(
+    tree: &Tree,
+    id: CoValueId,
+    co_value: &CoValueRecord<'_>,
+) -> Result<Header, StorageError> {
+    let damaged = |reason: String| Damage::in_co_value(id, reason);
+    let mut json = BytesMut::from(co_value.header);
+    for part in (0..).take_while(|&part| u64::from(part) < co_value.more_parts) {
+        let key = keys::header_part(id, part);
+        let value =
+            tree.get(&key)?.ok_or_else(|| damaged("a part of the header is missing".into()))?;
+        let part: PartRecord<'_> =
+            record::decode(&key, &value).map_err(|error| damaged(format!("header: {error}")))?;
+        json.extend_from_slice(part.body);
+    }
+    Header::parse(&json.freeze(), &STORED)
+        .map_err(|error| damaged(format!("the header does not parse: {error}")).into())
+}
+
+/// The extensions of a session's log from a position on.
+pub(crate) struct Log<'a> {
+    records: Records<'a>,
+    key: Vec<u8>,
+    id: CoValueId,
+    session: &'a SessionId,
+    position: u64,
+}
+
+impl<'a> Log<'a> {
+    /// The log of a session, beyond its first `position` transactions.
+    pub(crate) fn new(
+        tree: &'a Tree,
+        id: CoValueId,
+        session: &'a SessionId,
+        position: u64,
+    ) -> Self {
+        let key = keys::log(id, session);
+        let start = keys::log_part(&key, position.saturating_add(1), 0);
+        let end = keys::log_part(&key, u64::MAX, u32::MAX);
+        Self { records: tree.range((start, end)), key, id, session, position }
+    }
+
+    /// The count of the log up to where it has been read.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next extension, without what comes before the position. `None` at the end of the log.
+    pub(crate) fn next(&mut self) -> Result<Option<Extension<Vec<Transaction>>>, StorageError> {
+        let Some((end, bytes)) = self.join_parts()? else { return Ok(None) };
+        let (extension, json): (ExtensionRecord<'_>, _) =
+            record::decode_from(&bytes).map_err(|error| self.damaged(end, &error.to_string()))?;
+        let after = self.position;
+        let skip = end
+            .checked_sub(extension.lengths.len() as u64)
+            .and_then(|start| after.checked_sub(start))
+            .ok_or_else(|| self.damaged(end, "transactions are missing before it"))?;
+        let transactions = transactions(&bytes, bytes.len() - json.len(), &extension.lengths, skip)
+            .map_err(|error| self.damaged(end, &error.to_string()))?;
+        let signature = Signature::parse(extension.signature)
+            .map_err(|error| self.damaged(end, &error.to_string()))?;
+        self.position = end;
+        Ok(Some(Extension { after, transactions, signature, checkpoint: extension.checkpoint }))
+    }
+
+    /// The bytes of the next extension, and the log's count at its end.
+    fn join_parts(&mut self) -> Result<Option<(u64, Bytes)>, StorageError> {
+        let mut joined: Option<(u64, BytesMut)> = None;
+        let mut part = 0_u64;
+        loop {
+            let Some(entry) = self.records.next() else {
+                return match joined {
+                    Some((end, _)) => Err(self.damaged(end, "its last part is missing").into()),
+                    None => Ok(None),
+                };
+            };
+            let (key, value) = entry?;
+            let Some((end, number)) = keys::parse_log_part(&key, &self.key) else {
+                return Err(self.damaged(self.position, "a key is malformed behind it").into());
+            };
+            let record: PartRecord<'_> = record::decode(&key, &value)
+                .map_err(|error| self.damaged(end, &error.to_string()))?;
+            let bytes = &mut joined.get_or_insert_with(|| (end, BytesMut::new())).1;
+            bytes.extend_from_slice(record.body);
+            if u64::from(number) != part || joined.as_ref().is_some_and(|&(first, _)| first != end)
+            {
+                return Err(self.damaged(end, "a part is missing").into());
+            }
+            part += 1;
+            if part == record.parts {
+                return Ok(joined.map(|(end, bytes)| (end, bytes.freeze())));
+            }
+        }
+    }
+
+    fn damaged(&self, end: u64, reason: &str) -> Damage {
+        let reason = format!("the extension up to transaction {end}: {reason}");
+        Damage::in_session(self.id, self.session, reason)
+    }
+}
+
+/// Cuts the JSON of an extension into transactions, leaving the first ones out.
+fn transactions(
+    bytes: &Bytes,
+    start: usize,
+    lengths: &[u64],
+    skip: u64,
+) -> Result<Vec<Transaction>, InvalidTransactions> {
+    let skip = usize::try_from(skip).map_err(|_| InvalidTransactions::Lengths)?;
+    let mut transactions = Vec::with_capacity(lengths.len().saturating_sub(skip));
+    let mut start = start;
+    for (index, &length) in lengths.iter().enumerate() {
+        let end = usize::try_from(length)
+            .ok()
+            .and_then(|length| start.checked_add(length))
+            .filter(|&end| end <= bytes.len())
+            .ok_or(InvalidTransactions::Lengths)?;
+        if index >= skip {
+            transactions.push(Transaction::parse(&bytes.slice(start..end), &STORED)?);
+        }
+        start = end;
+    }
+    if start == bytes.len() { Ok(transactions) } else { Err(InvalidTransactions::Lengths) }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum InvalidTransactions {
+    #[error("the lengths of its transactions are wrong")]
+    Lengths,
+    #[error("a transaction does not parse: {0}")]
+    Parse(#[from] DecodeError),
+}

@@ -1,0 +1,198 @@
+//! Reading: what is under a CoValue's keys, put together.
+//!
+//! sled's scans are no snapshots. The writer only ever adds to logs and raises heads, with one
+//! exception: a tombstone hides sessions, and erasure then removes them. So whatever was read of a
+//! CoValue that was not deleted counts only if it still is not deleted afterwards.
+
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId, Signature};
+use downbeat_storage::{Damage, Runs, StorageError, Stored, StoredSession, Unsynced};
+use sled::IVec;
+
+use crate::keys;
+use crate::parts::{Log, read_header};
+use crate::record::{self, CoValueRecord, HeadRecord};
+use crate::tree::Tree;
+
+/// See [`Storage::load`](downbeat_storage::Storage::load).
+pub(crate) fn load(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    loop {
+        let mut records = tree.prefix(&keys::co_value(id));
+        let Some(first) = records.next() else { return Ok(None) };
+        let (key, value) = first?;
+        if key != keys::co_value(id) {
+            return Err(Damage::in_co_value(id, "its record is missing").into());
+        }
+        let co_value = decode_co_value(id, &key, &value)?;
+        let header = read_header(tree, id, &co_value)?;
+        let mut sessions = Vec::new();
+        for record in records {
+            let (key, value) = record?;
+            let session = decode_session(id, &key)?;
+            if !co_value.deleted || session.is_delete() {
+                sessions.push(stored_session(id, session, &key, &value)?);
+            }
+        }
+        if co_value.deleted || is_unchanged(tree, &key, &value)? {
+            return Ok(Some(Stored { header, sessions, deleted: co_value.deleted }));
+        }
+    }
+}
+
+/// See [`Storage::read`](downbeat_storage::Storage::read).
+pub(crate) fn read(
+    tree: &Tree,
+    id: CoValueId,
+    have: &SessionCounts,
+    max_bytes: usize,
+) -> Result<Vec<SessionContent>, StorageError> {
+    loop {
+        let key = keys::co_value(id);
+        let Some(value) = tree.get(&key)? else { return Ok(Vec::new()) };
+        let co_value = decode_co_value(id, &key, &value)?;
+        let runs = read_logs(tree, id, co_value.deleted, have, max_bytes);
+        if co_value.deleted || is_unchanged(tree, &key, &value)? {
+            return runs;
+        }
+    }
+}
+
+fn read_logs(
+    tree: &Tree,
+    id: CoValueId,
+    deleted: bool,
+    have: &SessionCounts,
+    max_bytes: usize,
+) -> Result<Vec<SessionContent>, StorageError> {
+    let mut runs = Runs::new(max_bytes);
+    // The first record is the CoValue's own.
+    for record in tree.prefix(&keys::co_value(id)).skip(1) {
+        let (key, value) = record?;
+        let session = decode_session(id, &key)?;
+        if deleted && !session.is_delete() {
+            continue;
+        }
+        let head = stored_session(id, session, &key, &value)?;
+        let have = have.get(&head.session);
+        if have < head.count && !read_log(tree, id, &head, have, &mut runs)? {
+            break;
+        }
+    }
+    Ok(runs.into_vec())
+}
+
+/// Reads a log beyond `have`, and tells whether there is budget for more.
+fn read_log(
+    tree: &Tree,
+    id: CoValueId,
+    head: &StoredSession,
+    have: u64,
+    runs: &mut Runs,
+) -> Result<bool, StorageError> {
+    let mut log = Log::new(tree, id, &head.session, have);
+    while log.position() < head.count {
+        let Some(extension) = log.next()? else {
+            let reason =
+                format!("{} transactions are missing at the end", head.count - log.position());
+            return Err(Damage::in_session(id, &head.session, reason).into());
+        };
+        if !runs.push(&head.session, extension) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// See [`Storage::list`](downbeat_storage::Storage::list). Steps from CoValue to CoValue and reads
+/// none of the sessions between them.
+pub(crate) fn list(
+    tree: &Tree,
+    after: Option<CoValueId>,
+    limit: usize,
+) -> Result<Vec<CoValueId>, StorageError> {
+    let mut ids = Vec::new();
+    let mut after = after;
+    while ids.len() < limit {
+        let Some(record) = tree.range(keys::heads_after(after)).next() else { break };
+        let (id, _) = keys::parse_head(&record?.0)?;
+        ids.push(id);
+        after = Some(id);
+    }
+    Ok(ids)
+}
+
+/// See [`Storage::erasable`](downbeat_storage::Storage::erasable).
+pub(crate) fn erasable(
+    tree: &Tree,
+    after: Option<CoValueId>,
+    limit: usize,
+) -> Result<Vec<CoValueId>, StorageError> {
+    let records = tree.range(keys::erasable_after(after)).take(limit);
+    let entry = |(key, value): (IVec, IVec)| {
+        check_mark(&key, &value)?;
+        Ok(keys::parse_erasable(&key)?)
+    };
+    records.map(|record| record.and_then(entry)).collect()
+}
+
+/// See [`Storage::unsynced`](downbeat_storage::Storage::unsynced).
+pub(crate) fn unsynced(
+    tree: &Tree,
+    after: Option<&Unsynced>,
+    limit: usize,
+) -> Result<Vec<Unsynced>, StorageError> {
+    let records = tree.range(keys::unsynced_after(after)).take(limit);
+    let entry = |(key, value): (IVec, IVec)| {
+        check_mark(&key, &value)?;
+        Ok(keys::parse_unsynced(&key)?)
+    };
+    records.map(|record| record.and_then(entry)).collect()
+}
+
+pub(crate) fn decode_co_value<'a>(
+    id: CoValueId,
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<CoValueRecord<'a>, Damage> {
+    record::decode(key, value).map_err(|error| Damage::in_co_value(id, error.to_string()))
+}
+
+/// The session that a key of the heads' space names.
+pub(crate) fn decode_session(id: CoValueId, key: &[u8]) -> Result<SessionId, Damage> {
+    let (_, session) = keys::parse_head(key)?;
+    SessionId::parse(session).map_err(|error| Damage::in_co_value(id, error.to_string()))
+}
+
+pub(crate) fn decode_head<'a>(
+    id: CoValueId,
+    session: &SessionId,
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<(HeadRecord<'a>, Signature), Damage> {
+    let damaged = |reason: String| Damage::in_session(id, session, reason);
+    let head: HeadRecord<'_> =
+        record::decode(key, value).map_err(|error| damaged(error.to_string()))?;
+    let signature = Signature::parse(head.signature).map_err(|error| damaged(error.to_string()))?;
+    Ok((head, signature))
+}
+
+fn stored_session(
+    id: CoValueId,
+    session: SessionId,
+    key: &[u8],
+    value: &[u8],
+) -> Result<StoredSession, Damage> {
+    let (head, last_signature) = decode_head(id, &session, key, value)?;
+    let (count, since_checkpoint) = (head.count, head.since_checkpoint);
+    Ok(StoredSession { session, count, last_signature, since_checkpoint })
+}
+
+/// Checks a record that says all that it has to say by its key.
+fn check_mark(key: &[u8], value: &[u8]) -> Result<(), Damage> {
+    record::decode(key, value).map_err(|error| {
+        Damage::in_record(format!("key {}", key.escape_ascii()), error.to_string())
+    })
+}
+
+fn is_unchanged(tree: &Tree, key: &[u8], value: &IVec) -> Result<bool, StorageError> {
+    Ok(tree.get(key)?.as_ref() == Some(value))
+}

@@ -1,0 +1,201 @@
+//! Records: what lies under a key, with a version and a checksum.
+//!
+//! A record is one byte of version, four bytes of checksum (CRC-32 of the version, the key and the
+//! body, little-endian), and the body. The key is part of the checksum so that a record that turns
+//! up in a wrong place is found out as well.
+
+use bincode::config::{self, Configuration};
+use downbeat_storage::Stats;
+use serde::{Deserialize, Serialize};
+
+/// The version of the records that are written.
+const VERSION: u8 = 1;
+
+const PREFIX_LEN: usize = 1 + 4;
+
+const ENCODING: Configuration = config::standard();
+
+/// Why bytes are no record. The caller knows what they should have been and adds that.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidRecord {
+    #[error("the record is cut short")]
+    Short,
+    #[error("the record has version {0}, and only {VERSION} is known")]
+    Version(u8),
+    #[error("the checksum is wrong")]
+    Checksum,
+    #[error("the record does not decode: {0}")]
+    Decode(String),
+    #[error("{0}")]
+    Content(&'static str),
+}
+
+/// A CoValue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CoValueRecord<'a> {
+    /// Whether there is a tombstone.
+    pub(crate) deleted: bool,
+    /// The header's canonical JSON, or as much of it as has room here.
+    #[serde(borrow)]
+    pub(crate) header: &'a [u8],
+    /// The number of records that hold the rest of the header.
+    pub(crate) more_parts: u64,
+}
+
+/// The state of a session's log.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HeadRecord<'a> {
+    /// Transactions.
+    pub(crate) count: u64,
+    /// What has gathered since the last checkpoint.
+    pub(crate) since_checkpoint: u64,
+    /// Bytes of the transactions' JSON.
+    pub(crate) bytes: u64,
+    /// The signature of the log up to its end.
+    pub(crate) signature: &'a str,
+}
+
+/// A part of an extension of a log. The bodies of all parts, one after the other, are an
+/// [`ExtensionRecord`] and the JSON of its transactions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PartRecord<'a> {
+    /// The number of parts.
+    pub(crate) parts: u64,
+    /// This part's bytes.
+    #[serde(borrow)]
+    pub(crate) body: &'a [u8],
+}
+
+/// What is known of an extension; the JSON of its transactions follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExtensionRecord<'a> {
+    /// Whether the log has a checkpoint at the end of the extension.
+    pub(crate) checkpoint: bool,
+    /// The signature of the log up to the end of the extension.
+    pub(crate) signature: &'a str,
+    /// Bytes of each transaction's JSON.
+    pub(crate) lengths: Vec<u64>,
+}
+
+/// The totals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TotalsRecord {
+    pub(crate) co_values: u64,
+    pub(crate) deleted: u64,
+    pub(crate) sessions: u64,
+    pub(crate) transactions: u64,
+    pub(crate) transaction_bytes: u64,
+}
+
+impl TotalsRecord {
+    pub(crate) fn stats(self, disk_bytes: Option<u64>) -> Stats {
+        Stats {
+            co_values: self.co_values,
+            deleted: self.deleted,
+            sessions: self.sessions,
+            transactions: self.transactions,
+            transaction_bytes: self.transaction_bytes,
+            disk_bytes,
+        }
+    }
+}
+
+/// A record with a bincode body.
+pub(crate) fn encode(key: &[u8], body: &impl Serialize, len_hint: usize) -> Vec<u8> {
+    let mut record = Vec::with_capacity(PREFIX_LEN + len_hint);
+    record.push(VERSION);
+    record.extend_from_slice(&[0; 4]);
+    encode_into(&mut record, body);
+    let (prefix, body) = record.split_at_mut(PREFIX_LEN);
+    prefix[1..].copy_from_slice(&checksum(key, body).to_le_bytes());
+    record
+}
+
+/// Appends the bincode of a body.
+pub(crate) fn encode_into(bytes: &mut Vec<u8>, body: &impl Serialize) {
+    bincode::serde::encode_into_std_write(body, bytes, ENCODING)
+        .expect("the records hold nothing that bincode cannot encode, and a Vec takes any bytes");
+}
+
+/// Checks a record and decodes its body.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(
+    key: &[u8],
+    record: &'a [u8],
+) -> Result<T, InvalidRecord> {
+    let (version, rest) = record.split_first().ok_or(InvalidRecord::Short)?;
+    let (sum, body) = rest.split_first_chunk().ok_or(InvalidRecord::Short)?;
+    if *version != VERSION {
+        return Err(InvalidRecord::Version(*version));
+    }
+    if u32::from_le_bytes(*sum) != checksum(key, body) {
+        return Err(InvalidRecord::Checksum);
+    }
+    let (value, rest) = decode_from(body)?;
+    if rest.is_empty() { Ok(value) } else { Err(InvalidRecord::Content("bytes are left over")) }
+}
+
+/// Decodes a body that other bytes may follow.
+pub(crate) fn decode_from<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> Result<(T, &'a [u8]), InvalidRecord> {
+    let (value, len) = bincode::serde::borrow_decode_from_slice(bytes, ENCODING)
+        .map_err(|error| InvalidRecord::Decode(error.to_string()))?;
+    Ok((value, bytes.get(len..).ok_or(InvalidRecord::Short)?))
+}
+
+fn checksum(key: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[VERSION]);
+    hasher.update(key);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: HeadRecord<'_> =
+        HeadRecord { count: 70_000, since_checkpoint: 3, bytes: 900, signature: "signature_z1" };
+
+    #[test]
+    fn a_record_comes_back_under_its_key() {
+        let record = encode(b"key", &HEAD, 0);
+        assert_eq!(decode::<HeadRecord<'_>>(b"key", &record), Ok(HEAD));
+    }
+
+    #[test]
+    fn a_record_under_another_key_is_refused() {
+        let record = encode(b"key", &HEAD, 0);
+        assert_eq!(decode::<HeadRecord<'_>>(b"kez", &record), Err(InvalidRecord::Checksum));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_found() {
+        let record = encode(b"key", &HEAD, 0);
+        for bit in 0..record.len() * 8 {
+            let mut damaged = record.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode::<HeadRecord<'_>>(b"key", &damaged).is_err(), "bit {bit}");
+        }
+        for len in 0..record.len() {
+            assert!(decode::<HeadRecord<'_>>(b"key", &record[..len]).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_newer_record_is_named_as_such() {
+        let mut record = encode(b"key", &HEAD, 0);
+        record[0] = 2;
+        assert_eq!(decode::<HeadRecord<'_>>(b"key", &record), Err(InvalidRecord::Version(2)));
+    }
+
+    #[test]
+    fn bytes_behind_the_body_are_refused() {
+        let record = encode(b"key", &(HEAD, 7_u8), 0);
+        assert_eq!(
+            decode::<HeadRecord<'_>>(b"key", &record),
+            Err(InvalidRecord::Content("bytes are left over"))
+        );
+    }
+}

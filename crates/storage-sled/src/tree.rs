@@ -1,0 +1,102 @@
+//! The sled tree, with errors that say what was tried and where.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use downbeat_storage::{Damage, StorageError};
+use sled::{Batch, IVec};
+
+/// An open tree. Clones share it; the directory is unlocked when the last one is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    db: sled::Db,
+    /// The log, opened a second time. See [`Self::flush`].
+    log: Arc<File>,
+    dir: Arc<Path>,
+}
+
+impl Tree {
+    pub(crate) fn new(db: sled::Db, log: File, dir: &Path) -> Self {
+        Self { db, log: Arc::new(log), dir: dir.into() }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StorageError> {
+        self.db.get(key).map_err(|error| self.error("read from", error))
+    }
+
+    /// The records from the first key up to the second, which is not among them.
+    pub(crate) fn range(&self, (start, end): (Vec<u8>, Vec<u8>)) -> Records<'_> {
+        Records { iter: self.db.range(start..end), tree: self }
+    }
+
+    /// The records whose keys begin with a prefix.
+    pub(crate) fn prefix(&self, prefix: &[u8]) -> Records<'_> {
+        Records { iter: self.db.scan_prefix(prefix), tree: self }
+    }
+
+    /// Applies all changes or, after a crash, none.
+    pub(crate) fn apply(&self, batch: Batch) -> Result<(), StorageError> {
+        self.db.apply_batch(batch).map_err(|error| self.error("write to", error))
+    }
+
+    /// Makes everything durable that was applied before.
+    ///
+    /// sled's own flush hands its buffers to the operating system and waits until they are written
+    /// out (on Linux by `sync_file_range`), but does not wait for the file's new length, nor for
+    /// the disk to empty its cache. That takes a sync of the log file.
+    pub(crate) fn flush(&self) -> Result<(), StorageError> {
+        self.db.flush().map_err(|error| self.error("write to", error))?;
+        self.log.sync_data().map_err(|error| {
+            StorageError::io(format!("cannot sync {}", self.log_path().display()), error)
+        })
+    }
+
+    pub(crate) fn disk_bytes(&self) -> Result<u64, StorageError> {
+        self.db.size_on_disk().map_err(|error| self.error("measure", error))
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join(LOG_FILE)
+    }
+
+    fn error(&self, verb: &str, error: sled::Error) -> StorageError {
+        describe(error, verb, &self.dir)
+    }
+}
+
+/// The file in which sled keeps everything.
+pub(crate) const LOG_FILE: &str = "db";
+
+/// What sled says, as an error of this crate.
+pub(crate) fn describe(error: sled::Error, verb: &str, dir: &Path) -> StorageError {
+    let action = || format!("cannot {verb} {}", dir.display());
+    match error {
+        sled::Error::Io(error) => StorageError::io(action(), error),
+        sled::Error::Corruption { at, .. } => {
+            let place = at.map_or_else(String::new, |at| format!(" at {at:?}"));
+            let file = dir.join(LOG_FILE);
+            Damage::in_record(format!("{}{place}", file.display()), "sled found it corrupted")
+                .into()
+        }
+        other => StorageError::Backend { action: action(), source: Arc::new(other) },
+    }
+}
+
+/// Records in the order of their keys.
+pub(crate) struct Records<'a> {
+    iter: sled::Iter,
+    tree: &'a Tree,
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<(IVec, IVec), StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.iter.next()?.map_err(|error| self.tree.error("read from", error)))
+    }
+}

@@ -1,0 +1,291 @@
+//! The writer: one thread that takes what waits, applies it, and flushes once for all of it.
+//!
+//! sled stops for good at the first error of the disk. So after an error the writer drops the tree
+//! and opens it again, as often as it takes: what was not flushed is gone from memory then, as it
+//! is from the disk, and its writers have been told.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use downbeat_protocol::CoValueId;
+use downbeat_storage::{Erased, Outcome, StorageError, UnsyncedUpdate, Write};
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use crate::draft::{Draft, Remembered};
+use crate::erase::erase;
+use crate::options::{Durability, SledOptions};
+use crate::place;
+use crate::queue::{Next, Queue, Queued};
+use crate::record::TotalsRecord;
+use crate::shared::Shared;
+use crate::tree::Tree;
+
+/// How long to wait before a tree that could not be opened again is tried once more. Long enough
+/// to be no load, and short enough that nobody waits for a server after making room on a disk.
+const REOPEN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long readers may take to let go of a tree that failed, before opening it again is put off.
+const RELEASE_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How often to look whether they have.
+const RELEASE_POLL: Duration = Duration::from_millis(5);
+
+/// A change to the store, and who waits for it. Nobody may be waiting any longer; the change is
+/// made all the same.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Append(Vec<Write>, Reply<Vec<Outcome>>),
+    Track(Vec<UnsyncedUpdate>, Reply<()>),
+    Erase(CoValueId, Reply<Erased>),
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
+
+/// What the writer thread owns.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Arc<Queue<Job>>,
+    shared: Arc<Shared>,
+    options: SledOptions,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Box<Open>),
+    /// The tree could not be opened again. Not to be tried before this time.
+    Failed(StorageError, Instant),
+}
+
+#[derive(Debug)]
+struct Open {
+    tree: Tree,
+    remembered: Remembered,
+    /// When what was applied without a flush must be flushed.
+    flush_by: Option<Instant>,
+}
+
+/// What a job has to do.
+enum Work {
+    Append(Vec<Write>),
+    Track(Vec<UnsyncedUpdate>),
+    Erase(CoValueId),
+}
+
+/// Who waits for a job, and what to answer if all goes well.
+enum Waiting {
+    Append(Reply<Vec<Outcome>>, Vec<Outcome>),
+    Track(Reply<()>),
+    Erase(Reply<Erased>, Erased),
+}
+
+impl Writer {
+    pub(crate) fn new(
+        tree: Tree,
+        totals: TotalsRecord,
+        queue: Arc<Queue<Job>>,
+        shared: Arc<Shared>,
+        options: SledOptions,
+    ) -> Self {
+        let state = State::Open(Box::new(Open::new(tree, totals)));
+        Self { queue, shared, options, state }
+    }
+
+    /// Works until the queue is closed and empty, and then makes everything durable.
+    pub(crate) fn run(mut self) -> Result<(), StorageError> {
+        loop {
+            let deadline = match &self.state {
+                State::Open(open) => open.flush_by,
+                State::Failed(_, retry_at) => Some(*retry_at),
+            };
+            match self.queue.next(deadline, |job| matches!(job, Job::Erase(..))) {
+                Next::Group(jobs) => self.perform(jobs),
+                Next::TimeUp => {}
+                Next::Closed => {
+                    return match &mut self.state {
+                        State::Open(open) => open.flush(),
+                        State::Failed(error, _) => Err(error.clone()),
+                    };
+                }
+            }
+            self.catch_up();
+        }
+    }
+
+    /// Does a group of jobs and answers them.
+    fn perform(&mut self, jobs: Vec<Queued<Job>>) {
+        self.reopen_if_failed();
+        let mut works = Vec::with_capacity(jobs.len());
+        let mut waiting = Vec::with_capacity(jobs.len());
+        // The jobs keep their room in the queue until they are done.
+        let mut rooms = Vec::with_capacity(jobs.len());
+        for Queued { job, room } in jobs {
+            let (work, who) = job.split();
+            works.push(work);
+            waiting.push(who);
+            rooms.push(room);
+        }
+        let result = match &mut self.state {
+            State::Failed(error, _) => Err(error.clone()),
+            State::Open(open) => {
+                let durability = self.options.durability;
+                unwound(|| open.work(works, &mut waiting, durability))
+            }
+        };
+        if let (State::Open(_), Err(error)) = (&self.state, &result) {
+            self.fail(error.clone());
+        }
+        for who in waiting {
+            who.answer(&result);
+        }
+    }
+
+    /// Does what has become due: a flush, or another try at opening the tree.
+    fn catch_up(&mut self) {
+        self.reopen_if_failed();
+        if let State::Open(open) = &mut self.state
+            && open.flush_by.is_some_and(|due| due <= Instant::now())
+            && let Err(error) = unwound(|| open.flush())
+        {
+            error!(%error, "what was acknowledged before it was durable is lost");
+            self.fail(error);
+        }
+    }
+
+    /// Lets go of a tree that failed, and tries to open it again.
+    fn fail(&mut self, error: StorageError) {
+        self.shared.set_failed(error.clone());
+        self.state = State::Failed(error, Instant::now());
+        self.reopen_if_failed();
+    }
+
+    fn reopen_if_failed(&mut self) {
+        match self.state {
+            State::Failed(_, retry_at) if retry_at <= Instant::now() => {}
+            _ => return,
+        }
+        match self.reopen() {
+            Ok((tree, totals)) => {
+                info!(store = %self.shared.dir().display(), "opened the store again after an error");
+                self.shared.set_open(tree.clone());
+                self.state = State::Open(Box::new(Open::new(tree, totals)));
+            }
+            Err(error) => {
+                error!(%error, "cannot open the store again after an error; trying on");
+                self.shared.set_failed(error.clone());
+                self.state = State::Failed(error, Instant::now() + REOPEN_INTERVAL);
+            }
+        }
+    }
+
+    fn reopen(&self) -> Result<(Tree, TotalsRecord), StorageError> {
+        let give_up = Instant::now() + RELEASE_PATIENCE;
+        loop {
+            match unwound(|| place::open(self.shared.dir(), &self.options)) {
+                Err(StorageError::Locked { .. }) if Instant::now() < give_up => {
+                    thread::sleep(RELEASE_POLL);
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Open {
+    fn new(tree: Tree, totals: TotalsRecord) -> Self {
+        Self { tree, remembered: Remembered::new(totals), flush_by: None }
+    }
+
+    fn work(
+        &mut self,
+        works: Vec<Work>,
+        waiting: &mut [Waiting],
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        let mut draft = Draft::new(&self.tree, &mut self.remembered);
+        for (work, who) in works.into_iter().zip(waiting) {
+            match (work, who) {
+                (Work::Append(writes), Waiting::Append(_, outcomes)) => {
+                    for write in writes {
+                        outcomes.push(draft.write(write)?);
+                    }
+                }
+                (Work::Track(updates), _) => updates.iter().for_each(|update| draft.track(update)),
+                // Comes alone, so there is nothing in the draft, and nothing to wait for: what a
+                // crash brings back is erased again.
+                (Work::Erase(id), Waiting::Erase(_, erased)) => {
+                    *erased = erase(&self.tree, &mut self.remembered, id)?;
+                    return Ok(());
+                }
+                (Work::Append(_) | Work::Erase(_), _) => {}
+            }
+        }
+        draft.apply()?;
+        match durability {
+            Durability::Flushed => self.flush(),
+            Durability::Relaxed { within } => {
+                self.flush_by.get_or_insert_with(|| Instant::now() + within);
+                Ok(())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.tree.flush()?;
+        self.flush_by = None;
+        Ok(())
+    }
+}
+
+impl Job {
+    fn split(self) -> (Work, Waiting) {
+        match self {
+            Self::Append(writes, reply) => {
+                let outcomes = Vec::with_capacity(writes.len());
+                (Work::Append(writes), Waiting::Append(reply, outcomes))
+            }
+            Self::Track(updates, reply) => (Work::Track(updates), Waiting::Track(reply)),
+            Self::Erase(id, reply) => (Work::Erase(id), Waiting::Erase(reply, Erased::default())),
+        }
+    }
+}
+
+impl Waiting {
+    /// Answers. Nobody may be listening any longer, which is fine.
+    fn answer(self, result: &Result<(), StorageError>) {
+        let result = result.clone();
+        match self {
+            Self::Append(reply, outcomes) => drop(reply.send(result.map(|()| outcomes))),
+            Self::Track(reply) => drop(reply.send(result)),
+            Self::Erase(reply, erased) => drop(reply.send(result.map(|()| erased))),
+        }
+    }
+}
+
+/// Turns a panic into an error: sled panics on some kinds of damaged files.
+pub(crate) fn unwound<T>(
+    work: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> StorageError {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    StorageError::Backend {
+        action: "sled broke off".to_owned(),
+        source: Arc::new(Panicked(message.to_owned())),
+    }
+}
+
+/// The message of a panic.
+#[derive(Debug, thiserror::Error)]
+#[error("panicked: {0}")]
+struct Panicked(String);
