@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_sync::{Action, Event, Machine, Millis, PeerId, Report, StorageFailed};
+use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate};
+use downbeat_sync::{
+    Action, Event, Machine, Millis, PeerId, Report, Role, StorageFailed, UpstreamName,
+};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{error, info, warn};
@@ -12,7 +15,7 @@ use crate::connection::Link;
 use crate::content::ContentStore;
 use crate::loader;
 use crate::verifier::Verifier;
-use crate::writer::WriteQueue;
+use crate::writer::{Job, WriteQueue};
 
 /// Events that are handled before what they owe is drawn.
 const EVENTS_PER_ROUND: usize = 256;
@@ -26,7 +29,7 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// Orders from the node's handle.
 pub(crate) enum Command {
     /// A peer has connected; its tasks are started when this has been answered.
-    Connect(PeerId, Link, oneshot::Sender<()>),
+    Connect(PeerId, Role, Link, oneshot::Sender<()>),
     /// Answer when everything taken in is durable and acknowledged.
     Drain(oneshot::Sender<()>),
 }
@@ -117,11 +120,11 @@ impl Engine {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Connect(peer, link, done) => {
-                info!(peer = %link.info.address, "connected");
+            Command::Connect(peer, role, link, done) => {
+                info!(peer = %link.info.address, ?role, "connected");
                 self.links.insert(peer, link);
                 let now = self.now();
-                self.machine.handle(now, Event::Connected(peer));
+                self.machine.handle(now, Event::Connected { peer, role });
                 let _ = done.send(());
             }
             Command::Drain(done) => self.drained = Some(done),
@@ -131,7 +134,11 @@ impl Engine {
     /// Keeps count of what is under way.
     fn completed(&mut self, event: &Event) {
         match event {
-            Event::Loaded { .. } | Event::Verified(_) | Event::Stored(_) => {
+            Event::Loaded { .. }
+            | Event::Verified(_)
+            | Event::Stored(_)
+            | Event::Unsynced { .. }
+            | Event::Listed { .. } => {
                 self.under_way = self.under_way.saturating_sub(1);
             }
             Event::TurnDone { peer, .. } => {
@@ -142,7 +149,7 @@ impl Engine {
             Event::Disconnected(peer) => {
                 self.links.remove(peer);
             }
-            Event::Connected(_) | Event::Received { .. } | Event::Tick => {}
+            Event::Connected { .. } | Event::Received { .. } | Event::Tick => {}
         }
     }
 
@@ -155,16 +162,12 @@ impl Engine {
                 link.busy = link.turns.try_send(items).is_ok();
             }
             Action::Load(id) => {
-                self.under_way += 1;
-                let (loads, events) = (Arc::clone(&self.loads), self.events.clone());
-                let storage = Arc::clone(self.content.storage());
-                tokio::spawn(async move {
-                    let _permit = loads.acquire().await;
+                self.look_up(move |storage| async move {
                     let result = loader::load(&*storage, id).await.map_err(|error| {
                         error!(co_value = %id, %error, "a CoValue could not be looked up");
                         StorageFailed
                     });
-                    let _ = events.send(Event::Loaded { id, result }).await;
+                    Event::Loaded { id, result }
                 });
             }
             Action::Verify(job) => {
@@ -174,7 +177,37 @@ impl Engine {
             Action::Store(job) => {
                 self.under_way += 1;
                 self.content.add(&job);
-                self.writer.push(job);
+                self.writer.push(Job::Store(job));
+            }
+            Action::Track { id, upstream, synced } => match storage_name(&upstream) {
+                Some(upstream) => {
+                    let entry = Unsynced { id, upstream };
+                    self.writer.push(Job::Track(UnsyncedUpdate { entry, synced }));
+                }
+                None => error!(%upstream, "an upstream's name cannot be stored"),
+            },
+            Action::ListUnsynced { upstream, after, limit } => {
+                self.look_up(move |storage| async move {
+                    let found = match storage_name(&upstream) {
+                        Some(name) => loader::unsynced(&*storage, &name, after, limit).await,
+                        None => Ok(Vec::new()),
+                    };
+                    let ids = found.unwrap_or_else(|error| {
+                        error!(%upstream, %error, "what an upstream lacks could not be looked up");
+                        Vec::new()
+                    });
+                    Event::Unsynced { upstream, ids }
+                })
+            }
+            Action::ListStored { upstream, after, limit } => {
+                self.look_up(move |storage| async move {
+                    let found = loader::stored(&*storage, after, limit).await;
+                    let values = found.unwrap_or_else(|error| {
+                        error!(%upstream, %error, "stored CoValues could not be looked up");
+                        Vec::new()
+                    });
+                    Event::Listed { upstream, values }
+                })
             }
             Action::Release { peer, bytes } => {
                 if let Some(link) = self.links.get(&peer) {
@@ -183,6 +216,21 @@ impl Engine {
             }
             Action::Report(report) => self.log(&report),
         }
+    }
+
+    /// Asks storage in a task of its own, which reports what it finds.
+    fn look_up<F>(&mut self, ask: impl FnOnce(Arc<dyn Storage>) -> F + Send + 'static)
+    where
+        F: Future<Output = Event> + Send,
+    {
+        self.under_way += 1;
+        let (loads, events) = (Arc::clone(&self.loads), self.events.clone());
+        let storage = Arc::clone(self.content.storage());
+        tokio::spawn(async move {
+            let _permit = loads.acquire().await;
+            let found = ask(storage).await;
+            let _ = events.send(found).await;
+        });
     }
 
     fn log(&self, report: &Report) {
@@ -195,6 +243,10 @@ impl Engine {
             "rejected content"
         );
     }
+}
+
+fn storage_name(name: &UpstreamName) -> Option<downbeat_storage::UpstreamName> {
+    downbeat_storage::UpstreamName::new(name).ok()
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -7,6 +7,7 @@ mod engine;
 mod loader;
 mod node;
 mod turn;
+mod upstream;
 mod verifier;
 mod writer;
 

@@ -1,8 +1,9 @@
-//! Looking CoValues up in storage for the machine.
+//! Looking things up in storage for the machine.
 
 use downbeat_core::dependencies;
-use downbeat_protocol::{CoValueId, SessionCounts};
-use downbeat_storage::{Storage, StorageError};
+use downbeat_crypto::sessions_hash;
+use downbeat_protocol::{CoValueId, SessionCounts, ShortHash};
+use downbeat_storage::{Storage, StorageError, Unsynced, UpstreamName};
 use downbeat_sync::Loaded;
 
 use crate::content::READ_BYTES;
@@ -34,4 +35,40 @@ pub(crate) async fn load(
     let loaded =
         Loaded { header: stored.header, sessions, dependencies: found, deleted: stored.deleted };
     Ok(Some(Box::new(loaded)))
+}
+
+/// The next CoValues that an upstream has not acknowledged in full.
+pub(crate) async fn unsynced(
+    storage: &dyn Storage,
+    upstream: &UpstreamName,
+    after: Option<CoValueId>,
+    limit: usize,
+) -> Result<Vec<CoValueId>, StorageError> {
+    let mut after = after.map(|id| Unsynced { id, upstream: upstream.clone() });
+    let mut found = Vec::new();
+    while found.len() < limit {
+        let page = storage.unsynced(after, limit).await?;
+        let of_upstream = page.iter().filter(|entry| entry.upstream == *upstream);
+        found.extend(of_upstream.map(|entry| entry.id).take(limit - found.len()));
+        after = page.last().cloned();
+        if page.len() < limit {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The next CoValues in storage, with the hash of their sessions.
+pub(crate) async fn stored(
+    storage: &dyn Storage,
+    after: Option<CoValueId>,
+    limit: usize,
+) -> Result<Vec<(CoValueId, ShortHash)>, StorageError> {
+    let mut found = Vec::new();
+    for id in storage.list(after, limit).await? {
+        if let Some(stored) = storage.load(id).await? {
+            found.push((id, sessions_hash(&stored.counts())));
+        }
+    }
+    Ok(found)
 }

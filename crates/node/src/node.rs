@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use downbeat_storage::{Storage, StorageError};
-use downbeat_sync::{Config, Machine, PeerId};
-use downbeat_transport::{Connection, Listener};
+use downbeat_sync::{Config, Machine, PeerId, Role};
+use downbeat_transport::{Connection, Connector, Listener};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 use crate::connection::{self, Stage, Surroundings, reached};
 use crate::content::ContentStore;
 use crate::engine::{Command, Engine};
+use crate::upstream;
 use crate::verifier::Verifier;
 use crate::writer::{self, WriteQueue};
 
@@ -38,6 +39,7 @@ const DEFAULT_CONTENT_CACHE: u64 = 64 << 20;
 pub struct NodeBuilder {
     storage: Arc<dyn Storage>,
     listeners: Vec<Box<dyn Listener>>,
+    upstreams: Vec<Arc<dyn Connector>>,
     sync: Config,
     content_cache: u64,
     verifier_threads: usize,
@@ -51,11 +53,11 @@ pub struct Node {
     tasks: JoinSet<()>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     storage: Arc<dyn Storage>,
     commands: mpsc::Sender<Command>,
     around: Surroundings,
-    stage: watch::Sender<Stage>,
+    pub(crate) stage: watch::Sender<Stage>,
     next_peer: AtomicU64,
 }
 
@@ -82,6 +84,7 @@ impl Node {
         NodeBuilder {
             storage,
             listeners: Vec::new(),
+            upstreams: Vec::new(),
             sync: Config::default(),
             content_cache: DEFAULT_CONTENT_CACHE,
             verifier_threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -90,7 +93,18 @@ impl Node {
 
     /// Serves a peer over a connection, until the connection ends.
     pub async fn connect(&self, connection: Connection) -> Result<(), NodeError> {
-        self.shared.serve(connection).await
+        self.shared.serve(connection, Role::Client).await.map(|_| ())
+    }
+
+    /// Takes the peer at the other end of a connection for an upstream, until the connection ends.
+    /// Its name stands for it in storage and in the choice among several, so it must be the same
+    /// at every connection to the same server.
+    pub async fn connect_upstream(
+        &self,
+        name: &str,
+        connection: Connection,
+    ) -> Result<(), NodeError> {
+        self.shared.serve(connection, Role::Upstream(name.into())).await.map(|_| ())
     }
 
     /// Takes nothing more in, waits until everything that was taken in is durable and
@@ -119,6 +133,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Syncs with an upstream server, which is connected to again whenever the connection ends.
+    /// Can be called several times.
+    #[must_use]
+    pub fn upstream(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.upstreams.push(connector);
+        self
+    }
+
     /// Bounds of the sync machine.
     #[must_use]
     pub fn sync_config(mut self, config: Config) -> Self {
@@ -135,7 +157,7 @@ impl NodeBuilder {
 
     /// Starts the node on the current tokio runtime.
     pub fn start(self) -> Result<Node, NodeError> {
-        let Self { storage, listeners, sync, content_cache, verifier_threads } = self;
+        let Self { storage, listeners, upstreams, sync, content_cache, verifier_threads } = self;
         let (events, incoming) = mpsc::channel(EVENT_QUEUE);
         let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
         let (stage, stages) = watch::channel(Stage::Running);
@@ -143,13 +165,11 @@ impl NodeBuilder {
         let verifier =
             Verifier::start(verifier_threads, &content, &events).map_err(NodeError::Threads)?;
         let queue = WriteQueue::default();
-        let engine = Engine::new(
-            Machine::new(sync),
-            content.clone(),
-            verifier,
-            queue.clone(),
-            events.clone(),
-        );
+        let mut machine = Machine::new(sync);
+        for upstream in &upstreams {
+            machine.add_upstream(upstream.name().into());
+        }
+        let engine = Engine::new(machine, content.clone(), verifier, queue.clone(), events.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(writer::run(queue, content.clone(), events.clone()));
         tasks.spawn(engine.run(orders, incoming));
@@ -159,23 +179,29 @@ impl NodeBuilder {
         for listener in listeners {
             tasks.spawn(accept(listener, Arc::clone(&shared)));
         }
+        for upstream in upstreams {
+            tasks.spawn(upstream::keep_connected(upstream, Arc::clone(&shared)));
+        }
         Ok(Node { shared, tasks })
     }
 }
 
 impl Shared {
-    /// Tells the engine of a connection and starts its tasks.
-    async fn serve(&self, connection: Connection) -> Result<(), NodeError> {
+    /// Tells the engine of a connection and starts its tasks, which end with the connection.
+    pub(crate) async fn serve(
+        &self,
+        connection: Connection,
+        role: Role,
+    ) -> Result<JoinHandle<()>, NodeError> {
         let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
         let (link, starter) = connection::open(connection, peer, self.around.clone());
         let (done, connected) = oneshot::channel();
         self.commands
-            .send(Command::Connect(peer, link, done))
+            .send(Command::Connect(peer, role, link, done))
             .await
             .map_err(|_| NodeError::ShutDown)?;
         connected.await.map_err(|_| NodeError::ShutDown)?;
-        tokio::spawn(starter.run());
-        Ok(())
+        Ok(tokio::spawn(starter.run()))
     }
 
     async fn all_closed(&self) {
@@ -199,7 +225,7 @@ async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
         };
         match connection {
             Ok(connection) => {
-                if shared.serve(connection).await.is_err() {
+                if shared.serve(connection, Role::Client).await.is_err() {
                     return;
                 }
             }

@@ -87,12 +87,14 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
     let mut contents = pieces.contents;
     let complete = room > 0 && known_state::is_subset(&item.until, &reached);
     let started = item.continuation || !contents.is_empty();
-    let is_sequence = contents.len() > 1 || !complete;
+    let is_sequence = contents.len() > 1 || !complete || !item.announced.is_empty();
     if let Some(first) = contents.first_mut()
         && is_sequence
         && !item.continuation
     {
-        first.expect_content_until = Some(item.until.clone());
+        let mut expected = item.until.clone();
+        known_state::merge_counts(&mut expected, &item.announced);
+        first.expect_content_until = Some(expected);
     }
     let rest = (!complete).then(|| Progress {
         id: item.id,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use downbeat_protocol::{SessionContent, SessionCounts};
-use downbeat_storage::{Outcome, SessionOutcome, Storage, Write};
+use downbeat_storage::{Outcome, SessionOutcome, StorageError, UnsyncedUpdate, Write};
 use downbeat_sync::{Event, StoreJob, Stored};
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, info};
@@ -19,7 +19,15 @@ const MAX_BATCH: usize = 4096;
 /// How long to wait before a storage that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Takes stores for the writer task. Clones share the queue.
+/// One thing to write.
+pub(crate) enum Job {
+    /// Content.
+    Store(StoreJob),
+    /// A note whether an upstream has all of a CoValue.
+    Track(UnsyncedUpdate),
+}
+
+/// Takes jobs for the writer task. Clones share the queue.
 #[derive(Clone, Default)]
 pub(crate) struct WriteQueue {
     shared: Arc<Shared>,
@@ -29,18 +37,19 @@ pub(crate) struct WriteQueue {
 struct Shared {
     /// Bounded by what peers may have in the machine's care at a time: their credit is given back
     /// when the content is durable.
-    jobs: Mutex<VecDeque<StoreJob>>,
+    jobs: Mutex<VecDeque<Job>>,
     added: Notify,
 }
 
 impl WriteQueue {
-    /// Adds a store. Stores are carried out in their order.
-    pub(crate) fn push(&self, job: StoreJob) {
+    /// Adds a job. Stores are carried out in their order, and no note later than the stores that
+    /// come after it.
+    pub(crate) fn push(&self, job: Job) {
         self.jobs().push_back(job);
         self.shared.added.notify_one();
     }
 
-    async fn next_batch(&self) -> Vec<StoreJob> {
+    async fn next_batch(&self) -> Vec<Job> {
         loop {
             {
                 let mut jobs = self.jobs();
@@ -53,7 +62,7 @@ impl WriteQueue {
         }
     }
 
-    fn jobs(&self) -> std::sync::MutexGuard<'_, VecDeque<StoreJob>> {
+    fn jobs(&self) -> std::sync::MutexGuard<'_, VecDeque<Job>> {
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,10 +74,29 @@ pub(crate) async fn run(queue: WriteQueue, content: ContentStore, events: mpsc::
             jobs = queue.next_batch() => jobs,
             () = events.closed() => return,
         };
-        let writes: Vec<Write> = jobs.iter().flat_map(writes_of).collect();
-        let Some(outcomes) = append(&**content.storage(), &writes, &events).await else { return };
-        let mut outcomes = outcomes.into_iter();
+        let mut stores = Vec::new();
+        let mut notes = Vec::new();
         for job in jobs {
+            match job {
+                Job::Store(store) => stores.push(store),
+                Job::Track(note) => notes.push(note),
+            }
+        }
+        let storage = &**content.storage();
+        if !notes.is_empty() {
+            let noted = persist(&events, || storage.track_unsynced(notes.clone())).await;
+            if noted.is_none() {
+                return;
+            }
+        }
+        let writes: Vec<Write> = stores.iter().flat_map(writes_of).collect();
+        if writes.is_empty() {
+            continue;
+        }
+        let outcomes = persist(&events, || storage.append(writes.clone())).await;
+        let Some(outcomes) = outcomes else { return };
+        let mut outcomes = outcomes.into_iter();
+        for job in stores {
             let count = writes_of(&job).len();
             let stored = stored(&job, outcomes.by_ref().take(count));
             content.stored(job.id, &job.sessions);
@@ -79,21 +107,20 @@ pub(crate) async fn run(queue: WriteQueue, content: ContentStore, events: mpsc::
     }
 }
 
-/// Appends, again and again until storage takes it. Meanwhile nothing is acknowledged, and peers
+/// Writes, again and again until storage takes it. Meanwhile nothing is acknowledged, and peers
 /// are held back by their credit. `None` if nobody waits any longer.
-async fn append(
-    storage: &dyn Storage,
-    writes: &[Write],
-    events: &mpsc::Sender<Event>,
-) -> Option<Vec<Outcome>> {
+async fn persist<T, F>(events: &mpsc::Sender<Event>, mut write: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, StorageError>>,
+{
     let mut failures = 0_u32;
     loop {
-        match storage.append(writes.to_vec()).await {
-            Ok(outcomes) => {
+        match write().await {
+            Ok(done) => {
                 if failures > 0 {
                     info!(failures, "storage takes content again");
                 }
-                return Some(outcomes);
+                return Some(done);
             }
             Err(error) => {
                 failures = failures.saturating_add(1);

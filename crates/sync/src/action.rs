@@ -6,7 +6,7 @@ use downbeat_protocol::{
     CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, SignerId,
 };
 
-use crate::event::PeerId;
+use crate::event::{PeerId, UpstreamName};
 use crate::report::Report;
 
 /// Something that the runtime is to do. Actions are carried out in their order; those with a
@@ -28,6 +28,35 @@ pub enum Action {
     /// Make content durable, then report [`crate::Event::Stored`]. From this action on the
     /// content can be asked for by turns. The stores of one CoValue are carried out in order.
     Store(StoreJob),
+    /// Note durably whether an upstream has acknowledged all of a CoValue. Carried out before the
+    /// stores that follow, so that no CoValue is stored and forgotten.
+    Track {
+        /// The CoValue.
+        id: CoValueId,
+        /// The upstream.
+        upstream: UpstreamName,
+        /// Whether it has acknowledged everything.
+        synced: bool,
+    },
+    /// Find the next CoValues that an upstream has not acknowledged, then report
+    /// [`crate::Event::Unsynced`].
+    ListUnsynced {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// The last CoValue of the page before.
+        after: Option<CoValueId>,
+        /// How many to find at most.
+        limit: usize,
+    },
+    /// Find the next CoValues in storage, then report [`crate::Event::Listed`].
+    ListStored {
+        /// The upstream that they are to be compared with.
+        upstream: UpstreamName,
+        /// The last CoValue of the page before.
+        after: Option<CoValueId>,
+        /// How many to find at most.
+        limit: usize,
+    },
     /// This much of a peer's content, in bytes of transactions, is not in the machine's care any
     /// longer: the peer may send as much again.
     Release {
@@ -63,6 +92,9 @@ pub struct ContentItem {
     pub have: SessionCounts,
     /// What the peer is to have in the end: only the sessions of which it lacks something.
     pub until: SessionCounts,
+    /// Counts that are expected to come from elsewhere while this is sent, beyond `until`: what
+    /// the peer is told to expect in the end is both together.
+    pub announced: SessionCounts,
     /// Whether these pieces go on with a sequence whose end has been announced
     /// (`expectContentUntil`) to the peer before.
     pub continuation: bool,

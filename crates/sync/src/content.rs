@@ -31,14 +31,18 @@ impl Machine {
         let Some(subscription) = self.subscribe(peer, id) else {
             return self.release(peer, message_bytes(&content));
         };
-        if subscription.errored {
+        let is_errored = subscription.errored;
+        self.upstream_answered(peer, &content);
+        if is_errored {
             self.report(Report::new(peer, id, Rejection::Errored));
             return self.release(peer, message_bytes(&content));
         }
         let entry = self.entry(id);
         match entry.presence {
             Presence::Loading | Presence::Unknown(_) => entry.inbox.push((peer, content)),
-            Presence::Absent | Presence::Here(_) => self.take_content(peer, content, None),
+            Presence::Asking(_) | Presence::Absent | Presence::Here(_) => {
+                self.take_content(peer, content, None);
+            }
         }
     }
 
@@ -104,8 +108,14 @@ impl Machine {
         let is_new = entry.index().is_none();
         if is_new {
             let mut index = Index::new(header, SessionCounts::new());
-            index.header_unstored = true;
+            (index.fresh, index.header_unstored) = (true, true);
             entry.presence = Presence::Here(Box::new(index));
+        }
+        if let Some(expected) = &content.expect_content_until
+            && self.peers.get(&peer).is_some_and(|state| state.upstream.is_some())
+            && let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut)
+        {
+            known_state::merge_counts(&mut index.announced, expected);
         }
         let sent: SessionCounts =
             content.sessions.iter().map(|run| (run.session.clone(), run.end())).collect();
@@ -247,6 +257,7 @@ impl Machine {
                 index.delete();
             }
             self.peer_has(author, id, &session, end);
+            self.note_unsynced(id);
             self.store(id, accepted, deletes, vec![(author, bytes)]);
             self.forward(id);
         } else {
@@ -283,8 +294,15 @@ impl Machine {
     /// is stored if no content took it along, and what needs no more waiting is acknowledged.
     fn after_verification(&mut self, id: CoValueId) {
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
-        if index.header_unstored && index.pipelines.is_empty() {
+        let is_verified = index.pipelines.is_empty();
+        if index.header_unstored && is_verified {
+            self.note_unsynced(id);
             self.store(id, Vec::new(), false, Vec::new());
+        }
+        let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
+        if index.fresh && is_verified {
+            index.fresh = false;
+            self.decided(id);
             self.forward(id);
         }
         self.acknowledge(id, &[]);
@@ -353,6 +371,7 @@ impl Machine {
 
     /// Lets every subscriber have what it lacks now.
     pub(crate) fn forward(&mut self, id: CoValueId) {
+        self.watch_upstream(id);
         let subscribers = self.subscribers.get(&id).cloned().unwrap_or_default();
         for peer in subscribers {
             if self.subscription(peer, id).is_some_and(|subscription| !subscription.errored) {

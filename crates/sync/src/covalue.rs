@@ -9,7 +9,7 @@ use downbeat_protocol::{
 };
 use rustc_hash::FxHashMap;
 
-use crate::event::{Millis, PeerId};
+use crate::event::{Millis, PeerId, UpstreamName};
 
 /// A CoValue that the machine has in memory. One that it has not may still be in storage.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ pub(crate) enum Presence {
     Loading,
     /// Storage could not answer, and is asked again at this time.
     Unknown(Millis),
-    /// Storage does not have it.
+    /// Storage does not have it, and these upstreams have not answered yet.
+    Asking(Vec<UpstreamName>),
+    /// Neither storage nor any upstream has it.
     Absent,
     /// It is there.
     Here(Box<Index>),
@@ -63,6 +65,9 @@ pub(crate) struct Index {
     verified: SessionCounts,
     /// The durable counts of the sessions for which that is less than what is verified.
     behind: FxHashMap<SessionId, u64>,
+    /// Whether the first content is still being verified. Until then nobody is served, so that
+    /// nobody sees the CoValue empty.
+    pub fresh: bool,
     /// Whether the header still has to be stored, with the next store.
     pub header_unstored: bool,
     /// Sessions with content that is not verified yet.
@@ -73,6 +78,8 @@ pub(crate) struct Index {
     pub stores: VecDeque<Vec<(PeerId, u64)>>,
     /// Peers that are owed an acknowledgement when this is durable, which they have sent.
     pub awaiting_ack: Vec<(PeerId, SessionCounts)>,
+    /// Counts that an upstream has announced and not sent yet.
+    pub announced: SessionCounts,
     /// Whether the CoValue has been deleted.
     pub deleted: bool,
 }
@@ -122,10 +129,19 @@ impl Entry {
         self.index().map_or(Priority::Medium, |index| index.header.priority())
     }
 
+    /// Whether it is not known yet if the CoValue is there, or what there is of it to be served.
+    pub(crate) fn is_undecided(&self) -> bool {
+        match &self.presence {
+            Presence::Loading | Presence::Unknown(_) | Presence::Asking(_) => true,
+            Presence::Absent => false,
+            Presence::Here(index) => index.fresh,
+        }
+    }
+
     /// Whether nothing is going on, so that the entry can be forgotten.
     pub(crate) fn is_quiet(&self) -> bool {
         let settled = match &self.presence {
-            Presence::Loading | Presence::Unknown(_) => false,
+            Presence::Loading | Presence::Unknown(_) | Presence::Asking(_) => false,
             Presence::Absent => true,
             Presence::Here(index) => index.is_settled() && index.awaiting_ack.is_empty(),
         };
@@ -152,11 +168,13 @@ impl Index {
             header,
             verified: sessions,
             behind: FxHashMap::default(),
+            fresh: false,
             header_unstored: false,
             pipelines: FxHashMap::default(),
             chains: FxHashMap::default(),
             stores: VecDeque::new(),
             awaiting_ack: Vec::new(),
+            announced: SessionCounts::new(),
             deleted: false,
         }
     }
@@ -211,6 +229,11 @@ impl Index {
     /// What of this CoValue someone lacks that has `sessions`.
     pub(crate) fn missing(&self, sessions: &SessionCounts) -> SessionCounts {
         known_state::missing(&self.verified, sessions)
+    }
+
+    /// What upstreams have announced beyond what we have.
+    pub(crate) fn still_expected(&self) -> SessionCounts {
+        known_state::missing(&self.announced, &self.verified)
     }
 
     /// Whether nothing is being verified or stored.

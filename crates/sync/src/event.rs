@@ -1,7 +1,11 @@
 //! What goes into the machine.
 
+use std::sync::Arc;
+
 use downbeat_crypto::HashChain;
-use downbeat_protocol::{CoValueId, Header, Message, SessionContent, SessionCounts, SessionId};
+use downbeat_protocol::{
+    CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, ShortHash,
+};
 
 use crate::report::Rejection;
 
@@ -12,11 +16,29 @@ pub type Millis = u64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
 
+/// The name of an upstream server: the same one at every connection to it, and what decides which
+/// CoValues it is asked for.
+pub type UpstreamName = Arc<str>;
+
+/// What a peer is to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It connected to us, and is served.
+    Client,
+    /// We connected to it: it is asked for what we lack, and given what we have.
+    Upstream(UpstreamName),
+}
+
 /// Something that has happened.
 #[derive(Debug)]
 pub enum Event {
-    /// A client has connected.
-    Connected(PeerId),
+    /// A connection is established.
+    Connected {
+        /// The connection.
+        peer: PeerId,
+        /// What the peer is to us.
+        role: Role,
+    },
     /// A connection has ended, from whichever side.
     Disconnected(PeerId),
     /// A peer has sent a message.
@@ -43,6 +65,21 @@ pub enum Event {
         peer: PeerId,
         /// The content items that were not sent whole, or of which more was sent than asked.
         progress: Vec<Progress>,
+    },
+    /// A [`crate::Action::ListUnsynced`] is done.
+    Unsynced {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// CoValues that it has not acknowledged in full; empty if there are no more.
+        ids: Vec<CoValueId>,
+    },
+    /// A [`crate::Action::ListStored`] is done.
+    Listed {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// CoValues in storage, in the order of their ids, with the hash of their sessions; empty
+        /// if there are no more.
+        values: Vec<(CoValueId, ShortHash)>,
     },
     /// Nothing but the passing of time.
     Tick,

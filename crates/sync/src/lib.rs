@@ -12,10 +12,13 @@ mod peer;
 mod reconcile;
 mod report;
 mod turn;
+mod upstream;
 
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 pub use content::content_bytes;
-pub use event::{Event, Loaded, Millis, PeerId, Progress, StorageFailed, Stored, Verified};
+pub use event::{
+    Event, Loaded, Millis, PeerId, Progress, Role, StorageFailed, Stored, UpstreamName, Verified,
+};
 pub use machine::Machine;
 pub use report::{Rejection, Report};

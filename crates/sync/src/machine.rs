@@ -8,9 +8,10 @@ use rustc_hash::FxHashMap;
 use crate::action::Action;
 use crate::config::Config;
 use crate::covalue::{Entry, Presence};
-use crate::event::{Event, Loaded, Millis, PeerId, StorageFailed};
+use crate::event::{Event, Loaded, Millis, PeerId, Role, StorageFailed};
 use crate::peer::{Peer, Subscription};
 use crate::report::{Rejection, Report};
+use crate::upstream::Upstreams;
 
 /// The sync machine. Feed it events with [`Machine::handle`], and take what it wants done with
 /// [`Machine::poll`].
@@ -32,6 +33,7 @@ pub struct Machine {
     uses: u64,
     /// CoValues with something that waits for a time, by that time.
     pub(crate) timers: std::collections::BTreeSet<(Millis, CoValueId)>,
+    pub(crate) upstreams: Upstreams,
     /// Hash chains in memory, over all CoValues.
     pub(crate) warm_chains: usize,
 }
@@ -46,8 +48,11 @@ impl Machine {
     pub fn handle(&mut self, now: Millis, event: Event) {
         self.now = self.now.max(now);
         match event {
-            Event::Connected(peer) => {
+            Event::Connected { peer, role } => {
                 self.peers.entry(peer).or_default();
+                if let Role::Upstream(name) = role {
+                    self.upstream_connected(peer, &name);
+                }
             }
             Event::Disconnected(peer) => self.disconnected(peer),
             Event::Received { peer, message } => self.received(peer, message),
@@ -55,6 +60,8 @@ impl Machine {
             Event::Verified(verified) => self.verified(verified),
             Event::Stored(stored) => self.stored(stored),
             Event::TurnDone { peer, progress } => self.turn_done(peer, &progress),
+            Event::Unsynced { upstream, ids } => self.listed_unsynced(&upstream, &ids),
+            Event::Listed { upstream, values } => self.listed_stored(&upstream, values),
             Event::Tick => {}
         }
         self.run_timers();
@@ -95,6 +102,9 @@ impl Machine {
                 }
             }
         }
+        if let Some(name) = state.upstream.clone() {
+            self.upstream_disconnected(&name, peer, state);
+        }
     }
 
     fn received(&mut self, peer: PeerId, message: Message) {
@@ -106,7 +116,8 @@ impl Machine {
             Message::Known(known) => self.received_known(peer, known),
             Message::Content(content) => self.received_content(peer, content),
             Message::Reconcile(reconcile) => self.received_reconcile(peer, reconcile),
-            Message::Done(_) | Message::ReconcileAck(_) => {}
+            Message::ReconcileAck(batch) => self.reconcile_acknowledged(peer, &batch),
+            Message::Done(_) => {}
         }
     }
 
@@ -122,6 +133,7 @@ impl Machine {
         let Known { state, is_correction, .. } = known;
         let id = state.id;
         let is_new = self.subscription(peer, id).is_none();
+        let has_it = state.header;
         let Some(subscription) = self.subscribe(peer, id) else { return };
         if is_correction {
             subscription.replace(state);
@@ -129,6 +141,7 @@ impl Machine {
             subscription.merge(state.header, &state.sessions);
         }
         self.reconciled(peer, id);
+        self.upstream_told(peer, id, has_it);
         // A CoValue that was forgotten owes nothing to a peer that only acknowledges.
         if is_new || is_correction || self.values.contains_key(&id) {
             self.serve(peer, id);
@@ -137,17 +150,18 @@ impl Machine {
 
     /// Lets a peer have what it lacks of a CoValue, once it is known whether it is there.
     pub(crate) fn serve(&mut self, peer: PeerId, id: CoValueId) {
-        match &mut self.entry(id).presence {
-            Presence::Here(_) => self.owe(peer, id),
-            Presence::Absent => {
-                self.answer_not_found(peer, id);
-                self.owe(peer, id);
-            }
-            Presence::Loading | Presence::Unknown(_) => {
-                if let Some(entry) = self.values.get_mut(&id) {
-                    entry.waiting.push((peer, id));
-                }
-            }
+        let entry = self.entry(id);
+        let is_absent = matches!(entry.presence, Presence::Absent);
+        if is_absent && !self.ask_upstreams(id) {
+            self.answer_not_found(peer, id);
+            return self.owe(peer, id);
+        }
+        let entry = self.entry(id);
+        if entry.is_undecided() {
+            entry.waiting.push((peer, id));
+        } else {
+            self.owe(peer, id);
+            self.watch_upstream(id);
         }
     }
 
@@ -169,7 +183,14 @@ impl Machine {
                 self.timers.insert((retry, id));
                 return;
             }
-            Ok(None) => entry.presence = Presence::Absent,
+            Ok(None) => {
+                entry.presence = Presence::Absent;
+                if self.ask_upstreams(id) {
+                    // Those who sent what depends on it may have it as well.
+                    self.take_inbox(id);
+                    return self.ask_for_dependency(id);
+                }
+            }
             Ok(Some(loaded)) => {
                 let mut index = crate::covalue::Index::new(loaded.header, loaded.sessions);
                 if loaded.deleted {
@@ -183,24 +204,28 @@ impl Machine {
     }
 
     /// It has become known whether a CoValue is there: goes on with everything that waited.
-    fn decided(&mut self, id: CoValueId) {
+    pub(crate) fn decided(&mut self, id: CoValueId) {
         let entry = self.entry(id);
         let here = entry.index().is_some();
         let waiting = std::mem::take(&mut entry.waiting);
-        let inbox = std::mem::take(&mut entry.inbox);
         for (peer, served) in waiting {
             if served == id && !here {
                 self.answer_not_found(peer, id);
             }
             self.owe(peer, served);
         }
-        for (peer, content) in inbox {
-            self.take_content(peer, content, None);
-        }
+        self.take_inbox(id);
         if self.values.get(&id).is_some_and(|entry| entry.index().is_some()) {
             self.release_dependants(id);
         } else {
             self.ask_for_dependency(id);
+        }
+    }
+
+    /// Goes on with the content that came while storage was asked.
+    fn take_inbox(&mut self, id: CoValueId) {
+        for (peer, content) in std::mem::take(&mut self.entry(id).inbox) {
+            self.take_content(peer, content, None);
         }
     }
 
@@ -217,6 +242,7 @@ impl Machine {
                 self.actions.push(Action::Load(id));
             }
             self.give_up_held(id);
+            self.give_up_requests(id);
         }
     }
 
@@ -245,7 +271,9 @@ impl Machine {
     pub(crate) fn track(&mut self, peer: PeerId, id: CoValueId) -> Option<&mut Subscription> {
         let state = self.peers.get_mut(&peer)?;
         if !state.subscriptions.contains_key(&id) {
-            if state.subscriptions.len() >= self.config.subscriptions_per_peer {
+            if state.upstream.is_none()
+                && state.subscriptions.len() >= self.config.subscriptions_per_peer
+            {
                 self.report(Report::new(peer, id, Rejection::TooManySubscriptions));
                 return None;
             }

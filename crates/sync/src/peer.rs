@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, KnownState, Priority, SessionCounts, ShortHash};
+use downbeat_protocol::{CoValueId, KnownState, Priority, Reconcile, SessionCounts, ShortHash};
 use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::event::{Millis, UpstreamName};
 
 /// A connected peer.
 #[derive(Debug, Default)]
@@ -20,8 +22,33 @@ pub(crate) struct Peer {
     pub ready: bool,
     /// Bytes of its content that wait for dependencies.
     pub held_bytes: u64,
+    /// The upstream's name, if the peer is one.
+    pub upstream: Option<UpstreamName>,
+    /// LOADs to an upstream that it has not answered, with the time at which they are given up.
+    pub loads: FxHashMap<CoValueId, Millis>,
+    /// LOADs to an upstream that wait until fewer are under way.
+    pub loads_waiting: VecDeque<CoValueId>,
+    /// Whether pages of CoValues that the upstream has not acknowledged are still to come, and
+    /// where the last one ended.
+    pub unsynced_pages: Pages,
+    /// The same for the comparison of everything in storage.
+    pub stored_pages: Pages,
+    /// The reconcile batch that the upstream has not acknowledged.
+    pub reconciling: Option<Reconcile>,
     /// Reconcile batches of the peer that are not acknowledged yet.
     pub batches: Vec<Batch>,
+}
+
+/// A walk through something that is stored, page by page.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Pages {
+    /// Not begun, or at the end.
+    #[default]
+    Done,
+    /// A page has been asked for.
+    Asked,
+    /// The next page starts after this.
+    Next(CoValueId),
 }
 
 /// A reconcile message under way.
@@ -47,6 +74,8 @@ pub(crate) struct Subscription {
     pub subscribed: bool,
     /// What the peer is owed besides content.
     pub owes: Owes,
+    /// Whether an upstream has been sent a LOAD, or is about to be.
+    pub asked: bool,
     /// Whether the CoValue stands in the peer's queue.
     pub queued: bool,
     /// Whether the peer has ever been told what we have.
@@ -108,6 +137,7 @@ impl Peer {
     pub(crate) fn owes_nothing(&self) -> bool {
         self.owed.iter().all(VecDeque::is_empty)
             && !self.batches.iter().any(|batch| batch.open.is_empty())
+            && !self.reconciling.as_ref().is_some_and(|batch| !batch.values.is_empty())
     }
 
     /// Takes the name of a batch that can be acknowledged.
@@ -141,6 +171,13 @@ impl Subscription {
     /// What the peer has said that it has.
     pub(crate) fn known(&self) -> &Counts {
         &self.known
+    }
+
+    /// Takes up what was known of a peer before it was away. What it was sent and has not
+    /// acknowledged may have been lost.
+    pub(crate) fn resume(&mut self, before: &Self) {
+        self.known = before.known.clone();
+        self.told = false;
     }
 
     /// The peer says that this, and nothing else, is what it has.

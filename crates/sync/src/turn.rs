@@ -1,6 +1,6 @@
 //! Turns: what a peer is owed is made into messages when the peer has room for them.
 
-use downbeat_protocol::{CoValueId, Known, KnownState, Message};
+use downbeat_protocol::{CoValueId, Known, KnownState, Message, Reconcile};
 use rustc_hash::FxHashSet;
 
 use crate::action::{Action, ContentItem, Item};
@@ -31,6 +31,13 @@ impl Machine {
         while let Some(batch) = state.next_reconciled() {
             items.push(Item::Message(Message::ReconcileAck(batch)));
         }
+        if let Some(batch) = state.reconciling.as_mut().filter(|batch| !batch.values.is_empty()) {
+            let values = std::mem::take(&mut batch.values);
+            items.push(Item::Message(Message::Reconcile(Reconcile {
+                id: batch.id.clone(),
+                values,
+            })));
+        }
         if items.is_empty() {
             // What was drawn came to nothing; there may be more behind it.
             self.wake(peer);
@@ -45,7 +52,14 @@ impl Machine {
         let Some(entry) = self.values.get(&id) else {
             return self.draw_forgotten(peer, id, items);
         };
-        if matches!(entry.presence, Presence::Loading | Presence::Unknown(_)) {
+        let undecided = entry.is_undecided();
+        // What storage has must be known before a LOAD can say it.
+        let can_ask = !matches!(entry.presence, Presence::Loading | Presence::Unknown(_));
+        let Some(subscription) = self.subscription_mut(peer, id) else { return };
+        if can_ask && std::mem::take(&mut subscription.owes.load) {
+            items.push(Item::Message(Message::Load(self.our_state(id))));
+        }
+        if undecided {
             self.entry(id).waiting.push((peer, id));
             return;
         }
@@ -54,9 +68,6 @@ impl Machine {
         }
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         let owes = std::mem::take(&mut subscription.owes);
-        if owes.load {
-            items.push(Item::Message(Message::Load(KnownState::empty(id))));
-        }
         if self.values.get(&id).and_then(Entry::index).is_none() {
             return self.draw_absent(peer, id, owes, items);
         }
@@ -157,6 +168,10 @@ impl Machine {
     /// The CoValues to send before a CoValue, in their order. `None` if some are not in memory:
     /// the CoValue is put into the peer's queue again when they have been looked up.
     fn dependencies_first(&mut self, peer: PeerId, id: CoValueId) -> Option<Vec<CoValueId>> {
+        if self.peers.get(&peer).is_none_or(|state| state.upstream.is_some()) {
+            // An upstream asks for what it lacks.
+            return Some(Vec::new());
+        }
         let tried = self.subscription(peer, id).is_some_and(|state| state.dependencies_tried);
         let mut order = Vec::new();
         let mut unknown = Vec::new();
@@ -173,10 +188,13 @@ impl Machine {
                 continue;
             }
             let entry = self.values.get(&next);
-            match entry.map(|entry| &entry.presence) {
-                Some(Presence::Here(_)) => {}
-                Some(Presence::Absent) => continue,
-                None | Some(Presence::Loading | Presence::Unknown(_)) => {
+            match entry {
+                Some(entry) if !entry.is_undecided() => {
+                    if entry.index().is_none() {
+                        continue;
+                    }
+                }
+                _ => {
                     unknown.push(next);
                     continue;
                 }
@@ -227,6 +245,7 @@ impl Machine {
             with_header: !expected.header,
             have: expected.sessions.clone(),
             until: until.clone(),
+            announced: index.still_expected(),
             continuation: subscription.streaming,
             epoch: subscription.epoch,
         }));

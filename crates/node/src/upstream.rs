@@ -1,0 +1,58 @@
+//! Staying connected to an upstream server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use downbeat_sync::Role;
+use downbeat_transport::Connector;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::connection::{Stage, reached};
+use crate::node::Shared;
+
+/// The wait after the first failure; it doubles with every further one.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A connection that has held for this long counts as a success, after which the waits start anew.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Connects, and connects again when the connection ends, until the node shuts down.
+pub(crate) async fn keep_connected(connector: Arc<dyn Connector>, shared: Arc<Shared>) {
+    let mut stage = shared.stage.subscribe();
+    tokio::select! {
+        () = connect_for_ever(connector, &shared) => {}
+        () = reached(&mut stage, Stage::Draining) => {}
+    }
+}
+
+async fn connect_for_ever(connector: Arc<dyn Connector>, shared: &Shared) {
+    let waits = ExponentialBuilder::new()
+        .with_min_delay(FIRST_WAIT)
+        .with_max_delay(LONGEST_WAIT)
+        .with_jitter()
+        .without_max_times();
+    let mut wait = waits.build();
+    loop {
+        match connector.connect().await {
+            Ok(connection) => {
+                let started = Instant::now();
+                let role = Role::Upstream(connector.name().into());
+                let Ok(connected) = shared.serve(connection, role).await else { return };
+                let _ = connected.await;
+                info!(upstream = connector.name(), "the connection to the upstream has ended");
+                if started.elapsed() >= STABLE {
+                    wait = waits.build();
+                }
+            }
+            Err(error) => {
+                warn!(upstream = connector.name(), %error, "no connection to the upstream");
+            }
+        }
+        tokio::time::sleep(wait.next().unwrap_or(LONGEST_WAIT)).await;
+    }
+}
