@@ -11,6 +11,7 @@ pub mod roles;
 mod session_log;
 
 pub use co_value::CoValue;
+pub use delete::DeleteError;
 pub use ingest::{AppendError, Directory, IngestError, Ingested, SessionError};
 pub use roles::Roles;
 pub use session_log::{CHECKPOINT_BYTES, Checkpoint, LogError, SessionLog};

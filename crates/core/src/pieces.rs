@@ -13,10 +13,9 @@ const PIECE_UNITS: u64 = 100 * 1024;
 /// What `known` lacks of the logs, as runs to be sent in one message each. At least one, which
 /// is empty if nothing is missing.
 ///
-/// A run up to a checkpoint makes a piece by itself. What follows the last checkpoint of a log
-/// is put together with that of other logs, as long as a piece is not full; but if it is too long
-/// for that alone (many transactions that came in one message), it makes a piece by itself as
-/// well. The one that fills a piece is still part of it.
+/// A run up to a checkpoint makes a piece by itself. What follows the last checkpoint of a log,
+/// which alone can be no more than a piece holds, is put together with that of other logs. The one
+/// that fills a piece is still part of it.
 ///
 /// Rule: `newContentSince` in `verifiedState.ts` of the reference, which looks at the logs in
 /// the order in which it got to know them.
@@ -37,15 +36,11 @@ pub(crate) fn cut<'a>(
         let Some(signature) = log.last_signature() else { continue };
         let Some(rest) = cursor.run_until(log.len(), signature) else { continue };
         let units = rest.transactions.iter().map(units).sum::<u64>();
-        if units > PIECE_UNITS {
-            pieces.push(vec![rest]);
-        } else if open_units + units > PIECE_UNITS {
-            open.push(rest);
+        open.push(rest);
+        open_units += units;
+        if open_units > PIECE_UNITS {
             pieces.push(std::mem::take(&mut open));
             open_units = 0;
-        } else {
-            open.push(rest);
-            open_units += units;
         }
     }
     if pieces.is_empty() || !open.is_empty() {

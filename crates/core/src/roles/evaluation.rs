@@ -91,7 +91,7 @@ impl Evaluation<'_> {
                 if !self.is_ready(*parent) {
                     return Ok(ControlFlow::Break(Needs(*parent)));
                 }
-                if !history::is_ancestor(self.histories, group.id, *parent)
+                if !self.is_circular(group.id, *parent)
                     && let Some(history) = self.histories.get_mut(&group.id)
                 {
                     history.set_parent(step.made_at, *parent, *mapping);
@@ -107,6 +107,13 @@ impl Evaluation<'_> {
         let is_waiting = |circle: &Circle<'_>| circle.members.contains(&id);
         let waiting = self.stack.split_last().map_or(&[][..], |(_, waiting)| waiting);
         self.histories.contains_key(&id) && !waiting.iter().any(is_waiting)
+    }
+
+    /// Whether a parent that is ready has the group among its own parents. That can only be where
+    /// the two are gone through together: a parent done with before has not needed the group.
+    fn is_circular(&self, group: CoValueId, parent: CoValueId) -> bool {
+        self.stack.last().is_some_and(|circle| circle.members.contains(&parent))
+            && history::is_ancestor(self.histories, group, parent)
     }
 
     /// Goes on with a group that is needed: begins it, or if it waits itself for the one that
@@ -152,6 +159,9 @@ impl Evaluation<'_> {
     fn authority(&self, group: CoValueId, member: &str, at: f64) -> Authority {
         let Some(history) = self.histories.get(&group) else { return Authority::None };
         let mut authority = history.own_role(member, None).map_or(Authority::None, Authority::Role);
+        if authority == Authority::Role(Role::Admin) {
+            return authority;
+        }
         for (parent, mapping) in history.authorities() {
             let parent_role = history::role_at(self.histories, *parent, member, Some(at));
             let Some(parent_role) = parent_role.filter(|role| history::is_inheritable(*role))

@@ -1,4 +1,8 @@
 //! What the crate's parts do together, mostly on content recorded from the reference.
 
+mod co_value;
 mod dependencies;
 mod given;
+mod recorded;
+mod roles;
+mod vectors;
