@@ -37,11 +37,16 @@ impl InvalidId {
     const MAX_QUOTED_LEN: usize = 80;
 
     pub(crate) fn new(text: &str, expected: &'static str) -> Self {
+        Self { text: Self::cut(text).to_owned(), expected }
+    }
+
+    /// The beginning of the text, as far as it is safe to log.
+    pub(crate) fn cut(text: &str) -> &str {
         let mut end = text.len().min(Self::MAX_QUOTED_LEN);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        Self { text: text[..end].to_owned(), expected }
+        &text[..end]
     }
 }
 
@@ -54,6 +59,8 @@ impl InvalidId {
 pub struct CoValueId(InlineText<{ CO_VALUE_PREFIX.len() + MAX_SHORT_HASH_DIGITS }>);
 
 impl CoValueId {
+    pub(crate) const PREFIX: &str = CO_VALUE_PREFIX;
+
     /// Parses `co_z…`.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         text.strip_prefix(CO_VALUE_PREFIX)
@@ -61,6 +68,15 @@ impl CoValueId {
             .and_then(|_| InlineText::new(text))
             .map(Self)
             .ok_or_else(|| InvalidId::new(text, "a CoValue id (co_z…)"))
+    }
+
+    pub(crate) fn from_digits(digits: &str) -> Result<Self, InvalidId> {
+        Self::parse(&[CO_VALUE_PREFIX, digits].concat())
+    }
+
+    /// What stands behind `co_z`.
+    pub(crate) fn digits(&self) -> &str {
+        self.as_str().get(CO_VALUE_PREFIX.len()..).unwrap_or_default()
     }
 
     /// The id that a header hash gives: `co_z` and its base58 digits.
@@ -156,6 +172,8 @@ pub struct SessionId {
 }
 
 impl SessionId {
+    pub(crate) const SEPARATOR: &str = SESSION_SEPARATOR;
+
     /// Parses `<account id or agent id>_session_<random part>`.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         Self::parse_opt(text)
@@ -166,7 +184,9 @@ impl SessionId {
         if text.len() > MAX_SESSION_ID_LEN {
             return None;
         }
-        let (owner, random) = text.split_once(SESSION_SEPARATOR)?;
+        // No base58 digit is an underscore, so the last one belongs to the separator.
+        let (owner, random) = text.rsplit_once('_')?;
+        let owner = owner.strip_suffix(SESSION_SEPARATOR.trim_end_matches('_'))?;
         let digits = match random.strip_prefix('d') {
             Some(rest) => rest.strip_suffix('$')?,
             None => random.strip_prefix('z')?,
@@ -180,6 +200,12 @@ impl SessionId {
     /// The id as it stands on the wire.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The random part, without the letter before it and the `$` of a delete session.
+    pub(crate) fn random_digits(&self) -> &str {
+        let start = self.owner.as_str().len() + SESSION_SEPARATOR.len() + 1;
+        self.text.get(start..).unwrap_or_default().trim_end_matches('$')
     }
 
     /// Who writes this session.

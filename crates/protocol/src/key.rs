@@ -96,6 +96,15 @@ impl Signature {
             .ok_or_else(|| InvalidId::new(text, "a signature (signature_z…)"))
     }
 
+    pub(crate) fn from_digits(digits: &str) -> Result<Self, InvalidId> {
+        Self::parse(&[SIGNATURE_PREFIX, digits].concat())
+    }
+
+    /// What stands behind `signature_z`.
+    pub(crate) fn digits(&self) -> &str {
+        self.as_str().get(SIGNATURE_PREFIX.len()..).unwrap_or_default()
+    }
+
     /// The signature with these bytes.
     pub fn from_bytes(bytes: &[u8; 64]) -> Self {
         let text = format!("{SIGNATURE_PREFIX}{}", bs58::encode(bytes).into_string());

@@ -1,7 +1,9 @@
 //! Messages, identifiers, headers and transactions of the Jazz sync protocol.
 
+pub mod binary;
 pub mod json;
 
+mod codec;
 mod error;
 mod frame;
 mod header;
@@ -11,9 +13,11 @@ mod key;
 mod known_state;
 mod limits;
 mod message;
+mod sessions;
 mod text;
 mod transaction;
 
+pub use codec::{BinaryCodec, Codec, JsonCodec};
 pub use error::{DecodeError, Limit};
 pub use frame::Frame;
 pub use header::{Header, Priority, Ruleset};

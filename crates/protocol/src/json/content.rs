@@ -1,26 +1,20 @@
 //! Reading the sessions of content messages.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use bytes::Bytes;
 
 use crate::error::{DecodeError, Limit};
-use crate::id::{InvalidId, SessionId};
+use crate::id::SessionId;
 use crate::json::scan::Scanner;
 use crate::json::slot::Slot;
 use crate::json::transaction;
 use crate::json::value;
 use crate::key::Signature;
 use crate::limits::Limits;
-use crate::message::{MalformedSession, SessionContent};
+use crate::message::SessionContent;
+use crate::sessions::{Sessions, last_of_each};
 use crate::transaction::Transaction;
-
-/// The sessions of a content message.
-pub(crate) struct Sessions {
-    pub(crate) valid: Vec<SessionContent>,
-    pub(crate) malformed: Vec<MalformedSession>,
-}
 
 /// Reads `new`: an object of session contents by session id.
 pub(crate) fn read(
@@ -44,28 +38,6 @@ pub(crate) fn read(
         Ok(())
     })?;
     Ok(last_of_each(sessions))
-}
-
-/// Of sessions with one id the last counts, as for `JSON.parse`.
-fn last_of_each(sessions: Vec<(Cow<'_, str>, Result<SessionContent, DecodeError>)>) -> Sessions {
-    let mut last: HashMap<String, usize> = HashMap::new();
-    if sessions.len() > 1 {
-        last = sessions.iter().enumerate().map(|(at, (id, _))| (id.to_string(), at)).collect();
-    }
-    let mut result = Sessions { valid: Vec::with_capacity(sessions.len()), malformed: Vec::new() };
-    for (at, (id, session)) in sessions.into_iter().enumerate() {
-        if last.get(&*id).is_some_and(|&last| last != at) {
-            continue;
-        }
-        match session {
-            Ok(session) => result.valid.push(session),
-            Err(error) => {
-                let session = InvalidId::new(&id, "").text;
-                result.malformed.push(MalformedSession { session, error });
-            }
-        }
-    }
-    result
 }
 
 fn read_session(

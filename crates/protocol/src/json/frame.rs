@@ -9,7 +9,7 @@ use crate::frame::Frame;
 use crate::header::Priority;
 use crate::id::{CoValueId, SessionId};
 use crate::json::canonical::decode_utf8;
-use crate::json::content::{self, Sessions};
+use crate::json::content;
 use crate::json::header;
 use crate::json::scan::Scanner;
 use crate::json::slot::Slot;
@@ -19,6 +19,7 @@ use crate::key::ShortHash;
 use crate::known_state::{KnownState, SessionCounts};
 use crate::limits::Limits;
 use crate::message::{Content, Known, Message, Ping, Reconcile};
+use crate::sessions::Sessions;
 
 /// The longest action that is repeated in an error, in characters.
 const MAX_QUOTED_ACTION: usize = 40;

@@ -38,9 +38,11 @@ pub(crate) fn plain_integer(text: &str) -> Option<(f64, &str)> {
         value = value * 10 + u64::from(byte - b'0');
         len += 1;
     }
-    let (number, rest) = text.split_at_checked(len)?;
+    if !(1..=MAX_EXACT_DIGITS).contains(&len) || (len > 1 && text.starts_with('0')) {
+        return None;
+    }
     #[expect(clippy::cast_precision_loss, reason = "exact, for the number of digits is checked")]
-    is_plain_integer(number).then_some((value as f64, rest))
+    Some((value as f64, text.get(len..)?))
 }
 
 /// The number as JavaScript prints it. What is too large to be a number becomes `null`.
@@ -63,8 +65,5 @@ pub(crate) fn print(value: f64) -> String {
 
 /// Whether this is a non-negative integer in the only way to write it, and exact.
 fn is_plain_integer(number: &str) -> bool {
-    let digits = number.as_bytes();
-    (1..=MAX_EXACT_DIGITS).contains(&digits.len())
-        && digits.iter().all(u8::is_ascii_digit)
-        && (digits.len() == 1 || digits.first() != Some(&b'0'))
+    plain_integer(number).is_some_and(|(_, rest)| rest.is_empty())
 }

@@ -25,6 +25,24 @@ pub(crate) fn parse(json: &Bytes, limits: &Limits) -> Result<Transaction, Decode
     Ok(transaction)
 }
 
+/// Reads a transaction that is a text of its own and must be canonical.
+pub(crate) fn parse_canonical(json: &Bytes, limits: &Limits) -> Result<Transaction, DecodeError> {
+    let text = check_text(json, limits)?;
+    let has_controls = text.bytes().fold(u8::MAX, u8::min) < 0x20;
+    if let Some(parts) = Parts::of_canonical(text, false)
+        && parts.len == text.len()
+        && !has_controls
+    {
+        return check_changes(parts.with_json(json.clone()), limits);
+    }
+    // What is not found canonical at first sight can be so nevertheless, if its time is far off.
+    let transaction = parse(json, limits)?;
+    if transaction.json != *json {
+        return Err(DecodeError::Binary("a transaction is not canonical".to_owned()));
+    }
+    Ok(transaction)
+}
+
 /// Reads the transaction at the scanner, whose text lies in `bytes`.
 ///
 /// The canonical form, which is what is hashed and signed, is the one of the reference's native
@@ -47,6 +65,10 @@ pub(crate) fn read(
     } else {
         read_any(scanner)?
     };
+    check_changes(transaction, limits)
+}
+
+fn check_changes(transaction: Transaction, limits: &Limits) -> Result<Transaction, DecodeError> {
     if transaction.changes_len as usize > limits.changes_length {
         return Err(DecodeError::limit(Limit::ChangesLength, limits.changes_length));
     }

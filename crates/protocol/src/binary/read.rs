@@ -1,0 +1,242 @@
+//! Reading frames.
+
+use bincode::BorrowDecode;
+use bytes::Bytes;
+
+use crate::binary::{VERSION, session_flag, tag};
+use crate::error::{DecodeError, Limit};
+use crate::frame::Frame;
+use crate::header::{Header, Priority};
+use crate::id::{CoValueId, SessionId};
+use crate::json;
+use crate::key::{ShortHash, Signature};
+use crate::known_state::{KnownState, SessionCounts};
+use crate::limits::Limits;
+use crate::message::{Content, Known, Message, Ping, Reconcile, SessionContent};
+use crate::sessions::{Sessions, last_of_each};
+
+/// Decodes a frame.
+///
+/// The transactions of content messages are slices of the frame. A frame that is cut short or of
+/// another version is an error as a whole; a message in it that is wrong or over a limit goes into
+/// [`Frame::rejected`], and a session of a content message whose id, signature or transactions are
+/// wrong into [`Content::malformed`]. An empty frame is no message.
+pub fn decode_frame(frame: &Bytes, limits: &Limits) -> Result<Frame, DecodeError> {
+    let mut decoded = Frame::default();
+    if frame.is_empty() {
+        return Ok(decoded);
+    }
+    let mut reader = Reader::behind_version(frame, limits)?;
+    let mut count = 0;
+    while !reader.rest.is_empty() {
+        count += 1;
+        if count > limits.messages_per_frame {
+            return Err(DecodeError::limit(Limit::MessagesPerFrame, limits.messages_per_frame));
+        }
+        let body = reader.item()?;
+        match read_message(&mut Reader { frame, rest: body, limits }) {
+            Ok(Item::Message(message)) => decoded.messages.push(message),
+            Ok(Item::Ping(ping)) => decoded.ping = Some(ping),
+            Err(error) => decoded.rejected.push(error),
+        }
+    }
+    decoded.batched = count > 1;
+    Ok(decoded)
+}
+
+enum Item {
+    Message(Message),
+    Ping(Ping),
+}
+
+fn read_message(reader: &mut Reader<'_>) -> Result<Item, DecodeError> {
+    if reader.rest.len() > reader.limits.message_bytes {
+        return Err(DecodeError::limit(Limit::MessageBytes, reader.limits.message_bytes));
+    }
+    let message = match reader.item()? {
+        tag::LOAD => Message::Load(reader.known_state()?),
+        tag::KNOWN => Message::Known(Known {
+            state: reader.known_state()?,
+            is_correction: reader.item()?,
+            as_dependency_of: reader.option(Reader::co_value_id)?,
+        }),
+        tag::CONTENT => Message::Content(reader.content()?),
+        tag::DONE => Message::Done(reader.co_value_id()?),
+        tag::RECONCILE => Message::Reconcile(reader.reconcile()?),
+        tag::RECONCILE_ACK => Message::ReconcileAck(reader.text()?.to_owned()),
+        tag::PING => {
+            let ping = Ping { time: reader.item()?, dc: reader.text()?.to_owned() };
+            reader.end()?;
+            return Ok(Item::Ping(ping));
+        }
+        tag => return Err(DecodeError::Binary(format!("no message has the kind {tag}"))),
+    };
+    reader.end()?;
+    Ok(Item::Message(message))
+}
+
+/// Reads items one after another from a part of a frame.
+pub(super) struct Reader<'a> {
+    frame: &'a Bytes,
+    rest: &'a [u8],
+    limits: &'a Limits,
+}
+
+impl<'a> Reader<'a> {
+    /// Checks the version byte.
+    pub(super) fn behind_version(
+        frame: &'a Bytes,
+        limits: &'a Limits,
+    ) -> Result<Self, DecodeError> {
+        match frame.split_first() {
+            Some((&VERSION, rest)) => Ok(Self { frame, rest, limits }),
+            Some((version, _)) => {
+                Err(DecodeError::Binary(format!("of version {version}, which is not known")))
+            }
+            None => Err(DecodeError::Binary("empty".to_owned())),
+        }
+    }
+
+    /// Checks that everything has been read.
+    pub(super) fn end(&self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Binary(format!("{} bytes are left over", self.rest.len())))
+        }
+    }
+
+    pub(super) fn known_state(&mut self) -> Result<KnownState, DecodeError> {
+        Ok(KnownState { id: self.co_value_id()?, header: self.item()?, sessions: self.counts()? })
+    }
+
+    pub(super) fn header(&mut self) -> Result<Header, DecodeError> {
+        let json = self.bytes()?;
+        let header = Header::parse(&json, self.limits)?;
+        if header.json() != &json {
+            return Err(DecodeError::Binary("a header is not canonical".to_owned()));
+        }
+        Ok(header)
+    }
+
+    /// Reads a session. The outer error is one of the encoding, behind which nothing can be read;
+    /// the inner one is of the session alone. The session's id is given as far as there is one.
+    pub(super) fn session(
+        &mut self,
+    ) -> Result<(String, Result<SessionContent, DecodeError>), DecodeError> {
+        let id = self.session_text()?;
+        let after = self.item()?;
+        let count = self.len(Limit::Transactions, self.limits.transactions)?;
+        let mut transactions = Vec::new();
+        let mut error = None;
+        for _ in 0..count {
+            match json::transaction::parse_canonical(&self.bytes()?, self.limits) {
+                Ok(transaction) => transactions.push(transaction),
+                Err(wrong) => error = error.or(Some(wrong)),
+            }
+        }
+        let signature = Signature::from_digits(self.text()?);
+        let content = || {
+            let session = SessionId::parse(&id)?;
+            match error {
+                Some(error) => Err(error),
+                None => {
+                    Ok(SessionContent { session, after, transactions, last_signature: signature? })
+                }
+            }
+        };
+        let content = content();
+        Ok((id, content))
+    }
+
+    fn content(&mut self) -> Result<Content, DecodeError> {
+        let id = self.co_value_id()?;
+        let header = self.option(Self::header)?;
+        let priority = match self.item::<u8>()? {
+            0 => Priority::High,
+            3 => Priority::Medium,
+            6 => Priority::Low,
+            _ => return Err(DecodeError::invalid("priority", "0, 3 or 6")),
+        };
+        let count = self.len(Limit::Sessions, self.limits.sessions)?;
+        let mut sessions = Vec::new();
+        let mut transactions = 0;
+        for _ in 0..count {
+            let (id, session) = self.session()?;
+            transactions += session.as_ref().map_or(0, |session| session.transactions.len());
+            if transactions > self.limits.transactions {
+                return Err(DecodeError::limit(Limit::Transactions, self.limits.transactions));
+            }
+            sessions.push((id.into(), session));
+        }
+        let Sessions { valid, malformed } = last_of_each(sessions);
+        let expect_content_until = self.option(Self::counts)?;
+        Ok(Content { id, header, priority, sessions: valid, malformed, expect_content_until })
+    }
+
+    fn reconcile(&mut self) -> Result<Reconcile, DecodeError> {
+        let id = self.text()?.to_owned();
+        let count = self.len(Limit::ReconcileValues, self.limits.reconcile_values)?;
+        let mut values = Vec::new();
+        for _ in 0..count {
+            values.push((self.co_value_id()?, ShortHash::from_bytes(self.item()?)));
+        }
+        Ok(Reconcile { id, values })
+    }
+
+    fn counts(&mut self) -> Result<SessionCounts, DecodeError> {
+        let count = self.len(Limit::Sessions, self.limits.sessions)?;
+        let mut counts = Vec::new();
+        for _ in 0..count {
+            counts.push((SessionId::parse(&self.session_text()?)?, self.item()?));
+        }
+        Ok(counts.into_iter().collect())
+    }
+
+    fn co_value_id(&mut self) -> Result<CoValueId, DecodeError> {
+        Ok(CoValueId::from_digits(self.text()?)?)
+    }
+
+    /// A session id as it stands in JSON, unchecked.
+    fn session_text(&mut self) -> Result<String, DecodeError> {
+        let flags: u8 = self.item()?;
+        let (owner, random) = (self.text()?, self.text()?);
+        if flags > session_flag::DELETE | session_flag::AGENT {
+            return Err(DecodeError::Binary(format!("a session id has the flags {flags}")));
+        }
+        let prefix = if flags & session_flag::AGENT == 0 { CoValueId::PREFIX } else { "" };
+        let (kind, end) = if flags & session_flag::DELETE == 0 { ("z", "") } else { ("d", "$") };
+        Ok([prefix, owner, SessionId::SEPARATOR, kind, random, end].concat())
+    }
+
+    /// The length of a list, if it is within a limit.
+    fn len(&mut self, limit: Limit, max: usize) -> Result<usize, DecodeError> {
+        let len: u64 = self.item()?;
+        usize::try_from(len).ok().filter(|&len| len <= max).ok_or(DecodeError::limit(limit, max))
+    }
+
+    fn option<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.item()? { read(self).map(Some) } else { Ok(None) }
+    }
+
+    /// A byte string, as a slice of the frame.
+    fn bytes(&mut self) -> Result<Bytes, DecodeError> {
+        let bytes: &[u8] = self.item()?;
+        Ok(self.frame.slice_ref(bytes))
+    }
+
+    fn text(&mut self) -> Result<&'a str, DecodeError> {
+        self.item()
+    }
+
+    /// Something that bincode reads itself. What is borrowed is not allocated, whatever its length.
+    fn item<T: BorrowDecode<'a, ()>>(&mut self) -> Result<T, DecodeError> {
+        let (item, len) = bincode::borrow_decode_from_slice(self.rest, bincode::config::standard())
+            .map_err(|error| DecodeError::Binary(error.to_string()))?;
+        self.rest = self.rest.get(len..).unwrap_or_default();
+        Ok(item)
+    }
+}
