@@ -1,1 +1,44 @@
 //! WebSocket transport for Downbeat, as Jazz clients speak it.
+//!
+//! [`WsListener`] is the server's side: it accepts WebSocket upgrades on any path, with or without
+//! `?key=`, and answers plain HTTP on the same port: `GET /health` by itself, others by [`Routes`].
+//! [`WsConnector`] is the client's side.
+//!
+//! One text frame holds one JSON message, or several joined by line breaks. A connection that we
+//! made batches from the start, one that a peer made only once that peer has sent a batch. What a
+//! peer sends wrongly costs a bounded amount and concerns that peer alone: [`WsOptions`] holds the
+//! limits.
+//!
+//! ```
+//! use downbeat_protocol::Message;
+//! use downbeat_transport::{Connector, Listener};
+//! use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let mut listener = WsListener::bind("127.0.0.1:0", WsOptions::default()).await?;
+//! let connector = WsConnector::new(&listener.url(), WsOptions::default())?;
+//! let (client, server) = tokio::join!(connector.connect(), listener.accept());
+//! let (mut client, mut server) = (client?, server?);
+//!
+//! client.sender.send(&[Message::ReconcileAck("batch 1".into())]).await?;
+//! let frame = server.receiver.receive().await?.expect("the connection is open");
+//! assert_eq!(frame.messages, [Message::ReconcileAck("batch 1".into())]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod connection;
+mod connector;
+mod handshake;
+mod linger;
+mod listener;
+mod options;
+mod receiver;
+mod routes;
+mod sender;
+mod socket;
+
+pub use connector::{InvalidUrl, WsConnector};
+pub use listener::WsListener;
+pub use options::WsOptions;
+pub use routes::{RouteRequest, RouteResponse, Routes};

@@ -35,8 +35,8 @@ pub trait Sender: Send {
     /// makes this wait, so that the caller holds back what it has not produced yet. An empty slice
     /// sends nothing. Returns the bytes that were handed on, as the transport encodes them.
     ///
-    /// [`TransportError::Closed`] after either side has closed; any other error than
-    /// [`TransportError::MessageTooLarge`] means that the connection is over.
+    /// [`TransportError::Closed`] after either side has closed; any error means that the
+    /// connection is over.
     async fn send(&mut self, messages: &[Message]) -> Result<usize, TransportError>;
 
     /// How often the peer wants a sign of life from us, traffic or not; `None` if it wants none.

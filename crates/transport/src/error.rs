@@ -12,7 +12,7 @@ pub enum Fault {
     Peer,
     /// Nobody's in particular: the link broke off, the peer is unreachable or refuses for now.
     Link,
-    /// This program's: a message that cannot be sent, the use of a closed connection.
+    /// This program's: the use of a connection that is closed.
     Caller,
 }
 
@@ -52,14 +52,6 @@ pub enum TransportError {
         /// What it said, cut to a length that is safe to log.
         reason: String,
     },
-    /// A message is too large to be sent over this transport.
-    #[error("a message of {size} bytes is over the {max} that the transport carries")]
-    MessageTooLarge {
-        /// The message's encoded size in bytes.
-        size: usize,
-        /// What the transport carries, in bytes.
-        max: usize,
-    },
 }
 
 impl TransportError {
@@ -70,7 +62,7 @@ impl TransportError {
             Self::Disconnected | Self::Io(_) | Self::TimedOut { .. } | Self::Refused { .. } => {
                 Fault::Link
             }
-            Self::Closed | Self::MessageTooLarge { .. } => Fault::Caller,
+            Self::Closed => Fault::Caller,
         }
     }
 }

@@ -1,0 +1,194 @@
+//! From an accepted TCP connection to a WebSocket, or to the answer to a plain HTTP request.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use downbeat_transport::{ApiKey, Connection, PeerInfo};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::connection;
+use crate::linger::Linger;
+use crate::options::WsOptions;
+use crate::routes::{RouteRequest, RouteResponse};
+use crate::sender::PingSettings;
+use crate::socket::Io;
+
+/// hyper refuses to work with a smaller buffer.
+const MIN_HTTP_BUFFER_BYTES: usize = 8 << 10;
+
+/// Serves one HTTP request; if it was an upgrade, the connection that came of it.
+pub(crate) async fn serve<S: Io>(
+    stream: S,
+    address: &str,
+    options: &WsOptions,
+) -> Option<Connection> {
+    let upgraded = Mutex::new(None);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (parts, _body) = request.into_parts();
+        let answering = answer(parts, options, &upgraded);
+        Box::pin(async { Ok::<_, Infallible>(answering.await) })
+    });
+    let mut serving = http1::Builder::new()
+        .max_header_size(options.max_header_bytes)
+        .max_buf_size(options.max_header_bytes.max(MIN_HTTP_BUFFER_BYTES))
+        .serve_connection(TokioIo::new(stream), service);
+    let served = poll_fn(|cx| serving.poll_without_shutdown(cx)).await;
+    if let Err(error) = served {
+        tracing::debug!(peer = address, %error, "a bad HTTP request");
+    }
+    let http1::Parts { io, read_buf, .. } = serving.into_parts();
+    let mut stream = io.into_inner();
+    let upgraded = upgraded.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Some(Upgraded { key }) = upgraded else {
+        // The answer has been given; nothing depends on how the connection ends.
+        let _ = stream.shutdown().await;
+        let mut linger = Linger::new();
+        poll_fn(|cx| linger.poll(cx, |cx, buf| Pin::new(&mut stream).poll_read(cx, buf))).await;
+        return None;
+    };
+    let config = Some(options.config());
+    let ws = WebSocketStream::from_partially_read(stream, read_buf.into(), Role::Server, config);
+    let ws = ws.await;
+    let info = PeerInfo::new(address).with_key(key);
+    let ping = PingSettings { interval: options.ping_interval, name: options.ping_name.clone() };
+    Some(connection::new(ws, info, Some(ping), options))
+}
+
+/// What a successful upgrade leaves behind.
+struct Upgraded {
+    key: Option<ApiKey>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(parts: Parts, options: &WsOptions, upgraded: &Mutex<Option<Upgraded>>) -> Answer {
+    let wants_upgrade = parts
+        .headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if wants_upgrade { upgrade(parts, upgraded) } else { plain(&parts, options).await }
+}
+
+fn upgrade(parts: Parts, upgraded: &Mutex<Option<Upgraded>>) -> Answer {
+    let Ok(key) = parts.uri.query().map_or(Ok(None), api_key) else {
+        return text(StatusCode::BAD_REQUEST, "the key is not percent-encoded UTF-8\n");
+    };
+    match create_response(&Request::from_parts(parts, ())) {
+        Ok(response) => {
+            *upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Upgraded { key });
+            response.map(|()| Full::default())
+        }
+        Err(WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {
+            upgrade_required("this server speaks version 13 of the WebSocket protocol\n")
+        }
+        Err(error) => text(StatusCode::BAD_REQUEST, format!("not a WebSocket upgrade: {error}\n")),
+    }
+}
+
+async fn plain(parts: &Parts, options: &WsOptions) -> Answer {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+        refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    let path = parts.uri.path();
+    if path == "/health" {
+        return text(StatusCode::OK, "ok");
+    }
+    if let Some(routes) = &options.routes
+        && let Some(response) = routes.respond(RouteRequest::new(path, parts.uri.query())).await
+    {
+        return routed(response);
+    }
+    if path == "/" {
+        return upgrade_required("this is a sync server: connect by WebSocket\n");
+    }
+    text(StatusCode::NOT_FOUND, "nothing here: connect by WebSocket, on any path\n")
+}
+
+fn routed(response: RouteResponse) -> Answer {
+    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = Response::new(Full::new(response.body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    // One request a connection, so that the time limit of a handshake covers them all.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if let Ok(content_type) = HeaderValue::from_str(response.content_type) {
+        headers.insert(header::CONTENT_TYPE, content_type);
+    }
+    answer
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    routed(RouteResponse::text(status.as_u16(), body))
+}
+
+fn upgrade_required(body: &'static str) -> Answer {
+    let mut answer = text(StatusCode::UPGRADE_REQUIRED, body);
+    let headers = answer.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade, close"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    answer
+}
+
+/// The query's first `key`, percent-decoded. A `+` stays one: keys are often mail addresses that an
+/// application pastes into its URL unescaped.
+fn api_key(query: &str) -> Result<Option<ApiKey>, NotPercentEncoded> {
+    let mut members = query.split('&').filter_map(|member| member.strip_prefix("key="));
+    members.next().map(|key| percent_decode(key).map(ApiKey::new)).transpose()
+}
+
+#[derive(Debug, PartialEq)]
+struct NotPercentEncoded;
+
+fn percent_decode(text: &str) -> Result<String, NotPercentEncoded> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut parts = text.split('%');
+    decoded.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).ok_or(NotPercentEncoded)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(NotPercentEncoded);
+        }
+        decoded.push(u8::from_str_radix(digits, 16).map_err(|_| NotPercentEncoded)?);
+        decoded.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(decoded).map_err(|_| NotPercentEncoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_found_among_other_members_and_decoded() {
+        let key = |query| api_key(query).unwrap().map(|key| key.expose().to_owned());
+        assert_eq!(key("key=you@example.com").as_deref(), Some("you@example.com"));
+        assert_eq!(key("a=b&key=a%20b%2Bc+d&key=other").as_deref(), Some("a b+c+d"));
+        assert_eq!(key("key=").as_deref(), Some(""));
+        assert_eq!(key("monkey=1&keys=2"), None);
+    }
+
+    #[test]
+    fn a_key_that_is_not_percent_encoded_utf8_is_refused() {
+        for query in ["key=%", "key=%4", "key=%+1", "key=%zz", "key=%ff", "key=%€"] {
+            assert_eq!(api_key(query), Err(NotPercentEncoded), "{query}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The receiving half: frames into messages, and the end of a peer that breaks the rules.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use downbeat_protocol::Limits;
+use downbeat_protocol::json::decode_frame;
+use downbeat_transport::{Incoming, Receiver, Rejection, TransportError};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message as WsMessage};
+
+use crate::linger::Linger;
+use crate::options::READ_BUFFER_BYTES;
+use crate::sender::close_frame;
+use crate::socket::{Io, Socket, transport_error};
+
+/// How long a peer that broke the rules may take to receive the reason, and to stop sending.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct WsReceiver<S> {
+    socket: Arc<Socket<S>>,
+    limits: Limits,
+    max_frame_bytes: usize,
+    state: State,
+}
+
+enum State {
+    Open,
+    Failing(LastWord),
+    Ended,
+}
+
+/// What remains to be done when the peer broke the rules: tell it why, with a close frame, and read
+/// on for a moment, because closing a socket that holds unread bytes would take the reason back.
+struct LastWord {
+    error: TransportError,
+    deadline: Instant,
+    flushed: bool,
+    linger: Linger,
+}
+
+impl<S: Io> WsReceiver<S> {
+    pub(crate) fn new(socket: Arc<Socket<S>>, limits: Limits, max_frame_bytes: usize) -> Self {
+        Self { socket, limits, max_frame_bytes, state: State::Open }
+    }
+
+    /// What one step of the library means: a frame, or (after a change of state) none yet.
+    fn step(
+        &mut self,
+        next: Option<Result<WsMessage, WsError>>,
+    ) -> Result<Option<Incoming>, TransportError> {
+        match next {
+            None => {
+                self.state = State::Ended;
+                Ok(None)
+            }
+            Some(Ok(WsMessage::Text(text))) => Ok(Some(self.decode(text.into()))),
+            Some(Ok(WsMessage::Binary(bytes))) => Ok(Some(Incoming {
+                rejected: vec![Rejection::WrongFrame("binary")],
+                bytes: bytes.len(),
+                ..Incoming::default()
+            })),
+            Some(Ok(WsMessage::Ping(bytes) | WsMessage::Pong(bytes))) => {
+                Ok(Some(Incoming { bytes: bytes.len(), ..Incoming::default() }))
+            }
+            Some(Ok(WsMessage::Close(frame))) => {
+                if let Some(CloseFrame { code, reason }) = frame {
+                    tracing::debug!(code = u16::from(code), %reason, "the peer closes");
+                }
+                // The library answers when it is polled again.
+                self.socket.begin_close();
+                Ok(None)
+            }
+            // Reading never brings a raw frame.
+            Some(Ok(WsMessage::Frame(_))) => Ok(None),
+            Some(Err(error)) => self.failed(error),
+        }
+    }
+
+    fn decode(&self, frame: Bytes) -> Incoming {
+        let bytes = frame.len();
+        // What is kept of a small frame must not hold the buffer that it shares with its
+        // neighbours.
+        let frame = if bytes <= READ_BUFFER_BYTES { Bytes::copy_from_slice(&frame) } else { frame };
+        match decode_frame(&frame, &self.limits) {
+            Ok(decoded) => {
+                if decoded.batched {
+                    self.socket.set_peer_batches();
+                }
+                let rejected = decoded.rejected.into_iter().map(Rejection::from).collect();
+                Incoming { messages: decoded.messages, rejected, bytes }
+            }
+            Err(error) => Incoming { messages: Vec::new(), rejected: vec![error.into()], bytes },
+        }
+    }
+
+    fn failed(&mut self, error: WsError) -> Result<Option<Incoming>, TransportError> {
+        let closing = self.socket.close_deadline().is_some();
+        self.state = State::Ended;
+        match error {
+            WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+                let max = self.max_frame_bytes;
+                let text = format!("a frame of more than {max} bytes");
+                self.fail(TransportError::FrameTooLarge { max }, CloseCode::Size, &text);
+                let rejected = vec![Rejection::TooLarge { max }];
+                Ok(Some(Incoming { rejected, ..Incoming::default() }))
+            }
+            WsError::Utf8(_) => {
+                let text = "a text frame that is not UTF-8";
+                self.fail(TransportError::Protocol(text.to_owned()), CloseCode::Invalid, text);
+                Ok(None)
+            }
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) | WsError::Io(_)
+                if closing =>
+            {
+                Ok(None)
+            }
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) | WsError::Io(_) => {
+                Err(transport_error(error))
+            }
+            other => {
+                let text = other.to_string();
+                self.fail(TransportError::Protocol(text.clone()), CloseCode::Protocol, &text);
+                Ok(None)
+            }
+        }
+    }
+
+    fn fail(&mut self, error: TransportError, code: CloseCode, text: &str) {
+        // When we had closed already there is nothing to add; the rest is as with any other.
+        if let Err(error) =
+            self.socket.write(WsMessage::Close(Some(close_frame(code.into(), text))))
+        {
+            tracing::debug!(%error, "no reason could be given to a peer that broke the rules");
+        }
+        self.state = State::Failing(LastWord {
+            error,
+            deadline: Instant::now() + LAST_WORD_TIMEOUT,
+            flushed: false,
+            linger: Linger::new(),
+        });
+    }
+}
+
+impl LastWord {
+    fn poll<S: Io>(&mut self, socket: &Socket<S>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.flushed && socket.poll_flush_last(cx).is_ready() {
+            self.flushed = true;
+            socket.wake_sender();
+            socket.shut_down(cx);
+        }
+        // Read also while the reason waits: a peer that only writes would never take it.
+        let drained = self.linger.poll(cx, |cx, buf| socket.poll_raw_read(cx, buf));
+        if self.flushed { drained } else { Poll::Pending }
+    }
+}
+
+#[async_trait]
+impl<S: Io> Receiver for WsReceiver<S> {
+    async fn receive(&mut self) -> Result<Option<Incoming>, TransportError> {
+        loop {
+            match &mut self.state {
+                State::Ended => return Ok(None),
+                State::Failing(last) => {
+                    let deadline = last.deadline;
+                    let telling = poll_fn(|cx| last.poll(&self.socket, cx));
+                    // Without time left the peer does not learn the reason; the end is the same.
+                    let _ = tokio::time::timeout_at(deadline, telling).await;
+                    self.socket.wake_sender();
+                    if let State::Failing(last) = std::mem::replace(&mut self.state, State::Ended) {
+                        return Err(last.error);
+                    }
+                }
+                State::Open => {
+                    let next = tokio::select! {
+                        biased;
+                        next = poll_fn(|cx| self.socket.poll_next(cx)) => next,
+                        () = self.socket.close_timed_out() => None,
+                    };
+                    let frame = self.step(next)?;
+                    if matches!(self.state, State::Ended) {
+                        poll_fn(|cx| {
+                            self.socket.shut_down(cx);
+                            Poll::Ready(())
+                        })
+                        .await;
+                    }
+                    if frame.is_some() {
+                        return Ok(frame);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<S> Drop for WsReceiver<S> {
+    fn drop(&mut self) {
+        self.socket.wake_sender();
+    }
+}

@@ -1,0 +1,61 @@
+//! Plain HTTP on the WebSocket's port.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Answers plain HTTP requests (GET and HEAD) on the port of a
+/// [`WsListener`](crate::WsListener), each on a connection of its own.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
+///
+/// struct Ready;
+///
+/// #[async_trait]
+/// impl Routes for Ready {
+///     async fn respond(&self, request: RouteRequest<'_>) -> Option<RouteResponse> {
+///         (request.path == "/ready").then(|| RouteResponse::text(200, "ready"))
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Routes: Send + Sync {
+    /// The answer, or `None` for a path that is not known here. Dropped when it takes longer than
+    /// [`WsOptions::handshake_timeout`](crate::WsOptions::handshake_timeout).
+    async fn respond(&self, request: RouteRequest<'_>) -> Option<RouteResponse>;
+}
+
+/// A plain HTTP request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteRequest<'a> {
+    /// The path, as it came: `/metrics`.
+    pub path: &'a str,
+    /// What follows the `?`, as it came.
+    pub query: Option<&'a str>,
+}
+
+impl<'a> RouteRequest<'a> {
+    pub(crate) fn new(path: &'a str, query: Option<&'a str>) -> Self {
+        Self { path, query }
+    }
+}
+
+/// The answer to a plain HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteResponse {
+    /// The HTTP status; a number that is none becomes 500.
+    pub status: u16,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl RouteResponse {
+    /// Plain text.
+    pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+    }
+}

@@ -1,0 +1,8 @@
+//! The WebSocket transport: against the rules of transports, and against peers that keep none.
+
+mod bad_input;
+mod batching;
+mod closing;
+mod conformance;
+mod http;
+mod raw;
