@@ -1,0 +1,125 @@
+//! What reading gives, and where it cuts.
+
+use std::slice;
+
+use downbeat_protocol::{SessionContent, SessionCounts, Transaction};
+
+use super::Store;
+use super::content::{ALL, Author, CoValueFixture, append, load, read_all, read_from, to_usize};
+use crate::types::CHECKPOINT_LEN;
+
+/// Changes of which the fifth crosses a checkpoint (5 * 25,000 > 102,400).
+const QUARTER: usize = 25_000;
+
+pub(super) async fn small_extensions_are_merged_up_to_a_checkpoint(store: &Store) {
+    let co_value = CoValueFixture::new(1);
+    let mut author = Author::new(1);
+    append(store, co_value.create(Vec::new())).await;
+    for _ in 0..12 {
+        append(store, co_value.extend(vec![author.write(1, QUARTER)])).await;
+    }
+    let runs = read_all(store, co_value.id).await;
+    assert_eq!(author.check(0, &runs), 12);
+    let ends: Vec<_> = runs.iter().map(SessionContent::end).collect();
+    assert_eq!(ends, [5, 10, 12]);
+    let head = &load(store, co_value.id).await.sessions[0];
+    assert_eq!(head.since_checkpoint, 2 * QUARTER as u64);
+
+    // Exactly the length of a checkpoint is not more than it.
+    let exact = CoValueFixture::new(2);
+    let mut author = Author::new(2);
+    let half = to_usize(CHECKPOINT_LEN / 2);
+    append(store, exact.create(vec![author.write(1, half), author.write(1, half)])).await;
+    append(store, exact.extend(vec![author.write(1, 20), author.write(1, 20)])).await;
+    let ends: Vec<_> = read_all(store, exact.id).await.iter().map(SessionContent::end).collect();
+    assert_eq!(ends, [3, 4]);
+}
+
+pub(super) async fn an_extension_is_never_split(store: &Store) {
+    let co_value = CoValueFixture::new(1);
+    let mut author = Author::new(1);
+    append(store, co_value.create(vec![author.write(20, QUARTER), author.write(1, 20)])).await;
+    let runs = read_all(store, co_value.id).await;
+    assert_eq!(author.check(0, &runs), 21);
+    assert_eq!(runs.len(), 2);
+    assert_eq!(runs[0].transactions.len(), 20);
+}
+
+pub(super) async fn reading_starts_at_any_position(store: &Store) {
+    let co_value = CoValueFixture::new(1);
+    let mut author = Author::new(1);
+    append(store, co_value.create(Vec::new())).await;
+    for count in [1, 4, 2, 7, 1] {
+        append(store, co_value.extend(vec![author.write(count, QUARTER / 2)])).await;
+    }
+    let cuts: Vec<_> = read_all(store, co_value.id).await.iter().map(SessionContent::end).collect();
+    for position in 0..=author.count() {
+        let have = SessionCounts::from_iter([(author.session.clone(), position)]);
+        let runs = read_from(store, co_value.id, &have).await;
+        assert_eq!(author.check(position, &runs), author.count());
+        let ends: Vec<_> = runs.iter().map(SessionContent::end).collect();
+        let expected: Vec<_> = cuts.iter().copied().filter(|&cut| cut > position).collect();
+        assert_eq!(ends, expected, "the cuts do not depend on where reading starts");
+    }
+}
+
+pub(super) async fn reading_stops_at_the_budget_and_can_be_gone_on_with(store: &Store) {
+    let co_value = CoValueFixture::new(1);
+    let mut authors = [Author::new(1), Author::new(2), Author::new(3)];
+    append(store, co_value.create(Vec::new())).await;
+    for _ in 0..8 {
+        let extensions = authors.iter_mut().map(|author| author.write(2, QUARTER / 10)).collect();
+        append(store, co_value.extend(extensions)).await;
+    }
+    let json = |transactions: &[Transaction]| -> usize {
+        transactions.iter().map(|tx| tx.json().len()).sum()
+    };
+    let extension = json(&authors[0].log[..2]);
+    let all = load(store, co_value.id).await.counts();
+    for budget in [0, 1, extension, extension + 1, 5 * extension, ALL] {
+        let mut have = SessionCounts::new();
+        while have != all {
+            let runs = store.read(co_value.id, &have, budget).await.unwrap();
+            for run in &runs {
+                let author = authors.iter().find(|author| author.session == run.session).unwrap();
+                author.check(have.get(&run.session), slice::from_ref(run));
+                have.set(&run.session, run.end());
+            }
+            let read: usize = runs.iter().map(|run| json(&run.transactions)).sum();
+            assert!(read > 0, "there is progress");
+            assert!(read < budget.max(1) + extension, "{read} bytes for a budget of {budget}");
+            assert!(have == all || read >= budget, "{read} bytes for a budget of {budget}");
+        }
+        assert_eq!(store.read(co_value.id, &have, budget).await.unwrap(), []);
+    }
+}
+
+pub(super) async fn sessions_come_in_the_order_of_their_ids(store: &Store) {
+    let co_value = CoValueFixture::new(1);
+    let mut authors: Vec<_> = (0..20).map(Author::new).collect();
+    append(store, co_value.create(Vec::new())).await;
+    for author in &mut authors {
+        append(store, co_value.extend(vec![author.write(1, 20)])).await;
+    }
+    let runs = read_all(store, co_value.id).await;
+    assert_eq!(runs.len(), 20);
+    assert!(runs.is_sorted_by(|a, b| a.session < b.session));
+    let stored = load(store, co_value.id).await.sessions;
+    assert_eq!(stored.len(), 20);
+    assert!(stored.is_sorted_by(|a, b| a.session < b.session));
+}
+
+pub(super) async fn there_is_nothing_beyond_what_is_stored(store: &Store) {
+    let co_value = CoValueFixture::new(1);
+    let (mut a, mut b) = (Author::new(1), Author::new(2));
+    append(store, co_value.create(vec![a.write(2, 20), b.write(2, 20)])).await;
+    let have = SessionCounts::from_iter([
+        (a.session.clone(), 2),
+        (b.session.clone(), u64::MAX),
+        (Author::new(3).session, 5),
+    ]);
+    assert_eq!(read_from(store, co_value.id, &have).await, []);
+    let have = SessionCounts::from_iter([(b.session.clone(), 3)]);
+    let runs = read_from(store, co_value.id, &have).await;
+    assert_eq!(a.check(0, &runs), 2);
+}

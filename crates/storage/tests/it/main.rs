@@ -1,0 +1,4 @@
+//! Tests of the storage contract's own backends.
+
+mod faults;
+mod memory;
