@@ -19,6 +19,9 @@ const GROUPS = [
   "binary-stream",
   "jazz-tools",
   "bad-input",
+  "corrections",
+  "offline",
+  "broken-transfers",
 ];
 
 /** The whole run; scenarios have limits of their own, so only a stuck harness gets here. */

@@ -1,18 +1,12 @@
 // Real Jazz clients: a LocalNode of `cojson` behind the WebSocket peer that applications use.
 
-import { LocalNode, LogLevel, logger } from "cojson";
-import { WebSocketPeerWithReconnection } from "cojson-transport-ws";
-import { WasmCrypto } from "cojson/crypto/WasmCrypto";
 import { WebSocket } from "ws";
 
+import { CURRENT } from "./engine.mjs";
 import { secretSeed } from "./seeded.mjs";
 import { SMALL_LIMIT, within } from "./waiting.mjs";
 
-// The client warns of much that a scenario provokes on purpose; a failure shows itself by an
-// assertion.
-logger.setLevel(process.env.DOWNBEAT_INTEROP_VERBOSE ? LogLevel.DEBUG : LogLevel.NONE);
-
-export const crypto = await WasmCrypto.create();
+export const { crypto } = CURRENT;
 
 /** Short enough for scenarios in which the connection is lost on purpose. */
 const RECONNECTION_DELAY = 50;
@@ -20,35 +14,44 @@ const RECONNECTION_DELAY = 50;
 export class Client {
   #link;
 
-  /** A new account, made by this client and known to nobody else yet. */
-  static withNewAccount(server, name) {
-    return new Client(server, name).#start((peers) =>
-      LocalNode.withNewlyCreatedAccount({
+  /**
+   * A new account, made by this client and known to nobody else yet.
+   *
+   * `server` is whatever has a `url` to connect to. Of the options, `engine` is the version of
+   * Jazz that the client is made of, `storage` what it keeps its own data in, and `reconciles`
+   * whether it compares all of that with the server's when it connects.
+   */
+  static withNewAccount(server, name, options) {
+    return new Client(server, name, options).#start((environment) => {
+      const { engine } = environment;
+      return engine.LocalNode.withNewlyCreatedAccount({
+        ...environment,
         creationProps: { name },
-        initialAgentSecret: crypto.agentSecretFromSecretSeed(secretSeed(name)),
-        peers,
-        crypto,
-      }),
-    );
+        initialAgentSecret: engine.crypto.agentSecretFromSecretSeed(secretSeed(name)),
+      });
+    });
   }
 
-  /** Another device of an account that the server already has. */
-  static withAccount(server, { name, accountID, accountSecret }) {
-    return new Client(server, name).#start(async (peers) => {
-      const node = await LocalNode.withLoadedAccount({
+  /** Another device of an account that the server, or the client's storage, already has. */
+  static withAccount(server, { name, accountID, accountSecret }, options) {
+    return new Client(server, name, options).#start(async (environment) => {
+      const { engine } = environment;
+      const node = await engine.LocalNode.withLoadedAccount({
+        ...environment,
         accountID,
         accountSecret,
-        sessionID: crypto.newRandomSessionID(accountID),
-        peers,
-        crypto,
+        sessionID: engine.crypto.newRandomSessionID(accountID),
       });
       return { node, accountID, accountSecret };
     });
   }
 
-  constructor(server, name) {
+  constructor(server, name, { engine = CURRENT, storage, reconciles = false } = {}) {
     this.server = server;
     this.name = name;
+    this.engine = engine;
+    this.storage = storage;
+    this.reconciles = reconciles;
   }
 
   /** Loads a CoValue by id, or gives "unavailable" if the first answer says so. */
@@ -93,6 +96,11 @@ export class Client {
     await this.#connected();
   }
 
+  /** Resolves when the connection, cut by somebody else, is there again. */
+  async reconnected() {
+    await this.#connected();
+  }
+
   async close() {
     this.#link.disable();
     await this.node?.gracefulShutdown();
@@ -100,7 +108,7 @@ export class Client {
 
   #connect() {
     const early = [];
-    this.#link = new WebSocketPeerWithReconnection({
+    this.#link = new this.engine.WebSocketPeerWithReconnection({
       peer: this.server.url,
       reconnectionTimeout: RECONNECTION_DELAY,
       WebSocketConstructor: WebSocket,
@@ -117,7 +125,16 @@ export class Client {
   /** Connects, and gives nothing back but a connected client with its account. */
   async #start(createNode) {
     try {
-      const creation = createNode(this.#connect());
+      const peers = this.#connect();
+      const creation = createNode({
+        engine: this.engine,
+        crypto: this.engine.crypto,
+        storage: this.storage,
+        enableFullStorageReconciliation: this.reconciles,
+        peers,
+        // What `peers` was called before 0.18.
+        peersToLoadFrom: peers,
+      });
       Object.assign(this, await within(SMALL_LIMIT, `account of ${this.name}`, creation));
       await this.#connected();
       return this;

@@ -2,18 +2,22 @@
 // are shown to hold against it, so that a failure with Downbeat is Downbeat's.
 //
 // node lib/reference-server.mjs serve --host 127.0.0.1 --port 0 --storage memory|sled:DIR
+//   [--upstream URL]...
 
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 
 import { LocalNode, LogLevel, logger } from "cojson";
-import { createWebSocketPeer } from "cojson-transport-ws";
+import { WebSocketPeerWithReconnection, createWebSocketPeer } from "cojson-transport-ws";
 import { WasmCrypto } from "cojson/crypto/WasmCrypto";
-import { WebSocketServer } from "ws";
+import { WebSocket, WebSocketServer } from "ws";
 
 import { JournalStorage } from "./reference-storage.mjs";
 
 const PING_INTERVAL = 1_500;
+
+/** Before the second attempt to reach an upstream; each further one waits longer. */
+const UPSTREAM_RECONNECTION_DELAY = 50;
 
 /** Stands for the limit of a server; `ws` itself would take 100 MiB. */
 const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
@@ -25,6 +29,7 @@ const { values: options } = parseArgs({
     host: { type: "string" },
     port: { type: "string" },
     storage: { type: "string" },
+    upstream: { type: "string", multiple: true, default: [] },
   },
 });
 
@@ -70,8 +75,21 @@ sockets.on("connection", (websocket, request) => {
   );
 });
 
+const links = options.upstream.map((url) => {
+  const link = new WebSocketPeerWithReconnection({
+    peer: url,
+    reconnectionTimeout: UPSTREAM_RECONNECTION_DELAY,
+    WebSocketConstructor: WebSocket,
+    addPeer: (peer) => node.syncManager.addPeer(peer),
+    removePeer() {},
+  });
+  link.enable();
+  return link;
+});
+
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.once(signal, async () => {
+    for (const link of links) link.disable();
     for (const websocket of sockets.clients) websocket.close(1001);
     await node.gracefulShutdown();
     process.exit(0);

@@ -1,8 +1,17 @@
-// Storage for the reference server: a journal of content messages, one JSON line each. It is
-// small and synchronous rather than fast; every line is in the file before its content is
-// acknowledged, so the scenarios that end the server hold against the reference too.
+// Storage for the reference server, and for clients that keep their data: a journal of content
+// messages, one JSON line each. It is small and synchronous rather than fast; every line is in
+// the file before its content is acknowledged, so the scenarios that end the server hold against
+// the reference too.
 
-import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 
 import { cojsonInternals } from "cojson";
@@ -16,10 +25,19 @@ export class JournalStorage {
   #knownStates = new Map();
   /** What the node has in memory already. */
   #delivered = new Set();
+  /** The CoValues of which only the tombstone is to be kept, as the node has found out. */
+  #deleted = new Set();
+  /** The node's pairs of a CoValue and a peer that has not acknowledged all of it. */
+  #unsynced = new Map();
+  #unsyncedPath;
   #file;
 
   constructor(directory) {
     mkdirSync(directory, { recursive: true });
+    this.#unsyncedPath = join(directory, "unsynced.json");
+    if (existsSync(this.#unsyncedPath)) {
+      this.#unsynced = new Map(JSON.parse(readFileSync(this.#unsyncedPath, "utf8")));
+    }
     const path = join(directory, "journal.jsonl");
     this.#file = openSync(path, "a+");
     for (const line of readFileSync(path, "utf8").split("\n")) {
@@ -85,22 +103,46 @@ export class JournalStorage {
     closeSync(this.#file);
   }
 
-  // What a server without an upstream and without deletions has no use for.
-  markDeleteAsValid() {}
-  enableDeletedCoValuesErasure() {}
-  async eraseAllDeletedCoValues() {}
-  trackCoValuesSyncState(_updates, done) {
+  /** Content of this CoValue that is stored from now on is that of a tombstone. */
+  markDeleteAsValid(id) {
+    this.#deleted.add(id);
+  }
+
+  trackCoValuesSyncState(updates, done) {
+    for (const { id, peerId, synced } of updates) {
+      const key = `${id} ${peerId}`;
+      if (synced) this.#unsynced.delete(key);
+      else this.#unsynced.set(key, id);
+    }
+    this.#writeUnsynced();
     done?.();
   }
+
   getUnsyncedCoValueIDs(callback) {
-    callback([]);
+    callback([...new Set(this.#unsynced.values())]);
   }
-  stopTrackingSyncState() {}
+
+  stopTrackingSyncState(id) {
+    for (const [key, tracked] of this.#unsynced) {
+      if (tracked === id) this.#unsynced.delete(key);
+    }
+    this.#writeUnsynced();
+  }
+
+  /** Reconciliation is always due, from the beginning, and has nobody to be locked against. */
   tryAcquireStorageReconciliationLock(_session, _peer, callback) {
-    callback({ acquired: false, reason: "not_due" });
+    callback({ acquired: true, lastProcessedOffset: 0 });
   }
   renewStorageReconciliationLock() {}
   releaseStorageReconciliationLock() {}
+
+  // The journal is as long as a scenario, so nothing is ever erased from the file.
+  enableDeletedCoValuesErasure() {}
+  async eraseAllDeletedCoValues() {}
+
+  #writeUnsynced() {
+    writeFileSync(this.#unsyncedPath, JSON.stringify([...this.#unsynced]));
+  }
 
   /** The part of a message that goes beyond what is stored, or undefined if there is a gap. */
   #extension({ id, header, priority, new: news }) {
@@ -123,11 +165,13 @@ export class JournalStorage {
     if (piece === undefined) throw new Error("a correction must not leave a gap");
     this.#delivered.add(piece.id);
     if (!piece.header && Object.keys(piece.new).length === 0) return;
+    if (this.#deleted.has(piece.id)) piece.isTombstone = true;
     writeSync(this.#file, `${JSON.stringify(piece)}\n`);
     this.#apply(piece);
   }
 
-  #apply(piece) {
+  #apply({ isTombstone, ...piece }) {
+    if (isTombstone) this.#forgetAllButTombstone(piece.id);
     const known = this.getKnownState(piece.id);
     known.header = true;
     for (const [session, { after, newTransactions }] of Object.entries(piece.new)) {
@@ -136,7 +180,21 @@ export class JournalStorage {
     this.#knownStates.set(piece.id, known);
     this.#pieces.set(piece.id, [...(this.#pieces.get(piece.id) ?? []), piece]);
   }
+
+  #forgetAllButTombstone(id) {
+    const deleting = (sessions) => Object.fromEntries(Object.entries(sessions).filter(isDeleting));
+    const known = this.getKnownState(id);
+    this.#knownStates.set(id, { ...known, sessions: deleting(known.sessions) });
+    const pieces = this.#pieces.get(id) ?? [];
+    this.#pieces.set(
+      id,
+      pieces.map((piece) => ({ ...piece, new: deleting(piece.new) })),
+    );
+  }
 }
+
+/** Whether a session is one that deletes its CoValue. */
+const isDeleting = ([session]) => session.endsWith("$");
 
 /** Pieces of one CoValue as fewer messages, cut where enough has gathered. */
 function joined(pieces) {

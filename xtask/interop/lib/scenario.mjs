@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { Client } from "./client.mjs";
+import { Proxy } from "./proxy.mjs";
 import { RawPeer } from "./raw-peer.mjs";
 import { Server } from "./server.mjs";
 import { within } from "./waiting.mjs";
@@ -40,30 +41,47 @@ class World {
   #servers = [];
   #names = new Set();
 
-  /** Starts a server with a storage of its own, on disk unless told otherwise. */
-  async server(storage) {
-    const server = await Server.start(storage ?? (await this.storageOnDisk()));
+  /**
+   * Starts a server with a storage of its own, on disk unless told otherwise. Of the options,
+   * `upstreams` are the servers that it is a client of, and `reference` makes it the reference
+   * server in any case.
+   */
+  async server(storage, options) {
+    const server = await Server.start(storage ?? (await this.storageOnDisk()), options);
     this.#servers.push(server);
     return this.#keep(server);
   }
 
   /** The argument for a storage in a new directory, which several servers may use in turn. */
   async storageOnDisk() {
-    const directory = await mkdtemp(join(tmpdir(), "downbeat-interop-"));
-    this.#keep({ close: () => rm(directory, { recursive: true, force: true }) });
-    return `sled:${directory}`;
+    return `sled:${await this.directory()}`;
   }
 
-  /** A connected client with a new account; names are told apart, and each is one account. */
-  async client(server, name) {
+  /** A new directory. */
+  async directory() {
+    const directory = await mkdtemp(join(tmpdir(), "downbeat-interop-"));
+    this.#keep({ close: () => rm(directory, { recursive: true, force: true }) });
+    return directory;
+  }
+
+  /** A line to a server that can be cut and slowed down; connect clients to it. */
+  async proxy(server) {
+    return this.#keep(await Proxy.start(server));
+  }
+
+  /**
+   * A connected client with a new account; names are told apart, and each is one account. For
+   * the options see `Client`.
+   */
+  async client(server, name, options) {
     if (this.#names.has(name)) throw new Error(`there is a client named ${name} already`);
     this.#names.add(name);
-    return this.#keep(await Client.withNewAccount(server, name));
+    return this.#keep(await Client.withNewAccount(server, name, options));
   }
 
   /** A further device of a client's account, at the same server or another. */
-  async device(server, client) {
-    return this.#keep(await Client.withAccount(server, client));
+  async device(server, client, options) {
+    return this.#keep(await Client.withAccount(server, client, options));
   }
 
   /** A peer that writes its own frames. */

@@ -42,9 +42,12 @@ export class Server {
   #log = [];
   #logListeners = new Set();
 
-  /** `storage` as on the command line: `memory` or `sled:DIR`. */
-  static async start(storage) {
-    const server = new Server(storage);
+  /**
+   * `storage` as on the command line: `memory` or `sled:DIR`. `upstreams` are servers, or lines
+   * to them, that this one is to be a client of. `reference` makes it the reference server.
+   */
+  static async start(storage, options = {}) {
+    const server = new Server(storage, options);
     try {
       server.url = await within(START_LIMIT, "address printed by the server", server.#address());
     } catch (error) {
@@ -55,9 +58,10 @@ export class Server {
     return server;
   }
 
-  constructor(storage) {
-    const [program, ...fixed] = command();
+  constructor(storage, { upstreams = [], reference = againstReference }) {
+    const [program, ...fixed] = command(reference);
     const args = [...fixed, "serve", "--host", "127.0.0.1", "--port", "0", "--storage", storage];
+    for (const { url } of upstreams) args.push("--upstream", url);
     this.#child = spawn(program, args, {
       stdio: ["ignore", "pipe", "pipe"],
       // Only the defaults of the log are tested, in plain text.
@@ -167,8 +171,8 @@ export class Server {
   }
 }
 
-function command() {
-  if (againstReference) return [process.execPath, REFERENCE];
+function command(reference) {
+  if (reference) return [process.execPath, REFERENCE];
   const binary = process.env.DOWNBEAT_BIN;
   assert(binary, "DOWNBEAT_BIN must name the binary under test");
   return [binary];

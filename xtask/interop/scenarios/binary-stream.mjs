@@ -1,48 +1,11 @@
 // A file goes up and comes down byte by byte the same.
 
-import assert from "node:assert/strict";
-import { setImmediate as nextTurn } from "node:timers/promises";
-
+import { CHUNK_BYTES, TRANSFER_LIMIT, assertReads, startFile, writeFile } from "../lib/files.mjs";
 import { scenario } from "../lib/scenario.mjs";
 import { seededBytes } from "../lib/seeded.mjs";
 import { SMALL_LIMIT, untilValue } from "../lib/waiting.mjs";
 
 const FILE_BYTES = 5 * 1024 * 1024;
-
-/** The size of the pieces in which applications write files. */
-const CHUNK_BYTES = 100 * 1024;
-
-const TRANSFER_LIMIT = 40_000;
-
-async function writeFile(group, bytes) {
-  const stream = group.createBinaryStream();
-  stream.startBinaryStream({
-    mimeType: "application/octet-stream",
-    fileName: "score.bin",
-    totalSizeBytes: bytes.length,
-  });
-  for (let start = 0; start < bytes.length; start += CHUNK_BYTES) {
-    stream.pushBinaryStreamChunk(bytes.subarray(start, start + CHUNK_BYTES));
-    await nextTurn();
-  }
-  stream.endBinaryStream();
-  return stream;
-}
-
-async function assertReads(reader, id, bytes) {
-  const stream = await reader.need(id, TRANSFER_LIMIT);
-  const complete = await untilValue(
-    stream,
-    `end of the file at ${reader.name}`,
-    (stream) => stream.isBinaryStreamEnded(),
-    TRANSFER_LIMIT,
-  );
-  const file = complete.getBinaryChunks();
-  assert.equal(file.finished, true);
-  assert.equal(file.fileName, "score.bin");
-  assert.equal(file.totalSizeBytes, bytes.length);
-  assert(Buffer.concat(file.chunks).equals(bytes), `the bytes that ${reader.name} gets`);
-}
 
 export const scenarios = [
   scenario("a file of 5 MB goes up, comes down and outlives the server", async (world) => {
@@ -71,11 +34,7 @@ export const scenarios = [
       await ada.synced();
       const seen = await ben.need(stream.id);
 
-      stream.startBinaryStream({
-        mimeType: "application/octet-stream",
-        fileName: "score.bin",
-        totalSizeBytes: bytes.length,
-      });
+      startFile(stream, bytes.length);
       for (let start = 0; start < bytes.length; start += CHUNK_BYTES) {
         const sofar = start / CHUNK_BYTES + 1;
         stream.pushBinaryStreamChunk(bytes.subarray(start, start + CHUNK_BYTES));

@@ -1,0 +1,107 @@
+// A connection that is lost in the middle of a large transfer: it goes on from where it was, and
+// the bytes are the same.
+
+import assert from "node:assert/strict";
+
+import { TRANSFER_LIMIT, assertReads, writeFile } from "../lib/files.mjs";
+import { scenario } from "../lib/scenario.mjs";
+import { seededBytes } from "../lib/seeded.mjs";
+
+const MEGABYTE = 1024 * 1024;
+const FILE_BYTES = 6 * MEGABYTE;
+
+/** Base64 and JSON make this of a file on the wire; encryption adds nothing that matters. */
+const ON_THE_WIRE = FILE_BYTES * 1.8;
+
+/** Slow enough that a cut comes in the middle, whatever the buffers hold. */
+const BYTES_PER_SECOND = 12 * MEGABYTE;
+
+/** What a transfer that was cut may repeat: what was under way, and not all from the start. */
+const REPEATED = 0.8 * ON_THE_WIRE;
+
+/** Cuts the line three times as the bytes pass. */
+async function cutThrice(line, direction) {
+  for (let cut = 0; cut < 3; cut++) {
+    await line.cutAfter(direction, 1.5 * MEGABYTE, TRANSFER_LIMIT);
+  }
+}
+
+export const scenarios = [
+  scenario("an upload that is cut three times arrives complete", async (world) => {
+    const server = await world.server();
+    const line = await world.proxy(server);
+    const bytes = seededBytes("broken upload", FILE_BYTES);
+    const ada = await world.client(line, "Ada");
+    const group = ada.publicGroup();
+    await ada.synced();
+
+    line.slowDown(BYTES_PER_SECOND);
+    const passed = line.count("up");
+    const cuts = cutThrice(line, "up");
+    const [stream] = await Promise.all([writeFile(group, bytes), cuts]);
+    await ada.synced(TRANSFER_LIMIT);
+    assert(passed() < ON_THE_WIRE + REPEATED, `${passed()} bytes for a file of ${bytes.length}`);
+    await assertReads(await world.client(server, "Ben"), stream.id, bytes);
+  }),
+
+  scenario("a download that is cut three times arrives complete", async (world) => {
+    const server = await world.server();
+    const bytes = seededBytes("broken download", FILE_BYTES);
+    const ada = await world.client(server, "Ada");
+    const stream = await writeFile(ada.publicGroup(), bytes);
+    await ada.synced(TRANSFER_LIMIT);
+
+    const line = await world.proxy(server);
+    const ben = await world.client(line, "Ben");
+    await ben.synced();
+    line.slowDown(BYTES_PER_SECOND);
+    const passed = line.count("down");
+    const cuts = cutThrice(line, "down");
+    await Promise.all([assertReads(ben, stream.id, bytes), cuts]);
+    assert(passed() < ON_THE_WIRE + REPEATED, `${passed()} bytes for a file of ${bytes.length}`);
+  }),
+
+  scenario("an upload goes on at a server that was killed in the middle", async (world) => {
+    const storage = await world.storageOnDisk();
+    const first = await world.server(storage);
+    const line = await world.proxy(first);
+    const bytes = seededBytes("upload to two servers", FILE_BYTES);
+    const ada = await world.client(line, "Ada");
+    const group = ada.publicGroup();
+    await ada.synced();
+
+    line.slowDown(BYTES_PER_SECOND);
+    const middle = line.cutAfter("up", 3 * MEGABYTE, TRANSFER_LIMIT).then(() => line.shut());
+    const [stream] = await Promise.all([writeFile(group, bytes), middle]);
+    await first.kill();
+    const second = await world.server(storage);
+    line.connectTo(second);
+    line.open();
+    await ada.reconnected();
+    await ada.synced(TRANSFER_LIMIT);
+    await assertReads(await world.client(second, "Ben"), stream.id, bytes);
+  }),
+
+  scenario("a download goes on at a server that was killed in the middle", async (world) => {
+    const storage = await world.storageOnDisk();
+    const first = await world.server(storage);
+    const bytes = seededBytes("download from two servers", FILE_BYTES);
+    const ada = await world.client(first, "Ada");
+    const stream = await writeFile(ada.publicGroup(), bytes);
+    await ada.synced(TRANSFER_LIMIT);
+
+    const line = await world.proxy(first);
+    const ben = await world.client(line, "Ben");
+    await ben.synced();
+    line.slowDown(BYTES_PER_SECOND);
+    const middle = line.cutAfter("down", 3 * MEGABYTE, TRANSFER_LIMIT).then(() => line.shut());
+    const read = assertReads(ben, stream.id, bytes);
+    read.catch(() => {});
+    await middle;
+    await first.kill();
+    const second = await world.server(storage);
+    line.connectTo(second);
+    line.open();
+    await read;
+  }),
+];
