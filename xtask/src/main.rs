@@ -5,6 +5,7 @@
 //! installed), `npm` (the packages of the Node.js programs) and `workspace` (where things are and
 //! how they are built).
 
+mod fuzz;
 mod interop;
 mod npm;
 mod steps;
@@ -28,12 +29,14 @@ struct Cli {
 enum Command {
     Test(test::Arguments),
     Interop(interop::Arguments),
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(arguments) => test::run(&arguments),
         Command::Interop(arguments) => interop::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

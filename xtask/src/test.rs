@@ -3,15 +3,16 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::fuzz;
 use crate::interop;
 use crate::steps::Steps;
 use crate::tools;
 use crate::workspace::cargo;
 
 /// The steps besides those of the interop scenarios.
-const CARGO_STEPS: usize = 4;
+const CARGO_STEPS: usize = 5;
 
-/// Run every check: formatting, lints, tests, documentation, interop.
+/// Run every check: formatting, lints, tests, documentation, fuzzing, interop.
 ///
 /// Nothing is ever skipped: what is missing on the machine and cannot be installed from here is a
 /// failure that says what it is. The first failure ends the run.
@@ -35,6 +36,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         "documentation",
         cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
+    steps.command("fuzzing", &mut fuzz::step())?;
     interop::steps(&mut steps, &interop)?;
     steps.finish();
     Ok(())

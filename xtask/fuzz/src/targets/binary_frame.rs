@@ -1,0 +1,95 @@
+//! Frames and records of the binary codec: decoding, the limits, and encoding what was decoded.
+
+use bytes::Bytes;
+use downbeat_protocol::{DecodeError, Limits, binary};
+
+use super::frames::{check_tight, note_frame};
+use super::{parts, round_trip};
+use crate::features::Features;
+use crate::memory;
+use crate::rng::Rng;
+
+pub(crate) fn run(input: &[u8]) -> Features {
+    let mut features = Features::default();
+    let input = Bytes::copy_from_slice(input);
+    let limits = Limits::default();
+    let result = memory::bounded(input.len(), || binary::decode_frame(&input, &limits));
+    match &result {
+        Ok(frame) => {
+            let is_spoken_of = !frame.messages.is_empty() || !frame.rejected.is_empty();
+            assert!(input.first().is_none_or(|&version| version == binary::VERSION));
+            assert!(!is_spoken_of || input.len() > 1, "messages from nowhere");
+            note_frame(&mut features, frame);
+            for message in &frame.messages {
+                round_trip::check(message);
+                parts::check_message(message);
+            }
+        }
+        Err(error) => features.error("frame", error),
+    }
+    let tight = |limits: &Limits| binary::decode_frame(&input, limits);
+    check_tight(tight, result.as_ref().ok());
+    check_records(&input, &mut features);
+    features
+}
+
+/// The bytes as a record of each kind: what is accepted is encoded and read again.
+fn check_records(input: &Bytes, features: &mut Features) {
+    check_record(input, features, "header", binary::decode_header, binary::encode_header);
+    check_record(input, features, "session", binary::decode_session, binary::encode_session);
+    check_record(
+        input,
+        features,
+        "known state",
+        binary::decode_known_state,
+        binary::encode_known_state,
+    );
+}
+
+fn check_record<T: PartialEq + std::fmt::Debug>(
+    input: &Bytes,
+    features: &mut Features,
+    kind: &str,
+    decode: impl Fn(&Bytes, &Limits) -> Result<T, DecodeError>,
+    encode: impl Fn(&T, &mut Vec<u8>),
+) {
+    let limits = Limits::default();
+    match memory::bounded(input.len(), || decode(input, &limits)) {
+        Ok(item) => {
+            features.note(("record", kind));
+            let mut record = Vec::new();
+            encode(&item, &mut record);
+            let again = decode(&record.into(), &limits);
+            assert_eq!(again.as_ref(), Ok(&item), "{kind}: another after a round trip");
+        }
+        Err(error) => features.error(kind, &error),
+    }
+}
+
+/// Makes the frame's first message as long as it is said to be. Otherwise almost every change of
+/// length would be refused at once.
+pub(crate) fn fix_length(input: &mut Vec<u8>, rng: &mut Rng) {
+    if rng.once_in(3) {
+        return;
+    }
+    let Some((&version, rest)) = input.split_first() else { return };
+    let width = match rest.first() {
+        Some(0..=250) => 1,
+        Some(251) => 3,
+        Some(252) => 5,
+        Some(253) => 9,
+        _ => return,
+    };
+    let body = rest.get(width..).unwrap_or_default();
+    let mut fixed = vec![version];
+    match u16::try_from(body.len()) {
+        Ok(len @ 0..=250) => fixed.push(len.to_le_bytes()[0]),
+        Ok(len) => {
+            fixed.push(251);
+            fixed.extend_from_slice(&len.to_le_bytes());
+        }
+        Err(_) => return,
+    }
+    fixed.extend_from_slice(body);
+    *input = fixed;
+}

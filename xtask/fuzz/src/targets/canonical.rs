@@ -1,0 +1,60 @@
+//! The canonicaliser: the model agrees, and what is canonical stays as it is.
+
+use bytes::Bytes;
+use downbeat_protocol::{DecodeError, Limit, Limits, json};
+
+use super::model;
+use crate::features::Features;
+use crate::memory;
+
+pub(crate) fn run(input: &[u8]) -> Features {
+    let mut features = Features::default();
+    let input = Bytes::copy_from_slice(input);
+    let limits = Limits::default();
+    let result = memory::bounded(input.len(), || json::canonicalize(&input, &limits));
+    let text = str::from_utf8(&input).ok();
+    let is_json = text.is_some_and(model::is_json);
+    let canonical = match result {
+        Ok(canonical) => canonical,
+        Err(error) => {
+            features.error("refused", &error);
+            let too_deep = DecodeError::LimitExceeded { limit: Limit::Depth, max: 64 };
+            assert!(!is_json || error == too_deep, "JSON is refused: {error}");
+            return features;
+        }
+    };
+    let text = text.expect("what is accepted is UTF-8");
+    assert!(is_json, "what is no JSON is accepted");
+    let written = str::from_utf8(&canonical).expect("the canonical form is UTF-8");
+    if let Some(expected) = model::canonical(text) {
+        assert_eq!(written, expected, "the canonical form is another");
+    } else {
+        features.note("half surrogate pairs");
+    }
+    if written == text {
+        assert_eq!(canonical.as_ptr(), input.as_ptr(), "what is canonical is not copied");
+    }
+    let again = json::canonicalize(&canonical, &limits);
+    if model::may_be_no_json(written) {
+        features.note(("ciphertext", again.is_ok(), again.as_ref() == Ok(&canonical)));
+    } else {
+        assert_eq!(again, Ok(canonical.clone()), "canonical JSON is not canonical");
+    }
+    note_shape(&mut features, text, written);
+    features
+}
+
+fn note_shape(features: &mut Features, text: &str, canonical: &str) {
+    features.note(("unchanged", text == canonical, text.chars().next()));
+    features.amount("length", text.len());
+    features.amount("shrunk", text.len().saturating_sub(canonical.len()));
+    features.amount("grown", canonical.len().saturating_sub(text.len()));
+    // Neighbours in the input, which say what stands in what.
+    let marks = |byte: &u8| b"{}[]\",:\\-.eE0ntf \n".contains(byte) || *byte >= 0x80;
+    let mut last = 0;
+    for byte in text.bytes().filter(marks).take(2_000) {
+        let kind = if byte >= 0x80 { byte & 0xf0 } else { byte };
+        features.note(("pair", last, kind));
+        last = kind;
+    }
+}

@@ -1,0 +1,49 @@
+//! What is fuzzed: each target takes any bytes, and panics where a rule is broken.
+
+mod binary_frame;
+mod canonical;
+mod frames;
+mod ingest;
+mod json_frame;
+mod model;
+mod parts;
+mod round_trip;
+
+use crate::features::Features;
+use crate::rng::Rng;
+use crate::seeds;
+
+/// One entrance for bytes, with the rules that hold behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// As it is called on the command line.
+    pub name: &'static str,
+    /// Feeds the target. Panics if the code behind it panics or breaks a rule.
+    pub run: fn(&[u8]) -> Features,
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Makes a changed input pass the first checks again, where one can: chance does not find
+    /// signatures.
+    pub repair: fn(&mut Vec<u8>, &mut Rng),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "json-frame", run: json_frame::run, seeds: seeds::json_frames, repair: leave },
+    Target {
+        name: "binary-frame",
+        run: binary_frame::run,
+        seeds: seeds::binary_frames,
+        repair: binary_frame::fix_length,
+    },
+    Target { name: "canonical", run: canonical::run, seeds: seeds::values, repair: leave },
+    Target { name: "parts", run: parts::run, seeds: seeds::parts, repair: leave },
+    Target { name: "ingest", run: ingest::run, seeds: seeds::json_frames, repair: ingest::sign },
+];
+
+/// The target of a name.
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+fn leave(_: &mut Vec<u8>, _: &mut Rng) {}

@@ -1,0 +1,218 @@
+//! Fuzzing one target, in a process that may come to a sudden end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use downbeat_fuzz::{Failure, Fuzzer, SLOW, Target, memory, minimise, quiet_panics, try_input};
+
+use crate::Arguments;
+use crate::watch::failures_folder;
+
+/// How often the number of the present case is written down, for the case of a sudden end.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// How long one input may take before it is held to take forever. Slow ones are found by another,
+/// much shorter limit, but only when they are done.
+const FOREVER: Duration = Duration::from_secs(20);
+
+/// How long it may take to make a failing input smaller.
+const MINIMISE_FOR: Duration = Duration::from_secs(20);
+
+/// The stack of the thread that runs the targets: that of a thread of the server.
+const STACK_SIZE: usize = 2 << 20;
+
+/// What is being tried, for the thread that looks after the time.
+#[derive(Default)]
+struct Current {
+    case: u64,
+    input: Vec<u8>,
+    since: Option<Instant>,
+}
+
+/// The result of a run without failures.
+struct Summary {
+    cases: u64,
+    features: usize,
+    kept: usize,
+}
+
+type Shared = Arc<Mutex<Current>>;
+type Outcome = Result<Summary, (Vec<u8>, Failure)>;
+
+/// Fuzzes a target. Returns whether all went well.
+pub(crate) fn run(target: &'static Target, arguments: &Arguments) -> Result<bool> {
+    let folder = failures_folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let seed = arguments.seed.unwrap_or_default();
+    quiet_panics();
+    memory::watch();
+    let shared = Shared::default();
+    let plan = Plan {
+        target,
+        seed,
+        time: Duration::from_secs(arguments.seconds),
+        cases: arguments.cases.unwrap_or(u64::MAX),
+        record_from: arguments.record_from.unwrap_or(u64::MAX),
+        recorded: recorded_file(&folder, target),
+        current: Arc::clone(&shared),
+    };
+    let started = Instant::now();
+    let (done, outcome) = sync_channel(1);
+    let fuzzing = thread::Builder::new()
+        .stack_size(STACK_SIZE)
+        // The receiver waits for as long as this process lives.
+        .spawn(move || done.send(plan.carry_out()))
+        .context("cannot start a thread")?;
+    let outcome = wait(&outcome, &shared, target, &folder)?;
+    // It has sent its last.
+    let _ = fuzzing.join();
+    let name = target.name;
+    match outcome {
+        Ok(Summary { cases, features, kept }) => {
+            let seconds = started.elapsed().as_secs_f64();
+            #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+            let rate = cases as f64 / seconds;
+            println!(
+                "[{name}] no failures: {cases} cases in {seconds:.0} s ({rate:.0} a second), \
+                 {features} features, {kept} inputs kept"
+            );
+            Ok(true)
+        }
+        Err((input, failure)) => {
+            report(target, &folder, &input, &failure)?;
+            Ok(false)
+        }
+    }
+}
+
+/// Waits for the outcome, writes down how far it has come, and ends it if it hangs.
+fn wait(
+    outcome: &Receiver<Outcome>,
+    shared: &Shared,
+    target: &Target,
+    folder: &Path,
+) -> Result<Outcome> {
+    let progress = progress_file(folder, target);
+    loop {
+        match outcome.recv_timeout(HEARTBEAT) {
+            Ok(outcome) => return Ok(outcome),
+            Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the fuzzing thread is gone"),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let current = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::write(&progress, current.case.to_string()).context("cannot write a file")?;
+        if current.since.is_some_and(|since| since.elapsed() > FOREVER) {
+            let message = format!("not done after {} s", FOREVER.as_secs());
+            let failure = Failure { place: "hangs".to_owned(), message };
+            tell(target, folder, &current.input, &failure)?;
+            // The thread cannot be stopped in any other way.
+            process::exit(1);
+        }
+    }
+}
+
+struct Plan {
+    target: &'static Target,
+    seed: u64,
+    time: Duration,
+    cases: u64,
+    record_from: u64,
+    recorded: PathBuf,
+    current: Shared,
+}
+
+impl Plan {
+    fn carry_out(self) -> Outcome {
+        let mut fuzzer = Fuzzer::new(self.target, self.seed, SLOW);
+        let deadline = Instant::now() + self.time;
+        while fuzzer.cases() < self.cases && Instant::now() < deadline {
+            let input = fuzzer.next_input();
+            self.note(fuzzer.cases(), &input);
+            if let Err(failure) = fuzzer.judge(&input) {
+                self.current.lock().unwrap_or_else(PoisonError::into_inner).since = None;
+                return Err((input, failure));
+            }
+        }
+        Ok(Summary { cases: fuzzer.cases(), features: fuzzer.features(), kept: fuzzer.kept() })
+    }
+
+    fn note(&self, case: u64, input: &[u8]) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.case = case;
+        current.input.clear();
+        current.input.extend_from_slice(input);
+        current.since = Some(Instant::now());
+        if case >= self.record_from {
+            // If it cannot be written, the process that reads it says so.
+            let _ = fs::write(&self.recorded, input);
+        }
+    }
+}
+
+/// Tries one file. Returns whether all went well.
+pub(crate) fn try_file(target: &'static Target, file: &Path) -> Result<bool> {
+    let input = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    println!("[{}] {} bytes of {}", target.name, input.len(), file.display());
+    memory::watch();
+    let started = Instant::now();
+    // With the usual report of a panic, whose place and stack are wanted here.
+    let result = thread::Builder::new()
+        .stack_size(STACK_SIZE)
+        .spawn(move || try_input(target, &input, SLOW))
+        .context("cannot start a thread")?
+        .join();
+    match &result {
+        Ok(Ok(_)) => println!("no failure, in {:?}", started.elapsed()),
+        Ok(Err(failure)) => println!("failure: {} ({})", failure.message, failure.place),
+        Err(_) => println!("failure: a panic"),
+    }
+    Ok(matches!(result, Ok(Ok(_))))
+}
+
+fn report(target: &'static Target, folder: &Path, input: &[u8], failure: &Failure) -> Result<()> {
+    println!("[{}] failure with {} bytes; making them fewer …", target.name, input.len());
+    let small = minimise(target, input, failure, MINIMISE_FOR);
+    tell(target, folder, &small, failure)
+}
+
+/// Keeps the input and says how to try it again.
+fn tell(target: &Target, folder: &Path, input: &[u8], failure: &Failure) -> Result<()> {
+    let place: String = failure
+        .place
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let file = folder.join(format!("{}-{place}", target.name));
+    fs::write(&file, input).with_context(|| format!("cannot write {}", file.display()))?;
+    let name = target.name;
+    println!(
+        "[{name}] FAILURE: {}\n[{name}]   at {}\n[{name}]   input ({} bytes): {}\n\
+         [{name}]   again: cargo xtask fuzz {name} --input {}",
+        failure.message,
+        failure.place,
+        input.len(),
+        String::from_utf8_lossy(input.get(..300).unwrap_or(input)).escape_debug(),
+        file.display()
+    );
+    Ok(())
+}
+
+/// Where the number of the present case is written down.
+pub(crate) fn progress_file(folder: &Path, target: &Target) -> PathBuf {
+    folder.join(format!("{}.progress", target.name))
+}
+
+/// Where inputs are written before they are tried, when a run is repeated to find the one that
+/// ended the process.
+pub(crate) fn recorded_file(folder: &Path, target: &Target) -> PathBuf {
+    folder.join(format!("{}-ends-the-process", target.name))
+}

@@ -1,0 +1,47 @@
+//! `cargo xtask fuzz`: the decoders and ingestion against bytes that nobody sane would send.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::steps;
+use crate::workspace::cargo;
+
+/// How long each target is fuzzed by the full test command, in seconds.
+const SECONDS_IN_TESTS: &str = "60";
+
+/// How many targets the full test command fuzzes at a time. A case that is slow is a failure, so
+/// there should be a processor for each.
+const JOBS_IN_TESTS: &str = "2";
+
+/// Fuzz the decoders and ingestion: `cargo xtask fuzz [TARGET]... [--seconds N] [--seed N]
+/// [--input FILE]`.
+///
+/// All targets, a minute each, unless said otherwise; `cargo xtask fuzz --help` lists them. A
+/// failing input is made small and kept, and the command to try it again is printed.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Arguments {
+    /// As `downbeat-fuzz` takes them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    steps::run(fuzzer().args(&arguments.arguments))
+}
+
+/// The step of the full test command.
+pub(crate) fn step() -> Command {
+    let mut command = fuzzer();
+    command.args(["--seconds", SECONDS_IN_TESTS, "--jobs", JOBS_IN_TESTS]);
+    command
+}
+
+/// Builds and runs the program of the `downbeat-fuzz` crate.
+fn fuzzer() -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "downbeat-fuzz", "--profile", "fuzz", "--"]);
+    command
+}
