@@ -32,6 +32,8 @@ pub(crate) struct WsReceiver<S> {
 
 enum State {
     Open,
+    /// The peer has closed; the library's answer is on its way.
+    Answering,
     Failing(LastWord),
     Ended,
 }
@@ -73,8 +75,8 @@ impl<S: Io> WsReceiver<S> {
                 if let Some(CloseFrame { code, reason }) = frame {
                     tracing::debug!(code = u16::from(code), %reason, "the peer closes");
                 }
-                // The library answers when it is polled again.
                 self.socket.begin_close();
+                self.state = State::Answering;
                 Ok(None)
             }
             // Reading never brings a raw frame.
@@ -150,10 +152,9 @@ impl<S: Io> WsReceiver<S> {
 
 impl LastWord {
     fn poll<S: Io>(&mut self, socket: &Socket<S>, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.flushed && socket.poll_flush_last(cx).is_ready() {
+        if !self.flushed && socket.poll_end(cx).is_ready() {
             self.flushed = true;
             socket.wake_sender();
-            socket.shut_down(cx);
         }
         // Read also while the reason waits: a peer that only writes would never take it.
         let drained = self.linger.poll(cx, |cx, buf| socket.poll_raw_read(cx, buf));
@@ -167,6 +168,15 @@ impl<S: Io> Receiver for WsReceiver<S> {
         loop {
             match &mut self.state {
                 State::Ended => return Ok(None),
+                State::Answering => {
+                    tokio::select! {
+                        biased;
+                        () = poll_fn(|cx| self.socket.poll_end(cx)) => {}
+                        () = self.socket.close_timed_out() => {}
+                    }
+                    self.socket.wake_sender();
+                    self.state = State::Ended;
+                }
                 State::Failing(last) => {
                     let deadline = last.deadline;
                     let telling = poll_fn(|cx| last.poll(&self.socket, cx));
@@ -184,13 +194,6 @@ impl<S: Io> Receiver for WsReceiver<S> {
                         () = self.socket.close_timed_out() => None,
                     };
                     let frame = self.step(next)?;
-                    if matches!(self.state, State::Ended) {
-                        poll_fn(|cx| {
-                            self.socket.shut_down(cx);
-                            Poll::Ready(())
-                        })
-                        .await;
-                    }
                     if frame.is_some() {
                         return Ok(frame);
                     }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use downbeat_transport::TransportError;
@@ -101,10 +101,16 @@ impl<S: Io> Socket<S> {
         poll
     }
 
-    /// The same for the receiver's last word. Whoever begins with it calls
-    /// [`wake_sender`](Self::wake_sender) afterwards.
-    pub(crate) fn poll_flush_last(&self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
-        Pin::new(&mut self.lock().ws).poll_flush(cx)
+    /// Whether everything has gone to the operating system that will ever be written, which then
+    /// tells the peer that no more comes. For the receiver, after a close frame: whoever calls this
+    /// calls [`wake_sender`](Self::wake_sender) when done.
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        let flushed = ready!(Pin::new(&mut inner.ws).poll_flush(cx));
+        // Tried once: what cannot be told now is told by the end of the socket.
+        let shut_down = Pin::new(inner.ws.get_mut()).poll_shutdown(cx);
+        tracing::trace!(?flushed, ?shut_down, "the last bytes are written");
+        Poll::Ready(())
     }
 
     /// Reads past the library, to throw away what a peer goes on sending after we failed it.
@@ -114,14 +120,6 @@ impl<S: Io> Socket<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         Pin::new(self.lock().ws.get_mut()).poll_read(cx, buf)
-    }
-
-    /// Tells the peer that no more bytes come. Tried once: what cannot be told now is told by the
-    /// end of the socket.
-    pub(crate) fn shut_down(&self, cx: &mut Context<'_>) {
-        if let Poll::Ready(Err(error)) = Pin::new(self.lock().ws.get_mut()).poll_shutdown(cx) {
-            tracing::trace!(%error, "the connection was gone before it was shut down");
-        }
     }
 
     /// Starts the clock of the closing handshake, unless it runs already.
