@@ -1,0 +1,51 @@
+// The reference as a program that answers questions: each line of input is a suite's name and a
+// batch of cases, each line of output the answers, in order.
+
+import { createInterface } from "node:readline";
+
+import { cojson } from "./packages.mjs";
+import { hashes } from "./suites/hashes.mjs";
+import { headers } from "./suites/headers.mjs";
+import { json } from "./suites/json.mjs";
+import { knownStates } from "./suites/known-states.mjs";
+import { pieces } from "./suites/pieces.mjs";
+import { signatures } from "./suites/signatures.mjs";
+import { transactions } from "./suites/transactions.mjs";
+
+const suites = {
+  hashes,
+  headers,
+  json,
+  "known-states": knownStates,
+  pieces,
+  signatures,
+  transactions,
+};
+
+// Cases provoke errors on purpose; what matters is in the answers.
+cojson.logger.setLevel(cojson.LogLevel.NONE);
+
+// For a signer that is no point of the curve the native core panics: it prints a report, throws to
+// its caller, and once more to nobody.
+console.error = () => {};
+process.on("uncaughtException", (error) => {
+  if (/^Wasm panic:/.test(error.message)) return;
+  process.stderr.write(`${error.stack}\n`);
+  process.exit(1);
+});
+
+for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+  const { suite, cases } = JSON.parse(line);
+  const answers = [];
+  for (const each of cases) answers.push(answerTo(suites[suite], each));
+  process.stdout.write(`${JSON.stringify(answers)}\n`);
+}
+
+/** A suite gives its answer, or throws what has an answer in `refusal`. */
+function answerTo(suite, each) {
+  try {
+    return { answer: suite(each) };
+  } catch (error) {
+    return { answer: error.answer ?? null, note: String(error.stack ?? error).toWellFormed() };
+  }
+}

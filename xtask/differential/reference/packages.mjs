@@ -1,0 +1,20 @@
+// The reference's packages, which are those of the interop scenarios.
+
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+const interop = createRequire(new URL("../../interop/package.json", import.meta.url));
+const load = (from, name) => import(pathToFileURL(from.resolve(name)));
+
+export const cojson = await load(interop, "cojson");
+const { WasmCrypto } = await load(interop, "cojson/crypto/WasmCrypto");
+export const knownStates = await load(interop, "cojson/dist/knownState.js");
+export const contents = await load(interop, "cojson/dist/coValueContentMessage.js");
+
+/** What cojson itself stands on must be the very modules that it uses. */
+const inner = createRequire(interop.resolve("cojson"));
+export const native = await load(inner, "cojson-core-wasm");
+export const { base58 } = await load(inner, "@scure/base");
+
+export const crypto = await WasmCrypto.create();
+export const { cojsonInternals: internals } = cojson;

@@ -1,0 +1,81 @@
+//! Gives the same random inputs to the reference, in Node.js, and to the lower crates, and compares
+//! the answers: `cargo xtask differential` installs what this needs and runs it.
+//!
+//! Everything random is made here, from a seed that is printed at the start, so each case can be
+//! run again alone. A few cases of each suite are recorded with the reference's answers, and
+//! `cargo test` compares ours with those, without Node.js.
+
+mod given;
+mod json_text;
+mod random;
+mod recorded;
+mod reference;
+mod run;
+mod suite;
+mod suites;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::reference::Reference;
+use crate::suite::Suite;
+use crate::suites::SUITES;
+
+/// Compare the lower crates with the reference on random inputs.
+#[derive(Parser)]
+#[command(name = "cargo xtask differential", bin_name = "cargo xtask differential")]
+struct Arguments {
+    /// What all randomness is made from; a random one unless given.
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// How many cases the cheap suites run. The others run a fixed part of that.
+    #[arg(long, default_value_t = 10_000)]
+    cases: u64,
+
+    /// Run only this suite.
+    #[arg(long, value_parser = SUITES.iter().map(|suite| suite.name).collect::<Vec<_>>())]
+    suite: Option<String>,
+
+    /// Run only the case of this number, and print it with the answers.
+    #[arg(long, requires = "suite", requires = "seed")]
+    case: Option<u64>,
+
+    /// Record the first cases of each suite with the reference's answers, instead of comparing.
+    #[arg(long)]
+    record: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let suites: Vec<Suite> = SUITES
+        .iter()
+        .filter(|suite| arguments.suite.as_deref().is_none_or(|name| name == suite.name))
+        .copied()
+        .collect();
+    let mut reference = Reference::start()?;
+    if arguments.record {
+        for suite in &suites {
+            recorded::record(suite, &mut reference)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let seed = arguments.seed.unwrap_or_else(|| RandomState::new().hash_one(()));
+    println!("    seed {seed}");
+    let mut differences = 0;
+    for suite in &suites {
+        differences += match arguments.case {
+            Some(case) => run::one(suite, seed, case, &mut reference)?,
+            None => run::many(suite, seed, arguments.cases, &mut reference)?,
+        };
+    }
+    if differences > 0 {
+        println!("\n    {differences} cases differ");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}

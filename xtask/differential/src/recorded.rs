@@ -1,0 +1,61 @@
+//! Cases that are kept with the reference's answers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::reference::Reference;
+use crate::suite::Suite;
+
+/// The seed of the recorded cases.
+const SEED: u64 = 2019;
+
+/// Writes the first cases of a suite and the reference's answers to its file.
+pub(crate) fn record(suite: &Suite, reference: &mut Reference) -> Result<()> {
+    let cases =
+        (0..suite.recorded).map(|index| suite.case(SEED, index)).collect::<Result<Vec<_>>>()?;
+    reference.ask(suite.name, &cases)?;
+    let mut lines = Vec::new();
+    for (case, theirs) in cases.into_iter().zip(reference.answers()?) {
+        lines.push(json!({ "case": case, "answer": theirs.answer }).to_string());
+    }
+    let path = file(suite);
+    println!("    {}: {} cases", path.display(), lines.len());
+    // One case a line, so that differences between recordings can be read.
+    fs::write(&path, format!("[\n{}\n]\n", lines.join(",\n")))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn file(suite: &Suite) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(format!("{}.json", suite.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::suites::SUITES;
+
+    /// The recorded cases of a suite with the reference's answers.
+    fn read(suite: &Suite) -> Result<Vec<(Value, Value)>> {
+        let path = file(suite);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let lines: Vec<Value> = serde_json::from_str(&text)?;
+        Ok(lines.into_iter().map(|mut line| (line["case"].take(), line["answer"].take())).collect())
+    }
+
+    #[test]
+    fn our_answers_are_those_recorded_from_the_reference() {
+        for suite in SUITES {
+            let recorded = read(suite).unwrap();
+            assert_eq!(recorded.len() as u64, suite.recorded, "{}", suite.name);
+            for (case, answer) in recorded {
+                assert_eq!(suite.answer(&case).unwrap(), answer, "{}: {case}", suite.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Canonical JSON: `stableStringify` of what `JSON.parse` reads.
+
+use anyhow::Result;
+use downbeat_protocol::json::canonicalize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::json_text::{self, Style};
+use crate::random::Random;
+use crate::suite::Rule;
+use crate::suites::no_limits;
+
+pub(crate) struct Json;
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Case {
+    text: String,
+}
+
+impl Rule for Json {
+    type Case = Case;
+
+    fn case(random: &mut Random) -> Case {
+        let mut text = String::new();
+        json_text::value(random, Style::WILD, &mut text);
+        if random.percent(2) {
+            let depth = 1 + random.index(400);
+            text = nested(random, depth, &text);
+        }
+        if random.percent(15) {
+            json_text::damage(random, &mut text);
+        }
+        Case { text }
+    }
+
+    /// The canonical text, or `null` for what is no JSON.
+    fn answer(case: &Case) -> Result<Value> {
+        let Ok(canonical) = canonicalize(&case.text.clone().into(), &no_limits()) else {
+            return Ok(Value::Null);
+        };
+        Ok(str::from_utf8(&canonical)?.into())
+    }
+}
+
+/// The value in so many arrays and objects.
+fn nested(random: &mut Random, depth: usize, value: &str) -> String {
+    let mut text = value.to_owned();
+    for _ in 0..depth {
+        text = if random.percent(50) { format!("[{text}]") } else { format!("{{\"a\":{text}}}") };
+    }
+    text
+}

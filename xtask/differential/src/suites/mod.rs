@@ -1,0 +1,37 @@
+//! What is compared, rule by rule.
+
+mod hashes;
+mod headers;
+mod json;
+mod known_states;
+mod pieces;
+mod signatures;
+mod transactions;
+
+use downbeat_protocol::Limits;
+
+use crate::suite::Suite;
+
+/// All suites, the cheap ones first.
+pub(crate) const SUITES: &[Suite] = &[
+    Suite::new::<json::Json>("json", 1, 60),
+    Suite::new::<headers::Headers>("headers", 1, 60),
+    Suite::new::<hashes::Hashes>("hashes", 1, 10),
+    Suite::new::<transactions::Transactions>("transactions", 1, 60),
+    Suite::new::<known_states::KnownStates>("known-states", 1, 20),
+    Suite::new::<signatures::Signatures>("signatures", 5, 20),
+    Suite::new::<pieces::Pieces>("pieces", 20, 20),
+];
+
+/// The limits are this server's own, so they are out of the way here.
+fn no_limits() -> Limits {
+    Limits {
+        message_bytes: usize::MAX,
+        messages_per_frame: usize::MAX,
+        transactions: usize::MAX,
+        sessions: usize::MAX,
+        reconcile_values: usize::MAX,
+        depth: usize::MAX,
+        changes_length: usize::MAX,
+    }
+}
