@@ -22,6 +22,9 @@ const GROUPS = [
   "corrections",
   "offline",
   "broken-transfers",
+  "groups",
+  "invites",
+  "branches",
 ];
 
 /** The whole run; scenarios have limits of their own, so only a stuck harness gets here. */

@@ -11,6 +11,14 @@ export const { crypto } = CURRENT;
 /** Short enough for scenarios in which the connection is lost on purpose. */
 const RECONNECTION_DELAY = 50;
 
+/** The peer stops listening to a socket that it gives up while it connects. */
+class HeardWebSocket extends WebSocket {
+  constructor(url) {
+    super(url);
+    this.on("error", () => {});
+  }
+}
+
 export class Client {
   #link;
 
@@ -111,7 +119,7 @@ export class Client {
     this.#link = new this.engine.WebSocketPeerWithReconnection({
       peer: this.server.url,
       reconnectionTimeout: RECONNECTION_DELAY,
-      WebSocketConstructor: WebSocket,
+      WebSocketConstructor: HeardWebSocket,
       addPeer: (peer) => {
         if (this.node) this.node.syncManager.addPeer(peer);
         else early.push(peer);

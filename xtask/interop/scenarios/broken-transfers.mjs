@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { TRANSFER_LIMIT, assertReads, writeFile } from "../lib/files.mjs";
 import { scenario } from "../lib/scenario.mjs";
 import { seededBytes } from "../lib/seeded.mjs";
+import { againstReference } from "../lib/server.mjs";
 
 const MEGABYTE = 1024 * 1024;
 const FILE_BYTES = 6 * MEGABYTE;
@@ -19,11 +20,20 @@ const BYTES_PER_SECOND = 12 * MEGABYTE;
 /** What a transfer that was cut may repeat: what was under way, and not all from the start. */
 const REPEATED = 0.8 * ON_THE_WIRE;
 
-/** Cuts the line three times as the bytes pass. */
-async function cutThrice(line, direction) {
-  for (let cut = 0; cut < 3; cut++) {
-    await line.cutAfter(direction, 1.5 * MEGABYTE, TRANSFER_LIMIT);
-  }
+/** How often a transfer is cut. */
+const CUTS = 3;
+
+/** The bytes that pass before each cut. */
+const BYTES_PER_CUT = 1.5 * MEGABYTE;
+
+/**
+ * A client whose download was cut asks, when it is back, not for what it lacks: it names the end
+ * that it was promised as if it had all of that. The reference takes it at its word, so that the
+ * rest comes only with the next edit, which shows what the client has; that is made here. Downbeat
+ * finds out by itself.
+ */
+function writeMore(stream) {
+  if (againstReference) stream.endBinaryStream();
 }
 
 export const scenarios = [
@@ -37,8 +47,11 @@ export const scenarios = [
 
     line.slowDown(BYTES_PER_SECOND);
     const passed = line.count("up");
-    const cuts = cutThrice(line, "up");
-    const [stream] = await Promise.all([writeFile(group, bytes), cuts]);
+    const writing = writeFile(group, bytes);
+    for (let cut = 0; cut < CUTS; cut++) {
+      await line.cutAfter("up", BYTES_PER_CUT, TRANSFER_LIMIT);
+    }
+    const stream = await writing;
     await ada.synced(TRANSFER_LIMIT);
     assert(passed() < ON_THE_WIRE + REPEATED, `${passed()} bytes for a file of ${bytes.length}`);
     await assertReads(await world.client(server, "Ben"), stream.id, bytes);
@@ -56,8 +69,14 @@ export const scenarios = [
     await ben.synced();
     line.slowDown(BYTES_PER_SECOND);
     const passed = line.count("down");
-    const cuts = cutThrice(line, "down");
-    await Promise.all([assertReads(ben, stream.id, bytes), cuts]);
+    const reading = assertReads(ben, stream.id, bytes);
+    // Awaited below; its error is for whoever comes first.
+    reading.catch(() => {});
+    for (let cut = 0; cut < CUTS; cut++) {
+      await line.cutAfter("down", BYTES_PER_CUT, TRANSFER_LIMIT);
+      writeMore(stream);
+    }
+    await reading;
     assert(passed() < ON_THE_WIRE + REPEATED, `${passed()} bytes for a file of ${bytes.length}`);
   }),
 
@@ -71,8 +90,10 @@ export const scenarios = [
     await ada.synced();
 
     line.slowDown(BYTES_PER_SECOND);
-    const middle = line.cutAfter("up", 3 * MEGABYTE, TRANSFER_LIMIT).then(() => line.shut());
-    const [stream] = await Promise.all([writeFile(group, bytes), middle]);
+    const writing = writeFile(group, bytes);
+    await line.cutAfter("up", FILE_BYTES / 2, TRANSFER_LIMIT);
+    line.shut();
+    const stream = await writing;
     await first.kill();
     const second = await world.server(storage);
     line.connectTo(second);
@@ -86,7 +107,8 @@ export const scenarios = [
     const storage = await world.storageOnDisk();
     const first = await world.server(storage);
     const bytes = seededBytes("download from two servers", FILE_BYTES);
-    const ada = await world.client(first, "Ada");
+    const adas = await world.proxy(first);
+    const ada = await world.client(adas, "Ada");
     const stream = await writeFile(ada.publicGroup(), bytes);
     await ada.synced(TRANSFER_LIMIT);
 
@@ -94,14 +116,15 @@ export const scenarios = [
     const ben = await world.client(line, "Ben");
     await ben.synced();
     line.slowDown(BYTES_PER_SECOND);
-    const middle = line.cutAfter("down", 3 * MEGABYTE, TRANSFER_LIMIT).then(() => line.shut());
-    const read = assertReads(ben, stream.id, bytes);
-    read.catch(() => {});
-    await middle;
+    const reading = assertReads(ben, stream.id, bytes);
+    reading.catch(() => {});
+    await line.cutAfter("down", FILE_BYTES / 2, TRANSFER_LIMIT);
+    line.shut();
     await first.kill();
     const second = await world.server(storage);
-    line.connectTo(second);
+    for (const to of [adas, line]) to.connectTo(second);
     line.open();
-    await read;
+    writeMore(stream);
+    await reading;
   }),
 ];
