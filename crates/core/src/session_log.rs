@@ -96,9 +96,7 @@ impl SessionLog {
             return Ok(0);
         }
         let mut chain = self.chain.clone();
-        for transaction in new {
-            chain.append(transaction.json());
-        }
+        chain.append_all(new.iter().map(|transaction| &transaction.json()[..]));
         key.verify_chain(&chain, &run.last_signature)?;
         self.commit(new, chain, run.last_signature);
         Ok(new.len() as u64)

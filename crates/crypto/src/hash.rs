@@ -35,6 +35,28 @@ impl HashChain {
         self.0.update(transaction);
     }
 
+    /// Adds the canonical JSON of several transactions, which is the same as adding one after the
+    /// other and takes half the time: BLAKE3 is fastest on several KB at once, and most
+    /// transactions are shorter.
+    pub fn append_all<'a>(&mut self, transactions: impl IntoIterator<Item = &'a [u8]>) {
+        /// Enough for BLAKE3 to use the processor's widest registers (eight pieces of 1 KB).
+        const GATHERED_LEN: usize = 8 << 10;
+
+        let mut gathered = Vec::with_capacity(GATHERED_LEN);
+        for transaction in transactions {
+            if gathered.len() + transaction.len() > GATHERED_LEN {
+                self.append(&gathered);
+                gathered.clear();
+            }
+            if transaction.len() > GATHERED_LEN {
+                self.append(transaction);
+            } else {
+                gathered.extend_from_slice(transaction);
+            }
+        }
+        self.append(&gathered);
+    }
+
     /// The hash of everything added so far, which is what signatures cover.
     pub fn head(&self) -> LongHash {
         LongHash::from_bytes(*self.0.finalize().as_bytes())
@@ -101,6 +123,17 @@ mod tests {
         chain.append(b"one");
         chain.append(b"two");
         assert_eq!(chain.head(), hash(b"onetwo"));
+    }
+
+    #[test]
+    fn several_transactions_are_hashed_like_one_after_the_other() {
+        for lens in [&[][..], &[0], &[3, 0, 5], &[5000, 5000, 1], &[1, 9000, 1], &[8192, 8192, 1]] {
+            let transactions: Vec<_> = lens.iter().map(|len| vec![7; *len]).collect();
+            let (mut together, mut apart) = (HashChain::new(), HashChain::new());
+            together.append_all(transactions.iter().map(Vec::as_slice));
+            transactions.iter().for_each(|transaction| apart.append(transaction));
+            assert_eq!(together.head(), apart.head(), "{lens:?}");
+        }
     }
 
     #[test]

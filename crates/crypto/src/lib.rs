@@ -33,6 +33,7 @@
 //! - [`session_id`], [`delete_session_id`] and [`uniqueness`] turn random bytes into identifiers,
 //!   so that whoever needs the same run twice can give the same bytes.
 
+mod base58;
 mod hash;
 mod message;
 mod random;

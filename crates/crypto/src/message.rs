@@ -2,12 +2,11 @@
 
 use downbeat_protocol::LongHash;
 
+use crate::base58::{self, MAX_DIGITS_OF_32};
+
 const OPENING: &[u8] = b"\"hash_z";
 
-/// 32 bytes have at most 44 base58 digits.
-const MAX_DIGITS: usize = 44;
-
-const MAX_LEN: usize = OPENING.len() + MAX_DIGITS + 1;
+const MAX_LEN: usize = OPENING.len() + MAX_DIGITS_OF_32 + 1;
 
 /// The JSON string `"hash_z…"` of a hash, quotes included, built in place because one is needed
 /// for every signature.
@@ -18,14 +17,14 @@ pub(crate) struct SignedMessage {
 
 impl SignedMessage {
     pub(crate) fn new(hash: &LongHash) -> Self {
+        let mut digits = [0; MAX_DIGITS_OF_32];
+        let len = base58::encode_32(hash.as_bytes(), &mut digits);
+        let end = OPENING.len() + len;
         let mut bytes = [0; MAX_LEN];
-        let (opening, rest) = bytes.split_at_mut(OPENING.len());
-        opening.copy_from_slice(OPENING);
-        let digits = bs58::encode(hash.as_bytes())
-            .onto(&mut rest[..MAX_DIGITS])
-            .expect("32 bytes have at most 44 base58 digits");
-        rest[digits] = b'"';
-        Self { bytes, len: OPENING.len() + digits + 1 }
+        bytes[..OPENING.len()].copy_from_slice(OPENING);
+        bytes[OPENING.len()..end].copy_from_slice(&digits[..len]);
+        bytes[end] = b'"';
+        Self { bytes, len: end + 1 }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

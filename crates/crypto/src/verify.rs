@@ -6,6 +6,7 @@ use std::fmt;
 use downbeat_protocol::{InvalidId, LongHash, Signature, SignerId};
 use ed25519_dalek::Verifier;
 
+use crate::base58;
 use crate::hash::HashChain;
 use crate::message::SignedMessage;
 
@@ -71,7 +72,7 @@ impl VerifyingKey {
     /// Verifies the signature of a hash: Ed25519 over the UTF-8 bytes of the JSON string
     /// `"hash_z…"`, with its quotes.
     pub fn verify(&self, hash: &LongHash, signature: &Signature) -> Result<(), VerifyError> {
-        let signature = ed25519_dalek::Signature::from_bytes(&signature.to_bytes()?);
+        let signature = ed25519_dalek::Signature::from_bytes(&bytes(signature)?);
         self.0
             .verify(SignedMessage::new(hash).as_bytes(), &signature)
             .map_err(|_| VerifyError::WrongSignature { signer: self.signer(), hash: *hash })
@@ -81,6 +82,13 @@ impl VerifyingKey {
     pub fn signer(&self) -> SignerId {
         SignerId::from_bytes(self.0.to_bytes())
     }
+}
+
+/// The bytes of a signature. [`Signature::to_bytes`] says the same, and takes longer.
+fn bytes(signature: &Signature) -> Result<[u8; 64], InvalidId> {
+    const PREFIX: &str = "signature_z";
+    let digits = signature.as_str().strip_prefix(PREFIX);
+    digits.and_then(base58::decode_64).map_or_else(|| signature.to_bytes(), Ok)
 }
 
 impl fmt::Debug for VerifyingKey {
