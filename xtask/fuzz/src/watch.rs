@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -55,11 +55,20 @@ fn next(queue: &Mutex<VecDeque<&'static Target>>) -> Option<&'static Target> {
 }
 
 fn fuzz(target: &Target, arguments: &Arguments, seed: u64) -> Result<bool> {
+    let folder = failures_folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // Those of an earlier run say nothing about this one.
+    for stale in [progress_file(&folder, target), recorded_file(&folder, target)] {
+        if stale.exists() {
+            fs::remove_file(&stale)
+                .with_context(|| format!("cannot remove {}", stale.display()))?;
+        }
+    }
     let status = start(target, arguments, seed, arguments.seconds, None)?;
     if status.code().is_some() {
         return Ok(status.success());
     }
-    find_the_end(target, arguments, seed, status)?;
+    find_the_end(target, arguments, &folder, seed, status)?;
     Ok(false)
 }
 
@@ -68,6 +77,7 @@ fn fuzz(target: &Target, arguments: &Arguments, seed: u64) -> Result<bool> {
 fn find_the_end(
     target: &Target,
     arguments: &Arguments,
+    folder: &Path,
     seed: u64,
     status: ExitStatus,
 ) -> Result<()> {
@@ -75,8 +85,7 @@ fn find_the_end(
     println!(
         "[{name}] FAILURE: the process has ended ({status}); repeating it to find the input …"
     );
-    let folder = failures_folder()?;
-    let progress = fs::read_to_string(progress_file(&folder, target)).unwrap_or_default();
+    let progress = fs::read_to_string(progress_file(folder, target)).unwrap_or_default();
     // Without progress it was within the first heartbeat.
     let from = progress.parse().unwrap_or(0);
     let seconds = arguments.seconds.saturating_mul(REPEAT_FACTOR);
@@ -84,7 +93,7 @@ fn find_the_end(
     if again.code().is_some() {
         println!("[{name}]   not this time; try cargo xtask fuzz {name} --seed {seed}");
     } else {
-        let file = recorded_file(&folder, target);
+        let file = recorded_file(folder, target);
         println!("[{name}]   again: cargo xtask fuzz {name} --input {}", file.display());
     }
     Ok(())

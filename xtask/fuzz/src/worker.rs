@@ -35,20 +35,20 @@ struct Current {
     since: Option<Instant>,
 }
 
-/// The result of a run without failures.
+/// The result of a run.
 struct Summary {
     cases: u64,
     features: usize,
     kept: usize,
+    /// The input of the last case, if it failed, and how.
+    failure: Option<(Vec<u8>, Failure)>,
 }
 
 type Shared = Arc<Mutex<Current>>;
-type Outcome = Result<Summary, (Vec<u8>, Failure)>;
 
 /// Fuzzes a target. Returns whether all went well.
 pub(crate) fn run(target: &'static Target, arguments: &Arguments) -> Result<bool> {
     let folder = failures_folder()?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let seed = arguments.seed.unwrap_or_default();
     quiet_panics();
     memory::watch();
@@ -69,35 +69,35 @@ pub(crate) fn run(target: &'static Target, arguments: &Arguments) -> Result<bool
         // The receiver waits for as long as this process lives.
         .spawn(move || done.send(plan.carry_out()))
         .context("cannot start a thread")?;
-    let outcome = wait(&outcome, &shared, target, &folder)?;
+    let summary = wait(&outcome, &shared, target, &folder)?;
     // It has sent its last.
     let _ = fuzzing.join();
     let name = target.name;
-    match outcome {
-        Ok(Summary { cases, features, kept }) => {
-            let seconds = started.elapsed().as_secs_f64();
-            #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-            let rate = cases as f64 / seconds;
-            println!(
-                "[{name}] no failures: {cases} cases in {seconds:.0} s ({rate:.0} a second), \
-                 {features} features, {kept} inputs kept"
-            );
-            Ok(true)
-        }
-        Err((input, failure)) => {
-            report(target, &folder, &input, &failure)?;
-            Ok(false)
-        }
+    let Summary { cases, features, kept, failure } = summary;
+    if let Some((input, failure)) = failure {
+        report(target, &folder, &input, &failure)?;
+        println!(
+            "[{name}]   from the start: cargo xtask fuzz {name} --seed {seed} --cases {cases}"
+        );
+        return Ok(false);
     }
+    let seconds = started.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    let rate = cases as f64 / seconds;
+    println!(
+        "[{name}] no failures: {cases} cases in {seconds:.0} s ({rate:.0} a second), \
+         {features} features, {kept} inputs kept"
+    );
+    Ok(true)
 }
 
 /// Waits for the outcome, writes down how far it has come, and ends it if it hangs.
 fn wait(
-    outcome: &Receiver<Outcome>,
+    outcome: &Receiver<Summary>,
     shared: &Shared,
     target: &Target,
     folder: &Path,
-) -> Result<Outcome> {
+) -> Result<Summary> {
     let progress = progress_file(folder, target);
     loop {
         match outcome.recv_timeout(HEARTBEAT) {
@@ -128,18 +128,19 @@ struct Plan {
 }
 
 impl Plan {
-    fn carry_out(self) -> Outcome {
+    fn carry_out(self) -> Summary {
         let mut fuzzer = Fuzzer::new(self.target, self.seed, SLOW);
         let deadline = Instant::now() + self.time;
-        while fuzzer.cases() < self.cases && Instant::now() < deadline {
+        let mut failure = None;
+        while failure.is_none() && fuzzer.cases() < self.cases && Instant::now() < deadline {
             let input = fuzzer.next_input();
             self.note(fuzzer.cases(), &input);
-            if let Err(failure) = fuzzer.judge(&input) {
-                self.current.lock().unwrap_or_else(PoisonError::into_inner).since = None;
-                return Err((input, failure));
-            }
+            failure = fuzzer.judge(&input).err().map(|failure| (input, failure));
         }
-        Ok(Summary { cases: fuzzer.cases(), features: fuzzer.features(), kept: fuzzer.kept() })
+        // What follows is not the target's time.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).since = None;
+        let (cases, features, kept) = (fuzzer.cases(), fuzzer.features(), fuzzer.kept());
+        Summary { cases, features, kept, failure }
     }
 
     fn note(&self, case: u64, input: &[u8]) {
