@@ -59,22 +59,25 @@ struct Parts {
 impl Header {
     /// Reads a header from its JSON and makes it canonical.
     ///
-    /// What is accepted is what the reference's native core accepts, short of ids that cannot be
-    /// ids:
+    /// What is accepted, and what the canonical JSON is, is decided by the reference's native
+    /// core, which refuses a header that does not hash to its id:
     ///
     /// - `type` is any string.
     /// - `ruleset` has the `type` "group" with `initialAdmin` (an account or an agent),
     ///   "ownedByGroup" with `group` and perhaps `restrictDeletion` (`null` is dropped), or
     ///   "unsafeAllowAll".
-    /// - `meta` must be there, usually `null` or an object. Its `source`, if it has one, must be a
-    ///   CoValue id.
+    /// - `meta` is any value, usually `null` or an object; without it, it is `null`.
     /// - `createdAt` is absent, `null` or a string.
     /// - `uniqueness` is a string, `true`, `false`, `null`, an integer of 64 bits, or an object of
-    ///   strings. It may be absent.
+    ///   strings.
     /// - Other members are dropped, so that such a header does not match an id made from them.
-    /// - Strings may not hold half a surrogate pair, nor what has to be escaped if they start with
-    ///   `encrypted_U` or `binary_U`: the parts of the reference do not agree on the canonical
-    ///   JSON of such a header, so that it fits no id.
+    /// - Strings may hold anything but half a surrogate pair.
+    ///
+    /// Where this differs from the native core: ids must be ids, also in `meta.source` (it takes
+    /// any string, and then waits for a CoValue that cannot be), rulesets must be objects (it takes
+    /// arrays as well), `uniqueness` may be absent, as the protocol has it, and a number in `meta`
+    /// must be one that it reads back as it prints it (its reader of fractions is not exact). For all headers that clients make, the canonical JSON is the one of
+    /// [`json::canonicalize`]; see there what differs for odd numbers and strings.
     pub fn parse(json: &Bytes, limits: &Limits) -> Result<Self, DecodeError> {
         json::header::parse(json::canonical::check_text(json, limits)?, limits)
     }

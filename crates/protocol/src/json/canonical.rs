@@ -1,13 +1,15 @@
 //! Canonical JSON: the one text that stands for a value, which is hashed and signed.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use bytes::Bytes;
 
 use crate::error::{DecodeError, Limit};
+use crate::json::native;
 use crate::json::number;
 use crate::json::scan::{Part, Scanner};
-use crate::json::string::{RawString, needs_escaping};
+use crate::json::string::RawString;
 use crate::limits::Limits;
 
 /// Strings that start like this are ciphertext or binary data, which the reference writes without
@@ -19,6 +21,12 @@ const RAW_PREFIXES: [&str; 2] = ["encrypted_U", "binary_U"];
 /// members the last, no white space, numbers and strings as JavaScript prints them. A string that
 /// starts with `encrypted_U` or `binary_U` is written without escaping; if it holds what should be
 /// escaped, the result is no JSON (the reference's is not either).
+///
+/// What is hashed of headers and transactions is written by the reference's native core, which
+/// differs from this in corners that no client reaches: it escapes those strings as well, sorts by
+/// code points, prints an exponent from 1e20 on and below 1e-5, and takes no half surrogate pairs.
+/// [`Header::parse`](crate::Header::parse) and [`Transaction::parse`](crate::Transaction::parse)
+/// do as it does.
 ///
 /// A text that is canonical already is returned as a slice of the input, without copying.
 ///
@@ -40,7 +48,7 @@ pub fn canonicalize(json: &Bytes, limits: &Limits) -> Result<Bytes, DecodeError>
         return Ok(json.slice_ref(value.as_bytes()));
     }
     let mut out = String::with_capacity(value.len());
-    write_canonical(value, limits.depth, RawStrings::Unescaped, &mut out)?;
+    write_canonical(value, limits.depth, Form::JavaScript, &mut out)?;
     Ok(out.into())
 }
 
@@ -58,14 +66,62 @@ pub(crate) fn decode_utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
         .map_err(|error| DecodeError::Syntax { reason: "not UTF-8", offset: error.valid_up_to() })
 }
 
-/// What to do with strings that the reference writes without escaping.
+/// Whose canonical JSON is to be written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RawStrings {
-    /// Write them as the reference does, even if the result is no JSON.
-    Unescaped,
-    /// Refuse one that holds what should be escaped, and half surrogate pairs as well: where the
-    /// result is sent on, it must be JSON, and what the reference's native core accepts.
-    Refused,
+pub(crate) enum Form {
+    /// The one of the reference's JavaScript: [`canonicalize`].
+    JavaScript,
+    /// The one of the reference's native core, which decides the ids of headers. It sorts by code
+    /// points (JavaScript by halves of surrogate pairs), prints some numbers otherwise, escapes
+    /// all strings alike, and refuses half surrogate pairs.
+    Native,
+}
+
+impl Form {
+    fn write_string(self, string: RawString<'_>, out: &mut String) -> Result<(), DecodeError> {
+        out.push('"');
+        if self == Self::JavaScript && string.escaped && is_raw(string) {
+            out.push_str(&string.decode_lossy());
+        } else {
+            self.check(string)?;
+            string.write_canonical(out);
+        }
+        out.push('"');
+        Ok(())
+    }
+
+    fn write_name(self, name: RawString<'_>, out: &mut String) -> Result<(), DecodeError> {
+        self.check(name)?;
+        out.push('"');
+        name.write_canonical(out);
+        out.push_str("\":");
+        Ok(())
+    }
+
+    fn write_number(self, number: &str, out: &mut String) -> Result<(), DecodeError> {
+        match self {
+            Self::JavaScript => out.push_str(&number::canonical(number)),
+            Self::Native => out.push_str(
+                &native::canonical(number)
+                    .ok_or(DecodeError::invalid("header", "free of numbers out of range"))?,
+            ),
+        }
+        Ok(())
+    }
+
+    fn check(self, string: RawString<'_>) -> Result<(), DecodeError> {
+        if self == Self::Native && string.escaped && string.decode().is_none() {
+            return Err(DecodeError::invalid("header", "free of half surrogate pairs"));
+        }
+        Ok(())
+    }
+
+    fn cmp_names(self, a: RawString<'_>, b: RawString<'_>) -> Ordering {
+        match self {
+            Self::JavaScript => a.cmp_utf16(b),
+            Self::Native => a.decode_lossy().cmp(&b.decode_lossy()),
+        }
+    }
 }
 
 /// Whether a well-formed value is written canonically.
@@ -111,7 +167,7 @@ struct Open<'a> {
 pub(crate) fn write_canonical(
     value: &str,
     depth: usize,
-    raw_strings: RawStrings,
+    form: Form,
     out: &mut String,
 ) -> Result<(), DecodeError> {
     let mut open: Vec<Open<'_>> = Vec::new();
@@ -128,43 +184,20 @@ pub(crate) fn write_canonical(
                 let start = out.len();
                 open.push(Open { is_object, start, members: Vec::new(), is_empty: true });
             }
-            Part::Name(name) => {
-                write_string(name, out);
-                out.push(':');
-            }
-            Part::String(string) if is_raw(string) && string.escaped => {
-                let text = string.decode_lossy();
-                if raw_strings == RawStrings::Refused && needs_escaping(&text) {
-                    return Err(REFUSED);
-                }
-                out.push('"');
-                out.push_str(&text);
-                out.push('"');
-            }
-            Part::String(string) => write_string(string, out),
-            Part::Number(number) => out.push_str(&number::canonical(number)),
+            Part::Name(name) => form.write_name(name, out)?,
+            Part::String(string) => form.write_string(string, out)?,
+            Part::Number(number) => form.write_number(number, out)?,
             Part::Literal(literal) => out.push_str(literal),
             Part::End => {
                 if let Some(closed) = open.pop() {
-                    closed.sort(out);
+                    closed.sort(form, out);
                     out.push(if closed.is_object { '}' } else { ']' });
                 }
             }
         }
-        if let Part::Name(string) | Part::String(string) = part
-            && raw_strings == RawStrings::Refused
-            && string.decode().is_none()
-        {
-            return Err(REFUSED);
-        }
         Ok(())
     })
 }
-
-const REFUSED: DecodeError = DecodeError::Invalid {
-    member: "meta",
-    expected: "free of half surrogate pairs, and of ciphertext that needs escaping",
-};
 
 impl<'a> Open<'a> {
     /// Writes what has to stand before the next part, and notes a member.
@@ -179,8 +212,8 @@ impl<'a> Open<'a> {
     }
 
     /// Sorts the members of an object that has been written completely.
-    fn sort(&self, out: &mut String) {
-        if self.members.is_sorted_by(|(a, _), (b, _)| a.cmp_utf16(*b).is_lt()) {
+    fn sort(&self, form: Form, out: &mut String) {
+        if self.members.is_sorted_by(|(a, _), (b, _)| form.cmp_names(*a, *b).is_lt()) {
             return;
         }
         let ends = self.members.iter().skip(1).map(|&(_, next)| next - 1).chain([out.len()]);
@@ -191,11 +224,11 @@ impl<'a> Open<'a> {
             .filter_map(|(&(name, start), end)| Some((name, out.get(start..end)?)))
             .collect();
         // A stable sort, so that of members with one name the last stays behind the others.
-        members.sort_by(|(a, _), (b, _)| a.cmp_utf16(*b));
+        members.sort_by(|(a, _), (b, _)| form.cmp_names(*a, *b));
         let mut sorted = String::with_capacity(out.len() - self.start);
         let mut members = members.into_iter().peekable();
         while let Some((name, text)) = members.next() {
-            if members.peek().is_some_and(|(next, _)| next.cmp_utf16(name).is_eq()) {
+            if members.peek().is_some_and(|(next, _)| form.cmp_names(*next, name).is_eq()) {
                 continue;
             }
             if !sorted.is_empty() {
@@ -217,10 +250,4 @@ fn is_raw(string: RawString<'_>) -> bool {
     } else {
         RAW_PREFIXES.iter().any(|prefix| string.raw.starts_with(prefix))
     }
-}
-
-fn write_string(string: RawString<'_>, out: &mut String) {
-    out.push('"');
-    string.write_canonical(out);
-    out.push('"');
 }

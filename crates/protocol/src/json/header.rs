@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::error::DecodeError;
 use crate::header::{Header, Ruleset};
 use crate::id::{CoValueId, Owner};
-use crate::json::canonical::{RawStrings, write_canonical};
+use crate::json::canonical::{Form, write_canonical};
 use crate::json::number;
 use crate::json::scan::Scanner;
 use crate::json::slot::Slot;
@@ -36,7 +36,7 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> 
     scanner.end()?;
     Members {
         created_at: created_at.optional()?,
-        meta: meta.required("meta")?,
+        meta: meta.optional()?.unwrap_or(Meta::NULL),
         ruleset: ruleset.required("ruleset")?,
         co_type: co_type.required("type")?,
         uniqueness: uniqueness.optional()?,
@@ -110,6 +110,11 @@ struct Meta<'a> {
     json: &'a str,
     co_type: Option<Cow<'a, str>>,
     source: Option<CoValueId>,
+}
+
+impl Meta<'_> {
+    /// What stands for no meta at all.
+    const NULL: Self = Self { json: "null", co_type: None, source: None };
 }
 
 /// Any value; what the protocol looks at are two members of an object.
@@ -224,7 +229,7 @@ impl Writer {
     /// A member whose value is well-formed JSON.
     fn member(&mut self, name: &str, json: &str) -> Result<(), DecodeError> {
         self.name(name);
-        write_canonical(json, usize::MAX, RawStrings::Refused, &mut self.text)
+        write_canonical(json, usize::MAX, Form::Native, &mut self.text)
     }
 
     fn string(&mut self, name: &str, value: &str) -> Result<(), DecodeError> {

@@ -5,6 +5,7 @@ mod content;
 mod encode;
 mod frame;
 pub(crate) mod header;
+mod native;
 mod number;
 mod scan;
 mod slot;

@@ -34,8 +34,12 @@ pub(crate) fn integer_below(value: f64, bound: f64) -> Option<u64> {
 pub(crate) fn plain_integer(text: &str) -> Option<(f64, &str)> {
     let mut value: u64 = 0;
     let mut len = 0;
-    for byte in text.bytes().take(MAX_EXACT_DIGITS + 1).take_while(u8::is_ascii_digit) {
-        value = value * 10 + u64::from(byte - b'0');
+    for byte in text.as_bytes() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 || len > MAX_EXACT_DIGITS {
+            break;
+        }
+        value = value * 10 + u64::from(digit);
         len += 1;
     }
     if !(1..=MAX_EXACT_DIGITS).contains(&len) || (len > 1 && text.starts_with('0')) {

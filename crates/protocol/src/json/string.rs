@@ -110,11 +110,6 @@ impl<'a> RawString<'a> {
     }
 }
 
-/// Whether the text has to be escaped anywhere to stand in JSON.
-pub(crate) fn needs_escaping(text: &str) -> bool {
-    text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
-}
-
 /// Appends `text` as `JSON.stringify` writes it, without quotes.
 pub(crate) fn escape(text: &str, out: &mut String) {
     let mut plain = 0;
