@@ -32,6 +32,16 @@ pub(crate) struct ServeOptions {
     /// Where data is kept: `memory`, or `sled:DIR`.
     #[arg(long, default_value = "sled:./downbeat-data", value_name = "STORAGE")]
     pub storage: StorageChoice,
+    /// A server to sync with, as `ws://HOST:PORT`: what is not here is asked for there, and what
+    /// is new here is given to it. Can be given several times.
+    #[arg(long, value_name = "URL")]
+    pub upstream: Vec<String>,
+    /// With how many of the upstreams each CoValue is synced; all of them if this is not given.
+    #[arg(long, value_name = "N", requires = "upstream")]
+    pub upstreams_per_covalue: Option<std::num::NonZeroUsize>,
+    /// Compare everything in storage with each upstream when it is connected.
+    #[arg(long, requires = "upstream")]
+    pub full_storage_reconciliation: bool,
 }
 
 /// Where data is kept.

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use downbeat_node::Node;
+use downbeat_node::{Node, SyncConfig};
 use downbeat_storage::{MemoryStorage, Storage};
 use downbeat_storage_sled::SledStorage;
 use downbeat_transport::Listener;
-use downbeat_transport_ws::{WsListener, WsOptions};
+use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -37,7 +37,14 @@ async fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
     let url = listener.url();
-    let node = Node::builder(storage).listen(Box::new(listener)).start()?;
+    let mut node =
+        Node::builder(storage).listen(Box::new(listener)).sync_config(sync_config(options));
+    for url in &options.upstream {
+        let connector = WsConnector::new(url, WsOptions::default())
+            .with_context(|| format!("--upstream {url}"))?;
+        node = node.upstream(Arc::new(connector));
+    }
+    let node = node.start()?;
     announce(&url, options)?;
 
     tokio::select! {
@@ -47,6 +54,15 @@ async fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     node.shutdown().await?;
     info!("stopped");
     Ok(())
+}
+
+fn sync_config(options: &ServeOptions) -> SyncConfig {
+    let mut config = SyncConfig::default();
+    config.full_storage_reconciliation = options.full_storage_reconciliation;
+    if let Some(count) = options.upstreams_per_covalue {
+        config.upstreams_per_co_value = count.get();
+    }
+    config
 }
 
 async fn open(choice: &StorageChoice) -> anyhow::Result<Arc<dyn Storage>> {
