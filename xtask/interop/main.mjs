@@ -22,9 +22,14 @@ const GROUPS = [
   "corrections",
   "offline",
   "broken-transfers",
+  "slow-clients",
   "groups",
   "invites",
   "branches",
+  "deletion",
+  "reconciliation",
+  "chains",
+  "old-clients",
 ];
 
 /** The whole run; scenarios have limits of their own, so only a stuck harness gets here. */

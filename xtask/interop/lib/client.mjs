@@ -21,6 +21,7 @@ class HeardWebSocket extends WebSocket {
 
 export class Client {
   #link;
+  #isClosed = false;
 
   /**
    * A new account, made by this client and known to nobody else yet.
@@ -109,7 +110,10 @@ export class Client {
     await this.#connected();
   }
 
+  /** Ends the client. May be called again, which does nothing. */
   async close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.#link.disable();
     await this.node?.gracefulShutdown();
   }

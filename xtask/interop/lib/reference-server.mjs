@@ -43,7 +43,15 @@ logger.setLogSystem({
 
 const crypto = await WasmCrypto.create();
 const secret = crypto.newRandomAgentSecret();
-const node = new LocalNode(secret, crypto.newRandomSessionID(crypto.getAgentID(secret)), crypto);
+const node = new LocalNode(
+  secret,
+  crypto.newRandomSessionID(crypto.getAgentID(secret)),
+  crypto,
+  undefined,
+  // As an edge the reference keeps no account of what its upstream has not acknowledged of its
+  // clients' content; it finds out by comparing everything.
+  options.upstream.length > 0,
+);
 if (options.storage !== "memory") {
   node.setStorage(new JournalStorage(options.storage.replace(/^sled:/, "")));
 }
