@@ -4,20 +4,24 @@
 import { createInterface } from "node:readline";
 
 import { cojson } from "./packages.mjs";
+import { deletes } from "./suites/deletes.mjs";
 import { hashes } from "./suites/hashes.mjs";
 import { headers } from "./suites/headers.mjs";
 import { json } from "./suites/json.mjs";
 import { knownStates } from "./suites/known-states.mjs";
 import { pieces } from "./suites/pieces.mjs";
+import { roles } from "./suites/roles.mjs";
 import { signatures } from "./suites/signatures.mjs";
 import { transactions } from "./suites/transactions.mjs";
 
 const suites = {
+  deletes,
   hashes,
   headers,
   json,
   "known-states": knownStates,
   pieces,
+  roles,
   signatures,
   transactions,
 };

@@ -6,6 +6,7 @@
 //! `cargo test` compares ours with those, without Node.js.
 
 mod given;
+mod groups;
 mod json_text;
 mod random;
 mod recorded;
@@ -15,10 +16,12 @@ mod suite;
 mod suites;
 
 use std::collections::hash_map::RandomState;
+use std::fs;
 use std::hash::BuildHasher;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::reference::Reference;
@@ -45,6 +48,10 @@ struct Arguments {
     #[arg(long, requires = "suite", requires = "seed")]
     case: Option<u64>,
 
+    /// Run only the case in this file, as an input is printed.
+    #[arg(long, requires = "suite", conflicts_with = "case")]
+    input: Option<PathBuf>,
+
     /// Record the first cases of each suite with the reference's answers, instead of comparing.
     #[arg(long)]
     record: bool,
@@ -68,9 +75,13 @@ fn main() -> Result<ExitCode> {
     println!("    seed {seed}");
     let mut differences = 0;
     for suite in &suites {
-        differences += match arguments.case {
-            Some(case) => run::one(suite, seed, case, &mut reference)?,
-            None => run::many(suite, seed, arguments.cases, &mut reference)?,
+        differences += match (arguments.case, &arguments.input) {
+            (Some(case), _) => run::one(suite, &suite.case(seed, case)?, &mut reference)?,
+            (_, Some(path)) => {
+                let text = fs::read(path).with_context(|| path.display().to_string())?;
+                run::one(suite, &serde_json::from_slice(&text)?, &mut reference)?
+            }
+            (None, None) => run::many(suite, seed, arguments.cases, &mut reference)?,
         };
     }
     if differences > 0 {

@@ -1,10 +1,12 @@
 //! What is compared, rule by rule.
 
+mod deletes;
 mod hashes;
 mod headers;
 mod json;
 mod known_states;
 mod pieces;
+mod roles;
 mod signatures;
 mod transactions;
 
@@ -20,11 +22,13 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite::new::<transactions::Transactions>("transactions", 1, 60),
     Suite::new::<known_states::KnownStates>("known-states", 1, 20),
     Suite::new::<signatures::Signatures>("signatures", 5, 20),
-    Suite::new::<pieces::Pieces>("pieces", 20, 20),
+    Suite::new::<roles::Roles>("roles", 10, 30),
+    Suite::new::<deletes::Deletes>("deletes", 10, 40),
+    Suite::new::<pieces::Pieces>("pieces", 40, 20),
 ];
 
 /// The limits are this server's own, so they are out of the way here.
-fn no_limits() -> Limits {
+pub(crate) fn no_limits() -> Limits {
     Limits {
         message_bytes: usize::MAX,
         messages_per_frame: usize::MAX,
