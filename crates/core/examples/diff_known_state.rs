@@ -1,0 +1,58 @@
+//! Compares what two sides have of a CoValue, and shows the messages that make them equal.
+//!
+//! ```sh
+//! cargo run -p downbeat-core --example diff_known_state
+//! ```
+
+use std::error::Error;
+
+use downbeat_core::{CoValue, known_state};
+use downbeat_crypto::{AgentSecret, session_id};
+use downbeat_protocol::{
+    AgentId, CoValueId, Header, Owner, Ruleset, SessionId, Transaction, Uniqueness,
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let header = Header::builder("colist", Ruleset::UnsafeAllowAll)
+        .uniqueness(Uniqueness::Text("z1".to_owned()))
+        .build()?;
+    let (mut alice, mut bob) = (CoValue::new(header.clone()), CoValue::new(header));
+
+    // Each of two devices writes on its own.
+    write(&mut alice, 1, &["a", "b"])?;
+    write(&mut bob, 2, &["c"])?;
+    println!("alice has {:?}", alice.known_state().sessions.as_slice());
+    println!("bob has   {:?}", bob.known_state().sessions.as_slice());
+
+    let (at_alice, at_bob) = (alice.known_state(), bob.known_state());
+    let missing = known_state::missing(&at_alice.sessions, &at_bob.sessions);
+    println!("bob lacks {:?}", missing.as_slice());
+
+    // Both send what the other lacks.
+    let nobody = |_account: CoValueId| -> Option<AgentId> { None };
+    for content in alice.content_since(Some(&at_bob)) {
+        println!("bob takes {} transactions", bob.ingest(&content, &nobody)?.added());
+    }
+    for content in bob.content_since(Some(&at_alice)) {
+        println!("alice takes {} transactions", alice.ingest(&content, &nobody)?.added());
+    }
+
+    let mut both = at_alice;
+    known_state::merge(&mut both, &at_bob);
+    assert_eq!(alice.known_state(), both);
+    assert_eq!(bob.known_state(), both);
+    println!("both have {:?}", both.sessions.as_slice());
+    Ok(())
+}
+
+/// Appends items to a session of an agent that is always the same for a number.
+fn write(value: &mut CoValue, number: u8, items: &[&str]) -> Result<SessionId, Box<dyn Error>> {
+    let secret = AgentSecret::from_secret_seed(&[number; 32]);
+    let session = session_id(&Owner::Agent(secret.agent()), [number; 8]);
+    for item in items {
+        let append = format!(r#"[{{"after":"start","op":"app","value":"{item}"}}]"#);
+        let transaction = Transaction::trusting(&append, 1_700_000_000_000, None);
+        value.append(&session, transaction, secret.signer_secret())?;
+    }
+    Ok(session)
+}

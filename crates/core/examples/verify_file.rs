@@ -1,0 +1,93 @@
+//! Verifies content messages from files, one message a line, as they are on the wire.
+//!
+//! Files come in the order of dependency: accounts before what they write to, and groups before
+//! what is deleted in them. Without any, content recorded from the reference is verified.
+//!
+//! ```sh
+//! cargo run -p downbeat-core --example verify_file -- account.jsonl group.jsonl map.jsonl
+//! ```
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use downbeat_core::delete::{Claim, DeleteError};
+use downbeat_core::roles::{Group, Roles};
+use downbeat_core::{CoValue, Directory};
+use downbeat_protocol::{AgentId, CoValueId, Content, Limits, Message, json};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    if files.is_empty() {
+        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+        let names = ["account", "account-of-bob", "group-parent", "group", "comap", "deleted"];
+        files.extend(names.iter().map(|name| recorded.join(name).with_extension("jsonl")));
+    }
+    let mut verified = Verified::default();
+    for file in files {
+        println!("{}", file.display());
+        for content in read(&file)? {
+            verified.take(&content)?;
+        }
+    }
+    Ok(())
+}
+
+/// The content messages of a file.
+fn read(file: &Path) -> Result<Vec<Content>, Box<dyn Error>> {
+    let bytes = std::fs::read_to_string(file)?;
+    let frame = json::decode_frame(&bytes.trim_end().to_owned().into(), &Limits::default())?;
+    if let Some(error) = frame.rejected.first() {
+        return Err(error.clone().into());
+    }
+    let contents = frame.messages.into_iter().filter_map(|message| match message {
+        Message::Content(content) => Some(content),
+        _ => None,
+    });
+    Ok(contents.collect())
+}
+
+/// What has been verified so far.
+#[derive(Default)]
+struct Verified(BTreeMap<CoValueId, CoValue>);
+
+impl Verified {
+    fn take(&mut self, content: &Content) -> Result<(), Box<dyn Error>> {
+        let (value, ingested) = match self.0.get(&content.id) {
+            None => CoValue::from_content(content, self)?,
+            Some(known) => {
+                let mut value = known.clone();
+                let ingested = value.ingest(content, self)?;
+                (value, ingested)
+            }
+        };
+        println!("  {}: {} new transactions", value.id(), ingested.added());
+        for (session, error) in ingested.refused() {
+            println!("  refused {session}: {error}");
+        }
+        for malformed in &content.malformed {
+            println!("  malformed {}: {}", malformed.session, malformed.error);
+        }
+        if value.is_deleted() {
+            println!("  it is deleted");
+        }
+        self.0.insert(value.id(), value);
+        Ok(())
+    }
+}
+
+impl Directory for Verified {
+    fn agent(&self, account: CoValueId) -> Option<AgentId> {
+        self.0.get(&account)?.header().account_agent().cloned()
+    }
+
+    fn may_delete(&self, claim: &Claim) -> Result<(), DeleteError> {
+        let mut roles = Roles::new();
+        for value in self.0.values() {
+            let sessions = value.sessions().map(|log| (log.session(), log.transactions()));
+            roles.insert(Group::new(value.id(), value.header(), sessions));
+        }
+        let role = roles.role_of(claim.group, &claim.author.clone().into(), Some(claim.made_at));
+        claim.decide(role.map_err(|_| DeleteError::RoleUnknown)?)
+    }
+}
