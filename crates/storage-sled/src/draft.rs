@@ -79,12 +79,13 @@ impl<'a> Draft<'a> {
 
     /// Adds a write. An error says that the tree cannot be read; the draft is then of no use.
     pub(crate) fn write(&mut self, write: Write) -> Result<Outcome, StorageError> {
+        let id = write.id();
         let outcome = match write {
             Write::Append { id, header, sessions } => self.append(id, header, sessions),
             Write::Tombstone { id, session } => self.bury(id, &session),
         };
         match outcome {
-            Err(StorageError::Corrupt(damage)) => Ok(Outcome::Damaged(damage)),
+            Err(StorageError::Corrupt(damage)) => Ok(Outcome::Damaged(damage.on_the_way_to(id))),
             outcome => outcome,
         }
     }
@@ -105,9 +106,8 @@ impl<'a> Draft<'a> {
         for (key, head) in &self.heads {
             self.batch.insert(key.as_slice(), head.encode(key));
         }
-        if self.totals != self.remembered.totals {
-            self.batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &self.totals, 0));
-        }
+        self.totals.batches += 1;
+        self.batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &self.totals, 0));
         self.tree.apply(self.batch)?;
         self.remembered.totals = self.totals;
         for (id, deleted) in self.co_values {
@@ -132,6 +132,7 @@ impl<'a> Draft<'a> {
         // All that can turn out damaged is read before anything is changed.
         for content in &sessions {
             self.head(id, &content.session)?;
+            self.touch_log(id, content)?;
         }
         if let (None, Some(header)) = (stored, header) {
             self.create(id, header);
@@ -153,6 +154,7 @@ impl<'a> Draft<'a> {
             return Ok(Outcome::Applied(vec![SessionOutcome::Deleted]));
         }
         let stored = self.head(id, &content.session)?.map_or(0, |head| head.count);
+        self.touch_log(id, content)?;
         if content.transactions.is_empty() {
             return Ok(Outcome::Applied(vec![SessionOutcome::Conflict { stored }]));
         }
@@ -248,6 +250,13 @@ impl<'a> Draft<'a> {
         let deleted = decode_co_value(id, &key, &value)?.deleted;
         self.remembered.co_values.insert(id, deleted);
         Ok(Some(deleted))
+    }
+
+    /// Reads the place in the tree where an extension will be put. If sled cannot, that must come
+    /// out here, where it is one CoValue's damage, and not when the whole batch is applied.
+    fn touch_log(&self, id: CoValueId, content: &SessionContent) -> Result<(), StorageError> {
+        let log = keys::log(id, &content.session);
+        self.tree.get(&keys::log_part(&log, content.end(), 0)).map(drop)
     }
 
     /// The head of a session; `None` if it has no transactions.

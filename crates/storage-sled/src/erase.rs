@@ -6,7 +6,7 @@ use sled::Batch;
 
 use crate::draft::Remembered;
 use crate::keys;
-use crate::read::{decode_head, decode_session};
+use crate::read::{decode_head, decode_session, name};
 use crate::record;
 use crate::tree::Tree;
 
@@ -16,6 +16,14 @@ const MAX_RECORDS: usize = 512;
 /// See [`Storage::erase`](downbeat_storage::Storage::erase). A session's transactions are counted
 /// as erased with the last of its records.
 pub(crate) fn erase(
+    tree: &Tree,
+    remembered: &mut Remembered,
+    id: CoValueId,
+) -> Result<Erased, StorageError> {
+    erase_step(tree, remembered, id).map_err(|error| name(error, id))
+}
+
+fn erase_step(
     tree: &Tree,
     remembered: &mut Remembered,
     id: CoValueId,
@@ -57,6 +65,7 @@ pub(crate) fn erase(
     }
     totals.transactions = totals.transactions.saturating_sub(erased.transactions);
     totals.transaction_bytes = totals.transaction_bytes.saturating_sub(erased.bytes);
+    totals.batches += 1;
     batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
     tree.apply(batch)?;
     remembered.totals = totals;

@@ -4,6 +4,7 @@ mod cache;
 mod draft;
 mod erase;
 mod keys;
+mod mark;
 mod options;
 mod parts;
 mod place;

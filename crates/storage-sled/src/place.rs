@@ -8,6 +8,7 @@ use downbeat_storage::{Damage, StorageError};
 use sled::Mode;
 
 use crate::keys;
+use crate::mark::{MARK_FILE, Mark};
 use crate::options::SledOptions;
 use crate::record::{self, TotalsRecord};
 use crate::tree::{LOG_FILE, Tree, describe};
@@ -35,11 +36,15 @@ const CLEANING_INTERVAL_MS: u64 = 500;
 /// What may lie in a directory that counts as empty: the root of a file system has this.
 const LOST_AND_FOUND: &str = "lost+found";
 
+/// An open store.
+pub(crate) struct Opened {
+    pub(crate) tree: Tree,
+    pub(crate) mark: Mark,
+    pub(crate) totals: TotalsRecord,
+}
+
 /// Opens the store in a directory, or creates one if there is none and nothing else either.
-pub(crate) fn open(
-    dir: &Path,
-    options: &SledOptions,
-) -> Result<(Tree, TotalsRecord), StorageError> {
+pub(crate) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
     if fs::metadata(dir).is_ok_and(|metadata| !metadata.is_dir()) {
         return Err(not_a_store(dir, "it is no directory"));
     }
@@ -50,11 +55,7 @@ pub(crate) fn open(
     }
 }
 
-fn open_existing(
-    dir: &Path,
-    version: u32,
-    options: &SledOptions,
-) -> Result<(Tree, TotalsRecord), StorageError> {
+fn open_existing(dir: &Path, version: u32, options: &SledOptions) -> Result<Opened, StorageError> {
     if version > FORMAT_VERSION {
         return Err(StorageError::NewerFormat {
             path: dir.to_owned(),
@@ -71,7 +72,10 @@ fn open_existing(
     }
     let tree = open_tree(dir, options)?;
     let totals = totals(&tree)?;
-    Ok((tree, totals))
+    // What sled recovered may have been written but not flushed.
+    tree.flush()?;
+    let mark = Mark::open(dir, totals.batches)?;
+    Ok(Opened { tree, mark, totals })
 }
 
 /// The totals. A store always has them, so one without has lost its data.
@@ -87,7 +91,7 @@ pub(crate) fn totals(tree: &Tree) -> Result<TotalsRecord, StorageError> {
 }
 
 /// Creates a store. The format file gets its name last, so that a store that has it is complete.
-fn create(dir: &Path, options: &SledOptions) -> Result<(Tree, TotalsRecord), StorageError> {
+fn create(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
     let unfinished = dir.join(UNFINISHED_FORMAT_FILE);
     write_synced(&unfinished, format!("{FORMAT_NAME} {FORMAT_VERSION}\n").as_bytes())
         .map_err(|error| io_error("write", &unfinished, error))?;
@@ -97,6 +101,7 @@ fn create(dir: &Path, options: &SledOptions) -> Result<(Tree, TotalsRecord), Sto
     batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
     tree.apply(batch)?;
     tree.flush()?;
+    let mark = create_mark(dir)?;
     let format = dir.join(FORMAT_FILE);
     fs::rename(&unfinished, &format).map_err(|error| io_error("create", &format, error))?;
     // The names of the files, and that of the directory, must be as durable as their content.
@@ -105,7 +110,16 @@ fn create(dir: &Path, options: &SledOptions) -> Result<(Tree, TotalsRecord), Sto
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
         _ => {}
     }
-    Ok((tree, totals))
+    Ok(Opened { tree, mark, totals })
+}
+
+/// Makes the mark of a new store, whatever an earlier try has left.
+fn create_mark(dir: &Path) -> Result<Mark, StorageError> {
+    let path = dir.join(MARK_FILE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &path, error)),
+        _ => Mark::open(dir, 0),
+    }
 }
 
 fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {

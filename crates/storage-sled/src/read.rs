@@ -15,6 +15,28 @@ use crate::tree::Tree;
 
 /// See [`Storage::load`](downbeat_storage::Storage::load).
 pub(crate) fn load(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    load_stored(tree, id).map_err(|error| name(error, id))
+}
+
+/// See [`Storage::read`](downbeat_storage::Storage::read).
+pub(crate) fn read(
+    tree: &Tree,
+    id: CoValueId,
+    have: &SessionCounts,
+    max_bytes: usize,
+) -> Result<Vec<SessionContent>, StorageError> {
+    read_runs(tree, id, have, max_bytes).map_err(|error| name(error, id))
+}
+
+/// Names the CoValue where sled found its own records damaged.
+pub(crate) fn name(error: StorageError, id: CoValueId) -> StorageError {
+    match error {
+        StorageError::Corrupt(damage) => damage.on_the_way_to(id).into(),
+        error => error,
+    }
+}
+
+fn load_stored(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageError> {
     loop {
         let mut records = tree.prefix(&keys::co_value(id));
         let Some(first) = records.next() else { return Ok(None) };
@@ -38,8 +60,7 @@ pub(crate) fn load(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, Storage
     }
 }
 
-/// See [`Storage::read`](downbeat_storage::Storage::read).
-pub(crate) fn read(
+fn read_runs(
     tree: &Tree,
     id: CoValueId,
     have: &SessionCounts,

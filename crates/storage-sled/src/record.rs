@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 /// The version of the records that are written.
 const VERSION: u8 = 1;
 
-const PREFIX_LEN: usize = 1 + 4;
+/// What comes before the body, in bytes.
+pub(crate) const PREFIX_LEN: usize = 1 + 4;
 
 const ENCODING: Configuration = config::standard();
 
@@ -80,6 +81,8 @@ pub(crate) struct ExtensionRecord<'a> {
 /// The totals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TotalsRecord {
+    /// Batches applied since the store was created. See [`Mark`](crate::mark::Mark).
+    pub(crate) batches: u64,
     pub(crate) co_values: u64,
     pub(crate) deleted: u64,
     pub(crate) sessions: u64,

@@ -53,10 +53,10 @@ impl SledStorage {
 
     /// The same with other than the default options.
     pub fn open_with(dir: impl AsRef<Path>, options: SledOptions) -> Result<Self, StorageError> {
-        let (tree, totals) = unwound(|| place::open(dir.as_ref(), &options))?;
-        let shared = Arc::new(Shared::new(tree.clone()));
+        let opened = unwound(|| place::open(dir.as_ref(), &options))?;
+        let shared = Arc::new(Shared::new(opened.tree.clone()));
         let queue = Arc::new(Queue::new());
-        let writer = Writer::new(tree, totals, Arc::clone(&queue), Arc::clone(&shared), options);
+        let writer = Writer::new(opened, Arc::clone(&queue), Arc::clone(&shared), options);
         let writer = thread::Builder::new()
             .name("downbeat-sled".to_owned())
             .spawn(move || writer.run())

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use downbeat_protocol::CoValueId;
 use downbeat_storage::{Erased, Outcome, StorageError, UnsyncedUpdate, Write};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::draft::{Draft, Remembered};
 use crate::erase::erase;
+use crate::mark::Mark;
 use crate::options::{Durability, SledOptions};
-use crate::place;
+use crate::place::{self, Opened};
 use crate::queue::{Next, Queue, Queued};
-use crate::record::TotalsRecord;
 use crate::shared::Shared;
 use crate::tree::Tree;
 
@@ -64,6 +64,7 @@ enum State {
 #[derive(Debug)]
 struct Open {
     tree: Tree,
+    mark: Mark,
     remembered: Remembered,
     /// When what was applied without a flush must be flushed.
     flush_by: Option<Instant>,
@@ -85,13 +86,12 @@ enum Waiting {
 
 impl Writer {
     pub(crate) fn new(
-        tree: Tree,
-        totals: TotalsRecord,
+        opened: Opened,
         queue: Arc<Queue<Job>>,
         shared: Arc<Shared>,
         options: SledOptions,
     ) -> Self {
-        let state = State::Open(Box::new(Open::new(tree, totals)));
+        let state = State::Open(Box::new(Open::new(opened)));
         Self { queue, shared, options, state }
     }
 
@@ -169,10 +169,10 @@ impl Writer {
             _ => return,
         }
         match self.reopen() {
-            Ok((tree, totals)) => {
+            Ok(opened) => {
                 info!(store = %self.shared.dir().display(), "opened the store again after an error");
-                self.shared.set_open(tree.clone());
-                self.state = State::Open(Box::new(Open::new(tree, totals)));
+                self.shared.set_open(opened.tree.clone());
+                self.state = State::Open(Box::new(Open::new(opened)));
             }
             Err(error) => {
                 error!(%error, "cannot open the store again after an error; trying on");
@@ -182,7 +182,7 @@ impl Writer {
         }
     }
 
-    fn reopen(&self) -> Result<(Tree, TotalsRecord), StorageError> {
+    fn reopen(&self) -> Result<Opened, StorageError> {
         let give_up = Instant::now() + RELEASE_PATIENCE;
         loop {
             match unwound(|| place::open(self.shared.dir(), &self.options)) {
@@ -196,8 +196,9 @@ impl Writer {
 }
 
 impl Open {
-    fn new(tree: Tree, totals: TotalsRecord) -> Self {
-        Self { tree, remembered: Remembered::new(totals), flush_by: None }
+    fn new(opened: Opened) -> Self {
+        let Opened { tree, mark, totals } = opened;
+        Self { tree, mark, remembered: Remembered::new(totals), flush_by: None }
     }
 
     fn work(
@@ -237,6 +238,10 @@ impl Open {
     fn flush(&mut self) -> Result<(), StorageError> {
         self.tree.flush()?;
         self.flush_by = None;
+        if let Err(error) = self.mark.write(self.remembered.totals.batches) {
+            // Everything is durable, and losing it would be noticed up to the mark before.
+            warn!(%error, "cannot note how far the store has got");
+        }
         Ok(())
     }
 }

@@ -116,6 +116,13 @@ impl Damage {
         Self::new(None, None, Some(record.into()), reason.into())
     }
 
+    /// The same, found on the way to this CoValue, unless one is named already.
+    #[must_use]
+    pub fn on_the_way_to(mut self, id: CoValueId) -> Self {
+        self.0.id.get_or_insert(id);
+        self
+    }
+
     /// The CoValue that is damaged.
     pub fn id(&self) -> Option<CoValueId> {
         self.0.id
@@ -126,7 +133,7 @@ impl Damage {
         self.0.session.as_ref()
     }
 
-    /// The file or record, if it is outside of any CoValue.
+    /// The file or record, if that is known better than by the CoValue.
     pub fn record(&self) -> Option<&str> {
         self.0.record.as_deref()
     }

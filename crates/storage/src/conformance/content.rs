@@ -26,11 +26,15 @@ pub struct CoValueFixture {
 impl CoValueFixture {
     /// The CoValue with this number.
     pub fn new(number: u64) -> Self {
-        Self::with_meta(number, None)
+        Self::build(number, None)
     }
 
     /// The same with the JSON of an object as `meta`.
-    pub(crate) fn with_meta(number: u64, meta: Option<&str>) -> Self {
+    pub fn with_meta(number: u64, meta: &str) -> Self {
+        Self::build(number, Some(meta))
+    }
+
+    fn build(number: u64, meta: Option<&str>) -> Self {
         let mut random = [0; 12];
         random[..8].copy_from_slice(&number.to_le_bytes());
         let mut builder = Header::builder("comap", Ruleset::UnsafeAllowAll)

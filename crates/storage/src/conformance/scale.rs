@@ -50,7 +50,7 @@ pub(super) async fn a_large_extension_comes_back(store: &Store) {
 pub(super) async fn a_large_header_comes_back(store: &Store) {
     for (number, len) in (1..).zip([1_000, 23_000, 24_000, 25_000, 48_000, 500_000]) {
         let meta = format!(r#"{{"text":"{}"}}"#, "x".repeat(len));
-        let co_value = CoValueFixture::with_meta(number, Some(&meta));
+        let co_value = CoValueFixture::with_meta(number, &meta);
         let (mut author, mut grave) = (Author::new(1), Author::deleting(2));
         append(store, co_value.create(vec![author.write(1, 20)])).await;
         assert_eq!(load(store, co_value.id).await.header, co_value.header);

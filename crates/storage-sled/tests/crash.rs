@@ -1,0 +1,150 @@
+//! Kills a process that writes to a store, again and again, and looks at what is left.
+//!
+//! A binary of its own, because it starts itself as the process that is killed: with a directory as
+//! its argument it writes there until it dies, and says what was acknowledged. Without one it is
+//! the test.
+
+use std::collections::HashMap;
+use std::env;
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use downbeat_protocol::SessionCounts;
+use downbeat_storage::Storage;
+use downbeat_storage::conformance::{Author, CoValueFixture};
+use downbeat_storage_sled::SledStorage;
+
+/// Kills in one run.
+const KILLS: u64 = 20;
+
+/// Writers at a time.
+const STREAMS: u64 = 4;
+
+/// CoValues that each batch of a writer extends.
+const CO_VALUES: u64 = 10;
+
+const DIRECTORY: &str = "DOWNBEAT_CRASH_TEST_DIRECTORY";
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    match env::var_os(DIRECTORY) {
+        Some(dir) => runtime.block_on(write_until_killed(Path::new(&dir))),
+        None => runtime.block_on(kill_and_check()),
+    }
+}
+
+fn co_values(stream: u64) -> impl Iterator<Item = CoValueFixture> {
+    (0..CO_VALUES).map(move |number| CoValueFixture::new(stream * CO_VALUES + number))
+}
+
+/// The author of a stream, after as many extensions. Each has one transaction.
+fn author(stream: u64, count: u64) -> Author {
+    let mut author = Author::new(stream);
+    while author.count() < count {
+        extend(&mut author);
+    }
+    author
+}
+
+fn extend(author: &mut Author) -> downbeat_protocol::SessionContent {
+    let len = [20, 300, 5_000, 60_000][(author.count() % 4) as usize];
+    author.write(1, len)
+}
+
+async fn write_until_killed(dir: &Path) {
+    let store = Arc::new(SledStorage::open(dir).unwrap());
+    let streams: Vec<_> = (0..STREAMS)
+        .map(|stream| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let first = co_values(stream).next().unwrap();
+                let stored = store.load(first.id).await.unwrap();
+                let count = stored.map_or(0, |stored| stored.counts().iter().map(|(_, n)| n).sum());
+                let mut author = author(stream, count);
+                loop {
+                    let content = extend(&mut author);
+                    let batch = co_values(stream).map(|one| one.create(vec![content.clone()]));
+                    for outcome in store.append(batch.collect()).await.unwrap() {
+                        assert!(outcome.is_complete(), "{outcome:?}");
+                    }
+                    let mut out = io::stdout().lock();
+                    writeln!(out, "{stream} {}", author.count()).unwrap();
+                    out.flush().unwrap();
+                }
+            })
+        })
+        .collect();
+    for stream in streams {
+        stream.await.unwrap();
+    }
+}
+
+async fn kill_and_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = HashMap::new();
+    let mut progress = 0;
+    for round in 0..KILLS {
+        // From a moment within the opening to long after.
+        let life = Duration::from_millis(10 + round * round * 17 % 600);
+        run_and_kill(dir.path(), life, &mut acknowledged);
+        check(dir.path(), &acknowledged).await;
+        progress = acknowledged.values().sum();
+    }
+    assert!(progress > 0, "something was written between the kills");
+    println!("{progress} batches acknowledged over {KILLS} kills, none lost or torn");
+}
+
+/// Lets a process write for a while, kills it, and notes what it said was acknowledged.
+fn run_and_kill(dir: &Path, life: Duration, acknowledged: &mut HashMap<u64, u64>) {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .env(DIRECTORY, dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let listening = thread::spawn(move || out.lines().map_while(Result::ok).collect::<Vec<_>>());
+    thread::sleep(life);
+    assert!(child.try_wait().unwrap().is_none(), "the writer lives until it is killed");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for line in listening.join().unwrap() {
+        // The last line may be cut short by the kill, but only before its end.
+        let mut numbers = line.split(' ').map(str::parse::<u64>);
+        if let (Some(Ok(stream)), Some(Ok(count))) = (numbers.next(), numbers.next()) {
+            let before = acknowledged.entry(stream).or_default();
+            *before = count.max(*before);
+        }
+    }
+}
+
+/// Everything acknowledged is there, every batch is there for all its CoValues or for none, and all
+/// content is what was written.
+async fn check(dir: &Path, acknowledged: &HashMap<u64, u64>) {
+    let store = SledStorage::open(dir).unwrap();
+    for stream in 0..STREAMS {
+        let mut counts = Vec::new();
+        for co_value in co_values(stream) {
+            let counted = match store.load(co_value.id).await.unwrap() {
+                Some(stored) => stored.counts().iter().map(|(_, count)| count).sum(),
+                None => 0,
+            };
+            let runs = store.read(co_value.id, &SessionCounts::new(), usize::MAX).await.unwrap();
+            let author = author(stream, counted);
+            let read: Vec<_> = runs.iter().flat_map(|run| run.transactions.clone()).collect();
+            assert!(read == author.log, "the content of {} is the author's", co_value.id);
+            if let Some(run) = runs.last() {
+                assert_eq!(run.last_signature, author.signature());
+            }
+            counts.push(counted);
+        }
+        let acknowledged = acknowledged.get(&stream).copied().unwrap_or(0);
+        counts.dedup();
+        assert_eq!(counts.len(), 1, "a batch is whole or not there: {counts:?}");
+        assert!(counts[0] >= acknowledged, "{acknowledged} acknowledged, {counts:?} there");
+    }
+    store.close().await.unwrap();
+}

@@ -1,0 +1,6 @@
+//! Tests of the store on sled.
+
+mod contract;
+mod damage;
+mod durability;
+mod opening;
