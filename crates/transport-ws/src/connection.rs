@@ -8,6 +8,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 
+use crate::gate::FrameGate;
 use crate::options::WsOptions;
 use crate::receiver::WsReceiver;
 use crate::sender::{PingSettings, WsSender};
@@ -15,7 +16,7 @@ use crate::socket::{Io, Socket};
 
 /// A server's connection (with `ping`) batches only after the peer has; a client's from the start.
 pub(crate) fn new<S: Io>(
-    ws: WebSocketStream<S>,
+    ws: WebSocketStream<FrameGate<S>>,
     info: PeerInfo,
     ping: Option<PingSettings>,
     options: &WsOptions,

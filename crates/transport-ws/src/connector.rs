@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::error::Error as WsError;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 
 use crate::connection::{self, configure};
+use crate::gate::FrameGate;
 use crate::options::WsOptions;
 use crate::socket::transport_error;
 
@@ -80,6 +81,7 @@ impl WsConnector {
             .await
             .map_err(TransportError::Io)?;
         configure(&stream, self.options.dead_peer_timeout)?;
+        let stream = FrameGate::transparent(stream);
         let config = Some(self.options.config());
         let (ws, _response) = client_async_with_config(self.request.clone(), stream, config)
             .await

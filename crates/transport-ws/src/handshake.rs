@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::connection;
+use crate::gate::FrameGate;
 use crate::linger::Linger;
 use crate::options::WsOptions;
 use crate::routes::{RouteRequest, RouteResponse};
@@ -62,8 +63,8 @@ pub(crate) async fn serve<S: Io>(
         return None;
     };
     let config = Some(options.config());
-    let ws = WebSocketStream::from_partially_read(stream, read_buf.into(), Role::Server, config);
-    let ws = ws.await;
+    let stream = FrameGate::new(stream, read_buf.into());
+    let ws = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
     let info = PeerInfo::new(address).with_key(key);
     let ping = PingSettings { interval: options.ping_interval, name: options.ping_name.clone() };
     Some(connection::new(ws, info, Some(ping), options))

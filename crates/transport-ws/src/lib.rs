@@ -29,6 +29,7 @@
 
 mod connection;
 mod connector;
+mod gate;
 mod handshake;
 mod linger;
 mod listener;

@@ -23,9 +23,9 @@ const DEFAULT_PING_INTERVAL: Duration = Duration::from_millis(1_500);
 /// Three times the silence after which a client gives us up.
 const DEFAULT_DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is read from a socket at once, and so what an idle connection holds for reading; larger
-/// frames get a buffer of their own size when they come.
-pub(crate) const READ_BUFFER_BYTES: usize = 4 << 10;
+/// What an idle connection holds for reading; larger frames get a buffer of their own size when
+/// they come.
+pub(crate) const READ_BUFFER_BYTES: usize = 2 << 10;
 /// Messages longer than this are sent as several WebSocket fragments, so that what waits to be
 /// written is about as much per connection, however long a message is. Batches stay below it.
 pub(crate) const FRAGMENT_BYTES: usize = 32 << 10;

@@ -1,6 +1,6 @@
 //! One WebSocket, shared between its sending and its receiving half.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -13,10 +13,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::Message as WsMessage;
+use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSocketConfig};
+
+use crate::gate::FrameGate;
 
 /// How long the closing handshake may take once one side has begun it.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A frame over this leaves a buffer behind that an idle connection should not keep.
+const RELEASE_ABOVE: usize = 8 << 10;
 
 /// What a socket is made of, with or without encryption.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -31,7 +36,13 @@ pub(crate) struct Socket<S> {
 }
 
 struct Inner<S> {
-    ws: WebSocketStream<S>,
+    /// `None` only if making it anew went wrong, which counts as closed.
+    ws: Option<WebSocketStream<FrameGate<S>>>,
+    config: WebSocketConfig,
+    /// Whether a frame has left a large buffer behind.
+    grown: bool,
+    /// Whether one side has closed or failed, as far as the library has seen it.
+    ending: bool,
     /// The library remembers one waker for writing. The receiver takes its place when it has to
     /// write a last word, and wakes the sender's when done.
     sender: Option<Waker>,
@@ -55,9 +66,17 @@ impl<S> Socket<S> {
 }
 
 impl<S: Io> Socket<S> {
-    pub(crate) fn new(ws: WebSocketStream<S>) -> Self {
+    pub(crate) fn new(ws: WebSocketStream<FrameGate<S>>) -> Self {
+        let inner = Inner {
+            config: *ws.get_config(),
+            ws: Some(ws),
+            grown: false,
+            ending: false,
+            sender: None,
+            close_deadline: None,
+        };
         Self {
-            inner: Mutex::new(Inner { ws, sender: None, close_deadline: None }),
+            inner: Mutex::new(inner),
             closing: Notify::new(),
             peer_batches: AtomicBool::new(false),
         }
@@ -76,19 +95,31 @@ impl<S: Io> Socket<S> {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<WsMessage, WsError>>> {
-        Pin::new(&mut self.lock().ws).poll_next(cx)
+        let mut inner = self.lock();
+        let poll = ready!(Pin::new(inner.ws()?).poll_next(cx));
+        match &poll {
+            Some(Ok(WsMessage::Close(_)) | Err(_)) | None => inner.ending = true,
+            Some(Ok(message)) => {
+                inner.grown |= message.len() > RELEASE_ABOVE;
+                inner.release(cx);
+            }
+        }
+        Poll::Ready(poll)
     }
 
     /// Puts a frame into the write buffer. [`WsError::WriteBufferFull`] is the only error after
     /// which the same frame may be tried again, when [`poll_flush`](Self::poll_flush) is done.
     pub(crate) fn write(&self, frame: WsMessage) -> Result<(), WsError> {
-        Pin::new(&mut self.lock().ws).start_send(frame)
+        let mut inner = self.lock();
+        inner.grown |= frame.len() > RELEASE_ABOVE;
+        inner.ending |= frame.is_close();
+        Pin::new(inner.ws()?).start_send(frame)
     }
 
     /// Whether the write buffer has room. For the sender.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         let mut inner = self.lock();
-        let poll = Pin::new(&mut inner.ws).poll_ready(cx);
+        let poll = Pin::new(inner.ws()?).poll_ready(cx);
         inner.sender = poll.is_pending().then(|| cx.waker().clone());
         poll
     }
@@ -96,8 +127,11 @@ impl<S: Io> Socket<S> {
     /// Whether the write buffer has gone to the operating system. For the sender.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         let mut inner = self.lock();
-        let poll = Pin::new(&mut inner.ws).poll_flush(cx);
+        let poll = Pin::new(inner.ws()?).poll_flush(cx);
         inner.sender = poll.is_pending().then(|| cx.waker().clone());
+        if matches!(poll, Poll::Ready(Ok(()))) {
+            inner.release(cx);
+        }
         poll
     }
 
@@ -106,9 +140,10 @@ impl<S: Io> Socket<S> {
     /// calls [`wake_sender`](Self::wake_sender) when done.
     pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
-        let flushed = ready!(Pin::new(&mut inner.ws).poll_flush(cx));
+        let Ok(ws) = inner.ws() else { return Poll::Ready(()) };
+        let flushed = ready!(Pin::new(&mut *ws).poll_flush(cx));
         // Tried once: what cannot be told now is told by the end of the socket.
-        let shut_down = Pin::new(inner.ws.get_mut()).poll_shutdown(cx);
+        let shut_down = Pin::new(ws.get_mut()).poll_shutdown(cx);
         tracing::trace!(?flushed, ?shut_down, "the last bytes are written");
         Poll::Ready(())
     }
@@ -119,7 +154,10 @@ impl<S: Io> Socket<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(self.lock().ws.get_mut()).poll_read(cx, buf)
+        match self.lock().ws() {
+            Ok(ws) => Pin::new(ws.get_mut()).poll_read(cx, buf),
+            Err(_) => Poll::Ready(Ok(())),
+        }
     }
 
     /// Starts the clock of the closing handshake, unless it runs already.
@@ -144,6 +182,36 @@ impl<S: Io> Socket<S> {
     }
 }
 
+impl<S: Io> Inner<S> {
+    fn ws(&mut self) -> Result<&mut WebSocketStream<FrameGate<S>>, WsError> {
+        self.ws.as_mut().ok_or(WsError::AlreadyClosed)
+    }
+
+    /// Lets go of the buffers that large frames have left behind, in a moment when they are empty
+    /// and nothing else is under way: makes the library's state anew on the same stream.
+    fn release(&mut self, cx: &mut Context<'_>) {
+        if !self.grown || self.ending {
+            return;
+        }
+        let Some(mut ws) = self.ws.take_if(|ws| ws.get_ref().between_messages()) else { return };
+        let flushed = Pin::new(&mut ws).poll_flush(cx);
+        // Its place was taken just now, and its waker would be lost with the old state.
+        if let Some(sender) = self.sender.take() {
+            sender.wake();
+        }
+        if !matches!(flushed, Poll::Ready(Ok(()))) {
+            self.ws = Some(ws);
+            return;
+        }
+        self.grown = false;
+        let stream = ws.into_inner();
+        let anew = WebSocketStream::from_raw_socket(stream, Role::Server, Some(self.config));
+        if let Poll::Ready(ws) = pin!(anew).poll(cx) {
+            self.ws = Some(ws);
+        }
+    }
+}
+
 /// What an error of the library means to a caller.
 pub(crate) fn transport_error(error: WsError) -> TransportError {
     match error {
@@ -155,5 +223,89 @@ pub(crate) fn transport_error(error: WsError) -> TransportError {
         }
         WsError::Io(error) => error.into(),
         other => TransportError::Protocol(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A server's socket, and the stream at its other end, which takes this many bytes unread.
+    async fn socket(room: usize) -> (Socket<DuplexStream>, DuplexStream) {
+        let (near, far) = duplex(room);
+        let gate = FrameGate::new(near, Vec::new());
+        let ws = WebSocketStream::from_raw_socket(gate, Role::Server, None).await;
+        (Socket::new(ws), far)
+    }
+
+    /// A frame of a client; a mask of zeros leaves the payload as it is.
+    fn frame(first: u8, length: u16) -> Vec<u8> {
+        let mut bytes = vec![first, 0xFE];
+        bytes.extend(length.to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes.resize(bytes.len() + usize::from(length), b'x');
+        bytes
+    }
+
+    async fn next_len(socket: &Socket<DuplexStream>) -> usize {
+        poll_fn(|cx| socket.poll_next(cx)).await.unwrap().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn a_large_frames_buffer_is_released_and_the_next_frames_come() {
+        let (socket, mut far) = socket(200_000).await;
+        let bytes = [frame(0x81, 60_000), frame(0x81, 200), frame(0x81, 50_000)].concat();
+        far.write_all(&bytes).await.unwrap();
+        for length in [60_000, 200, 50_000] {
+            assert_eq!(next_len(&socket).await, length);
+            assert!(!socket.lock().grown);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_released_between_the_fragments_of_a_message() {
+        let (socket, mut far) = socket(200_000).await;
+        socket.lock().grown = true;
+        // A ping comes between the fragments.
+        let bytes = [frame(0x01, 200), vec![0x89, 0x80, 0, 0, 0, 0], frame(0x80, 300)].concat();
+        far.write_all(&bytes).await.unwrap();
+        assert_eq!(next_len(&socket).await, 0);
+        assert!(socket.lock().grown);
+        assert_eq!(next_len(&socket).await, 500);
+        assert!(!socket.lock().grown);
+    }
+
+    #[tokio::test]
+    async fn what_waits_to_be_written_is_not_lost_by_a_release() {
+        let (socket, mut far) = socket(1_000).await;
+        socket.write(WsMessage::text("y".repeat(20_000))).unwrap();
+        let sending = poll_fn(|cx| socket.poll_flush(cx));
+        let receiving = next_len(&socket);
+        let peer = async {
+            far.write_all(&frame(0x81, 10_000)).await.unwrap();
+            let mut head = [0; 4];
+            far.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; 20_000];
+            far.read_exact(&mut payload).await.unwrap();
+            assert!(payload.iter().all(|byte| *byte == b'y'));
+        };
+        let (sent, received, ()) = tokio::join!(sending, receiving, peer);
+        sent.unwrap();
+        assert_eq!(received, 10_000);
+        assert!(!socket.lock().grown, "released as soon as everything was written");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_closing_is_left_as_it_is() {
+        let (socket, mut far) = socket(200_000).await;
+        socket.write(WsMessage::Close(None)).unwrap();
+        far.write_all(&frame(0x81, 60_000)).await.unwrap();
+        assert_eq!(next_len(&socket).await, 60_000);
+        let again = socket.write(WsMessage::text("after the close"));
+        assert!(matches!(again, Err(WsError::Protocol(ProtocolError::SendAfterClosing))));
     }
 }
