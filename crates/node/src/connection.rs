@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use downbeat_protocol::Message;
-use downbeat_sync::{Event, Item, PeerId, content_bytes};
-use downbeat_transport::{CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender};
+use downbeat_sync::{Event, Item, PeerId, content_credit};
+use downbeat_transport::{
+    CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender, TransportError,
+};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{debug, info, warn};
@@ -136,6 +138,8 @@ async fn read(
         let incoming = match incoming {
             Ok(Some(incoming)) => incoming,
             Ok(None) => return,
+            // Reported with the frame that was refused.
+            Err(TransportError::FrameTooLarge { .. }) => return,
             Err(error) => {
                 warn!(peer = %info.address, %error, "the connection broke");
                 return;
@@ -146,7 +150,7 @@ async fn read(
         }
         for message in incoming.messages {
             if let Message::Content(content) = &message {
-                credit.take(content.sessions.iter().map(content_bytes).sum()).await;
+                credit.take(content_credit(content)).await;
             }
             if around.events.send(Event::Received { peer, message }).await.is_err() {
                 return;

@@ -2,7 +2,7 @@
 //! writing them.
 
 use downbeat_core::known_state;
-use downbeat_protocol::{Content, Message, SessionContent, SessionCounts};
+use downbeat_protocol::{Content, Message, SessionContent, SessionCounts, SessionId};
 use downbeat_sync::{ContentItem, Item, Progress, content_bytes};
 use downbeat_transport::{Sender, TransportError};
 use tracing::error;
@@ -108,7 +108,7 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
 }
 
 /// The counts of the sessions that are asked for.
-fn reached_of(until: &SessionCounts, reached: &SessionCounts) -> SessionCounts {
+fn reached_of(until: &SessionCounts, reached: &SessionCounts) -> Vec<(SessionId, u64)> {
     until.iter().map(|(session, _)| (session.clone(), reached.get(session))).collect()
 }
 

@@ -4,82 +4,109 @@ use std::collections::VecDeque;
 
 use downbeat_core::delete::{self, Claim};
 use downbeat_core::{dependencies, known_state};
-use downbeat_crypto::header_id;
+use downbeat_crypto::{HashChain, header_id};
 use downbeat_protocol::{
     CoValueId, Content, Header, Owner, SessionContent, SessionCounts, SessionId, SignerId,
 };
 
 use crate::action::{Action, StoreJob, VerifyJob};
-use crate::covalue::{Entry, Index, Pipeline, Presence};
+use crate::covalue::{Entry, Index, Pipeline, Presence, Waiting};
 use crate::event::{Millis, PeerId, Stored, Verified};
-use crate::machine::Machine;
+use crate::holding::Needs;
+use crate::machine::{MIN_STALE_STAMPS, Machine};
 use crate::report::{Rejection, Report};
 
-/// What a run of transactions counts for in bounds and releases: the bytes of its transactions.
-/// A runtime that bounds what a peer has in the machine's care counts the same.
+/// What keeping a content message costs beside its header and runs, in bytes. Counted so that
+/// messages without transactions do not come for free.
+const MESSAGE_OVERHEAD: u64 = 256;
+
+/// What keeping a run costs beside its transactions: mostly the session's id and the signature.
+const RUN_OVERHEAD: u64 = 256;
+
+/// The bytes of a run's transactions.
 pub fn content_bytes(content: &SessionContent) -> u64 {
     content.transactions.iter().map(|transaction| transaction.json().len() as u64).sum()
 }
 
-pub(crate) fn message_bytes(content: &Content) -> u64 {
-    content.sessions.iter().map(content_bytes).sum()
+/// What a content message counts for while it is in the machine's care: somewhat more than the
+/// bytes in it. A runtime that bounds what it takes from a peer counts the same, and has it back
+/// with [`Action::Release`].
+pub fn content_credit(content: &Content) -> u64 {
+    frame_credit(content) + content.sessions.iter().map(run_credit).sum::<u64>()
+}
+
+/// The part of a message's credit that is not for its runs.
+fn frame_credit(content: &Content) -> u64 {
+    MESSAGE_OVERHEAD + content.header.as_ref().map_or(0, |header| header.json().len() as u64)
+}
+
+fn run_credit(run: &SessionContent) -> u64 {
+    RUN_OVERHEAD + content_bytes(run)
 }
 
 impl Machine {
     pub(crate) fn received_content(&mut self, peer: PeerId, content: Content) {
         let id = content.id;
         let Some(subscription) = self.subscribe(peer, id) else {
-            return self.release(peer, message_bytes(&content));
+            return self.release(peer, content_credit(&content));
         };
         let is_errored = subscription.errored;
+        self.client_answered(peer, id);
         self.upstream_answered(peer, &content);
         if is_errored {
             self.report(Report::new(peer, id, Rejection::Errored));
-            return self.release(peer, message_bytes(&content));
+            return self.release(peer, content_credit(&content));
         }
         let entry = self.entry(id);
+        let is_outdated = entry.index().is_some_and(|index| index.outdated);
         match entry.presence {
             Presence::Loading | Presence::Unknown(_) => entry.inbox.push((peer, content)),
+            _ if is_outdated => entry.inbox.push((peer, content)),
             Presence::Asking(_) | Presence::Absent | Presence::Here(_) => {
                 self.take_content(peer, content, None);
             }
         }
     }
 
-    /// Content of a CoValue of which it is known whether it is there. `until` is how long it may
-    /// wait for dependencies, where it has waited already.
+    /// Content of a CoValue of which it is known whether it is there. `waited` is until when it
+    /// may wait for dependencies, where it has waited already; its credit has been released then.
     pub(crate) fn take_content(
         &mut self,
         peer: PeerId,
         mut content: Content,
-        until: Option<Millis>,
+        waited: Option<Millis>,
     ) {
         let id = content.id;
         self.report_malformed(peer, &mut content);
+        let is_holding = self.is_holding(peer, id);
         let entry = self.entry(id);
         let header = match (&entry.presence, &content.header) {
             (Presence::Here(index), _) => index.header.clone(),
             (_, Some(header)) => header.clone(),
-            (_, None) => return self.ask_for_everything(peer, content),
+            // What came before it may bring the header.
+            (_, None) if is_holding => {
+                return self.hold(peer, content, &Needs::default(), waited);
+            }
+            (_, None) => return self.ask_for_everything(peer, &content, waited.is_some()),
         };
         if entry.index().is_none() {
             let actual = header_id(&header);
             if actual != id {
                 self.report(Report::new(peer, id, Rejection::HeaderMismatch { actual }));
-                return self.release(peer, message_bytes(&content));
+                let credit = if waited.is_some() { 0 } else { content_credit(&content) };
+                return self.release(peer, credit);
             }
         }
-        self.entry(id).add_dependencies(dependencies::of_content(id, &header, &content));
-        let missing = self.missing_dependencies(id, &content);
-        if !missing.is_empty() {
-            return self.hold(peer, content, &missing, until);
+        let needs = self.needs(id, &header, &content);
+        if !needs.missing.is_empty() || is_holding {
+            return self.hold(peer, content, &needs, waited);
         }
-        self.accept_content(peer, header, content);
+        self.accept_content(peer, header, content, waited.is_some());
     }
 
     /// Content without a header, of a CoValue that is not there.
-    fn ask_for_everything(&mut self, peer: PeerId, content: Content) {
-        self.release(peer, message_bytes(&content));
+    fn ask_for_everything(&mut self, peer: PeerId, content: &Content, is_released: bool) {
+        self.release(peer, if is_released { 0 } else { content_credit(content) });
         self.owe_correction(peer, content.id);
     }
 
@@ -99,8 +126,17 @@ impl Machine {
     }
 
     /// Content whose dependencies are all there.
-    fn accept_content(&mut self, peer: PeerId, header: Header, content: Content) {
+    fn accept_content(
+        &mut self,
+        peer: PeerId,
+        header: Header,
+        content: Content,
+        is_released: bool,
+    ) {
         let id = content.id;
+        if !is_released {
+            self.release(peer, frame_credit(&content));
+        }
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.merge(content.header.is_some(), &SessionCounts::new());
         }
@@ -109,6 +145,8 @@ impl Machine {
         if is_new {
             let mut index = Index::new(header, SessionCounts::new());
             (index.fresh, index.header_unstored) = (true, true);
+            let found = dependencies::of_header(&index.header);
+            entry.dependencies.extend(found);
             entry.presence = Presence::Here(Box::new(index));
         }
         if let Some(expected) = &content.expect_content_until
@@ -121,7 +159,8 @@ impl Machine {
             content.sessions.iter().map(|run| (run.session.clone(), run.end())).collect();
         let mut follows = true;
         for run in content.sessions {
-            follows &= self.accept_runs(peer, id, vec![run]);
+            let credit = if is_released { 0 } else { run_credit(&run) };
+            follows &= self.accept_runs(peer, id, vec![run], credit, None);
         }
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         if follows {
@@ -147,12 +186,22 @@ impl Machine {
 
     /// Takes runs of one session that follow each other; `false` if the first does not follow
     /// what is there.
-    fn accept_runs(&mut self, peer: PeerId, id: CoValueId, mut runs: Vec<SessionContent>) -> bool {
-        let bytes = runs.iter().map(content_bytes).sum();
+    fn accept_runs(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        mut runs: Vec<SessionContent>,
+        credit: u64,
+        signer: Option<SignerId>,
+    ) -> bool {
         let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return true };
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return true };
         if let Some(pipeline) = index.pipelines.get_mut(&first.session) {
-            pipeline.waiting.extend(runs.into_iter().map(|run| (peer, run)));
+            let mut credit = credit;
+            pipeline.waiting.extend(runs.into_iter().map(|run| {
+                let credit = std::mem::take(&mut credit);
+                Waiting { peer, run, credit }
+            }));
             return true;
         }
         let verified = index.verified().get(&first.session);
@@ -161,18 +210,18 @@ impl Machine {
         let quietly = index.deleted && !first.session.is_delete();
         if quietly || last.end() <= verified {
             self.peer_has(peer, id, &last.session.clone(), last.end());
-            self.release(peer, bytes);
+            self.release(peer, credit);
             return true;
         }
         if first.after > verified {
-            self.release(peer, bytes);
+            self.release(peer, credit);
             return false;
         }
         runs.retain(|run| run.end() > verified);
         if let Some(first) = runs.first_mut() {
             drop_known_prefix(first, verified);
         }
-        self.verify(peer, id, runs, bytes);
+        self.verify(peer, id, runs, credit, signer);
         true
     }
 
@@ -183,10 +232,18 @@ impl Machine {
     }
 
     /// Has runs verified that follow what is there, and each other.
-    fn verify(&mut self, peer: PeerId, id: CoValueId, runs: Vec<SessionContent>, bytes: u64) {
+    fn verify(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        runs: Vec<SessionContent>,
+        credit: u64,
+        signer: Option<SignerId>,
+    ) {
         let Some(first) = runs.first() else { return };
         let session = first.session.clone();
-        let prepared = self.signer(id, &session).and_then(|signer| {
+        let signer = signer.map_or_else(|| self.signer(&session), Ok);
+        let prepared = signer.and_then(|signer| {
             let claim = self.claim(id, &runs)?;
             Ok((signer, claim))
         });
@@ -195,33 +252,38 @@ impl Machine {
             Err(rejection) => {
                 self.report(Report::new(peer, id, rejection).session(&session));
                 self.mark_errored(peer, id);
-                return self.release(peer, bytes);
+                return self.release(peer, credit);
             }
         };
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         let after = index.verified().get(&session);
-        let chain = index.chains.remove(&session);
+        let chain = index.chains.remove(&session).map(|(chain, _)| chain);
         self.warm_chains -= usize::from(chain.is_some());
         index.pipelines.insert(
             session.clone(),
-            Pipeline { author: peer, bytes, deletes: claim.is_some(), waiting: VecDeque::new() },
+            Pipeline {
+                author: peer,
+                credit,
+                signer,
+                deletes: claim.is_some(),
+                waiting: VecDeque::new(),
+            },
         );
         let job = VerifyJob { id, session, after, chain, signer, runs, claim };
         self.actions.push(Action::Verify(job));
     }
 
     /// Whose signature a session of a CoValue carries.
-    fn signer(&self, id: CoValueId, session: &SessionId) -> Result<SignerId, Rejection> {
+    fn signer(&self, session: &SessionId) -> Result<SignerId, Rejection> {
         match session.owner() {
             Owner::Agent(agent) => Ok(agent.signer()),
-            Owner::Account(account) => {
-                let index = self.values.get(account).and_then(Entry::index);
-                debug_assert!(index.is_some() || *account == id, "accounts are dependencies");
-                index
-                    .and_then(|index| index.header.account_agent())
-                    .map(downbeat_protocol::AgentId::signer)
-                    .ok_or(Rejection::NotAnAccount)
-            }
+            Owner::Account(account) => self
+                .values
+                .get(account)
+                .and_then(Entry::index)
+                .and_then(|index| index.header.account_agent())
+                .map(downbeat_protocol::AgentId::signer)
+                .ok_or(Rejection::NotAnAccount),
         }
     }
 
@@ -243,43 +305,101 @@ impl Machine {
         let Verified { id, session, accepted, chain, rejection } = result;
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         let Some(pipeline) = index.pipelines.get_mut(&session) else { return };
-        let (author, bytes) = (pipeline.author, std::mem::take(&mut pipeline.bytes));
+        let (author, credit) = (pipeline.author, std::mem::take(&mut pipeline.credit));
         let deletes = pipeline.deletes;
-        if let Some(chain) = chain.filter(|_| self.warm_chains < self.config.warm_chains) {
-            index.chains.insert(session.clone(), chain);
-            self.warm_chains += 1;
-        }
-        if let Some(last) = accepted.last() {
-            let end = last.end();
-            index.advance(&session, end);
-            if deletes {
-                self.warm_chains -= index.chains.len();
-                index.delete();
-            }
+        // What was with the verifier when the CoValue was deleted is dropped as if taken.
+        let is_late = index.deleted && !session.is_delete();
+        let end = accepted.last().map(SessionContent::end);
+        if let Some(end) = end {
             self.peer_has(author, id, &session, end);
-            self.note_unsynced(id);
-            self.store(id, accepted, deletes, vec![(author, bytes)]);
-            self.forward(id);
-        } else {
-            self.release(author, bytes);
+        }
+        if let Some(chain) = chain.filter(|_| !is_late) {
+            self.keep_chain(id, &session, chain);
+        }
+        match end.filter(|_| !is_late) {
+            Some(end) => self.take_verified(id, end, accepted, deletes, (author, credit)),
+            None => self.release(author, credit),
         }
         if let Some(rejection) = rejection {
             self.report(Report::new(author, id, rejection).session(&session));
             self.mark_errored(author, id);
+            self.drop_waiting(author, id, &session);
         }
         self.continue_pipeline(id, &session);
         self.after_verification(id);
+    }
+
+    /// Runs of a session, up to `end`, are part of the CoValue from now on.
+    fn take_verified(
+        &mut self,
+        id: CoValueId,
+        end: u64,
+        runs: Vec<SessionContent>,
+        deletes: bool,
+        release: (PeerId, u64),
+    ) {
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        entry.add_dependencies_of(id, &runs);
+        let (Some(index), Some(first)) = (entry.index_mut(), runs.first()) else { return };
+        index.advance(&first.session, end);
+        if deletes {
+            self.warm_chains -= index.chains.len();
+            index.delete();
+        }
+        self.note_unsynced(id);
+        self.store(id, runs, deletes, vec![release]);
+        self.forward(id);
+    }
+
+    /// Drops what a peer has sent of a session behind something bad.
+    fn drop_waiting(&mut self, peer: PeerId, id: CoValueId, session: &SessionId) {
+        let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
+        let Some(pipeline) = index.pipelines.get_mut(session) else { return };
+        let mut credit = 0;
+        pipeline.waiting.retain(|waiting| {
+            let keep = waiting.peer != peer;
+            credit += if keep { 0 } else { waiting.credit };
+            keep
+        });
+        self.release(peer, credit);
+    }
+
+    /// Keeps a hash chain, and forgets those that were not used for longest if there are too many.
+    fn keep_chain(&mut self, id: CoValueId, session: &SessionId, chain: HashChain) {
+        let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
+        self.uses += 1;
+        let before = index.chains.insert(session.clone(), (chain, self.uses));
+        self.warm_chains += usize::from(before.is_none());
+        self.chains_used.push_back((id, session.clone(), self.uses));
+        while self.warm_chains > self.config.warm_chains {
+            let Some((id, session, stamp)) = self.chains_used.pop_front() else { break };
+            let index = self.values.get_mut(&id).and_then(Entry::index_mut);
+            if let Some(index) = index
+                && index.chains.get(&session).is_some_and(|(_, used)| *used == stamp)
+            {
+                index.chains.remove(&session);
+                self.warm_chains -= 1;
+            }
+        }
+        if self.chains_used.len() > 2 * self.warm_chains + MIN_STALE_STAMPS {
+            let values = &self.values;
+            self.chains_used.retain(|(id, session, stamp)| {
+                let index = values.get(id).and_then(Entry::index);
+                index
+                    .and_then(|index| index.chains.get(session))
+                    .is_some_and(|(_, used)| used == stamp)
+            });
+        }
     }
 
     /// Goes on with what waited for a session's verification.
     fn continue_pipeline(&mut self, id: CoValueId, session: &SessionId) {
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         // Taken out, so that what waits is not put behind itself.
-        let Some(Pipeline { mut waiting, .. }) = index.pipelines.remove(session) else { return };
-        while let Some((peer, runs)) = next_runs(&mut waiting) {
-            if self.subscription(peer, id).is_some_and(|subscription| subscription.errored) {
-                self.release(peer, runs.iter().map(content_bytes).sum());
-            } else if !self.accept_runs(peer, id, runs) {
+        let Some(pipeline) = index.pipelines.remove(session) else { return };
+        let Pipeline { signer, mut waiting, .. } = pipeline;
+        while let Some((peer, runs, credit)) = next_runs(&mut waiting) {
+            if !self.accept_runs(peer, id, runs, credit, Some(signer)) {
                 self.owe_correction(peer, id);
             }
             let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
@@ -306,6 +426,7 @@ impl Machine {
             self.forward(id);
         }
         self.acknowledge(id, &[]);
+        self.look_up_again(id);
     }
 
     fn store(
@@ -327,17 +448,34 @@ impl Machine {
         let Some(index) = entry.index_mut() else { return };
         let Some(releases) = index.stores.pop_front() else { return };
         index.settle(&durable);
-        if conflict && index.is_settled() {
-            // Somebody else writes to the same storage: what is there must be looked up again.
-            self.warm_chains -= index.chains.len();
-            let unacknowledged = std::mem::take(&mut index.awaiting_ack);
-            entry.waiting.extend(unacknowledged.into_iter().map(|(peer, _)| (peer, id)));
-            entry.presence = Presence::Loading;
-            self.actions.push(Action::Load(id));
+        index.outdated |= conflict;
+        if !index.outdated {
+            self.acknowledge(id, &releases);
         }
-        self.acknowledge(id, &releases);
-        for (peer, bytes) in releases {
-            self.release(peer, bytes);
+        for (peer, credit) in releases {
+            self.release(peer, credit);
+        }
+        self.look_up_again(id);
+    }
+
+    /// Looks a CoValue up again if somebody else has written to the same storage, as soon as
+    /// nothing more of it is under way.
+    fn look_up_again(&mut self, id: CoValueId) {
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        let Some(index) = entry.index_mut() else { return };
+        if !index.outdated || !index.is_settled() {
+            return;
+        }
+        self.warm_chains -= index.chains.len();
+        // What was sent may be stored or not: its senders are told what is.
+        let unacknowledged = std::mem::take(&mut index.awaiting_ack);
+        entry.presence = Presence::Loading;
+        self.actions.push(Action::Load(id));
+        for (peer, _) in unacknowledged {
+            if let Some(subscription) = self.subscription_mut(peer, id) {
+                subscription.owes.correction = true;
+            }
+            self.wait_for(peer, id);
         }
     }
 
@@ -345,7 +483,7 @@ impl Machine {
     /// all there by now.
     fn acknowledge(&mut self, id: CoValueId, authors: &[(PeerId, u64)]) {
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
-        if index.header_unstored || index.awaiting_ack.is_empty() {
+        if index.header_unstored || index.outdated || index.awaiting_ack.is_empty() {
             return;
         }
         let all_stored = index.stores.is_empty();
@@ -381,20 +519,21 @@ impl Machine {
     }
 }
 
-/// Takes the first runs that are from one peer and follow each other.
-fn next_runs(
-    waiting: &mut VecDeque<(PeerId, SessionContent)>,
-) -> Option<(PeerId, Vec<SessionContent>)> {
-    let (peer, first) = waiting.pop_front()?;
+/// Takes the first runs that are from one peer and follow each other, with their credit. A delete
+/// session has only one run, so there each is judged by itself.
+fn next_runs(waiting: &mut VecDeque<Waiting>) -> Option<(PeerId, Vec<SessionContent>, u64)> {
+    let Waiting { peer, run: first, mut credit } = waiting.pop_front()?;
     let mut end = first.end();
+    let is_delete = first.session.is_delete();
     let mut runs = vec![first];
-    while let Some((_, run)) =
-        waiting.pop_front_if(|(other, run)| *other == peer && run.after == end)
+    while let Some(next) =
+        waiting.pop_front_if(|next| !is_delete && next.peer == peer && next.run.after == end)
     {
-        end = run.end();
-        runs.push(run);
+        end = next.run.end();
+        credit += next.credit;
+        runs.push(next.run);
     }
-    Some((peer, runs))
+    Some((peer, runs, credit))
 }
 
 fn drop_known_prefix(content: &mut SessionContent, known: u64) {

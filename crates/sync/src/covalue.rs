@@ -1,33 +1,36 @@
 //! What the machine knows of a CoValue: indexes and what is going on, no content.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use downbeat_core::known_state;
+use downbeat_core::{dependencies, known_state};
 use downbeat_crypto::HashChain;
 use downbeat_protocol::{
     CoValueId, Content, Header, KnownState, Priority, SessionContent, SessionCounts, SessionId,
+    SignerId,
 };
 use rustc_hash::FxHashMap;
 
+use crate::dependencies::Dependencies;
 use crate::event::{Millis, PeerId, UpstreamName};
+use crate::holding::HeldQueue;
 
 /// A CoValue that the machine has in memory. One that it has not may still be in storage.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub presence: Presence,
     /// Peers that wait to learn whether the CoValue is there, each with the CoValue that it is
-    /// to be served then: this one, or one that depends on it.
+    /// to be served then: this one (at most once for each peer), or one that depends on it.
     pub waiting: Vec<(PeerId, CoValueId)>,
     /// Content that came while storage was asked.
     pub inbox: Vec<(PeerId, Content)>,
-    /// Content that waits for dependencies of this CoValue.
-    pub held: VecDeque<Held>,
-    /// CoValues with held content that waits for this one.
-    pub dependants: Vec<CoValueId>,
-    /// The CoValues that this one depends on, as far as its content has been seen.
-    pub dependencies: Vec<CoValueId>,
-    /// How many of the dependencies, from the first on, have been there.
-    pub resolved: usize,
+    /// Content that waits for dependencies, by the peer that sent it.
+    pub held: Vec<HeldQueue>,
+    /// Held content that waits for this CoValue: of which CoValue, and from which peer.
+    pub dependants: BTreeSet<(CoValueId, PeerId)>,
+    /// The CoValues that this one depends on, by what has been verified of it.
+    pub dependencies: Dependencies,
+    /// How many walks through dependencies need the entry to stay.
+    pub pins: u32,
     /// When the entry was last used, in ticks of the machine's use counter.
     pub used: u64,
 }
@@ -47,16 +50,6 @@ pub(crate) enum Presence {
     Here(Box<Index>),
 }
 
-/// Content that waits for dependencies.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub peer: PeerId,
-    pub content: Content,
-    pub bytes: u64,
-    /// When it is given up.
-    pub until: Millis,
-}
-
 /// A CoValue that is there.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -72,8 +65,9 @@ pub(crate) struct Index {
     pub header_unstored: bool,
     /// Sessions with content that is not verified yet.
     pub pipelines: FxHashMap<SessionId, Pipeline>,
-    /// Hash chains up to the verified counts, of sessions that were written lately.
-    pub chains: FxHashMap<SessionId, HashChain>,
+    /// Hash chains up to the verified counts, of sessions that were written lately, each with
+    /// the stamp of its use.
+    pub chains: FxHashMap<SessionId, (HashChain, u64)>,
     /// Stores that are under way, oldest first, with what each releases when it is done.
     pub stores: VecDeque<Vec<(PeerId, u64)>>,
     /// Peers that are owed an acknowledgement when this is durable, which they have sent.
@@ -82,6 +76,9 @@ pub(crate) struct Index {
     pub announced: SessionCounts,
     /// Whether the CoValue has been deleted.
     pub deleted: bool,
+    /// Whether another writer has changed what is stored: what is known here is out of date, and
+    /// is looked up again as soon as nothing is under way.
+    pub outdated: bool,
 }
 
 /// The content of one session that is being verified or waits for that.
@@ -89,12 +86,24 @@ pub(crate) struct Index {
 pub(crate) struct Pipeline {
     /// Who sent what is with the verifier.
     pub author: PeerId,
-    /// The bytes that the verifier has.
-    pub bytes: u64,
+    /// What is released to the author when what the verifier has is stored.
+    pub credit: u64,
+    /// Whose signature the session carries. Kept, because the account that tells may be forgotten
+    /// while content waits.
+    pub signer: SignerId,
     /// Whether what the verifier has deletes the CoValue.
     pub deletes: bool,
     /// What came meanwhile, in the order in which it came.
-    pub waiting: VecDeque<(PeerId, SessionContent)>,
+    pub waiting: VecDeque<Waiting>,
+}
+
+/// A run that waits for those before it to be verified.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub peer: PeerId,
+    pub run: SessionContent,
+    /// What is to be released to the peer for it.
+    pub credit: u64,
 }
 
 impl Entry {
@@ -103,10 +112,10 @@ impl Entry {
             presence,
             waiting: Vec::new(),
             inbox: Vec::new(),
-            held: VecDeque::new(),
-            dependants: Vec::new(),
-            dependencies: Vec::new(),
-            resolved: 0,
+            held: Vec::new(),
+            dependants: BTreeSet::new(),
+            dependencies: Dependencies::default(),
+            pins: 0,
             used: 0,
         }
     }
@@ -150,15 +159,18 @@ impl Entry {
             && self.inbox.is_empty()
             && self.held.is_empty()
             && self.dependants.is_empty()
+            && self.pins == 0
     }
 
-    /// Adds dependencies that are not known yet.
-    pub(crate) fn add_dependencies(&mut self, dependencies: impl IntoIterator<Item = CoValueId>) {
-        for dependency in dependencies {
-            if !self.dependencies.contains(&dependency) {
-                self.dependencies.push(dependency);
-            }
+    /// Adds the dependencies that verified runs bring.
+    pub(crate) fn add_dependencies_of(&mut self, id: CoValueId, runs: &[SessionContent]) {
+        let Some(index) = self.index() else { return };
+        let mut found = dependencies::of_sessions(runs.iter().map(|run| &run.session));
+        if index.header.is_group() {
+            let transactions = runs.iter().flat_map(|run| &run.transactions);
+            found.extend(dependencies::of_group_transactions(transactions));
         }
+        self.dependencies.extend(found.into_iter().filter(|dependency| *dependency != id));
     }
 }
 
@@ -176,6 +188,7 @@ impl Index {
             awaiting_ack: Vec::new(),
             announced: SessionCounts::new(),
             deleted: false,
+            outdated: false,
         }
     }
 
@@ -195,9 +208,9 @@ impl Index {
 
     /// Whether these transactions are durable, or were refused and never will be.
     pub(crate) fn is_settled_up_to(&self, sessions: &SessionCounts) -> bool {
-        sessions.iter().all(|(session, count)| {
-            !self.pipelines.contains_key(session) && !self.behind.contains_key(session)
-                || self.behind.get(session).is_some_and(|durable| durable >= count)
+        sessions.iter().all(|(session, count)| match self.behind.get(session) {
+            Some(durable) => durable >= count,
+            None => self.verified.get(session) >= *count || !self.pipelines.contains_key(session),
         })
     }
 

@@ -139,8 +139,9 @@ pub struct Progress {
     pub header: bool,
     /// Whether pieces of the sequence have been sent, by this item or one that it continues.
     pub started: bool,
-    /// The counts that the peer has after what was sent, for the item's sessions.
-    pub reached: SessionCounts,
+    /// The counts that the peer has after what was sent, for each of the item's sessions, those of
+    /// which it has nothing among them.
+    pub reached: Vec<(SessionId, u64)>,
     /// Whether the rest could not be read. It is not tried again before something changes.
     pub stalled: bool,
 }

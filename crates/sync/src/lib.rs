@@ -5,6 +5,7 @@ mod action;
 mod config;
 mod content;
 mod covalue;
+mod dependencies;
 mod event;
 mod holding;
 mod machine;
@@ -13,10 +14,11 @@ mod reconcile;
 mod report;
 mod turn;
 mod upstream;
+mod walk;
 
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
-pub use content::content_bytes;
+pub use content::{content_bytes, content_credit};
 pub use event::{
     Event, Loaded, Millis, PeerId, Progress, Role, StorageFailed, Stored, UpstreamName, Verified,
 };

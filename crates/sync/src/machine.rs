@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use downbeat_protocol::{CoValueId, Known, KnownState, Message, Priority};
+use downbeat_protocol::{CoValueId, Known, KnownState, Message, Priority, SessionId};
 use rustc_hash::FxHashMap;
 
 use crate::action::Action;
@@ -12,6 +12,14 @@ use crate::event::{Event, Loaded, Millis, PeerId, Role, StorageFailed};
 use crate::peer::{Peer, Subscription};
 use crate::report::{Rejection, Report};
 use crate::upstream::Upstreams;
+use crate::walk::Walk;
+
+/// Stamps of use that may be out of date before they are looked through, so that this is not done
+/// for a handful.
+pub(crate) const MIN_STALE_STAMPS: usize = 1_024;
+
+/// Busy entries that are passed over for each one that has to be forgotten.
+const BUSY_PASSED_OVER: usize = 2;
 
 /// The sync machine. Feed it events with [`Machine::handle`], and take what it wants done with
 /// [`Machine::poll`].
@@ -30,7 +38,15 @@ pub struct Machine {
     pub(crate) actions: Vec<Action>,
     /// The order in which entries were used, oldest first; a stale stamp is skipped.
     used: VecDeque<(CoValueId, u64)>,
-    uses: u64,
+    pub(crate) uses: u64,
+    /// The same for hash chains.
+    pub(crate) chains_used: VecDeque<(CoValueId, SessionId, u64)>,
+    /// Held content that waits for nothing any longer: of which CoValue, and from which peer.
+    pub(crate) retries: VecDeque<(CoValueId, PeerId)>,
+    /// Bytes of held content whose senders have left.
+    pub(crate) left_bytes: u64,
+    /// Walks through the dependencies of a CoValue for a peer that wait for look-ups.
+    pub(crate) walks: FxHashMap<(PeerId, CoValueId), Walk>,
     /// CoValues with something that waits for a time, by that time.
     pub(crate) timers: std::collections::BTreeSet<(Millis, CoValueId)>,
     pub(crate) upstreams: Upstreams,
@@ -65,6 +81,7 @@ impl Machine {
             Event::Tick => {}
         }
         self.run_timers();
+        self.retry_held();
     }
 
     /// What is to be done now. Calling this once for several events lets what they owe to one
@@ -102,6 +119,7 @@ impl Machine {
                 }
             }
         }
+        self.keep_held_of(peer, state.held_bytes, &state.holds);
         if let Some(name) = state.upstream.clone() {
             self.upstream_disconnected(&name, peer, state);
         }
@@ -124,6 +142,9 @@ impl Machine {
     fn received_load(&mut self, peer: PeerId, state: KnownState) {
         let id = state.id;
         let Some(subscription) = self.subscribe(peer, id) else { return };
+        if subscription.errored {
+            return;
+        }
         subscription.replace(state);
         subscription.owes.reply = true;
         self.serve(peer, id);
@@ -135,16 +156,32 @@ impl Machine {
         let is_new = self.subscription(peer, id).is_none();
         let has_it = state.header;
         let Some(subscription) = self.subscribe(peer, id) else { return };
+        if subscription.errored {
+            return self.upstream_told(peer, id, has_it);
+        }
+        self.client_answered(peer, id);
+        let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if is_correction {
             subscription.replace(state);
         } else {
             subscription.merge(state.header, &state.sessions);
         }
+        subscription.owes.first = true;
         self.reconciled(peer, id);
         self.upstream_told(peer, id, has_it);
         // A CoValue that was forgotten owes nothing to a peer that only acknowledges.
         if is_new || is_correction || self.values.contains_key(&id) {
             self.serve(peer, id);
+        }
+    }
+
+    /// A client that has been asked for a CoValue, or not, says something of it.
+    pub(crate) fn client_answered(&mut self, peer: PeerId, id: CoValueId) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if state.upstream.is_none()
+            && let Some(subscription) = state.subscriptions.get_mut(&id)
+        {
+            subscription.asked = false;
         }
     }
 
@@ -158,10 +195,18 @@ impl Machine {
         }
         let entry = self.entry(id);
         if entry.is_undecided() {
-            entry.waiting.push((peer, id));
+            self.wait_for(peer, id);
         } else {
             self.owe(peer, id);
             self.watch_upstream(id);
+        }
+    }
+
+    /// Serves a peer when it has become known whether a CoValue is there.
+    pub(crate) fn wait_for(&mut self, peer: PeerId, id: CoValueId) {
+        let Some(subscription) = self.subscription_mut(peer, id) else { return };
+        if !std::mem::replace(&mut subscription.waits, true) {
+            self.entry(id).waiting.push((peer, id));
         }
     }
 
@@ -197,7 +242,7 @@ impl Machine {
                     index.delete();
                 }
                 entry.presence = Presence::Here(Box::new(index));
-                entry.add_dependencies(loaded.dependencies);
+                entry.dependencies.extend(loaded.dependencies);
             }
         }
         self.decided(id);
@@ -209,10 +254,17 @@ impl Machine {
         let here = entry.index().is_some();
         let waiting = std::mem::take(&mut entry.waiting);
         for (peer, served) in waiting {
-            if served == id && !here {
+            if served != id {
+                self.continue_walk(peer, served, id);
+                continue;
+            }
+            if let Some(subscription) = self.subscription_mut(peer, id) {
+                subscription.waits = false;
+            }
+            if !here {
                 self.answer_not_found(peer, id);
             }
-            self.owe(peer, served);
+            self.owe(peer, id);
         }
         self.take_inbox(id);
         if self.values.get(&id).is_some_and(|entry| entry.index().is_some()) {
@@ -324,27 +376,27 @@ impl Machine {
 
     /// Forgets the entries that were not used for longest, as long as there are too many.
     fn forget_unused(&mut self) {
-        // Stamps of entries that were used again since are dropped on the way, so the list stays
-        // within a small multiple of the entries.
         let bound = self.config.warm_co_values;
-        while self.values.len() > bound || self.used.len() > 4 * bound.max(self.values.len()) {
+        let mut tries = BUSY_PASSED_OVER * self.values.len().saturating_sub(bound);
+        while self.values.len() > bound && tries > 0 {
             let Some((id, stamp)) = self.used.pop_front() else { break };
-            let Some(entry) = self.values.get(&id) else { continue };
-            if entry.used != stamp {
+            let Some(entry) = self.values.get_mut(&id).filter(|entry| entry.used == stamp) else {
                 continue;
-            }
-            if self.values.len() > bound && entry.is_quiet() {
+            };
+            tries -= 1;
+            if entry.is_quiet() {
                 self.forget(id);
             } else {
-                // Busy, so it counts as used now; one such round is enough for this poll.
+                // Busy, so it counts as used now.
                 self.uses += 1;
-                let used = self.uses;
-                self.used.push_back((id, used));
-                if let Some(entry) = self.values.get_mut(&id) {
-                    entry.used = used;
-                }
-                break;
+                entry.used = self.uses;
+                self.used.push_back((id, self.uses));
             }
+        }
+        if self.used.len() > 2 * self.values.len() + MIN_STALE_STAMPS {
+            let values = &self.values;
+            self.used
+                .retain(|(id, stamp)| values.get(id).is_some_and(|entry| entry.used == *stamp));
         }
     }
 

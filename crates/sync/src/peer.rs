@@ -1,9 +1,11 @@
 //! What the machine knows of a peer: what the peer has, and what it is still owed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, KnownState, Priority, Reconcile, SessionCounts, ShortHash};
+use downbeat_protocol::{
+    CoValueId, KnownState, Priority, Reconcile, SessionCounts, SessionId, ShortHash,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::event::{Millis, UpstreamName};
@@ -22,6 +24,8 @@ pub(crate) struct Peer {
     pub ready: bool,
     /// Bytes of its content that wait for dependencies.
     pub held_bytes: u64,
+    /// The CoValues of that content.
+    pub holds: BTreeSet<CoValueId>,
     /// The upstream's name, if the peer is one.
     pub upstream: Option<UpstreamName>,
     /// LOADs to an upstream that it has not answered, with the time at which they are given up.
@@ -74,7 +78,8 @@ pub(crate) struct Subscription {
     pub subscribed: bool,
     /// What the peer is owed besides content.
     pub owes: Owes,
-    /// Whether an upstream has been sent a LOAD, or is about to be.
+    /// Whether the peer has been sent a LOAD, or is about to be. A client that has answered can be
+    /// asked again.
     pub asked: bool,
     /// Whether the CoValue stands in the peer's queue.
     pub queued: bool,
@@ -85,9 +90,9 @@ pub(crate) struct Subscription {
     /// Whether a sequence of pieces is under way whose end has been announced.
     pub streaming: bool,
     /// The number of the CoValue's dependencies when they were last sent ahead of it.
-    pub dependencies_sent: usize,
-    /// Whether dependencies that are not in memory have been looked for once already.
-    pub dependencies_tried: bool,
+    pub dependencies_sent: Option<usize>,
+    /// Whether the peer waits to learn whether the CoValue is there (`Entry::waiting`).
+    pub waits: bool,
 }
 
 /// The messages that a peer is owed of one CoValue. Each is made when it is drawn, from the state
@@ -96,6 +101,8 @@ pub(crate) struct Subscription {
 pub(crate) struct Owes {
     /// An answer to a LOAD, if no content is the answer.
     pub reply: bool,
+    /// What we have, if the peer lacks nothing of it and was never told.
+    pub first: bool,
     /// Word that nobody has the CoValue.
     pub not_found: bool,
     /// An acknowledgement.
@@ -204,7 +211,7 @@ impl Subscription {
     }
 
     /// Of what was on its way, only this much has been sent.
-    pub(crate) fn mark_reached(&mut self, header: bool, reached: &SessionCounts) {
+    pub(crate) fn mark_reached(&mut self, header: bool, reached: &[(SessionId, u64)]) {
         let Some(sent) = &mut self.sent else { return };
         sent.header = self.known.header || header;
         for (session, count) in reached {

@@ -1,7 +1,6 @@
 //! Turns: what a peer is owed is made into messages when the peer has room for them.
 
 use downbeat_protocol::{CoValueId, Known, KnownState, Message, Reconcile};
-use rustc_hash::FxHashSet;
 
 use crate::action::{Action, ContentItem, Item};
 use crate::covalue::{Entry, Presence};
@@ -60,7 +59,7 @@ impl Machine {
             items.push(Item::Message(Message::Load(self.our_state(id))));
         }
         if undecided {
-            self.entry(id).waiting.push((peer, id));
+            self.wait_for(peer, id);
             return;
         }
         if let Some(load) = self.compare(peer, id) {
@@ -78,13 +77,15 @@ impl Machine {
         let sent = self.draw_content(peer, id, items);
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         match sent {
-            Drawn::Waits => subscription.owes.reply |= owes.reply || owes.not_found,
+            Drawn::Waits => {
+                subscription.owes.reply |= owes.reply || owes.not_found;
+                subscription.owes.first |= owes.first;
+            }
             Drawn::Content => subscription.told = true,
             Drawn::Nothing => {
                 let answer = owes.reply || owes.not_found;
-                let first = !subscription.told && subscription.subscribed;
-                let said = owes.correction || owes.known;
-                if answer || first && !said {
+                let first = owes.first && !subscription.told;
+                if answer || first {
                     let known = self.known(peer, id, false);
                     items.push(Item::Message(known));
                 }
@@ -102,7 +103,7 @@ impl Machine {
             subscription.told = true;
             items.push(Item::Message(plain_known(KnownState::empty(id))));
         } else {
-            self.entry(id).waiting.push((peer, id));
+            self.wait_for(peer, id);
         }
     }
 
@@ -157,75 +158,12 @@ impl Machine {
         }
     }
 
-    fn lacks(&self, peer: PeerId, id: CoValueId) -> bool {
+    pub(crate) fn lacks(&self, peer: PeerId, id: CoValueId) -> bool {
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return false };
         self.subscription(peer, id).is_none_or(|subscription| {
             let expected = subscription.expected();
             !expected.header || !index.missing(&expected.sessions).is_empty()
         })
-    }
-
-    /// The CoValues to send before a CoValue, in their order. `None` if some are not in memory:
-    /// the CoValue is put into the peer's queue again when they have been looked up.
-    fn dependencies_first(&mut self, peer: PeerId, id: CoValueId) -> Option<Vec<CoValueId>> {
-        if self.peers.get(&peer).is_none_or(|state| state.upstream.is_some()) {
-            // An upstream asks for what it lacks.
-            return Some(Vec::new());
-        }
-        let tried = self.subscription(peer, id).is_some_and(|state| state.dependencies_tried);
-        let mut order = Vec::new();
-        let mut unknown = Vec::new();
-        let mut seen = FxHashSet::default();
-        // Depth first without recursion: a CoValue is met twice, before and after what it depends
-        // on.
-        let mut open = vec![(id, false)];
-        while let Some((next, is_done)) = open.pop() {
-            if is_done {
-                order.push(next);
-                continue;
-            }
-            if !seen.insert(next) {
-                continue;
-            }
-            let entry = self.values.get(&next);
-            match entry {
-                Some(entry) if !entry.is_undecided() => {
-                    if entry.index().is_none() {
-                        continue;
-                    }
-                }
-                _ => {
-                    unknown.push(next);
-                    continue;
-                }
-            }
-            let dependencies = entry.map_or(&[][..], |entry| &entry.dependencies);
-            let sent = self.subscription(peer, next).map_or(0, |state| state.dependencies_sent);
-            if next != id {
-                open.push((next, true));
-            }
-            if sent < dependencies.len() {
-                open.extend(dependencies.iter().rev().map(|dependency| (*dependency, false)));
-            }
-        }
-        if !unknown.is_empty() && !tried {
-            if let Some(subscription) = self.subscription_mut(peer, id) {
-                subscription.dependencies_tried = true;
-            }
-            for dependency in unknown {
-                self.entry(dependency).waiting.push((peer, id));
-            }
-            return None;
-        }
-        for sent in order.iter().copied().chain([id]) {
-            let count = self.values.get(&sent).map_or(0, |entry| entry.dependencies.len());
-            if let Some(subscription) = self.subscribe(peer, sent) {
-                subscription.dependencies_sent = count;
-                subscription.dependencies_tried = false;
-            }
-        }
-        order.retain(|dependency| self.lacks(peer, *dependency));
-        Some(order)
     }
 
     /// The content of one CoValue, if the peer lacks any.

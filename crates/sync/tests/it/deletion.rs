@@ -1,0 +1,157 @@
+//! Deletion: the tombstone, and quiet answers to those who have not heard of it.
+
+use downbeat_sync::{Action, Rejection};
+
+use crate::authors::{Author, Log, Value, forged};
+use crate::world::World;
+
+/// A world with a map `map` in a group, one transaction in session `a`, and a delete session `d`.
+fn owned_map() -> (World, Value, Log, Log) {
+    let author = Author::new(1);
+    let group = Value::group("group", &author);
+    let map = Value::owned("map", &group);
+    let (mut log, delete) = (author.agent_log(1), author.delete_log(2));
+    let mut world = World::new();
+    world.name(&group, "group");
+    world.name(&map, "map");
+    world.name_log(&log, "a");
+    world.name_log(&delete, "d");
+    let alice = world.connect("alice");
+    world.send(alice, author.account.whole(Vec::new()));
+    world.send(alice, group.whole(Vec::new()));
+    world.send(alice, map.whole(vec![log.write(&["[1]"])]));
+    world.disconnect(alice);
+    world.skip_log();
+    (world, map, log, delete)
+}
+
+#[test]
+fn a_deletion_is_forwarded_and_stored_and_the_rest_is_gone() {
+    let (mut world, map, log, mut delete) = owned_map();
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(bob, map.load(&[(&log, 1)]));
+    world.skip_log();
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    world.expect(&[
+        "alice → CONTENT map d:0+1",
+        "bob ← CONTENT group header",
+        "bob ← CONTENT map d:0+1",
+        "alice ← KNOWN map header d:1",
+    ]);
+    assert!(world.store[&map.id].deleted);
+    for restart in [false, true] {
+        if restart {
+            world.restart();
+        }
+        let carol = world.connect("carol");
+        world.send(carol, map.load_nothing());
+        let said = world.said();
+        assert_eq!(said.last().unwrap(), "carol ← CONTENT map header d:0+1");
+    }
+}
+
+#[test]
+fn content_of_a_deleted_value_is_acknowledged_as_if_taken() {
+    let (mut world, map, mut log, mut delete) = owned_map();
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    world.skip_log();
+    world.send(bob, map.more(vec![log.write(&["[2]"])]));
+    let said = world.said();
+    assert!(said.contains(&"bob ← KNOWN map header a:2 d:1".to_owned()), "{said:?}");
+    assert_eq!(world.durable(&map, &log), 0);
+    // Even where it leaves a gap.
+    world.send(bob, map.known(&[(&delete, 1)]));
+    log.write(&["[3]"]);
+    world.skip_log();
+    world.send(bob, map.more(vec![log.write(&["[4]"])]));
+    assert!(!world.said().iter().any(|line| line.contains("CORRECTION")));
+}
+
+#[test]
+fn a_load_of_a_deleted_value_is_answered_as_if_we_had_what_the_peer_has() {
+    let (mut world, map, log, mut delete) = owned_map();
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    world.skip_log();
+    world.send(bob, map.load(&[(&log, 7), (&delete, 1)]));
+    world.expect(&["bob → LOAD map header a:7 d:1", "bob ← KNOWN map header a:7 d:1"]);
+}
+
+#[test]
+fn who_is_no_admin_deletes_nothing() {
+    let (mut world, map, log, mut delete) = owned_map();
+    let alice = world.connect("alice");
+    world.may_delete = false;
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    assert!(matches!(world.reports[0].rejection, Rejection::InvalidDelete(_)));
+    assert!(!world.store[&map.id].deleted);
+    let bob = world.connect("bob");
+    world.skip_log();
+    world.send(bob, map.load(&[(&log, 1)]));
+    world.expect(&["bob → LOAD map header a:1", "bob ← KNOWN map header a:1"]);
+}
+
+#[test]
+fn who_is_no_admin_deletes_nothing_with_two_messages_either() {
+    let (mut world, map, _, mut delete) = owned_map();
+    let (eve, mallory) = (world.connect("eve"), world.connect("mallory"));
+    world.may_delete = false;
+    world.slow_verifier = true;
+    // While a forged run is with the verifier, two more come that follow each other.
+    let first = delete.delete(map.id);
+    world.send(eve, map.more(vec![forged(first.clone())]));
+    world.send(mallory, map.more(vec![first]));
+    world.send(mallory, map.more(vec![delete.delete(map.id)]));
+    world.catch_up();
+    assert!(!world.store[&map.id].deleted);
+    assert_eq!(world.durable(&map, &delete), 0);
+}
+
+#[test]
+fn a_deletion_with_more_than_one_transaction_is_refused() {
+    let (mut world, map, _, mut delete) = owned_map();
+    let alice = world.connect("alice");
+    let mut run = delete.delete(map.id);
+    let second = delete.delete(map.id);
+    run.transactions.extend(second.transactions);
+    run.last_signature = second.last_signature;
+    world.send(alice, map.more(vec![run]));
+    assert!(matches!(world.reports[0].rejection, Rejection::InvalidDelete(_)));
+    assert!(!world.store[&map.id].deleted);
+}
+
+#[test]
+fn groups_and_values_without_a_group_cannot_be_deleted() {
+    let author = Author::new(1);
+    for value in [Value::group("group", &author), Value::free("map"), author.account.clone()] {
+        let mut world = World::new();
+        let alice = world.connect("alice");
+        let mut delete = author.delete_log(2);
+        world.send(alice, author.account.whole(Vec::new()));
+        world.send(alice, value.whole(Vec::new()));
+        world.send(alice, value.more(vec![delete.delete(value.id)]));
+        assert!(matches!(world.reports[0].rejection, Rejection::InvalidDelete(_)));
+        assert!(!world.store[&value.id].deleted);
+    }
+}
+
+#[test]
+fn content_that_was_with_the_verifier_at_the_time_of_the_deletion_is_dropped() {
+    let (mut world, map, mut log, mut delete) = owned_map();
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.slow_verifier = true;
+    world.send(bob, map.more(vec![log.write(&["[2]"])]));
+    world.send(bob, map.more(vec![log.write(&["[3]"])]));
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    let session = delete.session.clone();
+    world.catch_up_one(|action| matches!(action, Action::Verify(job) if job.session == session));
+    world.skip_log();
+    world.catch_up();
+    let said = world.said();
+    assert!(said.contains(&"bob ← KNOWN map header a:3 d:1".to_owned()), "{said:?}");
+    let carol = world.connect("carol");
+    world.send(carol, map.load_nothing());
+    let said = world.said();
+    assert_eq!(said.last().unwrap(), "carol ← CONTENT map header d:0+1");
+}

@@ -1,0 +1,144 @@
+//! Content that is not taken, and what it leaves untouched.
+
+use downbeat_protocol::{DecodeError, MalformedSession, Message};
+use downbeat_sync::{Action, Rejection};
+
+use crate::authors::{Author, Value, forged};
+use crate::load::world_with_map;
+
+#[test]
+fn a_bad_signature_is_refused_and_the_other_sessions_are_taken() {
+    let (mut world, map, mut log) = world_with_map();
+    let mut other = Author::new(2).agent_log(2);
+    world.name_log(&other, "b");
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(bob, map.load(&[(&log, 2)]));
+    world.skip_log();
+    let bad = forged(log.clone().write(&["[3]"]));
+    world.send(alice, map.more(vec![bad, other.write(&["[1]"])]));
+    assert_eq!(world.durable(&map, &log), 2);
+    assert_eq!(world.durable(&map, &other), 1);
+    assert!(matches!(world.reports[0].rejection, Rejection::BadSignature { after: 2 }));
+    assert_eq!(
+        world.said(),
+        [
+            "alice → CONTENT map a:2+1 b:0+1",
+            "alice ✗ the signature does not match the session's log after transaction 2",
+            "bob ← CONTENT map b:0+1",
+            "alice ← KNOWN map header a:2 b:1",
+        ]
+    );
+
+    // The peer is not listened to any longer, nor told anything, where this CoValue is concerned.
+    let good = log.write(&["[3]"]);
+    world.send(alice, map.more(vec![good.clone()]));
+    world.send(alice, map.load_nothing());
+    world.send(alice, map.known(&[]));
+    world.send(alice, map.correction(&[]));
+    assert_eq!(world.durable(&map, &log), 2);
+    assert!(!world.said().iter().any(|line| line.contains('←')));
+
+    // Others are.
+    world.send(bob, map.more(vec![good]));
+    world.expect(&["bob → CONTENT map a:2+1", "bob ← KNOWN map header a:3 b:1"]);
+
+    // So is the peer, about other CoValues.
+    let next = Value::free("next");
+    world.name(&next, "next");
+    world.send(alice, next.whole(Vec::new()));
+    world.expect(&["alice → CONTENT next header", "alice ← KNOWN next header"]);
+}
+
+#[test]
+fn a_header_that_is_not_the_ids_is_refused() {
+    let (mut world, _, mut log) = world_with_map();
+    let (real, fake) = (Value::free("real"), Value::free("fake"));
+    let alice = world.connect("alice");
+    let mixed = Value { id: real.id, header: fake.header };
+    world.name(&real, "real");
+    world.send(alice, mixed.whole(vec![log.write(&["[]"])]));
+    assert!(matches!(world.reports[0].rejection, Rejection::HeaderMismatch { .. }));
+    assert!(!world.store.contains_key(&real.id));
+    world.skip_log();
+    world.send(alice, real.whole(Vec::new()));
+    world.expect(&["alice → CONTENT real header", "alice ← KNOWN real header"]);
+}
+
+#[test]
+fn a_malformed_session_is_refused_and_the_others_are_taken() {
+    let (mut world, map, mut log) = world_with_map();
+    let alice = world.connect("alice");
+    let Message::Content(mut content) = map.more(vec![log.write(&["[3]"])]) else { return };
+    content.malformed.push(MalformedSession {
+        session: "x".to_owned(),
+        error: DecodeError::Missing("lastSignature"),
+    });
+    world.send(alice, Message::Content(content));
+    assert_eq!(world.durable(&map, &log), 3);
+    assert!(matches!(world.reports[0].rejection, Rejection::Malformed(_)));
+    world.skip_log();
+    world.send(alice, map.more(vec![log.write(&["[4]"])]));
+    assert_eq!(world.durable(&map, &log), 3);
+}
+
+#[test]
+fn a_forged_run_does_not_keep_out_the_honest_one_behind_it() {
+    let (mut world, map, mut log) = world_with_map();
+    let (eve, alice) = (world.connect("eve"), world.connect("alice"));
+    world.slow_verifier = true;
+    let good = log.write(&["[3]"]);
+    world.send(eve, map.more(vec![forged(good.clone())]));
+    world.send(alice, map.more(vec![good]));
+    world.skip_log();
+    world.catch_up();
+    let said = world.said();
+    assert_eq!(said[0], "eve ✗ the signature does not match the session's log after transaction 2");
+    assert!(said.contains(&"alice ← KNOWN map header a:3".to_owned()));
+    assert_eq!(world.durable(&map, &log), 3);
+}
+
+#[test]
+fn what_a_peer_sent_before_its_bad_content_is_taken() {
+    let (mut world, map, mut log) = world_with_map();
+    let alice = world.connect("alice");
+    let mut other = Author::new(2).agent_log(2);
+    world.slow_verifier = true;
+    // The second run waits for the first, and meanwhile another session turns out bad.
+    world.send(alice, map.more(vec![log.write(&["[3]"])]));
+    world.send(alice, map.more(vec![log.write(&["[4]"])]));
+    world.send(alice, map.more(vec![forged(other.write(&["[5]"]))]));
+    let other = other.session;
+    world.catch_up_one(|action| matches!(action, Action::Verify(job) if job.session == other));
+    world.catch_up();
+    assert_eq!(world.durable(&map, &log), 4);
+}
+
+#[test]
+fn after_a_bad_run_the_peers_later_runs_of_the_session_are_dropped() {
+    let (mut world, map, mut log) = world_with_map();
+    let alice = world.connect("alice");
+    world.slow_verifier = true;
+    world.send(alice, map.more(vec![forged(log.write(&["[3]"]))]));
+    world.send(alice, map.more(vec![log.write(&["[4]"])]));
+    world.skip_log();
+    world.catch_up();
+    world.expect(&[
+        "alice ✗ the signature does not match the session's log after transaction 2",
+        "alice ← KNOWN map header a:2",
+    ]);
+}
+
+#[test]
+fn a_session_of_something_that_is_no_account_is_refused() {
+    let (mut world, _, _) = world_with_map();
+    let author = Author::new(1);
+    let alice = world.connect("alice");
+    // A map as the owner of a session.
+    let map = Value::free("not an account");
+    world.send(alice, map.whole(Vec::new()));
+    let impostor = author.log_of(map.id, 3);
+    let (target, mut log) = (Value::free("target"), impostor);
+    world.send(alice, target.whole(vec![log.write(&["[1]"])]));
+    assert!(matches!(world.reports[0].rejection, Rejection::NotAnAccount));
+    assert_eq!(world.durable(&target, &log), 0);
+}
