@@ -132,15 +132,15 @@ pub(crate) struct Style {
     pub(crate) depth: u32,
     /// Whether strings may hold half surrogate pairs.
     pub(crate) halves: bool,
-    /// Whether there may be white space.
-    pub(crate) spaces: bool,
+    /// Whether members of one object may have the same name.
+    pub(crate) repeats: bool,
 }
 
 impl Style {
     /// Everything there is, to a moderate depth.
-    pub(crate) const WILD: Self = Self { depth: 6, halves: true, spaces: true };
+    pub(crate) const WILD: Self = Self { depth: 6, halves: true, repeats: true };
     /// What stays text in every language.
-    pub(crate) const TAME: Self = Self { depth: 4, halves: false, spaces: true };
+    pub(crate) const TAME: Self = Self { depth: 4, halves: false, repeats: true };
 }
 
 /// Appends a random value.
@@ -160,9 +160,9 @@ pub(crate) fn array(random: &mut Random, style: Style, out: &mut String) {
     out.push('[');
     for index in 0..random.below(5) {
         separate(index, out);
-        padded(random, style, out, |random, out| value(random, style.deeper(), out));
+        padded(random, out, |random, out| value(random, style.deeper(), out));
     }
-    space(random, style, out);
+    space(random, out);
     out.push(']');
 }
 
@@ -171,22 +171,23 @@ pub(crate) fn object(random: &mut Random, style: Style, out: &mut String) {
     out.push('{');
     for index in 0..random.below(6) {
         separate(index, out);
-        padded(random, style, out, |random, out| string(random, style, out));
+        padded(random, out, |random, out| {
+            string(random, style, out);
+            if !style.repeats {
+                // The number stands at the end, because the beginning decides about the order.
+                out.pop();
+                let _ = write!(out, "{index}\"");
+            }
+        });
         out.push(':');
-        padded(random, style, out, |random, out| value(random, style.deeper(), out));
+        padded(random, out, |random, out| value(random, style.deeper(), out));
     }
-    space(random, style, out);
+    space(random, out);
     out.push('}');
 }
 
-/// An object with these members, given as texts of JSON values, in random order; the style decides
-/// about white space only.
-pub(crate) fn object_of(
-    random: &mut Random,
-    style: Style,
-    mut members: Vec<(String, String)>,
-    out: &mut String,
-) {
+/// An object with these members, given as texts of JSON values, in random order.
+pub(crate) fn object_of(random: &mut Random, mut members: Vec<(String, String)>, out: &mut String) {
     for last in (1..members.len()).rev() {
         members.swap(last, random.index(last + 1));
     }
@@ -194,9 +195,9 @@ pub(crate) fn object_of(
     for (index, (name, text)) in members.iter().enumerate() {
         separate(index as u64, out);
         let name = quoted(random, name);
-        padded(random, style, out, |_, out| out.push_str(&name));
+        padded(random, out, |_, out| out.push_str(&name));
         out.push(':');
-        padded(random, style, out, |_, out| out.push_str(text));
+        padded(random, out, |_, out| out.push_str(text));
     }
     out.push('}');
 }
@@ -283,19 +284,14 @@ fn separate(index: u64, out: &mut String) {
     }
 }
 
-fn padded(
-    random: &mut Random,
-    style: Style,
-    out: &mut String,
-    write: impl FnOnce(&mut Random, &mut String),
-) {
-    space(random, style, out);
+fn padded(random: &mut Random, out: &mut String, write: impl FnOnce(&mut Random, &mut String)) {
+    space(random, out);
     write(random, out);
-    space(random, style, out);
+    space(random, out);
 }
 
-fn space(random: &mut Random, style: Style, out: &mut String) {
-    if style.spaces && random.percent(5) {
+fn space(random: &mut Random, out: &mut String) {
+    if random.percent(5) {
         out.push_str(random.pick(&[" ", "\n", "\t", "\r", " \n  "]));
     }
 }

@@ -11,12 +11,26 @@ export function headers({ text }) {
   } catch (error) {
     // The native core drops members that it does not know, and names the id without them.
     const other = /mismatch: expected (\S+),/.exec(String(error))?.[1];
-    if (!other) throw error;
+    if (!other || error.answer) throw error;
     accept(other, json);
     return other;
   }
 }
 
+/**
+ * Makes a map for the header. There is no answer where the native core would read its own header
+ * as another one: its reader of fractions is not exact.
+ */
 function accept(id, json) {
-  new native.SessionMap(id, json).free();
+  const map = new native.SessionMap(id, json);
+  const own = map.getHeader();
+  map.free();
+  let again;
+  try {
+    new native.SessionMap(id, JSON.stringify(JSON.parse(own))).free();
+  } catch (error) {
+    if (!/mismatch/.test(String(error))) throw error;
+    again = error;
+  }
+  if (again) throw Object.assign(again, { answer: { noAnswer: "unstable number" } });
 }

@@ -57,7 +57,7 @@ impl Rule for Transactions {
             add(random, name, "1".to_owned());
         }
         let mut text = String::new();
-        json_text::object_of(random, Style::TAME, members, &mut text);
+        json_text::object_of(random, members, &mut text);
         Case { text }
     }
 
