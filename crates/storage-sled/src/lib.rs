@@ -1,4 +1,33 @@
-//! The embedded default storage of Downbeat, on sled.
+//! The embedded default storage of Downbeat: a directory, kept by sled.
+//!
+//! ```
+//! use downbeat_storage::Storage;
+//! use downbeat_storage_sled::SledStorage;
+//!
+//! # let parent = tempfile::tempdir()?;
+//! # let dir = parent.path().join("downbeat-data");
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let store = SledStorage::open(&dir)?;
+//! assert_eq!(store.count().await?, 0);
+//! store.close().await?;
+//! # Ok::<_, downbeat_storage::StorageError>(())
+//! # })?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - **Writes** go to one thread. It takes what waits, applies it as one batch, and flushes once
+//!   for all of it, so the cost of a flush is shared by all who write at the same time. What is
+//!   waiting is bounded; whoever comes beyond that waits in `append`.
+//! - **Reads** run on the runtime's blocking threads, a few at a time. A known state is one short
+//!   scan, a log is read in the order in which it lies.
+//! - **Damage** is found: every record has a checksum that covers its key, a log that lost its end
+//!   is refused on opening, and what is damaged in one CoValue is reported for that one and leaves
+//!   the others as they are.
+//! - **A failing disk** fails the writes that meet it. sled stops at the first error, so the store
+//!   is then opened anew, again and again until that works; nobody has to restart anything once
+//!   there is room on the disk.
+//!
+//! `docs/storage-format.md` describes the files byte by byte.
 
 mod cache;
 mod draft;
