@@ -12,6 +12,10 @@ use crate::report::Report;
 /// Something that the runtime is to do. Actions are carried out in their order; those with a
 /// completion event may be under way together.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "actions are moved once or twice, and a box for each job would cost more"
+)]
 pub enum Action {
     /// Write these to a peer's connection, then report [`crate::Event::TurnDone`]. A peer has one
     /// turn at a time, so what waits for a slow peer waits in the machine, as a set of CoValues.

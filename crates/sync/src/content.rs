@@ -526,8 +526,10 @@ fn next_runs(waiting: &mut VecDeque<Waiting>) -> Option<(PeerId, Vec<SessionCont
     let mut end = first.end();
     let is_delete = first.session.is_delete();
     let mut runs = vec![first];
-    while let Some(next) =
-        waiting.pop_front_if(|next| !is_delete && next.peer == peer && next.run.after == end)
+    while waiting
+        .front()
+        .is_some_and(|next| !is_delete && next.peer == peer && next.run.after == end)
+        && let Some(next) = waiting.pop_front()
     {
         end = next.run.end();
         credit += next.credit;

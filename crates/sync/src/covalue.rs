@@ -52,6 +52,7 @@ pub(crate) enum Presence {
 
 /// A CoValue that is there.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not states of one thing")]
 pub(crate) struct Index {
     pub header: Header,
     /// Transactions per session that have been verified.

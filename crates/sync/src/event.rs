@@ -31,6 +31,10 @@ pub enum Role {
 
 /// Something that has happened.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "events are moved once or twice, and a box for each completion would cost more"
+)]
 pub enum Event {
     /// A connection is established.
     Connected {

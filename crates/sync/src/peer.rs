@@ -66,6 +66,7 @@ pub(crate) struct Batch {
 
 /// A peer's part in one CoValue.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not states of one thing")]
 pub(crate) struct Subscription {
     /// What the peer has said that it has.
     known: Counts,
@@ -98,6 +99,7 @@ pub(crate) struct Subscription {
 /// The messages that a peer is owed of one CoValue. Each is made when it is drawn, from the state
 /// of that moment, so that several of one kind become one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "a set of messages, any of which may be owed")]
 pub(crate) struct Owes {
     /// An answer to a LOAD, if no content is the answer.
     pub reply: bool,
@@ -144,7 +146,7 @@ impl Peer {
     pub(crate) fn owes_nothing(&self) -> bool {
         self.owed.iter().all(VecDeque::is_empty)
             && !self.batches.iter().any(|batch| batch.open.is_empty())
-            && !self.reconciling.as_ref().is_some_and(|batch| !batch.values.is_empty())
+            && self.reconciling.as_ref().is_none_or(|batch| batch.values.is_empty())
     }
 
     /// Takes the name of a batch that can be acknowledged.

@@ -338,7 +338,7 @@ impl Machine {
     /// An upstream has been brought up to date with a batch.
     pub(crate) fn reconcile_acknowledged(&mut self, peer: PeerId, batch: &str) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if !state.reconciling.as_ref().is_some_and(|sent| sent.id == batch) {
+        if state.reconciling.as_ref().is_none_or(|sent| sent.id != batch) {
             return;
         }
         state.reconciling = None;

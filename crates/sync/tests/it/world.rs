@@ -29,6 +29,7 @@ const MAX_ROUNDS: usize = 100_000;
 pub(crate) type Logs = BTreeMap<SessionId, Vec<SessionContent>>;
 
 /// One machine and everything that it can see.
+#[allow(clippy::struct_excessive_bools, reason = "switches that tests set one by one")]
 pub(crate) struct World {
     pub machine: Machine,
     config: Config,
@@ -308,7 +309,7 @@ impl World {
                 self.hear(peer, &message);
                 None
             }
-            Item::Content(item) => self.deliver_content(peer, item),
+            Item::Content(item) => self.deliver_content(peer, &item),
         }
     }
 
@@ -325,7 +326,7 @@ impl World {
         }
     }
 
-    fn deliver_content(&mut self, peer: PeerId, item: ContentItem) -> Option<Progress> {
+    fn deliver_content(&mut self, peer: PeerId, item: &ContentItem) -> Option<Progress> {
         let mut runs = VecDeque::new();
         for (session, end) in &item.until {
             let logs = self.readable.get(&item.id).and_then(|logs| logs.get(session));
