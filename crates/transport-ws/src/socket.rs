@@ -229,10 +229,22 @@ pub(crate) fn transport_error(error: WsError) -> TransportError {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::task::Wake;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+
+    /// A waker that remembers whether it was called.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     /// A server's socket, and the stream at its other end, which takes this many bytes unread.
     async fn socket(room: usize) -> (Socket<DuplexStream>, DuplexStream) {
@@ -281,21 +293,26 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_to_be_written_is_not_lost_by_a_release() {
-        let (socket, mut far) = socket(1_000).await;
-        socket.write(WsMessage::text("y".repeat(20_000))).unwrap();
-        let sending = poll_fn(|cx| socket.poll_flush(cx));
-        let receiving = next_len(&socket);
-        let peer = async {
-            far.write_all(&frame(0x81, 10_000)).await.unwrap();
-            let mut head = [0; 4];
-            far.read_exact(&mut head).await.unwrap();
-            let mut payload = vec![0; 20_000];
+        let (socket, mut far) = socket(20_000).await;
+        socket.write(WsMessage::text("y".repeat(50_000))).unwrap();
+        far.write_all(&frame(0x81, 10_000)).await.unwrap();
+
+        let sender = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&sender));
+        assert!(socket.poll_flush(&mut Context::from_waker(&waker)).is_pending());
+        sender.0.store(false, Ordering::Relaxed);
+        assert_eq!(next_len(&socket).await, 10_000);
+        assert!(socket.lock().grown, "there is more to write");
+        assert!(sender.0.load(Ordering::Relaxed), "the receiver took the sender's place");
+
+        let mut payload = vec![0; 50_000];
+        let reading = async {
+            far.read_exact(&mut [0; 4]).await.unwrap();
             far.read_exact(&mut payload).await.unwrap();
-            assert!(payload.iter().all(|byte| *byte == b'y'));
         };
-        let (sent, received, ()) = tokio::join!(sending, receiving, peer);
+        let (sent, ()) = tokio::join!(poll_fn(|cx| socket.poll_flush(cx)), reading);
         sent.unwrap();
-        assert_eq!(received, 10_000);
+        assert!(payload.iter().all(|byte| *byte == b'y'));
         assert!(!socket.lock().grown, "released as soon as everything was written");
     }
 

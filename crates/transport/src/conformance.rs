@@ -78,7 +78,7 @@ async fn messages_arrive_unchanged_and_in_order(mut left: Connection, mut right:
 }
 
 async fn both_directions_carry_at_the_same_time(left: Connection, right: Connection) {
-    const COUNT: usize = 64;
+    const COUNT: usize = 32;
     async fn talk(connection: Connection) {
         let Connection { mut sender, mut receiver, .. } = connection;
         let sending = async {
@@ -170,7 +170,7 @@ async fn an_abandoned_receive_loses_nothing(mut left: Connection, mut right: Con
 }
 
 async fn an_abandoned_send_leaves_whole_messages(mut left: Connection, right: Connection) {
-    const COUNT: usize = 200;
+    const COUNT: usize = 80;
     let sending = async {
         for number in 0..COUNT {
             let patience = Duration::from_micros((number as u64 * 53) % 1_500);
