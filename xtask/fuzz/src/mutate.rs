@@ -16,6 +16,7 @@ pub(crate) fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     let changes = 1 << rng.below(5);
     for _ in 0..=rng.below(changes) {
         match rng.below(10) {
+            0..4 if is_binary(input) => change_number(input, rng),
             0..4 => change_token(input, other, rng),
             4..6 => insert_word(input, rng),
             6..9 => change_bytes(input, rng),
@@ -77,6 +78,39 @@ fn insert_word(input: &mut Vec<u8>, rng: &mut Rng) {
     let at = rng.below(input.len() + 1);
     let end = if rng.once_in(2) { at } else { (at + word.len()).min(input.len()) };
     input.splice(at..end, word.iter().copied());
+}
+
+/// Whether an input starts as no text does.
+fn is_binary(input: &[u8]) -> bool {
+    input.first().is_some_and(|&byte| byte < b'\t')
+}
+
+/// Writes another number, as bincode does, over the one that may be here.
+fn change_number(input: &mut Vec<u8>, rng: &mut Rng) {
+    let at = rng.below(input.len());
+    let width = match input.get(at) {
+        Some(251) => 3,
+        Some(252) => 5,
+        Some(253) => 9,
+        _ => 1,
+    };
+    // A number of so many bits, or one beside it.
+    let edge = 1_u64 << rng.below(64);
+    let number = match rng.below(3) {
+        0 => edge - 1,
+        1 => edge,
+        _ => edge | (rng.bits() & (edge - 1)),
+    };
+    let [low, ..] = number.to_le_bytes();
+    let (marker, len) = match number {
+        0..=250 => (low, 0),
+        251..=0xffff => (251, 2),
+        0x1_0000..=0xffff_ffff => (252, 4),
+        _ => (253, 8),
+    };
+    let mut written = vec![marker];
+    written.extend(number.to_le_bytes().into_iter().take(len));
+    replace(input, at..at + width, &written);
 }
 
 /// Takes the beginning of one input and the end of the other, or puts both on lines of their own.

@@ -53,10 +53,13 @@ fn check_header(header: &Header) {
     let again = Header::parse(header.json(), &limits).expect("a header is read again");
     assert_eq!(&again, header, "the header is another when it is read again");
     assert_eq!(header_id(&again), header_id(header));
-    assert_eq!(json::canonicalize(header.json(), &limits).as_ref(), Ok(header.json()));
+    assert_eq!(again.json(), header.json(), "the header is written in two ways");
     let text = str::from_utf8(header.json()).expect("a header is UTF-8");
-    assert_eq!(model::canonical(text).as_deref(), Some(text), "the header is not canonical");
     let value: Value = serde_json::from_str(text).expect("a header is JSON");
+    if !is_odd(&value) {
+        assert_eq!(json::canonicalize(header.json(), &limits).as_ref(), Ok(header.json()));
+        assert_eq!(model::canonical(text).as_deref(), Some(text), "the header is not canonical");
+    }
     assert_eq!(value.pointer("/type").and_then(Value::as_str), Some(header.co_type()));
     assert_eq!(value.pointer("/meta/type").and_then(Value::as_str), header.meta_type());
     let ruleset = value.pointer("/ruleset/type").and_then(Value::as_str);
@@ -75,6 +78,20 @@ fn check_header(header: &Header) {
     assert_eq!(restricts, header.restricts_deletion());
     if let Some(source) = header.source() {
         assert_eq!(value.pointer("/meta/source").and_then(Value::as_str), Some(source.as_str()));
+    }
+}
+
+/// Whether a value holds what canonical JSON and the header of the reference's native core write
+/// in different ways.
+fn is_odd(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => false,
+        Value::Number(number) => number.as_i64().is_none_or(|n| n.unsigned_abs() > 1 << 53),
+        Value::String(text) => text.starts_with("encrypted_U") || text.starts_with("binary_U"),
+        Value::Array(elements) => elements.iter().any(is_odd),
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| !name.is_ascii() || is_odd(value))
+        }
     }
 }
 
