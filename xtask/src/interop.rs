@@ -59,8 +59,11 @@ pub(crate) fn steps(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
     if arguments.server == Server::Downbeat {
         steps.command("server", &mut build(arguments.profile()))?;
     }
-    let rerun = "cd xtask/interop && npm ci";
-    steps.step("npm packages", rerun, || npm::install(&folder))?;
+    let rerun = "cd xtask/interop && npm ci && cd old-clients && npm ci";
+    steps.step("npm packages", rerun, || {
+        npm::install(&folder)?;
+        npm::install(&folder.join("old-clients"))
+    })?;
 
     let mut scenarios = Command::new("node");
     scenarios.current_dir(&folder).args(["--test-reporter=spec", "main.mjs"]);

@@ -59,7 +59,8 @@ async function untilServerHas(world, server, coValue) {
 const allEdits = (keys) => (map) => keys.every((key) => map.get(key) !== undefined);
 
 export const scenarios = [
-  ...inChains("what is written at an edge is read at the core and at another edge",
+  ...inChains(
+    "what is written at an edge is read at the core and at another edge",
     async (world, start) => {
       const core = await start.core();
       const [left, right] = [await start.edge(core), await start.edge(core)];
@@ -131,7 +132,8 @@ export const scenarios = [
     await untilServerHas(world, core, made);
   }),
 
-  ...inChains("an edge that is stopped with news for the core sends them later",
+  ...inChains(
+    "an edge that is stopped with news for the core sends them later",
     async (world, start) => {
       const core = await start.core();
       const line = await world.proxy(core);
@@ -158,7 +160,8 @@ export const scenarios = [
     },
   ),
 
-  ...inChains("an edge that is started again takes up what its clients watch",
+  ...inChains(
+    "an edge that is started again takes up what its clients watch",
     async (world, start) => {
       const core = await start.core();
       const storage = await world.storageOnDisk();
@@ -185,7 +188,8 @@ export const scenarios = [
     },
   ),
 
-  ...inChains("a core that comes back empty gets what its edge's clients hold",
+  ...inChains(
+    "a core that comes back empty gets what its edge's clients hold",
     async (world, start) => {
       const first = await start.core("memory");
       const line = await world.proxy(first);
@@ -240,6 +244,25 @@ export const scenarios = [
     assert.equal((await ada.need(cleos.id)).get("from"), "Cleo");
     map.set("later", true);
     for (const core of cores) await untilServerHas(world, core, map);
+  }),
+
+  scenario("two servers that are each other's upstream", async (world) => {
+    const back = await world.proxy({ url: "ws://127.0.0.1:1" });
+    const left = await world.server(undefined, { upstreams: [back] });
+    const right = await world.server(undefined, { upstreams: [left] });
+    back.connectTo(right);
+    const ada = await world.client(left, "Ada");
+    const ben = await world.client(right, "Ben");
+    const map = ada.publicGroup("writer").createMap({ from: "Ada" });
+    await ada.synced();
+    await untilServerHas(world, right, map);
+    const seen = await ben.need(map.id);
+    for (let turn = 0; turn < 6; turn++) {
+      const [from, to] = turn % 2 === 0 ? [map, seen] : [seen, map];
+      from.set("turn", turn);
+      await untilValue(to, `turn ${turn}`, (map) => map.get("turn") === turn, CHAIN_LIMIT);
+    }
+    await Promise.all([ada.synced(), ben.synced()]);
   }),
 
   scenario("three servers in a row", async (world) => {

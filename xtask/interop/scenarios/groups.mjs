@@ -140,10 +140,9 @@ export const scenarios = [
       );
       bens.set(`later ${round}`, round);
     }
+    const moments = ["before", "during", "after", "later"];
     const seen = (map) =>
-      others.every((_, round) =>
-        ["before", "during", "after", "later"].every((when) => map.get(`${when} ${round}`) === round),
-      );
+      others.every((_, round) => moments.every((when) => map.get(`${when} ${round}`) === round));
     await untilValue(map, "all edits", seen, SMALL_LIMIT);
     await Promise.all([ada.synced(), ben.synced()]);
     const device = await world.device(server, ben);

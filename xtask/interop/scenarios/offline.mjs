@@ -53,7 +53,7 @@ async function assertHave(sides, rounds) {
 }
 
 export const scenarios = [
-  scenario("edits on both sides of a lost connection are merged, time after time", async (world) => {
+  scenario("edits on both sides of a lost connection meet, time after time", async (world) => {
     const { sides } = await pair(world);
     const rounds = [];
     for (let round = 0; round < ROUNDS; round++) {

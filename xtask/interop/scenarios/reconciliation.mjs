@@ -120,7 +120,7 @@ export const scenarios = [
     await assertHasAll(ben, written);
   }),
 
-  scenario("edits that never left a client's storage are sent when it starts again", async (world) => {
+  scenario("edits that never left a client's storage are sent at its next start", async (world) => {
     const directory = await world.directory();
     const server = await world.server();
     const line = await world.proxy(server);
@@ -161,7 +161,7 @@ export const scenarios = [
     await acknowledged(other);
   }),
 
-  scenario("what the server lacks is asked for, and the batch acknowledged after it", async (world) => {
+  scenario("what the server lacks is asked for before the acknowledgement", async (world) => {
     const server = await world.server();
     const peer = await world.rawPeer(server);
     const author = new OfflineAuthor("Ada");
