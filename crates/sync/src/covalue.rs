@@ -250,6 +250,16 @@ impl Index {
         known_state::missing(&self.announced, &self.verified)
     }
 
+    /// Whether the CoValue may be so large that it is sent in several pieces. A guess, for sizes
+    /// are not in the index: binary streams, and what has many transactions.
+    pub(crate) fn may_be_large(&self) -> bool {
+        /// Below this a CoValue reaches a piece's 100 KiB only with transactions of 1.6 KiB on
+        /// average, where most have some 150 bytes.
+        const MANY_TRANSACTIONS: u64 = 64;
+        self.header.priority() == Priority::Low
+            || self.verified.iter().map(|(_, count)| count).sum::<u64>() >= MANY_TRANSACTIONS
+    }
+
     /// Whether nothing is being verified or stored.
     pub(crate) fn is_settled(&self) -> bool {
         self.pipelines.is_empty() && self.stores.is_empty()

@@ -146,6 +146,7 @@ impl Machine {
             return;
         }
         subscription.replace(state);
+        subscription.claimed = true;
         subscription.owes.reply = true;
         self.serve(peer, id);
     }
@@ -164,7 +165,7 @@ impl Machine {
         if is_correction {
             subscription.replace(state);
         } else {
-            subscription.merge(state.header, &state.sessions);
+            subscription.hear(state.header, &state.sessions);
         }
         subscription.owes.first = true;
         self.reconciled(peer, id);

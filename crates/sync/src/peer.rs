@@ -84,6 +84,8 @@ pub(crate) struct Subscription {
     pub asked: bool,
     /// Whether the CoValue stands in the peer's queue.
     pub queued: bool,
+    /// Whether `known` is what the peer has claimed in a LOAD and not said in a KNOWN since.
+    pub claimed: bool,
     /// Whether the peer has ever been told what we have.
     pub told: bool,
     /// Whether the peer's content of this CoValue is ignored, after bad content.
@@ -195,6 +197,25 @@ impl Subscription {
         self.sent = None;
         self.streaming = false;
         self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// The peer says in a KNOWN that it has this.
+    ///
+    /// That adds to what it has said before, but for one case: a client whose download was cut
+    /// claims in its next LOAD the counts that it was promised (`expectContentUntil`), while its
+    /// KNOWN always tells what it really has.
+    pub(crate) fn hear(&mut self, header: bool, sessions: &SessionCounts) {
+        if std::mem::take(&mut self.claimed)
+            && !known_state::is_subset(&self.known.sessions, sessions)
+        {
+            self.known.sessions.clone_from(sessions);
+            self.known.header |= header;
+            self.sent = None;
+            self.streaming = false;
+            self.epoch = self.epoch.wrapping_add(1);
+        } else {
+            self.merge(header, sessions);
+        }
     }
 
     /// The peer has this as well.

@@ -1,6 +1,6 @@
 //! Turns: what a peer is owed is made into messages when the peer has room for them.
 
-use downbeat_protocol::{CoValueId, Known, KnownState, Message, Reconcile};
+use downbeat_protocol::{CoValueId, Content, Known, KnownState, Message, Reconcile};
 
 use crate::action::{Action, ContentItem, Item};
 use crate::covalue::{Entry, Presence};
@@ -88,6 +88,7 @@ impl Machine {
                 if answer || first {
                     let known = self.known(peer, id, false);
                     items.push(Item::Message(known));
+                    items.extend(self.doubt(peer, id));
                 }
             }
         }
@@ -138,6 +139,26 @@ impl Machine {
             }
         }
         Message::Known(Known { state, is_correction, as_dependency_of: None })
+    }
+
+    /// A question to a client that claims to have everything of a CoValue that is sent in several
+    /// pieces: content with nothing in it, which it answers with what it really has.
+    fn doubt(&self, peer: PeerId, id: CoValueId) -> Option<Item> {
+        let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
+        let claims = self.subscription(peer, id).is_some_and(|subscription| {
+            subscription.claimed && !subscription.known().sessions.is_empty()
+        });
+        let index = self.values.get(&id).and_then(Entry::index)?;
+        (is_client && claims && index.may_be_large()).then(|| {
+            Item::Message(Message::Content(Content {
+                id,
+                header: None,
+                priority: index.header.priority(),
+                sessions: Vec::new(),
+                malformed: Vec::new(),
+                expect_content_until: None,
+            }))
+        })
     }
 
     /// The content that a peer lacks of a CoValue, preceded by what the CoValue depends on.
