@@ -27,10 +27,7 @@ pub(crate) enum Value<'a> {
     /// A string.
     Text(Text<'a>),
     /// Anything else.
-    Other {
-        /// Whether JavaScript holds it to be true.
-        is_truthy: bool,
-    },
+    Other,
 }
 
 /// A JSON string, with half surrogate pairs in the obvious extension of UTF-8.
@@ -71,22 +68,13 @@ impl<'a> Value<'a> {
     pub(crate) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => str::from_utf8(text).ok(),
-            Self::Absent | Self::Other { .. } => None,
+            Self::Absent | Self::Other => None,
         }
     }
 
     fn parse(value: &'a str) -> Self {
-        match text(value) {
-            Some(text) => Self::Text(text),
-            None => Self::Other { is_truthy: is_truthy(value) },
-        }
+        text(value).map_or(Self::Other, Self::Text)
     }
-}
-
-/// Whether JavaScript holds a JSON value that is not a string to be true.
-fn is_truthy(value: &str) -> bool {
-    let is_zero = || value.parse::<f64>().is_ok_and(|number| number == 0.0);
-    !matches!(value, "null" | "false") && !is_zero()
 }
 
 /// The string that a member of a JSON object is, if the text is an object and the member a string.
@@ -176,16 +164,6 @@ mod tests {
         assert_eq!((change.set_key(), change.value().as_text()), (Some("co_z1"), Some("admin")));
         assert_eq!(only(r#"[{"op":"del","key":"co_z1"}]"#).set_key(), None);
         assert_eq!(only(r#"[{"op":"set","key":5}]"#).set_key(), None);
-    }
-
-    #[test]
-    fn values_that_are_no_strings_are_true_or_false_as_in_javascript() {
-        let value = |value: &str| {
-            let changes = format!(r#"[{{"value":{value}}}]"#);
-            only(&changes).value == Value::Other { is_truthy: true }
-        };
-        assert!(["1", "-0.1", "[]", "{}", "true", "1e999"].into_iter().all(value));
-        assert!(!["0", "-0", "0.0e5", "1e-999", "null", "false", "\"\""].into_iter().any(value));
     }
 
     #[test]

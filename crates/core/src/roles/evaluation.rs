@@ -171,7 +171,7 @@ impl Evaluation<'_> {
             let inherited = match mapping {
                 Mapping::Extend => Authority::Role(parent_role),
                 Mapping::Role(role) => Authority::Role(*role),
-                Mapping::Unknown { .. } => Authority::Unknown,
+                Mapping::Unknown => Authority::Unknown,
                 Mapping::Revoked | Mapping::Absent => continue,
             };
             if inherited.is_above(authority) {
@@ -198,9 +198,10 @@ enum Authority {
 
 impl Authority {
     /// Whether this, from a parent, replaces `other`.
+    ///
+    /// Writers are above readers as well, but neither can change roles.
     fn is_above(self, other: Self) -> bool {
         self.rank() > other.rank()
-            || self == Self::Role(Role::Writer) && other == Self::Role(Role::Reader)
     }
 
     fn rank(self) -> u8 {

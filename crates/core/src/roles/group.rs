@@ -52,10 +52,7 @@ pub(super) enum Mapping {
     /// This one.
     Role(Role),
     /// Something that means nothing. It still stands between authors and lesser roles.
-    Unknown {
-        /// Whether JavaScript holds it to be true.
-        is_truthy: bool,
-    },
+    Unknown,
     /// The change has no value.
     Absent,
 }
@@ -116,9 +113,8 @@ impl Effect {
             let parent = CoValueId::parse(parent).ok()?;
             return Some(Self::Parent { parent, mapping: Mapping::of(&change) });
         }
-        if !is_member(key) {
-            return None;
-        }
+        // All other keys may be set to whatever their authors like.
+        Member::parse(key).ok()?;
         let role = Role::parse(change.value().as_text()?)?;
         let is_possible = key != Member::EVERYONE
             || matches!(role, Role::Reader | Role::Writer | Role::WriteOnly | Role::Revoked);
@@ -130,31 +126,11 @@ impl Mapping {
     fn of(change: &Change<'_>) -> Self {
         match change.value() {
             Value::Absent => Self::Absent,
-            Value::Other { is_truthy } => Self::Unknown { is_truthy: *is_truthy },
-            text @ Value::Text(bytes) => match text.as_text() {
+            value => match value.as_text() {
                 Some("extend") => Self::Extend,
                 Some("revoked") => Self::Revoked,
-                text => text
-                    .and_then(Role::parse)
-                    .map_or(Self::Unknown { is_truthy: !bytes.is_empty() }, Self::Role),
+                text => text.and_then(Role::parse).map_or(Self::Unknown, Self::Role),
             },
         }
     }
-
-    /// Whether this makes a parent, now that it is the last word about it.
-    pub(super) fn is_in_force(self) -> bool {
-        !matches!(self, Self::Revoked | Self::Absent | Self::Unknown { is_truthy: false })
-    }
-}
-
-/// Whether a group's key stands for a member: all do that stand for nothing else.
-fn is_member(key: &str) -> bool {
-    let is_of_group = matches!(key, "readKey" | "groupSealer" | "profile" | "root");
-    let is_revelation = key.contains("_for_everyone")
-        || key.starts_with("key_")
-            && ["_for_key", "_for_sealer", "_for_co", "_sealedFor_sealer"]
-                .iter()
-                .any(|infix| key.contains(infix));
-    let is_reference = key.starts_with("child_") || key.starts_with("writeKeyFor_");
-    !is_of_group && !is_revelation && !is_reference
 }

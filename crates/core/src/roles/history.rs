@@ -84,7 +84,7 @@ impl History {
         self.parents.iter().filter_map(move |(parent, timeline)| {
             timeline
                 .at(at)
-                .filter(|mapping| mapping.is_in_force())
+                .filter(|mapping| *mapping != Mapping::Revoked)
                 .map(|mapping| (*parent, mapping))
         })
     }
@@ -175,7 +175,7 @@ fn inherited_role(mapping: Mapping, parent_role: Option<Role>) -> Option<Role> {
     match mapping {
         Mapping::Extend => Some(parent_role),
         Mapping::Role(role) => Some(role),
-        Mapping::Revoked | Mapping::Unknown { .. } | Mapping::Absent => None,
+        Mapping::Revoked | Mapping::Unknown | Mapping::Absent => None,
     }
 }
 

@@ -23,6 +23,7 @@ fn in_recorded_groups_at_all_times() {
     }
 }
 
+/// Of several thousand random histories those that tell the rules apart best.
 #[test]
 fn in_random_histories_with_parents() {
     let mut found = 0;
@@ -61,19 +62,19 @@ fn parse_group(group: &Value) -> Group {
     Group::new(header_id(&header), &header, sessions)
 }
 
+const GROUP: &str = r#"{"meta":null,"ruleset":{"initialAdmin":"co_zA","type":"group"},"type":"comap","uniqueness":"name"}"#;
+
+/// A transaction that sets a key at a time.
+fn set(key: &str, value: &str, made_at: u64) -> Transaction {
+    let changes = format!(r#"[{{"key":"{key}","op":"set","value":"{value}"}}]"#);
+    Transaction::trusting(&changes, made_at, None)
+}
+
 /// A group of `co_zA` in which only `co_zA` does something: sets keys at times.
 fn group(name: &str, sets: &[(&str, &str, u64)]) -> (CoValueId, Group) {
-    let header = header(&format!(
-        r#"{{"meta":null,"ruleset":{{"initialAdmin":"co_zA","type":"group"}},"type":"comap","uniqueness":"{name}"}}"#
-    ));
-    let set = |&(key, value, made_at): &(&str, &str, u64)| {
-        Transaction::trusting(
-            &format!(r#"[{{"key":"{key}","op":"set","value":"{value}"}}]"#),
-            made_at,
-            None,
-        )
-    };
-    let log: Vec<_> = [("co_zA", "admin", 0)].iter().chain(sets).map(set).collect();
+    let header = header(&GROUP.replace("name", name));
+    let sets = [("co_zA", "admin", 0)].iter().chain(sets);
+    let log: Vec<_> = sets.map(|(key, value, made_at)| set(key, value, *made_at)).collect();
     let (id, session) = (header_id(&header), session("co_zA_session_z1"));
     (id, Group::new(id, &header, [(&session, log.as_slice())]))
 }
@@ -104,6 +105,34 @@ fn a_newer_state_of_a_group_replaces_the_older_one() {
     assert_eq!(roles.role_of(child, &bob, None), Ok(None));
     roles.insert(group("parent", &[("co_zB", "reader", 20)]).1);
     assert_eq!(roles.role_of(child, &bob, None), Ok(Some(Role::Reader)));
+}
+
+/// A mapping that means nothing stands before lesser roles all the same, if it comes first.
+#[test]
+fn a_parent_with_a_senseless_mapping_takes_the_place_of_another() {
+    let carol = Member::parse("co_zC").unwrap();
+    let (one, one_group) = group("one", &[("co_zB", "reader", 1)]);
+    let (two, two_group) = group("two", &[("co_zB", "reader", 1)]);
+    for (mappings, expected) in
+        [(["nonsense", "writerInvite"], None), (["writerInvite", "nonsense"], Some(Role::Writer))]
+    {
+        let header = header(GROUP);
+        let parents = [one, two].map(|id| format!("parent_{id}"));
+        let by_alice = [
+            set("co_zA", "admin", 0),
+            set(&parents[0], mappings[0], 10),
+            set(&parents[1], mappings[1], 10),
+        ];
+        let by_bob = [set("co_zC", "writer", 20)];
+        let (alice, bob) = (session("co_zA_session_z1"), session("co_zB_session_z1"));
+        let id = header_id(&header);
+        let mut roles = Roles::new();
+        for parent in [&one_group, &two_group] {
+            roles.insert(parent.clone());
+        }
+        roles.insert(Group::new(id, &header, [(&alice, &by_alice[..]), (&bob, &by_bob[..])]));
+        assert_eq!(roles.role_of(id, &carol, None), Ok(expected), "{mappings:?}");
+    }
 }
 
 /// The reference overflows its stack here; what matters is an answer that does not depend on
