@@ -5,6 +5,7 @@
 //! installed), `npm` (the packages of the Node.js programs) and `workspace` (where things are and
 //! how they are built).
 
+mod differential;
 mod fuzz;
 mod interop;
 mod npm;
@@ -29,6 +30,7 @@ struct Cli {
 enum Command {
     Test(test::Arguments),
     Interop(interop::Arguments),
+    Differential(differential::Arguments),
     Fuzz(fuzz::Arguments),
 }
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(arguments) => test::run(&arguments),
         Command::Interop(arguments) => interop::run(&arguments),
+        Command::Differential(arguments) => differential::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match result {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::differential;
 use crate::fuzz;
 use crate::interop;
 use crate::steps::Steps;
@@ -10,9 +11,10 @@ use crate::tools;
 use crate::workspace::cargo;
 
 /// The steps besides those of the interop scenarios.
-const CARGO_STEPS: usize = 5;
+const CARGO_STEPS: usize = 6;
 
-/// Run every check: formatting, lints, tests, documentation, fuzzing, interop.
+/// Run every check: formatting, lints, tests, documentation, fuzzing, comparison with the
+/// reference, interop.
 ///
 /// Nothing is ever skipped: what is missing on the machine and cannot be installed from here is a
 /// failure that says what it is. The first failure ends the run.
@@ -37,6 +39,9 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     steps.command("fuzzing", &mut fuzz::step())?;
+    steps.step("comparison with the reference", "cargo xtask differential", || {
+        differential::run(&differential::Arguments::default())
+    })?;
     interop::steps(&mut steps, &interop)?;
     steps.finish();
     Ok(())

@@ -1,5 +1,6 @@
 //! Cases that are kept with the reference's answers.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,20 +13,40 @@ use crate::suite::Suite;
 /// The seed of the recorded cases.
 const SEED: u64 = 2019;
 
-/// Writes the first cases of a suite and the reference's answers to its file.
+/// Writes the first cases of a suite that the reference has an answer to, with the answers, to the
+/// suite's file.
 pub(crate) fn record(suite: &Suite, reference: &mut Reference) -> Result<()> {
-    let cases =
-        (0..suite.recorded).map(|index| suite.case(SEED, index)).collect::<Result<Vec<_>>>()?;
-    reference.ask(suite.name, &cases)?;
     let mut lines = Vec::new();
-    for (case, theirs) in cases.into_iter().zip(reference.answers()?) {
-        lines.push(json!({ "case": case, "answer": theirs.answer }).to_string());
+    for index in 0.. {
+        if lines.len() >= suite.recorded {
+            break;
+        }
+        let case = suite.case(SEED, index)?;
+        reference.ask(suite.name, std::slice::from_ref(&case))?;
+        for theirs in reference.answers()?.iter().filter(|theirs| theirs.is_answer()) {
+            lines.push(ascii(&json!({ "case": case, "answer": theirs.answer }).to_string()));
+        }
     }
     let path = file(suite);
     println!("    {}: {} cases", path.display(), lines.len());
     // One case a line, so that differences between recordings can be read.
     fs::write(&path, format!("[\n{}\n]\n", lines.join(",\n")))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The same JSON in ASCII, so that odd characters survive editors.
+fn ascii(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char.is_ascii() && !char.is_ascii_control() {
+            out.push(char);
+            continue;
+        }
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
 }
 
 fn file(suite: &Suite) -> PathBuf {
@@ -52,7 +73,7 @@ mod tests {
     fn our_answers_are_those_recorded_from_the_reference() {
         for suite in SUITES {
             let recorded = read(suite).unwrap();
-            assert_eq!(recorded.len() as u64, suite.recorded, "{}", suite.name);
+            assert_eq!(recorded.len(), suite.recorded, "{}", suite.name);
             for (case, answer) in recorded {
                 assert_eq!(suite.answer(&case).unwrap(), answer, "{}: {case}", suite.name);
             }

@@ -27,6 +27,14 @@ pub(crate) struct Answer {
     pub(crate) note: Option<String>,
 }
 
+impl Answer {
+    /// Whether this says anything about the rule. Where the reference fails for reasons of its own,
+    /// it has just a member of this name, and the case is counted and passed over.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.answer.get("noAnswer").is_none()
+    }
+}
+
 impl Reference {
     /// Starts the reference.
     pub(crate) fn start() -> Result<Self> {

@@ -17,10 +17,6 @@ const MAX_PRINTED: u64 = 3;
 /// The longest text of an input or answer that is printed, in bytes, unless the case is run alone.
 const MAX_PRINTED_LEN: usize = 1_000;
 
-/// What the reference answers (under this name) where it fails for reasons of its own and says
-/// nothing about the rule. Such cases are only counted.
-const NO_ANSWER: &str = "noAnswer";
-
 /// Runs the cases of a suite, as many as its cost allows, and returns how many differ.
 pub(crate) fn many(suite: &Suite, seed: u64, cases: u64, reference: &mut Reference) -> Result<u64> {
     let cases = cases.div_ceil(suite.cost);
@@ -77,7 +73,7 @@ struct Tally {
 
 impl Tally {
     fn differs(&mut self, ours: &Value, theirs: &Answer) -> bool {
-        if theirs.answer.get(NO_ANSWER).is_some() {
+        if !theirs.is_answer() {
             self.unanswered += 1;
             return false;
         }

@@ -27,13 +27,13 @@ pub(crate) struct Suite {
     /// One case is run where a cheap suite runs so many.
     pub(crate) cost: u64,
     /// How many cases are recorded.
-    pub(crate) recorded: u64,
+    pub(crate) recorded: usize,
     make: fn(&mut Random) -> Result<Value>,
     answer: fn(&Value) -> Result<Value>,
 }
 
 impl Suite {
-    pub(crate) const fn new<R: Rule>(name: &'static str, cost: u64, recorded: u64) -> Self {
+    pub(crate) const fn new<R: Rule>(name: &'static str, cost: u64, recorded: usize) -> Self {
         Self {
             name,
             cost,

@@ -1,7 +1,7 @@
 //! Roles in groups, now and at any time, over random histories.
 
 use anyhow::Result;
-use downbeat_core::roles::Member;
+use downbeat_core::roles::{Member, Role};
 use downbeat_protocol::CoValueId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ impl Rule for Roles {
                     let Ok(role) = known.role_of(id, &Member::parse(member)?, at) else {
                         return Ok(json!("a parent is not known"));
                     };
-                    row.push(role.map(|role| role.as_str()));
+                    row.push(role.map(Role::as_str));
                 }
                 answers.push(row);
             }
