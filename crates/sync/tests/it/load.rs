@@ -126,11 +126,32 @@ fn known_adds_to_what_is_believed_of_the_peer_and_a_correction_replaces_it() {
     let (mut world, map, log) = world_with_map();
     let bob = world.connect("bob");
     world.send(bob, map.load(&[(&log, 2)]));
+    world.send(bob, map.known(&[(&log, 2)]));
     world.skip_log();
     world.send(bob, map.known(&[(&log, 1)]));
     world.expect(&["bob → KNOWN map header a:1"]);
     world.send(bob, map.correction(&[(&log, 1)]));
     world.expect(&["bob → KNOWN CORRECTION map header a:1", "bob ← CONTENT map a:1+1"]);
+}
+
+#[test]
+fn the_first_known_after_a_load_tells_what_a_peer_has_whose_download_was_cut() {
+    let (mut world, map, log) = world_with_map();
+    let bob = world.connect("bob");
+    world.send(bob, map.load(&[(&log, 2)]));
+    world.skip_log();
+    world.send(bob, map.known(&[(&log, 1)]));
+    world.expect(&["bob → KNOWN map header a:1", "bob ← CONTENT map a:1+1"]);
+}
+
+#[test]
+fn a_client_that_claims_in_a_load_what_it_was_promised_gets_the_rest_when_known_tells_the_truth() {
+    let (mut world, map, log) = world_with_map();
+    let bob = world.connect("bob");
+    world.send(bob, map.load(&[(&log, 2)]));
+    world.skip_log();
+    world.send(bob, map.known(&[(&log, 1)]));
+    world.expect(&["bob → KNOWN map header a:1", "bob ← CONTENT map a:1+1"]);
 }
 
 #[test]
