@@ -190,7 +190,8 @@ impl Machine {
     pub(crate) fn serve(&mut self, peer: PeerId, id: CoValueId) {
         let entry = self.entry(id);
         let is_absent = matches!(entry.presence, Presence::Absent);
-        if is_absent && !self.ask_upstreams(id) {
+        let asks = self.subscription(peer, id).is_some_and(|state| state.owes.reply);
+        if is_absent && !(asks && self.ask_upstreams(id)) {
             self.answer_not_found(peer, id);
             return self.owe(peer, id);
         }
@@ -269,6 +270,7 @@ impl Machine {
         }
         self.take_inbox(id);
         if self.values.get(&id).is_some_and(|entry| entry.index().is_some()) {
+            self.watch_upstream(id);
             self.release_dependants(id);
         } else {
             self.ask_for_dependency(id);
