@@ -40,7 +40,7 @@ pub enum Ruleset {
     UnsafeAllowAll,
 }
 
-/// A CoValue's header, with its canonical JSON, whose hash is the CoValue's id.
+/// A CoValue's header, with its canonical JSON and the text whose hash is the CoValue's id.
 ///
 /// Clones share everything.
 #[derive(Debug, Clone)]
@@ -49,6 +49,7 @@ pub struct Header(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     json: Bytes,
+    hashed_json: Bytes,
     co_type: Box<str>,
     ruleset: Ruleset,
     restricts_deletion: bool,
@@ -59,8 +60,8 @@ struct Parts {
 impl Header {
     /// Reads a header from its JSON and makes it canonical.
     ///
-    /// What is accepted, and what the canonical JSON is, is decided by the reference's native
-    /// core, which refuses a header that does not hash to its id:
+    /// What is accepted is decided by the reference's native core, which gets the header after
+    /// JavaScript has read and written it:
     ///
     /// - `type` is any string.
     /// - `ruleset` has the `type` "group" with `initialAdmin` (an account or an agent),
@@ -69,15 +70,13 @@ impl Header {
     /// - `meta` is any value, usually `null` or an object; without it, it is `null`.
     /// - `createdAt` is absent, `null` or a string.
     /// - `uniqueness` is a string, `true`, `false`, `null`, an integer of 64 bits, or an object of
-    ///   strings.
+    ///   strings whose names are not empty.
     /// - Other members are dropped, so that such a header does not match an id made from them.
     /// - Strings may hold anything but half a surrogate pair.
     ///
     /// Where this differs from the native core: ids must be ids, also in `meta.source` (it takes
     /// any string, and then waits for a CoValue that cannot be), rulesets must be objects (it takes
-    /// arrays as well), `uniqueness` may be absent, as the protocol has it, and a number in `meta`
-    /// must be one that it reads back as it prints it (its reader of fractions is not exact). For all headers that clients make, the canonical JSON is the one of
-    /// [`json::canonicalize`]; see there what differs for odd numbers and strings.
+    /// arrays as well), and `uniqueness` may be absent, as the protocol has it.
     pub fn parse(json: &Bytes, limits: &Limits) -> Result<Self, DecodeError> {
         json::header::parse(json::canonical::check_text(json, limits)?, limits)
     }
@@ -99,6 +98,7 @@ impl Header {
 
     pub(crate) fn new(
         json: Bytes,
+        hashed_json: Bytes,
         co_type: &str,
         ruleset: Ruleset,
         restricts_deletion: bool,
@@ -107,6 +107,7 @@ impl Header {
     ) -> Self {
         Self(Arc::new(Parts {
             json,
+            hashed_json,
             co_type: co_type.into(),
             ruleset,
             restricts_deletion,
@@ -115,9 +116,21 @@ impl Header {
         }))
     }
 
-    /// The canonical JSON, as it is hashed, stored and sent.
+    /// The canonical JSON, as it is stored and sent.
     pub fn json(&self) -> &Bytes {
         &self.0.json
+    }
+
+    /// The JSON whose hash is the CoValue's id, as the reference's native core writes it.
+    ///
+    /// It is the same as [`Self::json`] for every header that clients make. It differs in what the
+    /// native core does otherwise than JavaScript, which is in the meta or an object as
+    /// uniqueness: it sorts names by code points and not by halves of surrogate pairs, prints
+    /// integers beyond 64 bits and fractions below 1e-5 with another exponent, and does not read
+    /// fractions quite exactly. It cannot take the place of the other, because reading it would
+    /// give other numbers again.
+    pub fn hashed_json(&self) -> &Bytes {
+        &self.0.hashed_json
     }
 
     /// The kind of CoValue: "comap", "colist", "coplaintext", "costream", …

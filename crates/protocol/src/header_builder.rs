@@ -17,7 +17,7 @@ pub enum Uniqueness {
     Bool(bool),
     /// An integer, which must be one that JavaScript holds exactly: from -2^53 to 2^53.
     Integer(i64),
-    /// An object of texts, in any order.
+    /// An object of texts, in any order. Their names may not be empty.
     Object(Vec<(String, String)>),
     /// `null`: nothing, so that equal headers mean the same CoValue.
     Null,

@@ -23,10 +23,9 @@ const RAW_PREFIXES: [&str; 2] = ["encrypted_U", "binary_U"];
 /// escaped, the result is no JSON (the reference's is not either).
 ///
 /// What is hashed of headers and transactions is written by the reference's native core, which
-/// differs from this in corners that no client reaches: it escapes those strings as well, sorts by
-/// code points, prints an exponent from 1e20 on and below 1e-5, and takes no half surrogate pairs.
-/// [`Header::parse`](crate::Header::parse) and [`Transaction::parse`](crate::Transaction::parse)
-/// do as it does.
+/// differs from this in corners that no client reaches: see
+/// [`Header::hashed_json`](crate::Header::hashed_json) and
+/// [`Transaction::parse`](crate::Transaction::parse).
 ///
 /// A text that is canonical already is returned as a slice of the input, without copying.
 ///
@@ -71,36 +70,64 @@ pub(crate) fn decode_utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
 pub(crate) enum Form {
     /// The one of the reference's JavaScript: [`canonicalize`].
     JavaScript,
+    /// The same, but with all strings escaped, so that the result is JSON for certain.
+    Escaped,
     /// The one of the reference's native core, which decides the ids of headers. It sorts by code
-    /// points (JavaScript by halves of surrogate pairs), prints some numbers otherwise, escapes
-    /// all strings alike, and refuses half surrogate pairs.
+    /// points (JavaScript by halves of surrogate pairs), prints some numbers otherwise, and
+    /// escapes all strings.
     Native,
 }
 
+/// A value without repeated members, if there is no half of a surrogate pair in what is left. The
+/// native core gets values so from JavaScript, and refuses those halves.
+pub(crate) fn unicode<'a>(
+    value: &'a str,
+    member: &'static str,
+) -> Result<Cow<'a, str>, DecodeError> {
+    let value = last_members(value)?;
+    if has_half_surrogate_pairs(&value)? {
+        return Err(DecodeError::invalid(member, "free of half surrogate pairs"));
+    }
+    Ok(value)
+}
+
+/// A value without repeated members, if it holds half a surrogate pair anywhere: where it does
+/// not, a repeated member that does not count has no effect.
+pub(crate) fn last_members(value: &str) -> Result<Cow<'_, str>, DecodeError> {
+    if !has_half_surrogate_pairs(value)? {
+        return Ok(Cow::Borrowed(value));
+    }
+    let mut last_members = String::with_capacity(value.len());
+    write_canonical(value, usize::MAX, Form::Escaped, &mut last_members)?;
+    Ok(Cow::Owned(last_members))
+}
+
+/// Whether half a surrogate pair is in a name or a string of the value.
+pub(crate) fn has_half_surrogate_pairs(value: &str) -> Result<bool, DecodeError> {
+    let mut found = false;
+    Scanner::new(value, usize::MAX).walk(|part| {
+        if let Part::Name(text) | Part::String(text) = part {
+            found |= text.escaped && text.decode().is_none();
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 impl Form {
-    fn write_string(self, string: RawString<'_>, out: &mut String) -> Result<(), DecodeError> {
+    fn write_string(self, string: RawString<'_>, out: &mut String) {
         out.push('"');
         if self == Self::JavaScript && string.escaped && is_raw(string) {
             out.push_str(&string.decode_lossy());
         } else {
-            self.check(string)?;
             string.write_canonical(out);
         }
         out.push('"');
-        Ok(())
-    }
-
-    fn write_name(self, name: RawString<'_>, out: &mut String) -> Result<(), DecodeError> {
-        self.check(name)?;
-        out.push('"');
-        name.write_canonical(out);
-        out.push_str("\":");
-        Ok(())
     }
 
     fn write_number(self, number: &str, out: &mut String) -> Result<(), DecodeError> {
         match self {
-            Self::JavaScript => out.push_str(&number::canonical(number)),
+            Self::JavaScript | Self::Escaped => out.push_str(&number::canonical(number)),
             Self::Native => out.push_str(
                 &native::canonical(number)
                     .ok_or(DecodeError::invalid("header", "free of numbers out of range"))?,
@@ -109,16 +136,9 @@ impl Form {
         Ok(())
     }
 
-    fn check(self, string: RawString<'_>) -> Result<(), DecodeError> {
-        if self == Self::Native && string.escaped && string.decode().is_none() {
-            return Err(DecodeError::invalid("header", "free of half surrogate pairs"));
-        }
-        Ok(())
-    }
-
     fn cmp_names(self, a: RawString<'_>, b: RawString<'_>) -> Ordering {
         match self {
-            Self::JavaScript => a.cmp_utf16(b),
+            Self::JavaScript | Self::Escaped => a.cmp_utf16(b),
             Self::Native => a.decode_lossy().cmp(&b.decode_lossy()),
         }
     }
@@ -184,8 +204,12 @@ pub(crate) fn write_canonical(
                 let start = out.len();
                 open.push(Open { is_object, start, members: Vec::new(), is_empty: true });
             }
-            Part::Name(name) => form.write_name(name, out)?,
-            Part::String(string) => form.write_string(string, out)?,
+            Part::Name(name) => {
+                out.push('"');
+                name.write_canonical(out);
+                out.push_str("\":");
+            }
+            Part::String(string) => form.write_string(string, out),
             Part::Number(number) => form.write_number(number, out)?,
             Part::Literal(literal) => out.push_str(literal),
             Part::End => {

@@ -2,13 +2,18 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use crate::error::DecodeError;
 use crate::header::{Header, Ruleset};
 use crate::id::{CoValueId, Owner};
-use crate::json::canonical::{Form, write_canonical};
+use crate::json::canonical::{
+    Form, has_half_surrogate_pairs, last_members, unicode, write_canonical,
+};
 use crate::json::number;
 use crate::json::scan::Scanner;
 use crate::json::slot::Slot;
+use crate::json::string::quote;
 use crate::json::value;
 use crate::limits::Limits;
 
@@ -18,8 +23,13 @@ const UNIQUENESS_BOUND: f64 = 9_223_372_036_854_775_808.0;
 
 /// Reads a header from a text that holds it and nothing else.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> {
-    let mut scanner = Scanner::new(text, limits.depth);
+    let text = whole(text, limits.depth, Scanner::skipped)?;
+    let text = last_members(text)?;
+    let mut scanner = Scanner::new(&text, usize::MAX);
     value::expect_object(&mut scanner, "header")?;
+    if matches!(text, Cow::Owned(_)) {
+        check_unicode(&text)?;
+    }
     let mut created_at = Slot::empty();
     let mut meta = Slot::empty();
     let mut ruleset = Slot::empty();
@@ -33,7 +43,6 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> 
         Some("uniqueness") => uniqueness.fill(scanner, read_uniqueness),
         _ => scanner.skip(),
     })?;
-    scanner.end()?;
     Members {
         created_at: created_at.optional()?,
         meta: meta.optional()?.unwrap_or(Meta::NULL),
@@ -44,6 +53,19 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> 
     .into_header()
 }
 
+/// Checks that there are no half surrogate pairs but in the values of members that are dropped.
+fn check_unicode(header: &str) -> Result<(), DecodeError> {
+    const KEPT: [&str; 5] = ["createdAt", "meta", "ruleset", "type", "uniqueness"];
+    Scanner::new(header, usize::MAX).object(|scanner, name| {
+        let value = scanner.skipped()?;
+        let is_dropped = name.decode().is_some_and(|name| !KEPT.contains(&&*name));
+        if !is_dropped && (name.decode().is_none() || has_half_surrogate_pairs(value)?) {
+            return Err(DecodeError::invalid("header", "free of half surrogate pairs"));
+        }
+        Ok(())
+    })
+}
+
 /// Makes a header of the JSON texts of its members and a ruleset.
 pub(crate) fn build(
     co_type: &str,
@@ -52,12 +74,13 @@ pub(crate) fn build(
     created_at: &str,
     uniqueness: &str,
 ) -> Result<Header, DecodeError> {
+    let meta = unicode(whole(meta, usize::MAX, Scanner::skipped)?, "meta")?;
     Members {
-        created_at: Some(whole(created_at, read_created_at)?),
-        meta: whole(meta, read_meta)?,
+        created_at: Some(whole(created_at, usize::MAX, read_created_at)?),
+        meta: whole(&meta, usize::MAX, read_meta)?,
         ruleset,
         co_type: co_type.into(),
-        uniqueness: Some(whole(uniqueness, read_uniqueness)?),
+        uniqueness: Some(whole(uniqueness, usize::MAX, read_uniqueness)?),
     }
     .into_header()
 }
@@ -65,15 +88,17 @@ pub(crate) fn build(
 /// Reads a text that holds one value and nothing else.
 fn whole<'a, T>(
     text: &'a str,
+    max_depth: usize,
     read: impl FnOnce(&mut Scanner<'a>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
-    let mut scanner = Scanner::new(text, usize::MAX);
+    let mut scanner = Scanner::new(text, max_depth);
     let value = read(&mut scanner)?;
     scanner.end()?;
     Ok(value)
 }
 
 struct Members<'a> {
+    /// The text of a value, as are meta and uniqueness.
     created_at: Option<&'a str>,
     meta: Meta<'a>,
     ruleset: (Ruleset, Option<bool>),
@@ -83,26 +108,39 @@ struct Members<'a> {
 
 impl Members<'_> {
     fn into_header(self) -> Result<Header, DecodeError> {
+        let json = self.write(Form::Escaped)?;
+        // The forms differ in numbers and in the order of names.
+        let can_differ = [Some(self.meta.json), self.uniqueness]
+            .into_iter()
+            .flatten()
+            .any(|json| !matches!(json.as_bytes().first(), Some(b'n' | b't' | b'f' | b'"')));
+        let hashed = if can_differ { self.write(Form::Native)? } else { json.clone() };
         let (ruleset, restrict_deletion) = self.ruleset;
-        let mut json = Writer { text: String::new() };
-        if let Some(created_at) = self.created_at {
-            json.member("createdAt", created_at)?;
-        }
-        json.member("meta", self.meta.json)?;
-        json.ruleset(&ruleset, restrict_deletion);
-        json.string("type", &self.co_type)?;
-        if let Some(uniqueness) = self.uniqueness {
-            json.member("uniqueness", uniqueness)?;
-        }
-        json.text.push('}');
         Ok(Header::new(
-            json.text.into(),
+            json,
+            hashed,
             &self.co_type,
             ruleset,
             restrict_deletion == Some(true),
             self.meta.co_type.as_deref(),
             self.meta.source,
         ))
+    }
+
+    fn write(&self, form: Form) -> Result<Bytes, DecodeError> {
+        let (ruleset, restrict_deletion) = &self.ruleset;
+        let mut json = Writer { form, text: String::new() };
+        if let Some(created_at) = self.created_at {
+            json.member("createdAt", created_at)?;
+        }
+        json.member("meta", self.meta.json)?;
+        json.ruleset(ruleset, *restrict_deletion);
+        json.string("type", &self.co_type);
+        if let Some(uniqueness) = self.uniqueness {
+            json.member("uniqueness", uniqueness)?;
+        }
+        json.text.push('}');
+        Ok(json.text.into())
     }
 }
 
@@ -143,7 +181,11 @@ fn read_source(scanner: &mut Scanner<'_>) -> Result<Option<CoValueId>, DecodeErr
             if id.is_empty() { Ok(None) } else { Ok(Some(CoValueId::parse(&id)?)) }
         }
         Some(b'n' | b'f') => scanner.skip().map(|()| None),
-        Some(b'-' | b'0'..=b'9') if number::value(scanner.number()?) == 0.0 => Ok(None),
+        Some(b'-' | b'0'..=b'9') => match number::value(scanner.number()?) {
+            // What is too large becomes null on its way.
+            0.0 | f64::INFINITY | f64::NEG_INFINITY => Ok(None),
+            _ => Err(DecodeError::invalid("meta.source", "a CoValue id")),
+        },
         _ => Err(DecodeError::invalid("meta.source", "a CoValue id")),
     }
 }
@@ -163,7 +205,7 @@ fn read_ruleset(scanner: &mut Scanner<'_>) -> Result<(Ruleset, Option<bool>), De
         }
         Some("group") => group.fill(scanner, |s| value::text(s, "ruleset.group")),
         Some("restrictDeletion") => restrict_deletion.fill(scanner, |s| {
-            value::nullable(s, |s| value::boolean(s, "ruleset.restrictDeletion"))
+            value::json_nullable(s, |s| value::boolean(s, "ruleset.restrictDeletion"))
         }),
         _ => scanner.skip(),
     })?;
@@ -185,36 +227,39 @@ fn read_ruleset(scanner: &mut Scanner<'_>) -> Result<(Ruleset, Option<bool>), De
 
 /// `null` or a string; any string.
 fn read_created_at<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError> {
-    match scanner.peek() {
-        Some(b'"' | b'n') => scanner.skipped(),
-        _ => Err(DecodeError::invalid("createdAt", "null or a string")),
-    }
+    let expected = DecodeError::invalid("createdAt", "null or a string");
+    let created_at = value::json_nullable(scanner, |scanner| match scanner.peek() {
+        Some(b'"') => scanner.skipped(),
+        _ => Err(expected),
+    })?;
+    Ok(created_at.unwrap_or("null"))
 }
 
-/// A string, a truth value, `null`, an integer, or an object of strings.
+/// A string, a truth value, `null`, an integer, or an object of strings, none of them nameless.
 fn read_uniqueness<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError> {
     let kind = scanner.peek();
     let json = scanner.skipped()?;
     let mut value = Scanner::new(json, usize::MAX);
     let fits = match kind {
         Some(b'{') => {
-            let mut all_strings = true;
-            value.object(|value, _| {
-                all_strings &= value.peek() == Some(b'"');
+            let mut all_fit = true;
+            value.object(|value, name| {
+                all_fit &= !name.raw.is_empty() && value.peek() == Some(b'"');
                 value.skip()
             })?;
-            all_strings
+            all_fit
         }
         Some(b'-' | b'0'..=b'9') => {
             let number = number::value(json);
-            number.fract() == 0.0 && number.abs() < UNIQUENESS_BOUND
+            // What is too large becomes null on its way.
+            number.is_infinite() || (number.fract() == 0.0 && number.abs() < UNIQUENESS_BOUND)
         }
         kind => kind != Some(b'['),
     };
     if !fits {
         return Err(DecodeError::invalid(
             "uniqueness",
-            "a string, true, false, null, an integer of 64 bits or an object of strings",
+            "a string, true, false, null, an integer of 64 bits or an object of strings with names",
         ));
     }
     Ok(json)
@@ -222,6 +267,7 @@ fn read_uniqueness<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError
 
 /// A header that is being written, its members in canonical order.
 struct Writer {
+    form: Form,
     text: String,
 }
 
@@ -229,13 +275,12 @@ impl Writer {
     /// A member whose value is well-formed JSON.
     fn member(&mut self, name: &str, json: &str) -> Result<(), DecodeError> {
         self.name(name);
-        write_canonical(json, usize::MAX, Form::Native, &mut self.text)
+        write_canonical(json, usize::MAX, self.form, &mut self.text)
     }
 
-    fn string(&mut self, name: &str, value: &str) -> Result<(), DecodeError> {
-        let mut json = String::with_capacity(value.len() + 2);
-        crate::json::string::quote(value, &mut json);
-        self.member(name, &json)
+    fn string(&mut self, name: &str, value: &str) {
+        self.name(name);
+        quote(value, &mut self.text);
     }
 
     fn ruleset(&mut self, ruleset: &Ruleset, restrict_deletion: Option<bool>) {

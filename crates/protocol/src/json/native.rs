@@ -8,19 +8,12 @@
 
 use crate::json::number;
 
-/// A number as the native core prints it when it has come through JavaScript.
-///
-/// `None` is for a number that it refuses, and for one that would be another after each time that
-/// it is read: a header with it would not arrive as it was sent.
+/// A number as the native core prints it when it has come through JavaScript. `None` is for a
+/// number that it refuses.
 pub(crate) fn canonical(json: &str) -> Option<String> {
-    let printed = print_read(json)?;
-    (print_read(&printed)? == printed).then_some(printed)
-}
-
-fn print_read(json: &str) -> Option<String> {
     let printed = number::canonical(json);
     // What JavaScript cannot hold has become null.
-    if json == "null" || printed == "null" || is_integer_of_64_bits(&printed) {
+    if printed == "null" || is_integer_of_64_bits(&printed) {
         return Some(printed.into_owned());
     }
     read(&printed).map(print)

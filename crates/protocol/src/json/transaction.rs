@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::error::{DecodeError, Limit};
-use crate::json::canonical::check_text;
+use crate::json::canonical::{check_text, unicode};
 use crate::json::number;
-use crate::json::scan::{Part, Scanner, find_special};
+use crate::json::scan::{Scanner, find_special};
 use crate::json::slot::Slot;
 use crate::json::string::{RawString, quote};
 use crate::json::value;
@@ -201,14 +201,8 @@ impl Parts {
 /// Reads a transaction whose text is not canonical.
 fn read_any(scanner: &mut Scanner<'_>) -> Result<Transaction, DecodeError> {
     value::expect_object(scanner, "newTransactions[]")?;
-    let start = scanner.pos();
-    scanner.walk(|part| match part {
-        Part::Name(text) | Part::String(text) if text.decode().is_none() => {
-            Err(DecodeError::invalid("newTransactions[]", "Unicode text throughout"))
-        }
-        _ => Ok(()),
-    })?;
-    let mut scanner = Scanner::new(scanner.since(start), usize::MAX);
+    let text = unicode(scanner.skipped()?, "newTransactions[]")?;
+    let mut scanner = Scanner::new(&text, usize::MAX);
     let mut encrypted_changes = Slot::empty();
     let mut changes = Slot::empty();
     let mut key_used = Slot::empty();
@@ -222,7 +216,7 @@ fn read_any(scanner: &mut Scanner<'_>) -> Result<Transaction, DecodeError> {
         Some("changes") => changes.fill(scanner, |s| value::text(s, "changes")),
         Some("keyUsed") => key_used.fill(scanner, |s| value::text(s, "keyUsed")),
         Some("madeAt") => made_at.fill(scanner, read_made_at),
-        Some("meta") => meta.fill(scanner, |s| value::nullable(s, |s| value::text(s, "meta"))),
+        Some("meta") => meta.fill(scanner, |s| value::json_nullable(s, |s| value::text(s, "meta"))),
         Some("privacy") => privacy.fill(scanner, |s| value::text(s, "privacy")),
         _ => scanner.skip(),
     })?;

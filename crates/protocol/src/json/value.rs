@@ -51,6 +51,22 @@ pub(crate) fn nullable<'a, T>(
     if scanner.literal("null") { Ok(None) } else { read(scanner).map(Some) }
 }
 
+/// The same for what comes to the native core through JavaScript, where a number that is too large
+/// becomes `null`.
+pub(crate) fn json_nullable<'a, T>(
+    scanner: &mut Scanner<'a>,
+    read: impl FnOnce(&mut Scanner<'a>) -> Result<T, DecodeError>,
+) -> Result<Option<T>, DecodeError> {
+    if matches!(scanner.peek(), Some(b'-' | b'0'..=b'9')) {
+        let start = scanner.pos();
+        if number::value(scanner.number()?).is_infinite() {
+            return Ok(None);
+        }
+        scanner.jump(start);
+    }
+    nullable(scanner, read)
+}
+
 /// Checks that an object stands at the scanner.
 pub(crate) fn expect_object(
     scanner: &mut Scanner<'_>,

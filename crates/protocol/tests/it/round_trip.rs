@@ -110,6 +110,7 @@ proptest! {
     fn headers_are_canonical_once_parsed(header in arbitrary::header()) {
         let again = Header::parse(header.json(), &Limits::default()).unwrap();
         prop_assert_eq!(&again, &header);
+        prop_assert_eq!(again.hashed_json(), header.hashed_json());
         prop_assert_eq!(again.co_type(), header.co_type());
         prop_assert_eq!(again.ruleset(), header.ruleset());
         // What is written without escaping there is no JSON, but headers always are.
