@@ -131,7 +131,9 @@ mod tests {
             let transactions: Vec<_> = lens.iter().map(|len| vec![7; *len]).collect();
             let (mut together, mut apart) = (HashChain::new(), HashChain::new());
             together.append_all(transactions.iter().map(Vec::as_slice));
-            transactions.iter().for_each(|transaction| apart.append(transaction));
+            for transaction in &transactions {
+                apart.append(transaction);
+            }
             assert_eq!(together.head(), apart.head(), "{lens:?}");
         }
     }

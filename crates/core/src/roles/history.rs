@@ -1,6 +1,7 @@
 //! What counts of a group's transactions, by time, and the roles that follow.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use downbeat_protocol::CoValueId;
@@ -111,9 +112,7 @@ pub(super) fn role_at(
             let parent_role = |parent| found.get(&(parent, false)).copied().flatten();
             let role = combined_role(history, id, member, at, parent_role);
             found.insert((id, is_asked), role);
-        } else if let std::collections::btree_map::Entry::Vacant(entry) =
-            found.entry((id, is_asked))
-        {
+        } else if let Entry::Vacant(entry) = found.entry((id, is_asked)) {
             // Should groups be their own ancestors after all, that gives them nothing.
             entry.insert(None);
             open.push((id, is_asked, true));
@@ -129,7 +128,7 @@ pub(super) fn is_ancestor(
     group: CoValueId,
     parent: CoValueId,
 ) -> bool {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut open = vec![parent];
     while let Some(id) = open.pop() {
         if id == group {
