@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use downbeat_protocol::SessionCounts;
+use downbeat_protocol::{SessionContent, SessionCounts};
 use downbeat_storage::Storage;
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage_sled::SledStorage;
+use tokio::task::JoinSet;
 
 /// Kills in one run.
 const KILLS: u64 = 20;
@@ -50,36 +51,35 @@ fn author(stream: u64, count: u64) -> Author {
     author
 }
 
-fn extend(author: &mut Author) -> downbeat_protocol::SessionContent {
-    let len = [20, 300, 5_000, 60_000][(author.count() % 4) as usize];
+fn extend(author: &mut Author) -> SessionContent {
+    let len = [20, 300, 5_000, 60_000][author.log.len() % 4];
     author.write(1, len)
 }
 
 async fn write_until_killed(dir: &Path) {
     let store = Arc::new(SledStorage::open(dir).unwrap());
-    let streams: Vec<_> = (0..STREAMS)
-        .map(|stream| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move {
-                let first = co_values(stream).next().unwrap();
-                let stored = store.load(first.id).await.unwrap();
-                let count = stored.map_or(0, |stored| stored.counts().iter().map(|(_, n)| n).sum());
-                let mut author = author(stream, count);
-                loop {
-                    let content = extend(&mut author);
-                    let batch = co_values(stream).map(|one| one.create(vec![content.clone()]));
-                    for outcome in store.append(batch.collect()).await.unwrap() {
-                        assert!(outcome.is_complete(), "{outcome:?}");
-                    }
-                    let mut out = io::stdout().lock();
-                    writeln!(out, "{stream} {}", author.count()).unwrap();
-                    out.flush().unwrap();
-                }
-            })
-        })
-        .collect();
-    for stream in streams {
-        stream.await.unwrap();
+    let mut streams = JoinSet::new();
+    for stream in 0..STREAMS {
+        streams.spawn(write_stream(Arc::clone(&store), stream));
+    }
+    streams.join_all().await;
+}
+
+/// Writes more than anybody waits for.
+async fn write_stream(store: Arc<SledStorage>, stream: u64) {
+    let first = co_values(stream).next().unwrap();
+    let stored = store.load(first.id).await.unwrap();
+    let count = stored.map_or(0, |stored| stored.counts().iter().map(|(_, count)| count).sum());
+    let mut author = author(stream, count);
+    while author.count() < u64::MAX {
+        let content = extend(&mut author);
+        let batch = co_values(stream).map(|one| one.create(vec![content.clone()]));
+        for outcome in store.append(batch.collect()).await.unwrap() {
+            assert!(outcome.is_complete(), "{outcome:?}");
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "{stream} {}", author.count()).unwrap();
+        out.flush().unwrap();
     }
 }
 

@@ -185,21 +185,17 @@ fn files(dir: &Path) -> impl Iterator<Item = PathBuf> {
     paths.filter(|path| path.is_file())
 }
 
-fn flip(bytes: &mut Vec<u8>, offset: usize) {
-    bytes[offset] ^= 0xff;
-}
-
 #[tokio::test]
 async fn bytes_flipped_in_what_was_written_last_are_found() {
     let (dir, co_values) = new_store().await;
-    let survival = damage_everywhere(dir.path(), &co_values, 30, flip).await;
+    let survival = damage_everywhere(dir.path(), &co_values, 30, |log, at| log[at] ^= 0xff).await;
     assert!(survival.refused > 0, "{survival:?}");
 }
 
 #[tokio::test]
 async fn bytes_flipped_in_what_was_written_long_ago_are_found() {
     let (dir, co_values) = old_store().await;
-    let survival = damage_everywhere(dir.path(), &co_values, 40, flip).await;
+    let survival = damage_everywhere(dir.path(), &co_values, 40, |log, at| log[at] ^= 0xff).await;
     assert!(survival.damaged > 0 && survival.served > 0, "{survival:?}");
 }
 
