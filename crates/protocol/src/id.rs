@@ -252,6 +252,13 @@ text_id!(CoValueId);
 text_id!(AgentId);
 text_id!(SessionId);
 
+impl FromStr for Owner {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::parse(text)
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -1,5 +1,7 @@
 //! What a peer has of a CoValue: whether the header, and how many transactions of each session.
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{CoValueId, SessionId};
 
 /// Transaction counts by session, sorted by session id, with no session at zero.
@@ -75,6 +77,11 @@ impl SessionCounts {
 impl FromIterator<(SessionId, u64)> for SessionCounts {
     fn from_iter<I: IntoIterator<Item = (SessionId, u64)>>(counts: I) -> Self {
         let mut counts: Vec<_> = counts.into_iter().collect();
+        // Mostly they come from another list of this kind, in its order.
+        if counts.is_sorted_by(|(a, _), (b, _)| a < b) {
+            counts.retain(|&(_, count)| count > 0);
+            return Self(counts);
+        }
         counts.sort_by(|(a, _), (b, _)| a.cmp(b));
         counts.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
@@ -105,7 +112,7 @@ impl IntoIterator for SessionCounts {
 }
 
 /// What someone has of a CoValue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownState {
     /// The CoValue.
     pub id: CoValueId,

@@ -1,4 +1,10 @@
-//! The JSON codec: what Jazz clients speak.
+//! The JSON codec: what Jazz clients speak over a WebSocket.
+//!
+//! A frame of text holds messages as JSON objects, joined by `\n`, with `action` saying which kind
+//! each is; a server also sends `{"type":"ping",…}`. [`decode_frame`] reads as `JSON.parse` does:
+//! any order of members, any white space, of repeated members the last, numbers and strings written
+//! in any way; what is not expected is ignored. [`encode_message`] writes compactly, in the order of
+//! members that the reference has.
 
 pub(crate) mod canonical;
 mod content;

@@ -1,6 +1,9 @@
 //! The crate from outside: against vectors recorded from the reference, and with random input.
 
 mod arbitrary;
-
+mod bad_input;
+mod binary;
+mod canonical;
+mod frames;
 mod round_trip;
 mod vectors;

@@ -1,0 +1,232 @@
+//! Whatever the bytes, there is an answer or a typed error, within the limits.
+
+use bytes::Bytes;
+use downbeat_protocol::{
+    BinaryCodec, Codec, DecodeError, Header, JsonCodec, Limit, Limits, Message, ShortHash,
+    Transaction, binary, json,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::arbitrary;
+
+const TRANSACTION: &str = r#"{"changes":"[]","madeAt":1,"privacy":"trusting"}"#;
+
+/// Gives the bytes to everything that reads bytes.
+fn read_with_everything(bytes: Vec<u8>) {
+    let bytes = Bytes::from(bytes);
+    let limits = Limits::default();
+    let _ = json::decode_frame(&bytes, &limits);
+    let _ = json::canonicalize(&bytes, &limits);
+    let _ = Header::parse(&bytes, &limits);
+    let _ = Transaction::parse(&bytes, &limits);
+    let _ = binary::decode_frame(&bytes, &limits);
+    let _ = binary::decode_header(&bytes, &limits);
+    let _ = binary::decode_session(&bytes, &limits);
+    let _ = binary::decode_known_state(&bytes, &limits);
+}
+
+/// Pieces of messages, so that random strings of them get further than random bytes.
+fn json_like() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just(&b"{\"action\":\"content\",\"id\":\"co_z1\",\"new\":{\"co_z1_session_z1\":{"[..]),
+        Just(&b"\"newTransactions\":["[..]),
+        Just(TRANSACTION.as_bytes()),
+        Just(&b"\"lastSignature\":\"signature_z1\",\"after\":"[..]),
+        Just(&b"\"encryptedChanges\":\"encrypted_U"[..]),
+        Just(&b"\"sessions\":{"[..]),
+        Just(&b"\\ud83d"[..]),
+        Just(&b"\\u00"[..]),
+        Just(&b"1e9"[..]),
+        Just(&b"null"[..]),
+        Just(&b"\n"[..]),
+        Just(&b"\xf0\x9f"[..]),
+        Just(&b"{"[..]),
+        Just(&b"}"[..]),
+        Just(&b"["[..]),
+        Just(&b"]"[..]),
+        Just(&b"\""[..]),
+        Just(&b":"[..]),
+        Just(&b","[..]),
+        Just(&b"\\"[..]),
+    ];
+    vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..300)) {
+        read_with_everything(bytes);
+    }
+
+    #[test]
+    fn random_bytes_of_the_right_version_do_no_harm(mut bytes in vec(any::<u8>(), 1..300)) {
+        bytes[0] = binary::VERSION;
+        read_with_everything(bytes);
+    }
+
+    #[test]
+    fn what_looks_like_json_does_no_harm(bytes in json_like()) {
+        read_with_everything(bytes);
+    }
+
+    #[test]
+    fn a_damaged_message_does_no_harm(
+        message in arbitrary::message(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        for codec in [&JsonCodec::default() as &dyn Codec, &BinaryCodec::default()] {
+            let mut frame = Vec::new();
+            codec.encode(&message, &mut frame);
+            let at = at.index(frame.len());
+            if cut { frame.truncate(at) } else { frame[at] = byte }
+            read_with_everything(frame);
+        }
+    }
+}
+
+/// The error of the only message of a frame, or of the frame.
+fn error(codec: &dyn Codec, frame: Vec<u8>) -> Option<DecodeError> {
+    match codec.decode(&frame.into()) {
+        Ok(frame) => frame.rejected.into_iter().next(),
+        Err(error) => Some(error),
+    }
+}
+
+/// Checks that with both codecs the messages are accepted at a limit and refused over it.
+fn check_limit(messages: &[Message], limit: Limit, max: usize, set: fn(&mut Limits, usize)) {
+    for (max, expected) in
+        [(max, None), (max - 1, Some(DecodeError::LimitExceeded { limit, max: max as u64 - 1 }))]
+    {
+        let mut limits = Limits::default();
+        set(&mut limits, max);
+        for codec in [&JsonCodec { limits } as &dyn Codec, &BinaryCodec { limits }] {
+            let mut frame = Vec::new();
+            for message in messages {
+                codec.encode(message, &mut frame);
+            }
+            assert_eq!(error(codec, frame), expected, "{limit:?}");
+        }
+    }
+}
+
+fn message(json: &str) -> Message {
+    let frame = JsonCodec::default().decode(&Bytes::copy_from_slice(json.as_bytes())).unwrap();
+    frame.messages.into_iter().next().unwrap()
+}
+
+#[test]
+fn a_frame_holds_so_many_messages() {
+    let done = message(r#"{"action":"done","id":"co_z1"}"#);
+    check_limit(&[done.clone(), done], Limit::MessagesPerFrame, 2, |limits, max| {
+        limits.messages_per_frame = max;
+    });
+}
+
+#[test]
+fn a_message_holds_so_many_bytes() {
+    for codec in [&JsonCodec::default() as &dyn Codec, &BinaryCodec::default()] {
+        let mut frame = Vec::new();
+        codec.encode(&message(r#"{"action":"reconcile-ack","id":"1234567890"}"#), &mut frame);
+        let limits = |max| Limits { message_bytes: max, ..Limits::default() };
+        let with = |max| match frame.first() {
+            Some(b'{') => error(&JsonCodec { limits: limits(max) }, frame.clone()),
+            _ => error(&BinaryCodec { limits: limits(max) }, frame.clone()),
+        };
+        assert_eq!(with(frame.len()), None);
+        let expected = DecodeError::LimitExceeded { limit: Limit::MessageBytes, max: 10 };
+        assert_eq!(with(10), Some(expected));
+    }
+}
+
+#[test]
+fn a_message_holds_so_many_sessions_and_transactions() {
+    let session = |id: &str| {
+        format!(
+            r#""co_z1_session_z{id}":{{"after":0,"newTransactions":[{TRANSACTION},{TRANSACTION}],"lastSignature":"signature_z1"}}"#
+        )
+    };
+    let content = message(&format!(
+        r#"{{"action":"content","id":"co_z1","new":{{{},{}}}}}"#,
+        session("a"),
+        session("b")
+    ));
+    let content = [content];
+    check_limit(&content, Limit::Sessions, 2, |limits, max| limits.sessions = max);
+    check_limit(&content, Limit::Transactions, 4, |limits, max| limits.transactions = max);
+
+    let load = message(
+        r#"{"action":"load","id":"co_z1","header":true,"sessions":{"co_z1_session_za":1,"co_z1_session_zb":1}}"#,
+    );
+    check_limit(&[load], Limit::Sessions, 2, |limits, max| limits.sessions = max);
+}
+
+#[test]
+fn a_reconcile_message_holds_so_many_values() {
+    let value = format!(r#"["co_z1","{}"]"#, ShortHash::from_bytes([1; 19]));
+    let reconcile =
+        message(&format!(r#"{{"action":"reconcile","id":"x","values":[{value},{value}]}}"#));
+    check_limit(&[reconcile], Limit::ReconcileValues, 2, |limits, max| {
+        limits.reconcile_values = max;
+    });
+}
+
+#[test]
+fn the_changes_of_a_transaction_are_so_long() {
+    let limits = |max| Limits { changes_length: max, ..Limits::default() };
+    // Counted in bytes of what the string stands for.
+    let transaction = Transaction::trusting("\"é\"", 1, None);
+    assert!(Transaction::parse(transaction.json(), &limits(4)).is_ok());
+    assert_eq!(
+        Transaction::parse(transaction.json(), &limits(3)),
+        Err(DecodeError::LimitExceeded { limit: Limit::ChangesLength, max: 3 })
+    );
+    // Within a message it is the session that suffers.
+    let content = message(&format!(
+        r#"{{"action":"content","id":"co_z1","new":{{"co_z1_session_za":{{"after":0,"newTransactions":[{TRANSACTION}],"lastSignature":"signature_z1"}}}}}}"#
+    ));
+    let limits = limits(1);
+    for codec in [&JsonCodec { limits } as &dyn Codec, &BinaryCodec { limits }] {
+        let mut frame = Vec::new();
+        codec.encode(&content, &mut frame);
+        let decoded = codec.decode(&frame.into()).unwrap();
+        let Message::Content(content) = &decoded.messages[0] else { panic!("{decoded:?}") };
+        assert_eq!(
+            content.malformed[0].error,
+            DecodeError::LimitExceeded { limit: Limit::ChangesLength, max: 1 }
+        );
+    }
+}
+
+#[test]
+fn json_is_nested_so_deep() {
+    let nested = |depth: usize| Bytes::from("[".repeat(depth) + &"]".repeat(depth));
+    let limits = Limits { depth: 3, ..Limits::default() };
+    let too_deep = Err(DecodeError::LimitExceeded { limit: Limit::Depth, max: 3 });
+    assert!(json::canonicalize(&nested(3), &limits).is_ok());
+    assert_eq!(json::canonicalize(&nested(4), &limits), too_deep);
+    let header = |meta: &str| {
+        Bytes::from(format!(
+            r#"{{"meta":{meta},"ruleset":{{"type":"unsafeAllowAll"}},"type":"x","uniqueness":null}}"#
+        ))
+    };
+    assert!(Header::parse(&header("[[]]"), &limits).is_ok());
+    assert_eq!(Header::parse(&header("[[[]]]"), &limits).map(drop), too_deep.map(drop));
+}
+
+#[test]
+fn no_depth_is_too_much_for_the_stack() {
+    const DEPTH: usize = 200_000;
+    let limits = Limits { depth: usize::MAX, ..Limits::default() };
+    let arrays = "[".repeat(DEPTH) + &"]".repeat(DEPTH);
+    let objects = "{\"a\":".repeat(DEPTH) + "1" + &"}".repeat(DEPTH);
+    for nested in [arrays, objects] {
+        assert!(json::canonicalize(&nested.clone().into(), &limits).is_ok());
+        // Not canonical, so that it is written as well.
+        assert!(json::canonicalize(&format!(" {nested}").into(), &limits).is_ok());
+        let frame = format!(r#"{{"action":"done","id":"co_z1","more":{nested}}}"#);
+        assert_eq!(json::decode_frame(&frame.into(), &limits).unwrap().messages.len(), 1);
+    }
+}
