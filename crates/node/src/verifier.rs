@@ -5,7 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use downbeat_crypto::{HashChain, VerifyingKey};
-use downbeat_protocol::{CoValueId, SessionCounts, SessionId};
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
+use downbeat_storage::StorageError;
 use downbeat_sync::{Event, Rejection, Verified, VerifyJob};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -106,7 +107,7 @@ impl Worker {
     }
 
     fn verify(&self, job: VerifyJob) -> Verified {
-        let VerifyJob { id, session, after, chain, signer, runs, claim } = job;
+        let VerifyJob { id, session, after, chain, signer, runs, repeated, claim } = job;
         let mut verified = Verified { id, session, accepted: Vec::new(), chain, rejection: None };
         let Ok(key) = VerifyingKey::new(signer) else {
             verified.rejection = Some(Rejection::InvalidSigner);
@@ -123,6 +124,13 @@ impl Worker {
                 return verified;
             }
         };
+        if let Some(rejection) =
+            repeated.iter().find_map(|run| self.compare(id, run, after, &key).err())
+        {
+            verified.rejection = Some(rejection);
+            verified.chain = Some(chain);
+            return verified;
+        }
         for run in runs {
             let mut next = chain.clone();
             for transaction in &run.transactions {
@@ -145,6 +153,58 @@ impl Worker {
         verified
     }
 
+    /// Compares what a peer sends again with what is there, up to `end`.
+    fn compare(
+        &self,
+        id: CoValueId,
+        run: &SessionContent,
+        end: u64,
+        key: &VerifyingKey,
+    ) -> Result<(), Rejection> {
+        let until = SessionCounts::from_iter([(run.session.clone(), end.min(run.end()))]);
+        let mut at = run.after;
+        let mut theirs = run.transactions.iter();
+        while at < end.min(run.end()) {
+            let ours = self.runtime.block_on(self.content.read_session(id, &until, at));
+            let ours = ours.map_err(|error| unreadable(id, &run.session, &error))?;
+            let before = at;
+            for ours in ours.iter().filter(|ours| ours.session == run.session) {
+                for (ours, theirs) in ours.transactions.iter().zip(theirs.by_ref()) {
+                    if ours != theirs {
+                        return Err(self.forked_or_forged(id, run, at, key));
+                    }
+                    at += 1;
+                }
+            }
+            if at == before {
+                return Err(Rejection::Unreadable);
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a run differs from what is there after `at` transactions: it is the author's if the
+    /// author has signed the log that it would make.
+    fn forked_or_forged(
+        &self,
+        id: CoValueId,
+        run: &SessionContent,
+        at: u64,
+        key: &VerifyingKey,
+    ) -> Rejection {
+        let mut chain = match self.rebuild_chain(id, &run.session, run.after) {
+            Ok(chain) => chain,
+            Err(rejection) => return rejection,
+        };
+        for transaction in &run.transactions {
+            chain.append(transaction.json());
+        }
+        match key.verify_chain(&chain, &run.last_signature) {
+            Ok(()) => Rejection::Forked { at },
+            Err(_) => Rejection::BadSignature { after: run.after },
+        }
+    }
+
     /// The hash chain of the first `after` transactions of a session.
     fn rebuild_chain(
         &self,
@@ -160,10 +220,7 @@ impl Worker {
         let mut at = 0;
         while at < after {
             let runs = self.runtime.block_on(self.content.read_session(id, &until, at));
-            let runs = runs.map_err(|error| {
-                error!(co_value = %id, %session, %error, "a log could not be read");
-                Rejection::Unreadable
-            })?;
+            let runs = runs.map_err(|error| unreadable(id, session, &error))?;
             let before = at;
             for run in runs {
                 if run.session != *session || run.after != at {
@@ -182,4 +239,9 @@ impl Worker {
         }
         Ok(chain)
     }
+}
+
+fn unreadable(id: CoValueId, session: &SessionId, error: &StorageError) -> Rejection {
+    error!(co_value = %id, %session, %error, "a log could not be read");
+    Rejection::Unreadable
 }

@@ -123,6 +123,10 @@ pub struct VerifyJob {
     pub signer: SignerId,
     /// The runs, each ending at a signature.
     pub runs: Vec<SessionContent>,
+    /// Runs as the peer sent them that begin before `after`, and so claim to be, at least in part,
+    /// what is there already. If their transactions are others, the author has forked its session
+    /// (signed two histories), or somebody has made them up: nothing of the job is accepted then.
+    pub repeated: Vec<SessionContent>,
     /// What has to be checked besides the signatures, if the runs delete the CoValue: whether
     /// their author was an admin of the owning group at the time.
     pub claim: Option<Claim>,

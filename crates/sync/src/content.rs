@@ -208,20 +208,26 @@ impl Machine {
         // Content for a deleted CoValue is taken in silence, so that clients that do not know of
         // the deletion stop sending it.
         let quietly = index.deleted && !first.session.is_delete();
-        if quietly || last.end() <= verified {
-            self.peer_has(peer, id, &last.session.clone(), last.end());
-            self.release(peer, credit);
-            return true;
-        }
-        if first.after > verified {
+        let (session, end) = (first.session.clone(), last.end());
+        if first.after > verified && !quietly {
             self.release(peer, credit);
             return false;
+        }
+        let repeated: Vec<_> = runs.iter().filter(|run| run.after < verified).cloned().collect();
+        // An upstream has checked what it sends, and edges hear the same from several of them.
+        let is_checked = repeated.iter().all(|run| run.transactions.is_empty())
+            || self.peers.get(&peer).is_none_or(|state| state.upstream.is_some());
+        if quietly || end <= verified && is_checked {
+            self.peer_has(peer, id, &session, end);
+            self.release(peer, credit);
+            return true;
         }
         runs.retain(|run| run.end() > verified);
         if let Some(first) = runs.first_mut() {
             drop_known_prefix(first, verified);
         }
-        self.verify(peer, id, runs, credit, signer);
+        let repeated = if is_checked { Vec::new() } else { repeated };
+        self.verify(peer, Job { id, session, end, runs, repeated }, credit, signer);
         true
     }
 
@@ -232,16 +238,8 @@ impl Machine {
     }
 
     /// Has runs verified that follow what is there, and each other.
-    fn verify(
-        &mut self,
-        peer: PeerId,
-        id: CoValueId,
-        runs: Vec<SessionContent>,
-        credit: u64,
-        signer: Option<SignerId>,
-    ) {
-        let Some(first) = runs.first() else { return };
-        let session = first.session.clone();
+    fn verify(&mut self, peer: PeerId, job: Job, credit: u64, signer: Option<SignerId>) {
+        let Job { id, session, end, runs, repeated } = job;
         let signer = signer.map_or_else(|| self.signer(&session), Ok);
         let prepared = signer.and_then(|signer| {
             let claim = self.claim(id, &runs)?;
@@ -266,10 +264,11 @@ impl Machine {
                 credit,
                 signer,
                 deletes: claim.is_some(),
+                end,
                 waiting: VecDeque::new(),
             },
         );
-        let job = VerifyJob { id, session, after, chain, signer, runs, claim };
+        let job = VerifyJob { id, session, after, chain, signer, runs, repeated, claim };
         self.actions.push(Action::Verify(job));
     }
 
@@ -309,8 +308,9 @@ impl Machine {
         let deletes = pipeline.deletes;
         // What was with the verifier when the CoValue was deleted is dropped as if taken.
         let is_late = index.deleted && !session.is_delete();
+        let has = if rejection.is_none() { Some(pipeline.end) } else { None };
         let end = accepted.last().map(SessionContent::end);
-        if let Some(end) = end {
+        if let Some(end) = has.or(end) {
             self.peer_has(author, id, &session, end);
         }
         if let Some(chain) = chain.filter(|_| !is_late) {
@@ -320,9 +320,15 @@ impl Machine {
             Some(end) => self.take_verified(id, end, accepted, deletes, (author, credit)),
             None => self.release(author, credit),
         }
-        if let Some(rejection) = rejection {
+        if let Some(mut rejection) = rejection {
+            if let Some(at) = self.forked_at(author, id, &session, &rejection) {
+                rejection = Rejection::Forked { at };
+                // The author did nothing wrong but to lose what it is sent now.
+                self.send_again(author, id, &session, at);
+            } else {
+                self.mark_errored(author, id);
+            }
             self.report(Report::new(author, id, rejection).session(&session));
-            self.mark_errored(author, id);
             self.drop_waiting(author, id, &session);
         }
         self.continue_pipeline(id, &session);
@@ -389,6 +395,31 @@ impl Machine {
                     .and_then(|index| index.chains.get(session))
                     .is_some_and(|(_, used)| used == stamp)
             });
+        }
+    }
+
+    /// Where a peer has forked a session, if that is why content is refused.
+    fn forked_at(
+        &self,
+        peer: PeerId,
+        id: CoValueId,
+        session: &SessionId,
+        rejection: &Rejection,
+    ) -> Option<u64> {
+        let before = self.subscription(peer, id).and_then(|state| state.forked.as_ref());
+        match (rejection, before) {
+            (Rejection::Forked { at }, _) => Some(*at),
+            (Rejection::BadSignature { .. }, Some((forked, at))) if forked == session => Some(*at),
+            _ => None,
+        }
+    }
+
+    /// A peer turns out to have less of a session than it was believed to have.
+    fn send_again(&mut self, peer: PeerId, id: CoValueId, session: &SessionId, from: u64) {
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.forked = Some((session.clone(), from));
+            subscription.lower(session, from);
+            self.owe(peer, id);
         }
     }
 
@@ -491,7 +522,9 @@ impl Machine {
         let mut due: Vec<PeerId> = authors.iter().map(|(peer, _)| *peer).collect();
         awaiting.retain(|(peer, sent)| {
             // A header has no count to go by, so content without transactions waits for all.
-            let done = index.is_settled_up_to(sent) && (all_stored || !sent.is_empty());
+            let done = index.is_settled_up_to(sent)
+                && (all_stored || !sent.is_empty())
+                && !index.is_verifying_for(*peer, sent);
             if done {
                 due.push(*peer);
             }
@@ -517,6 +550,16 @@ impl Machine {
             }
         }
     }
+}
+
+/// Runs to be verified, which follow what is there and each other.
+struct Job {
+    id: CoValueId,
+    session: SessionId,
+    /// The count of the session behind the last run, new or not.
+    end: u64,
+    runs: Vec<SessionContent>,
+    repeated: Vec<SessionContent>,
 }
 
 /// Takes the first runs that are from one peer and follow each other, with their credit. A delete

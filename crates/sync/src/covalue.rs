@@ -94,6 +94,8 @@ pub(crate) struct Pipeline {
     pub signer: SignerId,
     /// Whether what the verifier has deletes the CoValue.
     pub deletes: bool,
+    /// The count up to which the author has the session, if what the verifier has is in order.
+    pub end: u64,
     /// What came meanwhile, in the order in which it came.
     pub waiting: VecDeque<Waiting>,
 }
@@ -212,6 +214,14 @@ impl Index {
         sessions.iter().all(|(session, count)| match self.behind.get(session) {
             Some(durable) => durable >= count,
             None => self.verified.get(session) >= *count || !self.pipelines.contains_key(session),
+        })
+    }
+
+    /// Whether something that a peer has sent of these sessions is being looked at.
+    pub(crate) fn is_verifying_for(&self, peer: PeerId, sessions: &SessionCounts) -> bool {
+        let mut pipelines = sessions.iter().filter_map(|(session, _)| self.pipelines.get(session));
+        pipelines.any(|pipeline| {
+            pipeline.author == peer || pipeline.waiting.iter().any(|waiting| waiting.peer == peer)
         })
     }
 

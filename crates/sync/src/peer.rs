@@ -88,6 +88,9 @@ pub(crate) struct Subscription {
     pub claimed: bool,
     /// Whether the peer has ever been told what we have.
     pub told: bool,
+    /// A session that the peer has forked, and after how many transactions: what it writes there
+    /// from then on cannot be verified, and is no forgery.
+    pub forked: Option<(SessionId, u64)>,
     /// Whether the peer's content of this CoValue is ignored, after bad content.
     pub errored: bool,
     /// Whether a sequence of pieces is under way whose end has been announced.
@@ -223,6 +226,13 @@ impl Subscription {
         for counts in std::iter::once(&mut self.known).chain(&mut self.sent) {
             counts.header |= header;
             known_state::merge_counts(&mut counts.sessions, sessions);
+        }
+    }
+
+    /// The peer has only this much of a session.
+    pub(crate) fn lower(&mut self, session: &SessionId, count: u64) {
+        for counts in std::iter::once(&mut self.known).chain(&mut self.sent) {
+            counts.sessions.set(session, count.min(counts.sessions.get(session)));
         }
     }
 

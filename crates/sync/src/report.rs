@@ -21,6 +21,13 @@ pub enum Rejection {
         /// How many transactions of the session are in the log.
         after: u64,
     },
+    /// The author has signed another history of the session: it lost the end of its log, and wrote
+    /// other transactions at the same positions.
+    #[error("the session's author has forked it after transaction {at}")]
+    Forked {
+        /// How many transactions the two histories have in common.
+        at: u64,
+    },
     /// The session's owner is a CoValue, but no account.
     #[error("the session's owner is not an account")]
     NotAnAccount,

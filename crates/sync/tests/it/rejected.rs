@@ -50,6 +50,53 @@ fn a_bad_signature_is_refused_and_the_other_sessions_are_taken() {
 }
 
 #[test]
+fn a_fork_is_told_from_a_forgery_and_its_author_is_sent_what_it_lost() {
+    let (mut world, map, log) = world_with_map();
+    // Alice has lost everything after the first two transactions, and writes others there.
+    let mut lost = log.clone();
+    let mut forked = log.clone();
+    let alice = world.connect("alice");
+    world.send(alice, map.more(vec![lost.write(&["[3]"])]));
+    world.send(alice, map.more(vec![lost.write(&["[4]"])]));
+    world.skip_log();
+    for (changes, count) in [(&["[33]"][..], 1), (&["[44]", "[55]"][..], 3)] {
+        world.send(alice, map.more(vec![forked.write(changes)]));
+        assert_eq!(forked.count, 2 + count);
+        let rejection = world.reports.pop().unwrap().rejection;
+        assert!(matches!(rejection, Rejection::Forked { .. }), "{rejection}");
+    }
+    assert_eq!(world.durable(&map, &log), 4);
+    assert_eq!(
+        world.said(),
+        [
+            "alice → CONTENT map a:2+1",
+            "alice ✗ the session's author has forked it after transaction 2",
+            "alice ← KNOWN map header a:4",
+            "alice ← CONTENT map a:2+2",
+            "alice → CONTENT map a:3+2",
+            "alice ✗ the session's author has forked it after transaction 2",
+            "alice ← KNOWN map header a:4",
+            "alice ← CONTENT map a:2+2",
+        ]
+    );
+
+    // Somebody else's invention at the same place is no fork.
+    let mallory = world.connect("mallory");
+    world.send(mallory, map.more(vec![forged(log.clone().write(&["[666]"]))]));
+    assert!(matches!(world.reports.pop().unwrap().rejection, Rejection::BadSignature { .. }));
+
+    // What really is the same is taken for that, whoever sends it.
+    let bob = world.connect("bob");
+    world.skip_log();
+    world.send(bob, map.more(vec![log.clone().write(&["[3]"])]));
+    world.expect(&[
+        "bob → CONTENT map a:2+1",
+        "bob ← KNOWN map header a:4",
+        "bob ← CONTENT map a:3+1",
+    ]);
+}
+
+#[test]
 fn a_header_that_is_not_the_ids_is_refused() {
     let (mut world, _, mut log) = world_with_map();
     let (real, fake) = (Value::free("real"), Value::free("fake"));

@@ -383,7 +383,17 @@ impl World {
     }
 
     fn verify(&self, job: VerifyJob) -> Verified {
-        let VerifyJob { id, session, after, chain, signer, runs, claim } = job;
+        let VerifyJob { id, session, after, chain, signer, runs, repeated, claim } = job;
+        let log = |count: u64| -> Vec<&downbeat_protocol::Transaction> {
+            let runs = self.readable.get(&id).and_then(|logs| logs.get(&session));
+            let transactions = runs.into_iter().flatten().flat_map(|run| &run.transactions);
+            transactions.take(usize::try_from(count).unwrap()).collect()
+        };
+        let differs = repeated.iter().find_map(|run| {
+            let common = log(after).into_iter().skip(usize::try_from(run.after).unwrap());
+            let at = common.zip(&run.transactions).position(|(ours, theirs)| ours != theirs)?;
+            Some((run, run.after + at as u64))
+        });
         let mut chain = chain.unwrap_or_else(|| {
             let mut chain = HashChain::new();
             let runs = self.readable.get(&id).and_then(|logs| logs.get(&session));
@@ -397,6 +407,17 @@ impl World {
         let mut rejection = None;
         let mut at = after;
         let key = VerifyingKey::new(signer).expect("the tests' keys are valid");
+        if let Some((run, at)) = differs {
+            let mut theirs = HashChain::new();
+            log(run.after).iter().for_each(|transaction| theirs.append(transaction.json()));
+            run.transactions.iter().for_each(|transaction| theirs.append(transaction.json()));
+            let rejection = match key.verify_chain(&theirs, &run.last_signature) {
+                Ok(()) => Rejection::Forked { at },
+                Err(_) => Rejection::BadSignature { after: run.after },
+            };
+            let (chain, rejection) = (Some(chain), Some(rejection));
+            return Verified { id, session, accepted: Vec::new(), chain, rejection };
+        }
         for run in runs {
             assert_eq!(run.after, at, "runs follow each other");
             let mut next = chain.clone();
