@@ -37,11 +37,16 @@ pub(crate) fn head(id: CoValueId, session: &SessionId) -> Vec<u8> {
     key
 }
 
-/// The CoValue and session (empty: the CoValue's own record) that a key of the heads' space names.
-pub(crate) fn parse_head(key: &[u8]) -> Result<(CoValueId, &str), Damage> {
-    let (id, rest) = parse_id(HEADS, key)?;
-    let session = str::from_utf8(rest).map_err(|_| bad_key(key))?;
-    Ok((id, session))
+/// The CoValue that a key of the heads' space belongs to.
+pub(crate) fn parse_head(key: &[u8]) -> Result<CoValueId, Damage> {
+    parse_id(HEADS, key).map(|(id, _)| id)
+}
+
+/// The text of the session that the key of a head names, for a key that begins with
+/// [`co_value`] of this id.
+pub(crate) fn session_of_head(id: CoValueId, key: &[u8]) -> Option<&str> {
+    let rest = key.strip_prefix(&[HEADS])?.strip_prefix(id.as_str().as_bytes())?;
+    str::from_utf8(rest.strip_prefix(&[END])?).ok()
 }
 
 /// The bounds of the heads' space behind a CoValue and all its sessions.
@@ -178,8 +183,9 @@ mod tests {
     #[test]
     fn a_head_key_can_be_read_back() {
         let (a, s) = (id("co_za"), session("co_z1_session_zs"));
-        assert_eq!(parse_head(&head(a, &s)).unwrap(), (a, s.as_str()));
-        assert_eq!(parse_head(&co_value(a)).unwrap(), (a, ""));
+        assert_eq!(parse_head(&head(a, &s)).unwrap(), a);
+        assert_eq!(session_of_head(a, &head(a, &s)), Some(s.as_str()));
+        assert_eq!(session_of_head(id("co_zb"), &head(a, &s)), None);
     }
 
     #[test]

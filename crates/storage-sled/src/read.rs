@@ -134,7 +134,7 @@ pub(crate) fn list(
     let mut after = after;
     while ids.len() < limit {
         let Some(record) = tree.range(keys::heads_after(after)).next() else { break };
-        let (id, _) = keys::parse_head(&record?.0)?;
+        let id = keys::parse_head(&record?.0)?;
         ids.push(id);
         after = Some(id);
     }
@@ -179,7 +179,8 @@ pub(crate) fn decode_co_value<'a>(
 
 /// The session that a key of the heads' space names.
 pub(crate) fn decode_session(id: CoValueId, key: &[u8]) -> Result<SessionId, Damage> {
-    let (_, session) = keys::parse_head(key)?;
+    let session = keys::session_of_head(id, key)
+        .ok_or_else(|| Damage::in_co_value(id, "the key of a session's head is malformed"))?;
     SessionId::parse(session).map_err(|error| Damage::in_co_value(id, error.to_string()))
 }
 

@@ -6,7 +6,7 @@
 
 use bincode::config::{self, Configuration};
 use downbeat_storage::Stats;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The version of the records that are written.
 const VERSION: u8 = 1;
@@ -37,7 +37,7 @@ pub(crate) struct CoValueRecord<'a> {
     /// Whether there is a tombstone.
     pub(crate) deleted: bool,
     /// The header's canonical JSON, or as much of it as has room here.
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "as_bytes")]
     pub(crate) header: &'a [u8],
     /// The number of records that hold the rest of the header.
     pub(crate) more_parts: u64,
@@ -63,7 +63,7 @@ pub(crate) struct PartRecord<'a> {
     /// The number of parts.
     pub(crate) parts: u64,
     /// This part's bytes.
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "as_bytes")]
     pub(crate) body: &'a [u8],
 }
 
@@ -101,6 +101,11 @@ impl TotalsRecord {
             disk_bytes,
         }
     }
+}
+
+/// Serialises a slice at once, where serde would go from byte to byte. The bytes are the same.
+fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// A record with a bincode body.
@@ -184,6 +189,16 @@ mod tests {
         for len in 0..record.len() {
             assert!(decode::<HeadRecord<'_>>(b"key", &record[..len]).is_err(), "{len} bytes");
         }
+    }
+
+    #[test]
+    fn the_bytes_of_a_record_are_the_documented_ones() {
+        let record = encode(b"key", &PartRecord { parts: 3, body: b"body" }, 4);
+        assert_eq!(record[0], 1);
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(b"\x01key\x03\x04body");
+        assert_eq!(record[1..5], sum.finalize().to_le_bytes());
+        assert_eq!(record[5..], *b"\x03\x04body");
     }
 
     #[test]
