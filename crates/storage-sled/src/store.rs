@@ -53,7 +53,8 @@ impl SledStorage {
 
     /// The same with other than the default options.
     pub fn open_with(dir: impl AsRef<Path>, options: SledOptions) -> Result<Self, StorageError> {
-        let opened = unwound(|| place::open(dir.as_ref(), &options))?;
+        let dir = dir.as_ref();
+        let opened = unwound("open", dir, || place::open(dir, &options))?;
         let shared = Arc::new(Shared::new(opened.tree.clone()));
         let queue = Arc::new(Queue::new());
         let writer = Writer::new(opened, Arc::clone(&queue), Arc::clone(&shared), options);
@@ -89,7 +90,7 @@ impl SledStorage {
             Arc::clone(&self.reads).acquire_owned().await.map_err(|_| StorageError::Closed)?;
         let shared = Arc::clone(&self.shared);
         let reading = tokio::task::spawn_blocking(move || {
-            let result = unwound(|| read(&shared.tree()?));
+            let result = unwound("read from", shared.dir(), || read(&shared.tree()?));
             drop(turn);
             result
         });

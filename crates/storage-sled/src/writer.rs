@@ -4,8 +4,8 @@
 //! and opens it again, as often as it takes: what was not flushed is gone from memory then, as it
 //! is from the disk, and its writers have been told.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -107,7 +107,9 @@ impl Writer {
                 Next::TimeUp => {}
                 Next::Closed => {
                     return match &mut self.state {
-                        State::Open(open) => open.flush(),
+                        State::Open(open) => {
+                            unwound("write to", self.shared.dir(), || open.flush())
+                        }
                         State::Failed(error, _) => Err(error.clone()),
                     };
                 }
@@ -133,7 +135,9 @@ impl Writer {
             State::Failed(error, _) => Err(error.clone()),
             State::Open(open) => {
                 let durability = self.options.durability;
-                unwound(|| open.work(works, &mut waiting, durability))
+                unwound("write to", self.shared.dir(), || {
+                    open.work(works, &mut waiting, durability)
+                })
             }
         };
         if let (State::Open(_), Err(error)) = (&self.state, &result) {
@@ -149,7 +153,7 @@ impl Writer {
         self.reopen_if_failed();
         if let State::Open(open) = &mut self.state
             && open.flush_by.is_some_and(|due| due <= Instant::now())
-            && let Err(error) = unwound(|| open.flush())
+            && let Err(error) = unwound("write to", self.shared.dir(), || open.flush())
         {
             error!(%error, "what was acknowledged before it was durable is lost");
             self.fail(error);
@@ -185,7 +189,8 @@ impl Writer {
     fn reopen(&self) -> Result<Opened, StorageError> {
         let give_up = Instant::now() + RELEASE_PATIENCE;
         loop {
-            match unwound(|| place::open(self.shared.dir(), &self.options)) {
+            let dir = self.shared.dir();
+            match unwound("open", dir, || place::open(dir, &self.options)) {
                 Err(StorageError::Locked { .. }) if Instant::now() < give_up => {
                     thread::sleep(RELEASE_POLL);
                 }
@@ -271,26 +276,103 @@ impl Waiting {
     }
 }
 
-/// Turns a panic into an error: sled panics on some kinds of damaged files.
+/// Turns a panic into an error that names what was tried: sled panics on some kinds of damaged
+/// files.
 pub(crate) fn unwound<T>(
+    verb: &str,
+    dir: &Path,
     work: impl FnOnce() -> Result<T, StorageError>,
 ) -> Result<T, StorageError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> StorageError {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    StorageError::Backend {
-        action: "sled broke off".to_owned(),
-        source: Arc::new(Panicked(message.to_owned())),
-    }
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        let action = format!("cannot {verb} {}, which is probably damaged", dir.display());
+        Err(StorageError::Backend { action, source: Arc::new(Panicked(message.to_owned())) })
+    })
 }
 
 /// The message of a panic.
 #[derive(Debug, thiserror::Error)]
-#[error("panicked: {0}")]
+#[error("sled broke off: {0}")]
 struct Panicked(String);
+
+#[cfg(test)]
+mod tests {
+    use downbeat_storage::conformance::{Author, CoValueFixture};
+
+    use super::*;
+    use crate::read;
+
+    fn writer(dir: &Path) -> Writer {
+        let options = SledOptions::default();
+        let opened = place::open(dir, &options).unwrap();
+        let shared = Arc::new(Shared::new(opened.tree.clone()));
+        Writer::new(opened, Arc::new(Queue::new()), shared, options)
+    }
+
+    fn write(writer: &mut Writer, write: Write) -> Result<Vec<Outcome>, StorageError> {
+        let State::Open(open) = &mut writer.state else { panic!("the tree is open") };
+        let (reply, _answer) = oneshot::channel();
+        let mut waiting = [Waiting::Append(reply, Vec::new())];
+        open.work(vec![Work::Append(vec![write])], &mut waiting, Durability::Flushed)?;
+        let [Waiting::Append(_, outcomes)] = waiting else { panic!("it is an append") };
+        Ok(outcomes)
+    }
+
+    fn disk_error() -> StorageError {
+        StorageError::io("cannot write", std::io::ErrorKind::StorageFull.into())
+    }
+
+    #[test]
+    fn after_an_error_the_tree_is_opened_again_and_logs_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path());
+        let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+        write(&mut writer, co_value.create(vec![author.write(1, 20)])).unwrap();
+
+        // A reader that is slow to let go does not prevent it.
+        let reader = writer.shared.tree().unwrap();
+        let slow = thread::spawn(move || {
+            thread::sleep(RELEASE_PATIENCE / 4);
+            drop(reader);
+        });
+        writer.fail(disk_error());
+        slow.join().unwrap();
+        let tree = writer.shared.tree().unwrap();
+        assert_eq!(read::load(&tree, co_value.id).unwrap().unwrap().sessions[0].count, 1);
+        let outcomes = write(&mut writer, co_value.extend(vec![author.write(1, 20)])).unwrap();
+        assert!(outcomes[0].is_complete());
+        let State::Open(open) = &writer.state else { panic!("the tree is open") };
+        assert_eq!(open.remembered.totals.transactions, 2);
+    }
+
+    #[test]
+    fn a_tree_that_cannot_be_opened_again_is_tried_again_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path());
+        let format = dir.path().join("format");
+        std::fs::write(&format, "something else").unwrap();
+        writer.fail(disk_error());
+        assert!(matches!(writer.state, State::Failed(StorageError::NotAStore { .. }, _)));
+        assert!(matches!(writer.shared.tree(), Err(StorageError::NotAStore { .. })));
+
+        std::fs::write(&format, "downbeat-storage-sled 1\n").unwrap();
+        writer.reopen_if_failed();
+        assert!(writer.shared.tree().is_err(), "it is not tried all the time");
+        thread::sleep(REOPEN_INTERVAL);
+        writer.catch_up();
+        writer.shared.tree().unwrap();
+        assert!(matches!(writer.state, State::Open(_)));
+    }
+
+    #[test]
+    fn a_panic_becomes_an_error_that_names_the_store() {
+        let error = unwound::<()>("open", Path::new("data"), || panic!("at {}", 7)).unwrap_err();
+        assert!(error.to_string().contains("cannot open data"), "{error}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("at 7"), "{source}");
+    }
+}

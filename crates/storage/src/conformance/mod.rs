@@ -24,7 +24,7 @@ pub use content::{Author, CoValueFixture};
 
 /// How long one rule may take; a store that hangs fails by it. Generous, because the suite also
 /// runs on loaded machines and slow disks: nothing waits for it when all is well.
-const RULE_TIMEOUT: Duration = Duration::from_secs(120);
+const RULE_TIMEOUT: Duration = Duration::from_mins(2);
 
 type Store = Arc<dyn Storage>;
 
