@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use downbeat_core::delete::{self, Claim};
 use downbeat_core::{dependencies, known_state};
 use downbeat_crypto::{HashChain, header_id};
 use downbeat_protocol::{
@@ -101,7 +100,9 @@ impl Machine {
         if !needs.missing.is_empty() || is_holding {
             return self.hold(peer, content, &needs, waited);
         }
-        self.accept_content(peer, header, content, waited.is_some());
+        if let Some(content) = self.park_deletion(peer, &header, content, waited) {
+            self.accept_content(peer, header, content, waited.is_some());
+        }
     }
 
     /// Content without a header, of a CoValue that is not there.
@@ -286,20 +287,6 @@ impl Machine {
         }
     }
 
-    /// The claim to delete the CoValue that runs make, as far as it can be told without the
-    /// group's history.
-    fn claim(&self, id: CoValueId, runs: &[SessionContent]) -> Result<Option<Claim>, Rejection> {
-        let Some(index) = self.values.get(&id).and_then(Entry::index) else { return Ok(None) };
-        for run in runs {
-            let claim =
-                delete::claim(id, &index.header, &run.session, run.after, &run.transactions)?;
-            if claim.is_some() {
-                return Ok(claim);
-            }
-        }
-        Ok(None)
-    }
-
     pub(crate) fn verified(&mut self, result: Verified) {
         let Verified { id, session, accepted, chain, rejection } = result;
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
@@ -457,6 +444,7 @@ impl Machine {
             self.forward(id);
         }
         self.acknowledge(id, &[]);
+        self.take_parked(id);
         self.look_up_again(id);
     }
 
@@ -486,6 +474,7 @@ impl Machine {
         for (peer, credit) in releases {
             self.release(peer, credit);
         }
+        self.take_parked(id);
         self.look_up_again(id);
     }
 

@@ -75,6 +75,8 @@ pub(crate) struct Index {
     pub awaiting_ack: Vec<(PeerId, SessionCounts)>,
     /// Counts that an upstream has announced and not sent yet.
     pub announced: SessionCounts,
+    /// Deletions of CoValues of this group that wait until all of it is stored.
+    pub parked: Vec<Parked>,
     /// Whether the CoValue has been deleted.
     pub deleted: bool,
     /// Whether another writer has changed what is stored: what is known here is out of date, and
@@ -98,6 +100,15 @@ pub(crate) struct Pipeline {
     pub end: u64,
     /// What came meanwhile, in the order in which it came.
     pub waiting: VecDeque<Waiting>,
+}
+
+/// Content that deletes, and waits until the group that decides over it is stored.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub peer: PeerId,
+    pub content: Content,
+    /// How long it may wait for dependencies, where it has waited for some already.
+    pub waited: Option<Millis>,
 }
 
 /// A run that waits for those before it to be verified.
@@ -190,6 +201,7 @@ impl Index {
             stores: VecDeque::new(),
             awaiting_ack: Vec::new(),
             announced: SessionCounts::new(),
+            parked: Vec::new(),
             deleted: false,
             outdated: false,
         }

@@ -5,6 +5,7 @@ mod action;
 mod config;
 mod content;
 mod covalue;
+mod deletion;
 mod dependencies;
 mod event;
 mod holding;

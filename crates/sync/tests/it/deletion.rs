@@ -51,6 +51,27 @@ fn a_deletion_is_forwarded_and_stored_and_the_rest_is_gone() {
 }
 
 #[test]
+fn a_deletion_waits_until_the_group_that_decides_is_stored() {
+    let (mut world, map, log, mut delete) = owned_map();
+    let author = Author::new(1);
+    let mut admin = author.agent_log(7);
+    let group = Value::group("group", &author);
+    world.name_log(&admin, "g");
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(bob, map.load(&[(&log, 1)]));
+    let is_told = |world: &mut World| {
+        world.said().iter().any(|line| line.starts_with("bob ← CONTENT map d:0+1"))
+    };
+    world.slow_stores = true;
+    world.send(alice, group.more(vec![admin.set_keys(&["co_z1".to_owned()])]));
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    assert!(!is_told(&mut world), "verified though the group's last word is not stored yet");
+    world.catch_up();
+    assert!(is_told(&mut world));
+    assert!(world.store[&map.id].deleted);
+}
+
+#[test]
 fn content_of_a_deleted_value_is_acknowledged_as_if_taken() {
     let (mut world, map, mut log, mut delete) = owned_map();
     let (alice, bob) = (world.connect("alice"), world.connect("bob"));
