@@ -63,7 +63,7 @@ fn a_deletion_waits_until_the_group_that_decides_is_stored() {
         world.said().iter().any(|line| line.starts_with("bob ← CONTENT map d:0+1"))
     };
     world.slow_stores = true;
-    world.send(alice, group.more(vec![admin.set_keys(&["co_z1".to_owned()])]));
+    world.send(alice, group.more(vec![admin.set_keys(&[author.account.id.to_string()])]));
     world.send(alice, map.more(vec![delete.delete(map.id)]));
     assert!(!is_told(&mut world), "verified though the group's last word is not stored yet");
     world.catch_up();
