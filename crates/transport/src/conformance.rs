@@ -10,7 +10,7 @@ use crate::error::{Fault, TransportError};
 
 /// How long one rule may take; a transport that hangs fails by it. Generous, because the suite also
 /// runs on loaded machines: nothing waits for it when all is well.
-const RULE_TIMEOUT: Duration = Duration::from_secs(60);
+const RULE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a call must make no progress to count as waiting for the peer.
 const STALL: Duration = Duration::from_millis(300);
 /// A message that fills the buffers of any transport after a few dozen.
