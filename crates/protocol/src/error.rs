@@ -1,9 +1,11 @@
 //! What can be wrong with bytes that should be messages.
 
+use std::fmt;
+
 use crate::id::InvalidId;
 
-/// A limit of decoding, with the name that error messages and configuration use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A limit of decoding. It is printed as the member of [`Limits`](crate::Limits) that sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// Bytes in one message.
     MessageBytes,
@@ -19,6 +21,20 @@ pub enum Limit {
     Depth,
     /// Length of one transaction's changes.
     ChangesLength,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MessageBytes => "message_bytes",
+            Self::MessagesPerFrame => "messages_per_frame",
+            Self::Transactions => "transactions",
+            Self::Sessions => "sessions",
+            Self::ReconcileValues => "reconcile_values",
+            Self::Depth => "depth",
+            Self::ChangesLength => "changes_length",
+        })
+    }
 }
 
 /// Why a frame, a message or a part of one could not be decoded.
@@ -50,7 +66,7 @@ pub enum DecodeError {
     #[error(transparent)]
     Id(#[from] InvalidId),
     /// More than is accepted.
-    #[error("over the limit of {max} for {limit:?}")]
+    #[error("more than the limit `{limit}` of {max}")]
     LimitExceeded {
         /// Which limit.
         limit: Limit,

@@ -17,7 +17,7 @@ pub struct Limits {
     pub reconcile_values: usize,
     /// Nesting of JSON arrays and objects.
     pub depth: usize,
-    /// Length of one transaction's changes (reference: 1 MiB).
+    /// Length of one transaction's changes, in bytes of UTF-8 (reference: 1 MiB).
     pub changes_length: usize,
 }
 

@@ -207,6 +207,8 @@ fn json_is_nested_so_deep() {
     let too_deep = Err(DecodeError::LimitExceeded { limit: Limit::Depth, max: 3 });
     assert!(json::canonicalize(&nested(3), &limits).is_ok());
     assert_eq!(json::canonicalize(&nested(4), &limits), too_deep);
+    let message = too_deep.as_ref().unwrap_err().to_string();
+    assert_eq!(message, "more than the limit `depth` of 3");
     let header = |meta: &str| {
         Bytes::from(format!(
             r#"{{"meta":{meta},"ruleset":{{"type":"unsafeAllowAll"}},"type":"x","uniqueness":null}}"#

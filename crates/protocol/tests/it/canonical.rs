@@ -87,6 +87,18 @@ fn a_canonical_text_is_not_copied() {
 }
 
 #[test]
+fn of_repeated_members_the_last_stays() {
+    for (json, expected) in [
+        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+        (r#"{"a":1,"\u0061":2,"b":3}"#, r#"{"a":2,"b":3}"#),
+        (r#"{"b":1,"a":1,"b":2,"a":2,"b":3}"#, r#"{"a":2,"b":3}"#),
+        (r#"{"a":{"a":1,"a":[]}}"#, r#"{"a":{"a":[]}}"#),
+    ] {
+        assert_eq!(canonicalize(json).as_deref(), Ok(expected));
+    }
+}
+
+#[test]
 fn what_json_parse_refuses_is_refused_with_its_place() {
     for (json, at) in [
         ("", 0),
@@ -113,6 +125,7 @@ fn what_json_parse_refuses_is_refused_with_its_place() {
         ("\"\\x\"", 1),
         ("\"\\u12g4\"", 1),
         ("\"\\u12", 1),
+        ("\"\\u123", 1),
         ("\"a\tb\"", 2),
         ("\"a\nb\"", 2),
         ("1 1", 2),

@@ -253,6 +253,15 @@ fn a_malformed_session_leaves_the_others_alone() {
 }
 
 #[test]
+fn malformed_sessions_do_not_add_up() {
+    // Each is left in the middle, at some depth.
+    let sessions: Vec<_> = (1..100)
+        .map(|index| session(&format!("co_z1_session_z1{}", "1".repeat(index)), r#"{"madeAt":[]}"#))
+        .collect();
+    assert_eq!(content(&sessions.join(",")).malformed.len(), 99);
+}
+
+#[test]
 fn of_a_repeated_session_the_last_counts() {
     let (two, one) = (session(SESSION, &[TRANSACTION; 2].join(",")), session(SESSION, TRANSACTION));
     let bad = session(SESSION, "5");

@@ -5,5 +5,7 @@ mod bad_input;
 mod binary;
 mod canonical;
 mod frames;
+mod header;
 mod round_trip;
+mod transaction;
 mod vectors;
