@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use downbeat_protocol::Message;
-use downbeat_sync::{Event, Item, PeerId, content_credit};
+use downbeat_sync::{Event, Item, PeerId, Rejection, content_credit};
 use downbeat_transport::{
     CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender, TransportError,
 };
@@ -55,6 +55,8 @@ pub(crate) struct Link {
     pub turns: mpsc::Sender<Vec<Item>>,
     /// Whether a turn is with the writing task.
     pub busy: bool,
+    /// Where this program itself is the peer: tells it why its content was refused.
+    pub refused: Option<watch::Sender<Option<Rejection>>>,
 }
 
 /// What a connection needs of the node.
@@ -87,7 +89,8 @@ pub(crate) fn open(connection: Connection, peer: PeerId, around: Surroundings) -
     let Connection { info, sender, receiver } = connection;
     let (turns, incoming_turns) = mpsc::channel(1);
     let credit = Arc::new(Credit::new());
-    let link = Link { info: info.clone(), credit: Arc::clone(&credit), turns, busy: false };
+    let link =
+        Link { info: info.clone(), credit: Arc::clone(&credit), turns, busy: false, refused: None };
     let starter = Starter { peer, info, sender, receiver, credit, turns: incoming_turns, around };
     (link, starter)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use downbeat_protocol::KnownState;
 use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate};
 use downbeat_sync::{
     Action, Event, Machine, Millis, PeerId, Report, Role, StorageFailed, UpstreamName,
@@ -14,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::connection::Link;
 use crate::content::ContentStore;
 use crate::loader;
+use crate::synced::SyncWaits;
 use crate::verifier::Verifier;
 use crate::writer::{Job, WriteQueue};
 
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Connect(PeerId, Role, Link, oneshot::Sender<()>),
     /// Answer when everything taken in is durable and acknowledged.
     Drain(oneshot::Sender<()>),
+    /// Answer when the upstreams have acknowledged this much of a CoValue.
+    AwaitSynced(KnownState, oneshot::Sender<()>),
 }
 
 /// Owns the machine.
@@ -48,6 +52,7 @@ pub(crate) struct Engine {
     /// Actions with a completion that has not come yet, but for turns.
     under_way: usize,
     drained: Option<oneshot::Sender<()>>,
+    synced: SyncWaits,
 }
 
 impl Engine {
@@ -69,6 +74,7 @@ impl Engine {
             events,
             under_way: 0,
             drained: None,
+            synced: SyncWaits::default(),
         }
     }
 
@@ -96,7 +102,11 @@ impl Engine {
             let now = self.now();
             for event in events.drain(..) {
                 self.completed(&event);
+                let about = self.synced.awaited(&event);
                 self.machine.handle(now, event);
+                if let Some(id) = about {
+                    self.synced.answer(id, &self.machine);
+                }
             }
             self.machine.poll(&mut actions);
             for action in actions.drain(..) {
@@ -128,6 +138,11 @@ impl Engine {
                 let _ = done.send(());
             }
             Command::Drain(done) => self.drained = Some(done),
+            Command::AwaitSynced(state, done) => {
+                let id = state.id;
+                self.synced.add(state, done);
+                self.synced.answer(id, &self.machine);
+            }
         }
     }
 
@@ -214,7 +229,7 @@ impl Engine {
                     link.credit.release(bytes);
                 }
             }
-            Action::Report(report) => self.log(&report),
+            Action::Report(report) => self.refuse(report),
         }
     }
 
@@ -233,8 +248,10 @@ impl Engine {
         });
     }
 
-    fn log(&self, report: &Report) {
-        let peer = self.links.get(&report.peer).map_or("gone", |link| link.info.address.as_str());
+    /// Tells the operator what was refused, and the author if it is this program.
+    fn refuse(&self, report: Report) {
+        let link = self.links.get(&report.peer);
+        let peer = link.map_or("gone", |link| link.info.address.as_str());
         warn!(
             peer,
             co_value = %report.id,
@@ -242,6 +259,9 @@ impl Engine {
             reason = %report.rejection,
             "rejected content"
         );
+        if let Some(refused) = link.and_then(|link| link.refused.as_ref()) {
+            refused.send_replace(Some(report.rejection));
+        }
     }
 }
 

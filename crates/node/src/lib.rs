@@ -1,15 +1,69 @@
 //! The runtime of Downbeat: the sync machine composed with a storage and transports.
+//!
+//! A [`Node`] is put together by [`Node::builder`] from any
+//! [`Storage`](downbeat_storage::Storage), any number of
+//! [`Listener`](downbeat_transport::Listener)s for clients, and any number of
+//! [`Connector`](downbeat_transport::Connector)s to upstream servers. The program that runs it
+//! takes part through [`Node::local`]:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use downbeat_crypto::{AgentSecret, random_session_id};
+//! use downbeat_node::Node;
+//! use downbeat_protocol::{Header, Owner, Ruleset, Transaction};
+//! use downbeat_storage::MemoryStorage;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Two nodes, of which one is the other's upstream.
+//! let server = Node::builder(Arc::new(MemoryStorage::new())).start()?;
+//! let edge = Node::builder(Arc::new(MemoryStorage::new())).start()?;
+//! let (up, down) = downbeat_transport::pair(64);
+//! server.connect(down).await?;
+//! edge.connect_upstream("server", up).await?;
+//!
+//! // One creates a CoValue, and writes to it.
+//! let me = AgentSecret::generate()?;
+//! let session = random_session_id(&Owner::Agent(me.agent()))?;
+//! let set = r#"[{"key":"greeting","op":"set","value":"hello"}]"#;
+//! let mut map = edge.local().create(Header::builder("comap", Ruleset::UnsafeAllowAll).build()?).await?;
+//! map.append(&session, [Transaction::trusting(set, 1_700_000_000_000, None)], me.signer_secret()).await?;
+//! map.synced(Duration::from_secs(10)).await?;
+//!
+//! // The other reads it.
+//! let copy = server.local().load(map.id()).await?;
+//! let log = copy.content().session(&session).expect("it has been acknowledged");
+//! assert_eq!(log.transactions()[0].changes().as_deref(), Some(set));
+//!
+//! edge.shutdown().await?;
+//! server.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Local`] creates and loads CoValues. A [`LocalValue`] is one with its content in memory, to
+//!   be read and written; [`Updates`] is the content of one piece by piece, of whatever size.
+//! - [`Node::shutdown`] finishes what was taken in. Dropping a node does not.
+//!
+//! What is acknowledged to anybody, this program or a peer, is durable in the node's storage. When
+//! storage fails, nothing is acknowledged, and everything goes on by itself when it works again.
+//! `docs/architecture.md` shows the way of a message through the node.
 
 mod connection;
 mod content;
 mod delete;
 mod engine;
 mod loader;
+mod local;
 mod node;
+mod synced;
 mod turn;
 mod upstream;
 mod verifier;
 mod writer;
 
-pub use downbeat_sync::Config as SyncConfig;
+pub use downbeat_sync::{Config as SyncConfig, Rejection};
+pub use local::{Local, LocalError, LocalValue, Updates};
 pub use node::{Node, NodeBuilder, NodeError};

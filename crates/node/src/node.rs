@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use downbeat_storage::{Storage, StorageError};
-use downbeat_sync::{Config, Machine, PeerId, Role};
+use downbeat_sync::{Config, Machine, PeerId, Rejection, Role};
 use downbeat_transport::{Connection, Connector, Listener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::connection::{self, Stage, Surroundings, reached};
 use crate::content::ContentStore;
 use crate::engine::{Command, Engine};
+use crate::local::Local;
 use crate::upstream;
 use crate::verifier::Verifier;
 use crate::writer::{self, WriteQueue};
@@ -55,7 +56,7 @@ pub struct Node {
 
 pub(crate) struct Shared {
     storage: Arc<dyn Storage>,
-    commands: mpsc::Sender<Command>,
+    pub(crate) commands: mpsc::Sender<Command>,
     around: Surroundings,
     pub(crate) stage: watch::Sender<Stage>,
     next_peer: AtomicU64,
@@ -93,7 +94,7 @@ impl Node {
 
     /// Serves a peer over a connection, until the connection ends.
     pub async fn connect(&self, connection: Connection) -> Result<(), NodeError> {
-        self.shared.serve(connection, Role::Client).await.map(|_| ())
+        self.shared.serve(connection, Role::Client, None).await.map(|_| ())
     }
 
     /// Takes the peer at the other end of a connection for an upstream, until the connection ends.
@@ -104,7 +105,12 @@ impl Node {
         name: &str,
         connection: Connection,
     ) -> Result<(), NodeError> {
-        self.shared.serve(connection, Role::Upstream(name.into())).await.map(|_| ())
+        self.shared.serve(connection, Role::Upstream(name.into()), None).await.map(|_| ())
+    }
+
+    /// Reading and writing CoValues in this program itself.
+    pub fn local(&self) -> Local {
+        Local::new(Arc::downgrade(&self.shared))
     }
 
     /// Takes nothing more in, waits until everything that was taken in is durable and
@@ -192,9 +198,11 @@ impl Shared {
         &self,
         connection: Connection,
         role: Role,
+        refused: Option<watch::Sender<Option<Rejection>>>,
     ) -> Result<JoinHandle<()>, NodeError> {
         let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
-        let (link, starter) = connection::open(connection, peer, self.around.clone());
+        let (mut link, starter) = connection::open(connection, peer, self.around.clone());
+        link.refused = refused;
         let (done, connected) = oneshot::channel();
         self.commands
             .send(Command::Connect(peer, role, link, done))
@@ -225,7 +233,7 @@ async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
         };
         match connection {
             Ok(connection) => {
-                if shared.serve(connection, Role::Client).await.is_err() {
+                if shared.serve(connection, Role::Client, None).await.is_err() {
                     return;
                 }
             }

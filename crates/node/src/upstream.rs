@@ -42,7 +42,7 @@ async fn connect_for_ever(connector: Arc<dyn Connector>, shared: &Shared) {
             Ok(connection) => {
                 let started = Instant::now();
                 let role = Role::Upstream(connector.name().into());
-                let Ok(connected) = shared.serve(connection, role).await else { return };
+                let Ok(connected) = shared.serve(connection, role, None).await else { return };
                 let _ = connected.await;
                 info!(upstream = connector.name(), "the connection to the upstream has ended");
                 if started.elapsed() >= STABLE {

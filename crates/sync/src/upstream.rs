@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, Content, KnownState, Reconcile, ShortHash};
 use md5::{Digest, Md5};
 use rustc_hash::FxHashMap;
@@ -42,6 +43,22 @@ impl Machine {
     /// Makes an upstream known before it is connected, so that what it may have is waited for.
     pub fn add_upstream(&mut self, name: UpstreamName) {
         self.upstreams.by_name.entry(name).or_default();
+    }
+
+    /// Whether every upstream that a CoValue is synced with has said that it has this much of it,
+    /// at its present connection or the last one. Where there is no upstream, that is so.
+    pub fn is_synced(&self, state: &KnownState) -> bool {
+        self.selected(state.id).iter().all(|name| {
+            let Some(upstream) = self.upstreams.by_name.get(name) else { return false };
+            let subscription = match upstream.peer {
+                Some(peer) => self.subscription(peer, state.id),
+                None => upstream.left.get(&state.id),
+            };
+            subscription.is_some_and(|subscription| {
+                let known = subscription.known();
+                known.header && known_state::is_subset(&state.sessions, &known.sessions)
+            })
+        })
     }
 
     pub(crate) fn upstream_connected(&mut self, peer: PeerId, name: &UpstreamName) {
