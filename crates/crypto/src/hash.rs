@@ -79,9 +79,10 @@ pub fn short_hash(json: &[u8]) -> ShortHash {
     ShortHash::from_bytes(short(json))
 }
 
-/// The id of the CoValue that has this header: `co_z` and the short hash of its canonical JSON.
+/// The id of the CoValue that has this header: `co_z` and the short hash of its JSON, as
+/// [`Header::hashed_json`] has it.
 pub fn header_id(header: &Header) -> CoValueId {
-    CoValueId::from_short_hash(&short(header.json()))
+    CoValueId::from_short_hash(&short(header.hashed_json()))
 }
 
 /// The short hash of a sessions map, by which two sides compare a CoValue in RECONCILE messages.

@@ -1,7 +1,7 @@
 //! Values that the reference (cojson 0.20.19) computed.
 
-use downbeat_crypto::{AgentSecret, VerifyingKey, hash, sessions_hash, short_hash};
-use downbeat_protocol::{SessionCounts, SessionId};
+use downbeat_crypto::{AgentSecret, VerifyingKey, hash, header_id, sessions_hash, short_hash};
+use downbeat_protocol::{Header, Limits, SessionCounts, SessionId};
 
 const SECRET: &str = "sealerSecret_zG4mMpgwV15SSppv6ojNtGVUJdP4aqRvcx3gxErLF83Pe/signerSecret_zBArFXTSgFncTtrATfYboyyy9eNffiajE1xrHR9nziEkR";
 const AGENT: &str = "sealer_z5xxryjcJGa3mFfHN1YVEiBV5Qh4tZYDsmPTsLZRsoFLe/signer_z3v8gPS96Bfu3xmsFKqBKsewTtGHynvyC2XTsdxYHcb7t";
@@ -38,4 +38,12 @@ fn signatures_are_the_references_both_ways() {
     assert_eq!(secret.signer_secret().sign(&hash).as_str(), SIGNATURE);
     let key = VerifyingKey::new(secret.agent().signer()).unwrap();
     key.verify(&hash, &SIGNATURE.parse().unwrap()).unwrap();
+}
+
+#[test]
+fn a_header_has_the_id_of_the_native_core() {
+    // A number and an order of names that JavaScript would write otherwise.
+    let json = r#"{"meta":{"a":1e21,"\uffff":1,"\ud800\udc00":2},"ruleset":{"type":"unsafeAllowAll"},"type":"comap","uniqueness":"z1"}"#;
+    let header = Header::parse(&json.into(), &Limits::default()).unwrap();
+    assert_eq!(header_id(&header).as_str(), "co_zG7X2wqvno5R4Z5VQAggjQdCqQx");
 }
