@@ -27,16 +27,23 @@ export function addGroups(node, groups) {
   }
 }
 
-/** What to answer when asking the reference about groups failed. */
+/** The error with what to answer when asking the reference about groups failed with it. */
 export function failure(error) {
+  return Object.assign(new Error(String(error)), { answer: answerToFailure(error) });
+}
+
+function answerToFailure(error) {
   if (error instanceof RangeError) {
     // Groups that name each other as parents overflow its stack.
-    error.answer = { noAnswer: "stack overflow" };
-  } else if (/reading 'entries'/.test(String(error))) {
-    // It stumbles over groups in which no transaction counts.
-    error.answer = { noAnswer: "empty group" };
-  } else if (/Expected parent group to be loaded/.test(String(error))) {
-    error.answer = "a parent is not known";
+    return { noAnswer: "stack overflow" };
   }
-  return error;
+  if (/reading 'entries'/.test(String(error))) {
+    // It stumbles over groups in which no transaction counts,
+    return { noAnswer: "empty group" };
+  }
+  if (/Core error: Invalid (decoding prefix|key length)/.test(String(error))) {
+    // and over what is no key where a key for everyone should be.
+    return { noAnswer: "no key" };
+  }
+  return /not yet loaded/.test(String(error)) ? "a group is not known" : null;
 }

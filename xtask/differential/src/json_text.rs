@@ -132,15 +132,13 @@ pub(crate) struct Style {
     pub(crate) depth: u32,
     /// Whether strings may hold half surrogate pairs.
     pub(crate) halves: bool,
-    /// Whether members of one object may have the same name.
-    pub(crate) repeats: bool,
 }
 
 impl Style {
     /// Everything there is, to a moderate depth.
-    pub(crate) const WILD: Self = Self { depth: 6, halves: true, repeats: true };
+    pub(crate) const WILD: Self = Self { depth: 6, halves: true };
     /// What stays text in every language.
-    pub(crate) const TAME: Self = Self { depth: 4, halves: false, repeats: true };
+    pub(crate) const TAME: Self = Self { depth: 4, halves: false };
 }
 
 /// Appends a random value.
@@ -173,11 +171,6 @@ pub(crate) fn object(random: &mut Random, style: Style, out: &mut String) {
         separate(index, out);
         padded(random, out, |random, out| {
             string(random, style, out);
-            if !style.repeats {
-                // The number stands at the end, because the beginning decides about the order.
-                out.pop();
-                let _ = write!(out, "{index}\"");
-            }
         });
         out.push(':');
         padded(random, out, |random, out| value(random, style.deeper(), out));

@@ -29,8 +29,8 @@ function take(core, { session, transactions, signature }) {
     const error = core.tryAddTransactions(session, log, signature);
     return error === undefined ? "taken" : (error.reason ?? error.type);
   } catch (error) {
-    if (failure(error).answer?.noAnswer) throw error;
-    if (/not yet loaded/.test(String(error))) return "a group is not known";
-    throw error;
+    const failed = failure(error);
+    if (typeof failed.answer !== "string") throw failed;
+    return failed.answer;
   }
 }

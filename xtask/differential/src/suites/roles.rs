@@ -46,7 +46,7 @@ impl Rule for Roles {
                     #[expect(clippy::cast_precision_loss, reason = "times are below 2^53")]
                     let at = at.map(|at| at as f64);
                     let Ok(role) = known.role_of(id, &Member::parse(member)?, at) else {
-                        return Ok(json!("a parent is not known"));
+                        return Ok(json!("a group is not known"));
                     };
                     row.push(role.map(Role::as_str));
                 }
