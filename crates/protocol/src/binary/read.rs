@@ -9,6 +9,7 @@ use crate::frame::Frame;
 use crate::header::{Header, Priority};
 use crate::id::{CoValueId, SessionId};
 use crate::json;
+use crate::json::number::MAX_SAFE_INTEGER;
 use crate::key::{ShortHash, Signature};
 use crate::known_state::{KnownState, SessionCounts};
 use crate::limits::Limits;
@@ -65,7 +66,7 @@ fn read_message(reader: &mut Reader<'_>) -> Result<Item, DecodeError> {
         tag::RECONCILE => Message::Reconcile(reader.reconcile()?),
         tag::RECONCILE_ACK => Message::ReconcileAck(reader.text()?.to_owned()),
         tag::PING => {
-            let ping = Ping { time: reader.item()?, dc: reader.text()?.to_owned() };
+            let ping = Ping { time: reader.count("time")?, dc: reader.text()?.to_owned() };
             reader.end()?;
             return Ok(Item::Ping(ping));
         }
@@ -125,7 +126,7 @@ impl<'a> Reader<'a> {
         &mut self,
     ) -> Result<(String, Result<SessionContent, DecodeError>), DecodeError> {
         let id = self.session_text()?;
-        let after = self.item()?;
+        let after = self.count("after")?;
         let count = self.len(Limit::Transactions, self.limits.transactions)?;
         let mut transactions = Vec::new();
         let mut error = None;
@@ -188,9 +189,17 @@ impl<'a> Reader<'a> {
         let count = self.len(Limit::Sessions, self.limits.sessions)?;
         let mut counts = Vec::new();
         for _ in 0..count {
-            counts.push((SessionId::parse(&self.session_text()?)?, self.item()?));
+            counts.push((SessionId::parse(&self.session_text()?)?, self.count("sessions")?));
         }
         Ok(counts.into_iter().collect())
+    }
+
+    /// A count, within what JSON can say: it may go on to a peer that reads JSON.
+    fn count(&mut self, member: &'static str) -> Result<u64, DecodeError> {
+        match self.item()? {
+            count if count <= MAX_SAFE_INTEGER => Ok(count),
+            _ => Err(DecodeError::invalid(member, "a whole number from 0 to 2^53 - 1")),
+        }
     }
 
     fn co_value_id(&mut self) -> Result<CoValueId, DecodeError> {

@@ -12,7 +12,7 @@ mod encode;
 mod frame;
 pub(crate) mod header;
 mod native;
-mod number;
+pub(crate) mod number;
 mod scan;
 mod slot;
 pub(crate) mod string;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// The largest count that a JavaScript number holds exactly together with its neighbours,
 /// `Number.MAX_SAFE_INTEGER`.
-const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+pub(crate) const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Decimal numbers of up to this many digits are all exact in a JavaScript number.
 const MAX_EXACT_DIGITS: usize = 15;

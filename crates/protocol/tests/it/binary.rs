@@ -1,7 +1,9 @@
 //! The binary form, byte by byte.
 
 use bytes::Bytes;
-use downbeat_protocol::{DecodeError, Frame, Limits, Message, binary};
+use downbeat_protocol::{
+    CoValueId, DecodeError, Frame, KnownState, Limits, Message, SessionCounts, SessionId, binary,
+};
 
 fn decode(frame: &[u8]) -> Result<Frame, DecodeError> {
     binary::decode_frame(&Bytes::copy_from_slice(frame), &Limits::default())
@@ -73,6 +75,20 @@ fn transactions_are_slices_of_the_frame_or_record() {
     let record = Bytes::from(record);
     let session = binary::decode_session(&record, &limits).unwrap();
     assert!(record.as_ptr_range().contains(&session.transactions[0].json().as_ptr()));
+}
+
+#[test]
+fn counts_that_json_cannot_say_are_refused() {
+    let session = SessionId::parse("co_z1_session_z1").unwrap();
+    let known = |count| {
+        let sessions = SessionCounts::from_iter([(session.clone(), count)]);
+        Message::Load(KnownState { id: CoValueId::parse("co_z1").unwrap(), header: true, sessions })
+    };
+    let largest = known((1 << 53) - 1);
+    assert_eq!(decode(&encode(&largest)).unwrap().messages, [largest]);
+    let beyond = decode(&encode(&known(1 << 53))).unwrap();
+    assert!(beyond.messages.is_empty());
+    assert!(matches!(beyond.rejected[..], [DecodeError::Invalid { member: "sessions", .. }]));
 }
 
 #[test]
