@@ -13,7 +13,7 @@ use crate::workspace::{cargo, root};
 /// differential [--seed N] [--cases N] [--suite NAME [--case N]] [--record]`.
 ///
 /// 10,000 cases of each cheap suite, and a fixed part of that of the others, unless said
-/// otherwise: about half a minute. A case that differs is printed with the command to run it
+/// otherwise: about a minute. A case that differs is printed with the command to run it
 /// again; `cargo xtask differential --help` tells more.
 #[derive(Args, Default)]
 #[command(disable_help_flag = true)]

@@ -22,9 +22,9 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite::new::<transactions::Transactions>("transactions", 1, 60),
     Suite::new::<known_states::KnownStates>("known-states", 1, 20),
     Suite::new::<signatures::Signatures>("signatures", 5, 20),
-    Suite::new::<roles::Roles>("roles", 10, 12),
-    Suite::new::<deletes::Deletes>("deletes", 10, 16),
-    Suite::new::<pieces::Pieces>("pieces", 40, 10),
+    Suite::new::<roles::Roles>("roles", 4, 12),
+    Suite::new::<deletes::Deletes>("deletes", 8, 16),
+    Suite::new::<pieces::Pieces>("pieces", 20, 10),
 ];
 
 /// The limits are this server's own, so they are out of the way here.
