@@ -54,6 +54,7 @@ impl Machine {
         self.upstream_answered(peer, &content);
         if is_errored {
             self.report(Report::new(peer, id, Rejection::Errored));
+            self.upstream_refused(peer, id);
             return self.release(peer, content_credit(&content));
         }
         let entry = self.entry(id);
@@ -92,6 +93,7 @@ impl Machine {
             let actual = header_id(&header);
             if actual != id {
                 self.report(Report::new(peer, id, Rejection::HeaderMismatch { actual }));
+                self.upstream_refused(peer, id);
                 let credit = if waited.is_some() { 0 } else { content_credit(&content) };
                 return self.release(peer, credit);
             }
@@ -123,6 +125,11 @@ impl Machine {
     fn mark_errored(&mut self, peer: PeerId, id: CoValueId) {
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.errored = true;
+        }
+        let is_upstream = self.peers.get(&peer).is_some_and(|state| state.upstream.is_some());
+        if is_upstream && let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) {
+            // The rest of what it has announced would be ignored.
+            index.announced = SessionCounts::new();
         }
     }
 

@@ -42,12 +42,21 @@ pub(crate) enum Presence {
     Loading,
     /// Storage could not answer, and is asked again at this time.
     Unknown(Millis),
-    /// Storage does not have it, and these upstreams have not answered yet.
-    Asking(Vec<UpstreamName>),
+    /// Storage does not have it, and upstreams have not answered yet.
+    Asking(Asked),
     /// Neither storage nor any upstream has it.
     Absent,
     /// It is there.
     Here(Box<Index>),
+}
+
+/// Upstreams that are asked for a CoValue.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Those that have not answered.
+    pub pending: Vec<UpstreamName>,
+    /// When they count as not having it.
+    pub until: Millis,
 }
 
 /// A CoValue that is there.
@@ -260,6 +269,7 @@ impl Index {
             self.verified.iter().filter(|(session, _)| session.is_delete()).cloned().collect();
         self.behind.retain(|session, _| session.is_delete());
         self.chains.clear();
+        self.announced = SessionCounts::new();
     }
 
     /// What of this CoValue someone lacks that has `sessions`.

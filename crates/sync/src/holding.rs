@@ -169,8 +169,9 @@ impl Machine {
         for dependency in needs.here.iter().chain(&needs.missing).copied() {
             let entry = self.entry(dependency);
             let is_registered = !entry.dependants.insert((id, peer));
-            if !is_registered && matches!(entry.presence, Presence::Absent | Presence::Asking(_)) {
-                self.ask_sender(peer, dependency);
+            let is_absent = matches!(entry.presence, Presence::Absent);
+            if !is_registered && (is_absent || matches!(entry.presence, Presence::Asking(_))) {
+                self.ask_sender(peer, dependency, is_absent);
             }
         }
         if waited.is_none() {
@@ -202,14 +203,16 @@ impl Machine {
         let Some(entry) = self.values.get(&dependency) else { return };
         let peers: BTreeSet<PeerId> = entry.dependants.iter().map(|(_, peer)| *peer).collect();
         for peer in peers {
-            self.ask_sender(peer, dependency);
+            self.ask_sender(peer, dependency, false);
         }
     }
 
-    fn ask_sender(&mut self, peer: PeerId, dependency: CoValueId) {
+    /// An upstream that was asked before is asked again only if it has sent something since that
+    /// needs what it did not have.
+    fn ask_sender(&mut self, peer: PeerId, dependency: CoValueId, again: bool) {
         let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
         let Some(subscription) = self.track(peer, dependency) else { return };
-        if is_client && std::mem::replace(&mut subscription.asked, true) {
+        if std::mem::replace(&mut subscription.asked, true) && (is_client || !again) {
             return;
         }
         subscription.owes.load = true;

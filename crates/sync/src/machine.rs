@@ -109,14 +109,17 @@ impl Machine {
         self.peers.len()
     }
 
+    /// The number of CoValues that something is kept about for a peer.
+    pub fn subscriptions(&self, peer: PeerId) -> usize {
+        self.peers.get(&peer).map_or(0, |state| state.subscriptions.len())
+    }
+
     fn disconnected(&mut self, peer: PeerId) {
         let Some(state) = self.peers.remove(&peer) else { return };
         for id in state.subscriptions.keys() {
-            if let Some(subscribers) = self.subscribers.get_mut(id) {
-                subscribers.retain(|other| *other != peer);
-                if subscribers.is_empty() {
-                    self.subscribers.remove(id);
-                }
+            self.unsubscribe(peer, *id);
+            if state.upstream.is_none() && !self.values.contains_key(id) {
+                self.unwatch_upstream(*id);
             }
         }
         self.keep_held_of(peer, state.held_bytes, &state.holds);
@@ -148,6 +151,12 @@ impl Machine {
         subscription.replace(state);
         subscription.claimed = true;
         subscription.owes.reply = true;
+        if self.peers.get(&peer).is_some_and(|state| state.upstream.is_some())
+            && let Some(subscription) = self.subscription_mut(peer, id)
+        {
+            // The answer does what a LOAD would do.
+            subscription.asked = true;
+        }
         self.serve(peer, id);
     }
 
@@ -169,9 +178,10 @@ impl Machine {
         }
         subscription.owes.first = true;
         self.reconciled(peer, id);
+        let is_awaited = self.is_awaited_from_upstream(peer, id);
         self.upstream_told(peer, id, has_it);
         // A CoValue that was forgotten owes nothing to a peer that only acknowledges.
-        if is_new || is_correction || self.values.contains_key(&id) {
+        if is_new || is_correction || is_awaited || self.values.contains_key(&id) {
             self.serve(peer, id);
         }
     }
@@ -191,7 +201,7 @@ impl Machine {
         let entry = self.entry(id);
         let is_absent = matches!(entry.presence, Presence::Absent);
         let asks = self.subscription(peer, id).is_some_and(|state| state.owes.reply);
-        if is_absent && !(asks && self.ask_upstreams(id)) {
+        if is_absent && !(asks && self.ask_upstreams(id, Some(peer))) {
             self.answer_not_found(peer, id);
             return self.owe(peer, id);
         }
@@ -232,7 +242,7 @@ impl Machine {
             }
             Ok(None) => {
                 entry.presence = Presence::Absent;
-                if self.ask_upstreams(id) {
+                if self.ask_upstreams(id, None) {
                     // Those who sent what depends on it may have it as well.
                     self.take_inbox(id);
                     return self.ask_for_dependency(id);
@@ -338,6 +348,15 @@ impl Machine {
         Some(subscription)
     }
 
+    pub(crate) fn unsubscribe(&mut self, peer: PeerId, id: CoValueId) {
+        if let Some(subscribers) = self.subscribers.get_mut(&id) {
+            subscribers.retain(|other| *other != peer);
+            if subscribers.is_empty() {
+                self.subscribers.remove(&id);
+            }
+        }
+    }
+
     pub(crate) fn subscription(&self, peer: PeerId, id: CoValueId) -> Option<&Subscription> {
         self.peers.get(&peer)?.subscriptions.get(&id)
     }
@@ -406,6 +425,7 @@ impl Machine {
     fn forget(&mut self, id: CoValueId) {
         if let Some(entry) = self.values.remove(&id) {
             self.warm_chains -= entry.index().map_or(0, |index| index.chains.len());
+            self.unwatch_upstream(id);
         }
     }
 }

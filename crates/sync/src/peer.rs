@@ -84,7 +84,8 @@ pub(crate) struct Subscription {
     pub asked: bool,
     /// Whether the CoValue stands in the peer's queue.
     pub queued: bool,
-    /// Whether `known` is what the peer has claimed in a LOAD and not said in a KNOWN since.
+    /// Whether `known` is what the peer has claimed in a LOAD, or had before it was away, and not
+    /// said in a KNOWN since.
     pub claimed: bool,
     /// Whether the peer has ever been told what we have.
     pub told: bool,
@@ -192,6 +193,8 @@ impl Subscription {
     pub(crate) fn resume(&mut self, before: &Self) {
         self.known = before.known.clone();
         self.told = false;
+        // It may have lost data as well: its first KNOWN tells what it really has.
+        self.claimed = true;
     }
 
     /// The peer says that this, and nothing else, is what it has.

@@ -56,9 +56,13 @@ impl Machine {
         let can_ask = !matches!(entry.presence, Presence::Loading | Presence::Unknown(_));
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if can_ask && std::mem::take(&mut subscription.owes.load) {
+            subscription.told = true;
             items.push(Item::Message(Message::Load(self.our_state(id))));
         }
         if undecided {
+            if self.is_asked_upstream(id) {
+                self.draw_correction(peer, id, items);
+            }
             self.wait_for(peer, id);
             return;
         }
@@ -67,6 +71,7 @@ impl Machine {
         }
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         let owes = std::mem::take(&mut subscription.owes);
+        self.note_synced(peer, id);
         if self.values.get(&id).and_then(Entry::index).is_none() {
             return self.draw_absent(peer, id, owes, items);
         }
@@ -91,6 +96,15 @@ impl Machine {
                     items.extend(self.doubt(peer, id));
                 }
             }
+        }
+    }
+
+    /// While upstreams are asked, content without a header cannot be taken, whatever they say.
+    fn draw_correction(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
+        let Some(subscription) = self.subscription_mut(peer, id) else { return };
+        if std::mem::take(&mut subscription.owes.correction) {
+            let correction = Owes { correction: true, ..Owes::default() };
+            self.draw_absent(peer, id, correction, items);
         }
     }
 

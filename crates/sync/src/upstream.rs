@@ -8,7 +8,7 @@ use md5::{Digest, Md5};
 use rustc_hash::FxHashMap;
 
 use crate::action::Action;
-use crate::covalue::{Entry, Presence};
+use crate::covalue::{Asked, Entry, Presence};
 use crate::event::{PeerId, UpstreamName};
 use crate::machine::Machine;
 use crate::peer::{Pages, Peer, Subscription};
@@ -23,7 +23,9 @@ const RECONCILE_PAGE: usize = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Upstreams {
     by_name: BTreeMap<UpstreamName, Upstream>,
-    /// CoValues with a note in storage that an upstream has not acknowledged all of them.
+    /// CoValues with a note in storage that an upstream has not acknowledged all of them. Those
+    /// that are forgotten are left out while the upstream is away: it is given the notes in storage
+    /// when it comes.
     tracked: FxHashMap<CoValueId, Vec<UpstreamName>>,
 }
 
@@ -37,6 +39,8 @@ struct Upstream {
     batches: u64,
     /// Whether everything in storage has been compared with it.
     reconciled: bool,
+    /// The last CoValue in storage of those that have been compared with it.
+    compared: Option<CoValueId>,
 }
 
 impl Machine {
@@ -61,11 +65,18 @@ impl Machine {
         })
     }
 
+    /// The number of CoValues of which it is known in memory that an upstream has not acknowledged
+    /// them.
+    pub fn noted_in_memory(&self) -> usize {
+        self.upstreams.tracked.len()
+    }
+
     pub(crate) fn upstream_connected(&mut self, peer: PeerId, name: &UpstreamName) {
         let upstream = self.upstreams.by_name.entry(name.clone()).or_default();
         upstream.peer = Some(peer);
         let left = std::mem::take(&mut upstream.left);
         let compare = self.config.full_storage_reconciliation && !upstream.reconciled;
+        let compared = upstream.compared;
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.upstream = Some(name.clone());
         state.unsynced_pages = Pages::Asked;
@@ -78,12 +89,13 @@ impl Machine {
             state.stored_pages = Pages::Asked;
             self.actions.push(Action::ListStored {
                 upstream: name.clone(),
-                after: None,
+                after: compared,
                 limit: RECONCILE_PAGE,
             });
         }
         let mut ids: Vec<CoValueId> = left.keys().copied().collect();
         ids.extend(self.watched(name));
+        ids.extend(self.values.keys().filter(|id| self.is_asked_for(**id, name)));
         ids.sort_unstable();
         ids.dedup();
         for (id, subscription) in left {
@@ -117,15 +129,60 @@ impl Machine {
 
     fn is_asked_for(&self, id: CoValueId, name: &UpstreamName) -> bool {
         self.values.get(&id).is_some_and(
-            |entry| matches!(&entry.presence, Presence::Asking(pending) if pending.contains(name)),
+            |entry| matches!(&entry.presence, Presence::Asking(asked) if asked.pending.contains(name)),
         )
     }
 
     pub(crate) fn upstream_disconnected(&mut self, name: &UpstreamName, peer: PeerId, state: Peer) {
         let Some(upstream) = self.upstreams.by_name.get_mut(name) else { return };
-        if upstream.peer == Some(peer) {
-            upstream.peer = None;
-            upstream.left = state.subscriptions;
+        if upstream.peer != Some(peer) {
+            return;
+        }
+        upstream.peer = None;
+        let mut left = state.subscriptions;
+        left.retain(|id, _| self.values.contains_key(id) || self.is_watched(*id));
+        if let Some(upstream) = self.upstreams.by_name.get_mut(name) {
+            upstream.left = left;
+        }
+        let values = &self.values;
+        self.upstreams.tracked.retain(|id, names| {
+            names.retain(|other| other != name || values.contains_key(id));
+            !names.is_empty()
+        });
+    }
+
+    /// A CoValue has been forgotten, or nobody who is left watches one that is: upstreams need not
+    /// send what is new of it, unless they have not got all of it yet. It is asked for again when
+    /// somebody comes for it, so what is kept for an upstream is bounded by what is in memory and
+    /// what clients watch.
+    pub(crate) fn unwatch_upstream(&mut self, id: CoValueId) {
+        let mut unwatched = Vec::new();
+        let is_watched = self.is_watched(id);
+        for (name, upstream) in &mut self.upstreams.by_name {
+            let tracked = self.upstreams.tracked.get_mut(&id);
+            let Some(peer) = upstream.peer else {
+                if !is_watched {
+                    upstream.left.remove(&id);
+                }
+                if let Some(names) = tracked {
+                    names.retain(|other| other != name);
+                }
+                continue;
+            };
+            let Some(state) = self.peers.get_mut(&peer).filter(|_| !is_watched) else { continue };
+            let is_open = tracked.is_some_and(|names| names.contains(name))
+                || state.loads.contains_key(&id)
+                || state.subscriptions.get(&id).is_none_or(|subscription| subscription.queued);
+            if !is_open {
+                state.subscriptions.remove(&id);
+                unwatched.push(peer);
+            }
+        }
+        if self.upstreams.tracked.get(&id).is_some_and(Vec::is_empty) {
+            self.upstreams.tracked.remove(&id);
+        }
+        for peer in unwatched {
+            self.unsubscribe(peer, id);
         }
     }
 
@@ -144,21 +201,33 @@ impl Machine {
     }
 
     /// Storage does not have a CoValue: asks the upstreams, if there are any. `false` if not.
-    pub(crate) fn ask_upstreams(&mut self, id: CoValueId) -> bool {
-        let selected = self.selected_peers(id);
+    pub(crate) fn ask_upstreams(&mut self, id: CoValueId, asker: Option<PeerId>) -> bool {
+        let mut selected = self.selected_peers(id);
+        selected.retain(|(_, peer)| peer.is_none_or(|peer| !self.asks_alone(peer, id, asker)));
         if selected.is_empty() {
             return false;
         }
-        let names = selected.iter().map(|(name, _)| name.clone()).collect();
-        let deadline = self.now + self.config.load_time;
-        self.timers.insert((deadline, id));
-        self.entry(id).presence = Presence::Asking(names);
+        let pending = selected.iter().map(|(name, _)| name.clone()).collect();
+        let until = self.now + self.config.load_time;
+        self.timers.insert((until, id));
+        self.entry(id).presence = Presence::Asking(Asked { pending, until });
         for (_, peer) in selected {
             if let Some(peer) = peer {
                 self.request(peer, id, true);
             }
         }
         true
+    }
+
+    /// Whether nobody but a peer wants to know if a CoValue is there.
+    fn asks_alone(&self, peer: PeerId, id: CoValueId, asker: Option<PeerId>) -> bool {
+        let Some(entry) = self.values.get(&id) else { return asker == Some(peer) };
+        let mut askers = entry.waiting.iter().map(|(other, _)| *other).chain(asker).peekable();
+        askers.peek().is_some() && askers.all(|other| other == peer) && entry.dependants.is_empty()
+    }
+
+    pub(crate) fn is_asked_upstream(&self, id: CoValueId) -> bool {
+        self.values.get(&id).is_some_and(|entry| matches!(entry.presence, Presence::Asking(_)))
     }
 
     /// Has the upstreams send what is new of a CoValue, and ask for what they lack.
@@ -185,6 +254,11 @@ impl Machine {
             }
             state.loads.insert(id, deadline);
             self.timers.insert((deadline, id));
+            if let Some(Presence::Asking(asked)) =
+                self.values.get_mut(&id).map(|entry| &mut entry.presence)
+            {
+                asked.until = deadline;
+            }
             self.owe(peer, id);
         } else {
             state.loads_waiting.push_back(id);
@@ -206,7 +280,9 @@ impl Machine {
             let Some(id) = state.loads_waiting.pop_front() else {
                 return self.next_unsynced_page(peer);
             };
-            self.request(peer, id, false);
+            if state.subscriptions.contains_key(&id) && !state.loads.contains_key(&id) {
+                self.request(peer, id, false);
+            }
         }
     }
 
@@ -229,7 +305,10 @@ impl Machine {
         };
         for id in ids {
             self.mark_tracked(*id, name);
-            if !self.subscription(peer, *id).is_some_and(|state| state.asked) {
+            let is_asked = self.subscription(peer, *id).is_some_and(|state| state.asked);
+            if is_asked && self.has_everything(peer, *id) {
+                self.note_synced(peer, *id);
+            } else if !is_asked || !self.is_requested(peer, *id) {
                 self.request(peer, *id, false);
             }
         }
@@ -247,7 +326,27 @@ impl Machine {
         if !has_it {
             self.upstream_lacks(id, &name);
         }
-        self.note_synced(peer, &name, id);
+        self.note_synced(peer, id);
+    }
+
+    /// What an upstream has sent is no answer.
+    pub(crate) fn upstream_refused(&mut self, peer: PeerId, id: CoValueId) {
+        if let Some(name) = self.peers.get(&peer).and_then(|state| state.upstream.clone()) {
+            self.upstream_lacks(id, &name);
+        }
+    }
+
+    fn is_requested(&self, peer: PeerId, id: CoValueId) -> bool {
+        self.peers.get(&peer).is_some_and(|state| state.loads.contains_key(&id))
+    }
+
+    /// Whether what an upstream says of a CoValue matters even if the CoValue is not in memory.
+    pub(crate) fn is_awaited_from_upstream(&self, peer: PeerId, id: CoValueId) -> bool {
+        let Some(name) = self.peers.get(&peer).and_then(|state| state.upstream.as_ref()) else {
+            return false;
+        };
+        let noted = self.upstreams.tracked.get(&id).is_some_and(|names| names.contains(name));
+        noted || self.is_requested(peer, id)
     }
 
     /// Content has come, which answers a LOAD if it was one to an upstream.
@@ -258,6 +357,12 @@ impl Machine {
             // The first of several pieces; the others have as much time again.
             *deadline = self.now + self.config.load_time;
             self.timers.insert((*deadline, content.id));
+            let until = *deadline;
+            if let Some(Presence::Asking(asked)) =
+                self.values.get_mut(&content.id).map(|entry| &mut entry.presence)
+            {
+                asked.until = until;
+            }
         } else {
             self.request_done(peer, content.id);
         }
@@ -265,9 +370,9 @@ impl Machine {
 
     fn upstream_lacks(&mut self, id: CoValueId, name: &UpstreamName) {
         let Some(entry) = self.values.get_mut(&id) else { return };
-        let Presence::Asking(pending) = &mut entry.presence else { return };
-        pending.retain(|other| other != name);
-        if pending.is_empty() {
+        let Presence::Asking(asked) = &mut entry.presence else { return };
+        asked.pending.retain(|other| other != name);
+        if asked.pending.is_empty() {
             entry.presence = Presence::Absent;
             self.decided(id);
         }
@@ -276,18 +381,20 @@ impl Machine {
     /// Upstreams that have not answered in time count as not having the CoValue.
     pub(crate) fn give_up_requests(&mut self, id: CoValueId) {
         let now = self.now;
-        for (name, peer) in self.selected_peers(id) {
-            let late = peer.is_none_or(|peer| {
-                self.peers.get(&peer).is_none_or(|state| {
-                    state.loads.get(&id).is_none_or(|deadline| *deadline <= now)
-                })
-            });
-            if late {
-                if let Some(peer) = peer {
-                    self.request_done(peer, id);
-                }
-                self.upstream_lacks(id, &name);
-            }
+        let is_late = |peer: &PeerId| {
+            let deadline = self.peers.get(peer).and_then(|state| state.loads.get(&id));
+            deadline.is_some_and(|deadline| *deadline <= now)
+        };
+        let connected = self.upstreams.by_name.values().filter_map(|upstream| upstream.peer);
+        let late: Vec<PeerId> = connected.filter(is_late).collect();
+        for peer in late {
+            self.request_done(peer, id);
+        }
+        if let Some(entry) = self.values.get_mut(&id)
+            && matches!(&entry.presence, Presence::Asking(asked) if asked.until <= now)
+        {
+            entry.presence = Presence::Absent;
+            self.decided(id);
         }
     }
 
@@ -303,18 +410,25 @@ impl Machine {
         }
     }
 
-    /// An upstream has said what it has: notes if that is everything.
-    fn note_synced(&mut self, peer: PeerId, name: &UpstreamName, id: CoValueId) {
-        let noted = self.upstreams.tracked.get(&id).is_some_and(|names| names.contains(name));
-        if noted && self.has_everything(peer, id) {
-            if let Some(names) = self.upstreams.tracked.get_mut(&id) {
-                names.retain(|other| other != name);
-                if names.is_empty() {
-                    self.upstreams.tracked.remove(&id);
-                }
-            }
-            self.actions.push(Action::Track { id, upstream: name.clone(), synced: true });
+    /// Strikes out the note that a peer has not acknowledged a CoValue, if it has, or if there is
+    /// nothing to acknowledge.
+    pub(crate) fn note_synced(&mut self, peer: PeerId, id: CoValueId) {
+        let Some(names) = self.upstreams.tracked.get(&id) else { return };
+        let Some(name) = self.peers.get(&peer).and_then(|state| state.upstream.clone()) else {
+            return;
+        };
+        let is_absent =
+            self.values.get(&id).is_some_and(|entry| matches!(entry.presence, Presence::Absent));
+        if !names.contains(&name) || !is_absent && !self.has_everything(peer, id) {
+            return;
         }
+        if let Some(names) = self.upstreams.tracked.get_mut(&id) {
+            names.retain(|other| *other != name);
+            if names.is_empty() {
+                self.upstreams.tracked.remove(&id);
+            }
+        }
+        self.actions.push(Action::Track { id, upstream: name, synced: true });
     }
 
     fn mark_tracked(&mut self, id: CoValueId, name: &UpstreamName) {
@@ -336,18 +450,23 @@ impl Machine {
     pub(crate) fn listed_stored(
         &mut self,
         name: &UpstreamName,
-        values: Vec<(CoValueId, ShortHash)>,
+        mut values: Vec<(CoValueId, ShortHash)>,
     ) {
+        let last = values.last().map(|(id, _)| *id);
+        values.retain(|(id, _)| self.selected(*id).contains(name));
         let Some(upstream) = self.upstreams.by_name.get_mut(name) else { return };
         let Some(peer) = upstream.peer else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        let Some((last, _)) = values.last() else {
+        let Some(last) = last else {
             upstream.reconciled = true;
             state.stored_pages = Pages::Done;
             return;
         };
+        state.stored_pages = Pages::Next(last);
+        if values.is_empty() {
+            return self.next_stored_page(peer);
+        }
         upstream.batches += 1;
-        state.stored_pages = Pages::Next(*last);
         state.reconciling = Some(Reconcile { id: format!("b{}", upstream.batches), values });
         self.wake(peer);
     }
@@ -359,14 +478,23 @@ impl Machine {
             return;
         }
         state.reconciling = None;
-        if let (Pages::Next(after), Some(name)) = (&state.stored_pages, &state.upstream) {
-            self.actions.push(Action::ListStored {
-                upstream: name.clone(),
-                after: Some(*after),
-                limit: RECONCILE_PAGE,
-            });
-            state.stored_pages = Pages::Asked;
+        self.next_stored_page(peer);
+    }
+
+    fn next_stored_page(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let (Pages::Next(after), Some(name)) = (&state.stored_pages, &state.upstream) else {
+            return;
+        };
+        if let Some(upstream) = self.upstreams.by_name.get_mut(name) {
+            upstream.compared = Some(*after);
         }
+        self.actions.push(Action::ListStored {
+            upstream: name.clone(),
+            after: Some(*after),
+            limit: RECONCILE_PAGE,
+        });
+        state.stored_pages = Pages::Asked;
     }
 
     /// What an upstream is told that we have of a CoValue.

@@ -5,19 +5,19 @@
 //! sends, and `peer ✗ reason` for what it refuses. A known state reads `header a:2 b:1`, or
 //! `nothing`; content reads `header a:0+2` (two transactions of session `a`, from its start).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use downbeat_core::delete::DeleteError;
 use downbeat_core::{dependencies, known_state};
-use downbeat_crypto::{HashChain, VerifyingKey};
+use downbeat_crypto::{HashChain, VerifyingKey, sessions_hash};
 use downbeat_protocol::{
     CoValueId, Content, Header, Known, KnownState, Message, SessionContent, SessionCounts,
     SessionId,
 };
 use downbeat_sync::{
     Action, Config, ContentItem, Event, Item, Loaded, Machine, Millis, PeerId, Progress, Rejection,
-    Report, Role, StorageFailed, StoreJob, Stored, Verified, VerifyJob,
+    Report, Role, StorageFailed, StoreJob, Stored, UpstreamName, Verified, VerifyJob,
 };
 
 use crate::authors::{Log, Value};
@@ -42,6 +42,7 @@ pub(crate) struct World {
     pub slow_loads: bool,
     pub slow_stores: bool,
     pub slow_verifier: bool,
+    pub slow_lists: bool,
     /// Storage answers no look-up.
     pub broken_loads: bool,
     /// The next store is told that somebody else was there first.
@@ -61,6 +62,15 @@ pub(crate) struct World {
     pub runs_per_turn: usize,
     /// Actions of each kind, since the test began.
     pub loads: usize,
+    /// What is noted durably not to be acknowledged by an upstream.
+    pub notes: BTreeSet<(UpstreamName, CoValueId)>,
+    /// How often storage was asked for pages: of what an upstream lacks, and of what is stored.
+    pub pages: [usize; 2],
+    /// The upstreams that the machine knows of from its start.
+    upstreams: Vec<UpstreamName>,
+    /// Peers that are machines themselves, and what was sent to them.
+    pub wired: BTreeSet<PeerId>,
+    pub outbox: VecDeque<(PeerId, Message)>,
     next_peer: u64,
 }
 
@@ -87,6 +97,7 @@ impl World {
             slow_loads: false,
             slow_stores: false,
             slow_verifier: false,
+            slow_lists: false,
             broken_loads: false,
             conflict: false,
             may_delete: true,
@@ -99,6 +110,11 @@ impl World {
             released: BTreeMap::new(),
             runs_per_turn: usize::MAX,
             loads: 0,
+            notes: BTreeSet::new(),
+            pages: [0; 2],
+            upstreams: Vec::new(),
+            wired: BTreeSet::new(),
+            outbox: VecDeque::new(),
             next_peer: 0,
         }
     }
@@ -110,13 +126,39 @@ impl World {
         self.waiting.clear();
         self.stuck.clear();
         self.log.clear();
+        for name in &self.upstreams {
+            self.machine.add_upstream(name.clone());
+        }
+    }
+
+    /// Makes an upstream known, without a connection to it.
+    pub(crate) fn add_upstream(&mut self, name: &'static str) {
+        if !self.upstreams.iter().any(|other| &**other == name) {
+            self.upstreams.push(name.into());
+        }
+        self.machine.add_upstream(name.into());
+    }
+
+    /// A connection to an upstream.
+    pub(crate) fn connect_upstream(&mut self, name: &'static str) -> PeerId {
+        self.add_upstream(name);
+        self.connect_as(name, Role::Upstream(name.into()))
+    }
+
+    /// Whether it is noted that an upstream has not acknowledged all of a CoValue.
+    pub(crate) fn is_noted(&self, upstream: &str, value: &Value) -> bool {
+        self.notes.contains(&(upstream.into(), value.id))
     }
 
     pub(crate) fn connect(&mut self, name: &'static str) -> PeerId {
+        self.connect_as(name, Role::Client)
+    }
+
+    fn connect_as(&mut self, name: &'static str, role: Role) -> PeerId {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
         self.peers.insert(peer, name);
-        self.event(Event::Connected { peer, role: Role::Client });
+        self.event(Event::Connected { peer, role });
         peer
     }
 
@@ -160,6 +202,7 @@ impl World {
     /// Lets everything happen that had to wait.
     pub(crate) fn catch_up(&mut self) {
         (self.slow_loads, self.slow_stores, self.slow_verifier) = (false, false, false);
+        self.slow_lists = false;
         for action in std::mem::take(&mut self.waiting) {
             self.carry_out(action);
             self.settle();
@@ -262,6 +305,9 @@ impl World {
             Action::Load(_) if self.slow_loads => self.waiting.push_back(action),
             Action::Store(_) if self.slow_stores => self.waiting.push_back(action),
             Action::Verify(_) if self.slow_verifier => self.waiting.push_back(action),
+            Action::ListUnsynced { .. } | Action::ListStored { .. } if self.slow_lists => {
+                self.waiting.push_back(action);
+            }
             Action::Load(id) => {
                 self.loads += 1;
                 let result = if self.broken_loads {
@@ -280,7 +326,29 @@ impl World {
                 self.machine.handle(self.now, Event::Stored(stored));
             }
             Action::Turn { peer, items } => self.take_turn(peer, items),
-            Action::Track { .. } | Action::ListUnsynced { .. } | Action::ListStored { .. } => {}
+            Action::Track { id, upstream, synced } => {
+                let is_new = if synced {
+                    self.notes.remove(&(upstream, id))
+                } else {
+                    self.notes.insert((upstream, id))
+                };
+                assert!(is_new || !synced, "noted as synced twice");
+            }
+            Action::ListUnsynced { upstream, after, limit } => {
+                self.pages[0] += 1;
+                let notes = self.notes.iter().filter(|(name, _)| *name == upstream);
+                let ids = notes.map(|(_, id)| *id).filter(|id| after.is_none_or(|last| *id > last));
+                let ids = ids.take(limit).collect();
+                self.machine.handle(self.now, Event::Unsynced { upstream, ids });
+            }
+            Action::ListStored { upstream, after, limit } => {
+                self.pages[1] += 1;
+                let values = self.store.iter();
+                let values = values.filter(|(id, _)| after.is_none_or(|last| **id > last));
+                let values = values.map(|(id, value)| (*id, sessions_hash(&value.counts())));
+                let values = values.take(limit).collect();
+                self.machine.handle(self.now, Event::Listed { upstream, values });
+            }
             Action::Release { peer, bytes } => *self.released.entry(peer).or_default() += bytes,
             Action::Report(report) => {
                 let line = format!("{} ✗ {}", self.peers[&report.peer], report.rejection);
@@ -347,7 +415,10 @@ impl World {
         } else {
             runs.into_iter().map(|run| vec![run]).collect()
         };
-        let announce = (pieces.len() > 1 || !complete) && !item.continuation;
+        let is_sequence = pieces.len() > 1 || !complete || !item.announced.is_empty();
+        let announce = is_sequence && !item.continuation;
+        let mut expected = item.until.clone();
+        known_state::merge_counts(&mut expected, &item.announced);
         let started = item.continuation || !stalled;
         for (number, sessions) in pieces.into_iter().filter(|_| !stalled).enumerate() {
             for run in &sessions {
@@ -359,7 +430,7 @@ impl World {
                 priority: item.header.priority(),
                 sessions,
                 malformed: Vec::new(),
-                expect_content_until: (number == 0 && announce).then(|| item.until.clone()),
+                expect_content_until: (number == 0 && announce).then(|| expected.clone()),
             };
             self.hear(peer, &Message::Content(content));
         }
@@ -380,6 +451,9 @@ impl World {
     fn hear(&mut self, peer: PeerId, message: &Message) {
         let line = format!("{} ← {}", self.peers[&peer], self.describe(message));
         self.log.push(line);
+        if self.wired.contains(&peer) {
+            self.outbox.push_back((peer, message.clone()));
+        }
     }
 
     fn verify(&self, job: VerifyJob) -> Verified {
@@ -409,8 +483,9 @@ impl World {
         let key = VerifyingKey::new(signer).expect("the tests' keys are valid");
         if let Some((run, at)) = differs {
             let mut theirs = HashChain::new();
-            log(run.after).iter().for_each(|transaction| theirs.append(transaction.json()));
-            run.transactions.iter().for_each(|transaction| theirs.append(transaction.json()));
+            for transaction in log(run.after).into_iter().chain(&run.transactions) {
+                theirs.append(transaction.json());
+            }
             let rejection = match key.verify_chain(&theirs, &run.last_signature) {
                 Ok(()) => Rejection::Forked { at },
                 Err(_) => Rejection::BadSignature { after: run.after },

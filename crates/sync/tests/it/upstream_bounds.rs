@@ -1,0 +1,190 @@
+//! How much is asked of an upstream at a time, and how much is kept for it.
+
+use downbeat_sync::Config;
+
+use crate::authors::{Author, Value};
+use crate::upstream::{world_and_map, world_and_map_with};
+use crate::upstream_unsynced::many;
+use crate::world::World;
+
+fn two_loads() -> Config {
+    Config { loads_per_upstream: 2, ..Config::default() }
+}
+
+#[test]
+fn no_more_loads_are_under_way_than_may_be_and_answers_and_time_make_room() {
+    let mut world = World::with_config(two_loads());
+    let ann = world.connect("ann");
+    let mut values = many(7);
+    for (number, (value, log)) in values.iter_mut().enumerate() {
+        world.name(value, &format!("m{number}"));
+        world.name_log(log, "a");
+        world.send(ann, value.whole(vec![log.write(&["[1]"])]));
+    }
+    world.skip_log();
+    let core = world.connect_upstream("core");
+    world.expect(&["core ← LOAD m0 header a:1", "core ← LOAD m1 header a:1"]);
+    world.send(core, values[0].0.known(&[(&values[0].1, 1)]));
+    world.expect(&["core → KNOWN m0 header a:1", "core ← LOAD m2 header a:1"]);
+    world.pass(60_000);
+    world.expect(&["core ← LOAD m3 header a:1", "core ← LOAD m4 header a:1"]);
+    // A late answer makes no room that is not there.
+    world.send(core, values[1].0.known(&[(&values[1].1, 1)]));
+    world.expect(&["core → KNOWN m1 header a:1"]);
+    world.pass(60_000);
+    world.pass(60_000);
+    world.expect(&["core ← LOAD m5 header a:1", "core ← LOAD m6 header a:1"]);
+    assert_eq!(world.machine.deadline(), None);
+}
+
+#[test]
+fn content_makes_room_for_the_next_load_too() {
+    let mut world = World::with_config(Config { loads_per_upstream: 1, ..Config::default() });
+    let mut other = Author::new(5).agent_log(5);
+    world.name_log(&other, "b");
+    let ann = world.connect("ann");
+    let values = many(2);
+    for (number, (value, _)) in values.iter().enumerate() {
+        world.name(value, &format!("m{number}"));
+        world.send(ann, value.whole(Vec::new()));
+    }
+    world.skip_log();
+    let core = world.connect_upstream("core");
+    world.send(core, values[0].0.more(vec![other.write(&["[1]"])]));
+    world.expect(&[
+        "core ← LOAD m0 header",
+        "core → CONTENT m0 b:0+1",
+        "core ← LOAD m1 header",
+        "ann ← CONTENT m0 b:0+1",
+        "core ← KNOWN m0 header b:1",
+    ]);
+}
+
+#[test]
+fn loads_that_somebody_waits_for_and_those_of_dependencies_do_not_wait_for_room() {
+    let admin = Author::new(1);
+    let (map, mut log) = (Value::free("map"), admin.account_log(1));
+    let mut world = World::with_config(two_loads());
+    world.name(&map, "map");
+    world.name_log(&log, "a");
+    world.name(&admin.account, "account");
+    let ann = world.connect("ann");
+    let values = many(5);
+    for (value, _) in &values {
+        world.send(ann, value.whole(Vec::new()));
+    }
+    let core = world.connect_upstream("core");
+    world.skip_log();
+    world.send(ann, map.load_nothing());
+    world.expect(&["ann → LOAD map nothing", "core ← LOAD map nothing"]);
+    world.send(core, map.whole(vec![log.write(&["[1]"])]));
+    world.expect(&["core → CONTENT map header a:0+1", "core ← LOAD account nothing"]);
+}
+
+#[test]
+fn no_load_is_left_waiting_when_its_upstream_reconnects() {
+    let mut world = World::with_config(two_loads());
+    let ann = world.connect("ann");
+    let values = many(5);
+    for (value, _) in &values {
+        world.send(ann, value.whole(Vec::new()));
+    }
+    let core = world.connect_upstream("core");
+    world.disconnect(core);
+    world.skip_log();
+    let core = world.connect_upstream("core");
+    for (value, _) in &values {
+        world.send(core, value.known(&[]));
+    }
+    assert_eq!(world.said().iter().filter(|line| line.contains("← LOAD")).count(), 5);
+}
+
+#[test]
+fn an_upstream_is_not_watched_for_what_is_forgotten_and_nobody_watches() {
+    let (mut world, map, mut log) =
+        world_and_map_with(Config { warm_co_values: 1, ..Config::default() });
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.whole(vec![log.write(&["[1]"])]));
+    world.send(core, map.known(&[(&log, 1)]));
+    world.disconnect(ann);
+    let bob = world.connect("bob");
+    for (value, _) in many(20) {
+        world.send(bob, value.whole(Vec::new()));
+        world.send(core, value.known(&[]));
+    }
+    assert_eq!(world.machine.subscriptions(core), 20);
+    world.disconnect(bob);
+    assert!(world.machine.subscriptions(core) <= 1);
+    // Whoever comes back to it is told what has happened since.
+    world.skip_log();
+    let bob = world.connect("bob");
+    world.send(bob, map.load(&[(&log, 1)]));
+    let said = world.said();
+    assert!(said.contains(&"core ← LOAD map header a:1".to_owned()), "{said:?}");
+    world.send(core, map.more(vec![log.write(&["[2]"])]));
+    assert!(world.said().contains(&"bob ← CONTENT map a:1+1".to_owned()));
+}
+
+#[test]
+fn an_upstream_is_watched_for_what_is_forgotten_but_has_not_reached_it() {
+    let (mut world, map, mut log) =
+        world_and_map_with(Config { warm_co_values: 1, ..Config::default() });
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.whole(vec![log.write(&["[1]"])]));
+    world.disconnect(ann);
+    let bob = world.connect("bob");
+    for (value, _) in many(20) {
+        world.send(bob, value.load_nothing());
+        world.send(core, value.known_nothing());
+    }
+    world.disconnect(bob);
+    world.skip_log();
+    world.send(core, map.known_nothing());
+    world.send(core, map.known(&[(&log, 1)]));
+    world.expect(&[
+        "core → KNOWN map nothing",
+        "core ← CONTENT map header a:0+1",
+        "core → KNOWN map header a:1",
+    ]);
+    assert!(world.notes.is_empty());
+}
+
+#[test]
+fn nothing_is_kept_for_an_upstream_that_is_away_but_what_clients_watch_or_is_in_memory() {
+    let config = Config { warm_co_values: 2, ..Config::default() };
+    let (mut world, map, mut log) = world_and_map_with(config);
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.whole(vec![log.write(&["[1]"])]));
+    world.send(core, map.known(&[(&log, 1)]));
+    world.disconnect(core);
+    let bob = world.connect("bob");
+    for (value, _) in many(50) {
+        world.send(bob, value.whole(Vec::new()));
+    }
+    world.disconnect(bob);
+    assert_eq!(world.notes.len(), 50);
+    assert!(world.machine.noted_in_memory() <= 3, "{}", world.machine.noted_in_memory());
+    world.disconnect(ann);
+    // All of them reach the upstream all the same.
+    let core = world.connect_upstream("core");
+    for (value, _) in many(50) {
+        world.send(core, value.known_nothing());
+        world.send(core, value.known(&[]));
+    }
+    assert!(world.notes.is_empty(), "{} left", world.notes.len());
+}
+
+#[test]
+fn an_upstream_is_told_nothing_that_its_load_has_told_it() {
+    let (mut world, map, mut log) = world_and_map();
+    let ann = world.connect("ann");
+    world.send(ann, map.whole(vec![log.write(&["[1]"])]));
+    let core = world.connect_upstream("core");
+    world.skip_log();
+    world.send(core, map.known(&[(&log, 1)]));
+    world.send(core, map.known(&[(&log, 1)]));
+    world.expect(&["core → KNOWN map header a:1", "core → KNOWN map header a:1"]);
+}

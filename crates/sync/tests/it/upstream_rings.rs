@@ -1,0 +1,141 @@
+//! Machines that are each other's upstreams.
+
+use downbeat_protocol::Message;
+use downbeat_sync::PeerId;
+
+use crate::authors::{Author, Value};
+use crate::world::World;
+
+/// Messages after which machines that still talk are thought never to come to rest.
+const MAX_MESSAGES: usize = 1_000;
+
+const NAMES: [&str; 3] = ["w0", "w1", "w2"];
+
+/// Machines in a ring, each a client of the next.
+struct Ring {
+    worlds: Vec<World>,
+    /// Where what one machine sends to a peer goes to.
+    wires: Vec<((usize, PeerId), (usize, PeerId))>,
+    /// Content messages that went between machines.
+    contents: usize,
+}
+
+impl Ring {
+    fn of(size: usize) -> Self {
+        let mut ring = Self {
+            worlds: (0..size).map(|_| World::new()).collect(),
+            wires: Vec::new(),
+            contents: 0,
+        };
+        for (from, name) in NAMES.iter().enumerate().take(size) {
+            let to = (from + 1) % size;
+            let up = ring.worlds[from].connect_upstream(NAMES[to]);
+            let down = ring.worlds[to].connect(name);
+            ring.worlds[from].wired.insert(up);
+            ring.worlds[to].wired.insert(down);
+            ring.wires.push(((from, up), (to, down)));
+            ring.wires.push(((to, down), (from, up)));
+        }
+        ring.run();
+        ring
+    }
+
+    /// Carries messages until nobody has any more.
+    fn run(&mut self) -> usize {
+        for count in 0..MAX_MESSAGES {
+            let next = self.worlds.iter_mut().enumerate().find_map(|(number, world)| {
+                world.outbox.pop_front().map(|(peer, message)| ((number, peer), message))
+            });
+            let Some((from, message)) = next else { return count };
+            self.contents += usize::from(matches!(message, Message::Content(_)));
+            let wire = self.wires.iter().find(|(end, _)| *end == from);
+            let (_, (to, peer)) = *wire.expect("what is sent to a machine has a wire");
+            self.worlds[to].send(peer, message);
+        }
+        panic!("the machines never come to rest");
+    }
+
+    fn pass(&mut self, time: u64) {
+        for world in &mut self.worlds {
+            world.pass(time);
+        }
+        self.run();
+    }
+}
+
+#[test]
+fn a_load_of_what_nobody_has_ends() {
+    for size in [2, 3] {
+        let mut ring = Ring::of(size);
+        let map = Value::free("map");
+        ring.worlds[0].name(&map, "map");
+        let ann = ring.worlds[0].connect("ann");
+        ring.worlds[0].send(ann, map.load_nothing());
+        ring.run();
+        ring.pass(59_999);
+        assert!(!ring.worlds[0].said().contains(&"ann ← KNOWN map nothing".to_owned()));
+        ring.pass(1);
+        assert!(ring.worlds[0].said().contains(&"ann ← KNOWN map nothing".to_owned()));
+        ring.pass(60_000);
+        for world in &ring.worlds {
+            assert_eq!(world.machine.deadline(), None);
+        }
+        assert_eq!(ring.run(), 0);
+    }
+}
+
+#[test]
+fn what_one_has_is_read_at_all_and_nothing_goes_round_for_ever() {
+    for size in [2, 3] {
+        let mut ring = Ring::of(size);
+        let (map, mut log) = (Value::free("map"), Author::new(1).agent_log(1));
+        for world in &mut ring.worlds {
+            world.name(&map, "map");
+            world.name_log(&log, "a");
+        }
+        let ann = ring.worlds[0].connect("ann");
+        ring.worlds[0].send(ann, map.whole(vec![log.write(&["[1]"])]));
+        ring.run();
+        for number in 1..size {
+            let bob = ring.worlds[number].connect("bob");
+            ring.worlds[number].send(bob, map.load_nothing());
+            ring.run();
+            let said = ring.worlds[number].said();
+            assert!(said.contains(&"bob ← CONTENT map header a:0+1".to_owned()), "{said:?}");
+        }
+        // From there on each machine hears of a change from one or both of its neighbours.
+        for round in 2..5 {
+            ring.contents = 0;
+            ring.worlds[0].send(ann, map.more(vec![log.write(&["[2]"])]));
+            ring.run();
+            assert!(ring.contents <= 2 * size, "{} contents", ring.contents);
+            for world in &mut ring.worlds {
+                assert_eq!(world.durable(&map, &log), round);
+                assert!(world.notes.is_empty());
+                assert_eq!(world.reports, []);
+            }
+        }
+        ring.pass(120_000);
+        assert_eq!(ring.run(), 0);
+    }
+}
+
+#[test]
+fn edits_at_all_machines_of_a_ring_reach_all() {
+    let mut ring = Ring::of(3);
+    let map = Value::free("map");
+    let mut logs: Vec<_> = (1..4).map(|seed| Author::new(seed).agent_log(seed)).collect();
+    let clients: Vec<_> = ring.worlds.iter_mut().map(|world| world.connect("client")).collect();
+    for round in 1..4 {
+        for ((world, client), log) in ring.worlds.iter_mut().zip(&clients).zip(&mut logs) {
+            let run = log.write(&["[1]"]);
+            let message = if round == 1 { map.whole(vec![run]) } else { map.more(vec![run]) };
+            world.send(*client, message);
+        }
+        ring.run();
+        for world in &ring.worlds {
+            assert!(logs.iter().all(|log| world.durable(&map, log) == round));
+            assert!(world.notes.is_empty());
+        }
+    }
+}
