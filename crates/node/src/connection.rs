@@ -140,9 +140,8 @@ async fn read(
         };
         let incoming = match incoming {
             Ok(Some(incoming)) => incoming,
-            Ok(None) => return,
-            // Reported with the frame that was refused.
-            Err(TransportError::FrameTooLarge { .. }) => return,
+            // A frame that is too large has been reported as rejected.
+            Ok(None) | Err(TransportError::FrameTooLarge { .. }) => return,
             Err(error) => {
                 warn!(peer = %info.address, %error, "the connection broke");
                 return;

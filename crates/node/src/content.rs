@@ -53,9 +53,13 @@ impl ContentStore {
         }
     }
 
-    /// What was added of this CoValue up to these counts can be read from storage from now on.
-    pub(crate) fn stored(&self, id: CoValueId, sessions: &[SessionContent]) {
+    /// What was added of this CoValue up to these counts can be read from storage from now on. In
+    /// a conflict storage has something else, and what was added is forgotten.
+    pub(crate) fn stored(&self, id: CoValueId, sessions: &[SessionContent], conflict: bool) {
         let mut hot = self.hot();
+        if conflict {
+            return hot.forget_sessions(id, sessions);
+        }
         for stored in sessions {
             let run = hot
                 .values
@@ -189,6 +193,20 @@ impl ContentStore {
 }
 
 impl Hot {
+    /// Forgets all that is here of these sessions. Their stamps in `durable` find nothing, or
+    /// newer runs at the same place that are durable as well.
+    fn forget_sessions(&mut self, id: CoValueId, stored: &[SessionContent]) {
+        let Some(sessions) = self.values.get_mut(&id) else { return };
+        for run in stored {
+            for run in sessions.remove(&run.session).into_iter().flatten() {
+                self.bytes -= content_bytes(&run.content);
+            }
+        }
+        if sessions.is_empty() {
+            self.values.remove(&id);
+        }
+    }
+
     /// Forgets durable runs, oldest first, until the budget is kept. A session's runs stay a
     /// sequence without gaps, because they become durable in their order.
     fn forget_oldest(&mut self) {

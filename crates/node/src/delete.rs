@@ -11,25 +11,29 @@ use downbeat_sync::Rejection;
 use tracing::error;
 
 use crate::content::{ContentStore, READ_BYTES};
+use crate::verifier::Failure;
 
 /// Groups that are read to find out one role. Parents of parents of parents: nobody has so many.
 const MAX_GROUPS: usize = 10_000;
 
 /// Checks a claim against the group that it names, and the group's parents.
-pub(crate) async fn check(content: &ContentStore, claim: &Claim) -> Result<(), Rejection> {
+pub(crate) async fn check(content: &ContentStore, claim: &Claim) -> Result<(), Failure> {
     let role = match load_roles(content, claim.group).await {
         Ok(Some(mut roles)) => {
             let author = Member::from(claim.author.clone());
             roles.role_of(claim.group, &author, Some(claim.made_at))
         }
-        Ok(None) => return Err(DeleteError::RoleUnknown.into()),
+        Ok(None) => return Err(Rejection::from(DeleteError::RoleUnknown).into()),
         Err(error) => {
             error!(group = %claim.group, %error, "a group could not be read");
-            return Err(Rejection::Unreadable);
+            return Err(Failure::of_storage(&error));
         }
     };
-    let role = role.map_err(|_| DeleteError::RoleUnknown)?;
-    claim.decide(role).map_err(Rejection::from)
+    let decided = match role {
+        Ok(role) => claim.decide(role),
+        Err(_) => Err(DeleteError::RoleUnknown),
+    };
+    decided.map_err(|error| Rejection::from(error).into())
 }
 
 /// The history of a group and of all its parents; `None` if one of them is not there.

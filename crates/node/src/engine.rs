@@ -28,6 +28,10 @@ const MAX_LOADS: usize = 64;
 /// How often a draining engine looks whether all is done, when nothing happens.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
+/// How long a draining engine waits for peers to be told what is stored. One that does not read
+/// will find out when it comes back.
+const TELL_TIME: Duration = Duration::from_secs(5);
+
 /// Orders from the node's handle.
 pub(crate) enum Command {
     /// A peer has connected; its tasks are started when this has been answered.
@@ -36,6 +40,13 @@ pub(crate) enum Command {
     Drain(oneshot::Sender<()>),
     /// Answer when the upstreams have acknowledged this much of a CoValue.
     AwaitSynced(KnownState, oneshot::Sender<()>),
+}
+
+/// A shutdown that waits until everything is done.
+struct Draining {
+    done: oneshot::Sender<()>,
+    /// Since when everything that was taken in is stored.
+    stored: Option<Instant>,
 }
 
 /// Owns the machine.
@@ -49,9 +60,9 @@ pub(crate) struct Engine {
     loads: Arc<Semaphore>,
     /// For tasks that report completions.
     events: mpsc::Sender<Event>,
-    /// Actions with a completion that has not come yet, but for turns.
+    /// Content and look-ups of CoValues that are not done with yet.
     under_way: usize,
-    drained: Option<oneshot::Sender<()>>,
+    draining: Option<Draining>,
     synced: SyncWaits,
 }
 
@@ -73,7 +84,7 @@ impl Engine {
             loads: Arc::new(Semaphore::new(MAX_LOADS)),
             events,
             under_way: 0,
-            drained: None,
+            draining: None,
             synced: SyncWaits::default(),
         }
     }
@@ -97,7 +108,7 @@ impl Engine {
                 },
                 _ = incoming.recv_many(&mut events, EVENTS_PER_ROUND) => {}
                 () = sleep_until(wake) => events.push(Event::Tick),
-                () = tokio::time::sleep(DRAIN_CHECK), if self.drained.is_some() => {}
+                () = tokio::time::sleep(DRAIN_CHECK), if self.draining.is_some() => {}
             }
             let now = self.now();
             for event in events.drain(..) {
@@ -112,16 +123,26 @@ impl Engine {
             for action in actions.drain(..) {
                 self.carry_out(action);
             }
-            if self.drained.is_some() && self.is_idle() {
-                if let Some(drained) = self.drained.take() {
-                    let _ = drained.send(());
-                }
+            if incoming.is_empty() {
+                self.drain();
             }
         }
     }
 
-    fn is_idle(&self) -> bool {
-        self.under_way == 0 && self.links.values().all(|link| !link.busy)
+    /// Tells whoever drains the node when it is drained.
+    fn drain(&mut self) {
+        let Some(draining) = &mut self.draining else { return };
+        if self.under_way > 0 {
+            return;
+        }
+        let stored = *draining.stored.get_or_insert_with(Instant::now);
+        let is_told = self.links.values().all(|link| !link.busy);
+        if (is_told || stored.elapsed() >= TELL_TIME)
+            && let Some(Draining { done, .. }) = self.draining.take()
+        {
+            // Whoever waited may have given up.
+            let _ = done.send(());
+        }
     }
 
     fn now(&self) -> Millis {
@@ -137,7 +158,7 @@ impl Engine {
                 self.machine.handle(now, Event::Connected { peer, role });
                 let _ = done.send(());
             }
-            Command::Drain(done) => self.drained = Some(done),
+            Command::Drain(done) => self.draining = Some(Draining { done, stored: None }),
             Command::AwaitSynced(state, done) => {
                 let id = state.id;
                 self.synced.add(state, done);
@@ -149,11 +170,7 @@ impl Engine {
     /// Keeps count of what is under way.
     fn completed(&mut self, event: &Event) {
         match event {
-            Event::Loaded { .. }
-            | Event::Verified(_)
-            | Event::Stored(_)
-            | Event::Unsynced { .. }
-            | Event::Listed { .. } => {
+            Event::Loaded { .. } | Event::Verified(_) | Event::Stored(_) => {
                 self.under_way = self.under_way.saturating_sub(1);
             }
             Event::TurnDone { peer, .. } => {
@@ -164,7 +181,11 @@ impl Engine {
             Event::Disconnected(peer) => {
                 self.links.remove(peer);
             }
-            Event::Connected { .. } | Event::Received { .. } | Event::Tick => {}
+            Event::Connected { .. }
+            | Event::Received { .. }
+            | Event::Unsynced { .. }
+            | Event::Listed { .. }
+            | Event::Tick => {}
         }
     }
 
@@ -177,6 +198,7 @@ impl Engine {
                 link.busy = link.turns.try_send(items).is_ok();
             }
             Action::Load(id) => {
+                self.under_way += 1;
                 self.look_up(move |storage| async move {
                     let result = loader::load(&*storage, id).await.map_err(|error| {
                         error!(co_value = %id, %error, "a CoValue could not be looked up");
@@ -194,35 +216,32 @@ impl Engine {
                 self.content.add(&job);
                 self.writer.push(Job::Store(job));
             }
-            Action::Track { id, upstream, synced } => match storage_name(&upstream) {
-                Some(upstream) => {
+            Action::Track { id, upstream, synced } => {
+                if let Some(upstream) = storage_name(&upstream) {
                     let entry = Unsynced { id, upstream };
                     self.writer.push(Job::Track(UnsyncedUpdate { entry, synced }));
+                } else {
+                    error!(%upstream, "an upstream's name cannot be stored");
                 }
-                None => error!(%upstream, "an upstream's name cannot be stored"),
-            },
+            }
             Action::ListUnsynced { upstream, after, limit } => {
                 self.look_up(move |storage| async move {
-                    let found = match storage_name(&upstream) {
-                        Some(name) => loader::unsynced(&*storage, &name, after, limit).await,
-                        None => Ok(Vec::new()),
+                    let ids = match storage_name(&upstream) {
+                        Some(name) => {
+                            let ask = || loader::unsynced(&*storage, &name, after, limit);
+                            loader::insist("what an upstream lacks", ask).await
+                        }
+                        None => Vec::new(),
                     };
-                    let ids = found.unwrap_or_else(|error| {
-                        error!(%upstream, %error, "what an upstream lacks could not be looked up");
-                        Vec::new()
-                    });
                     Event::Unsynced { upstream, ids }
-                })
+                });
             }
             Action::ListStored { upstream, after, limit } => {
                 self.look_up(move |storage| async move {
-                    let found = loader::stored(&*storage, after, limit).await;
-                    let values = found.unwrap_or_else(|error| {
-                        error!(%upstream, %error, "stored CoValues could not be looked up");
-                        Vec::new()
-                    });
+                    let ask = || loader::stored(&*storage, after, limit);
+                    let values = loader::insist("what is stored", ask).await;
                     Event::Listed { upstream, values }
-                })
+                });
             }
             Action::Release { peer, bytes } => {
                 if let Some(link) = self.links.get(&peer) {
@@ -234,17 +253,20 @@ impl Engine {
     }
 
     /// Asks storage in a task of its own, which reports what it finds.
-    fn look_up<F>(&mut self, ask: impl FnOnce(Arc<dyn Storage>) -> F + Send + 'static)
+    fn look_up<F>(&self, ask: impl FnOnce(Arc<dyn Storage>) -> F + Send + 'static)
     where
         F: Future<Output = Event> + Send,
     {
-        self.under_way += 1;
         let (loads, events) = (Arc::clone(&self.loads), self.events.clone());
         let storage = Arc::clone(self.content.storage());
         tokio::spawn(async move {
             let _permit = loads.acquire().await;
-            let found = ask(storage).await;
-            let _ = events.send(found).await;
+            tokio::select! {
+                found = ask(storage) => {
+                    let _ = events.send(found).await;
+                }
+                () = events.closed() => {}
+            }
         });
     }
 

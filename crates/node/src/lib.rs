@@ -55,6 +55,7 @@ mod connection;
 mod content;
 mod delete;
 mod engine;
+mod failure;
 mod loader;
 mod local;
 mod node;

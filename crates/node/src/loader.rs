@@ -6,7 +6,10 @@ use downbeat_protocol::{CoValueId, SessionCounts, ShortHash};
 use downbeat_storage::{Storage, StorageError, Unsynced, UpstreamName};
 use downbeat_sync::Loaded;
 
+use tracing::error;
+
 use crate::content::READ_BYTES;
+use crate::failure::{RETRY, may_pass};
 
 /// What storage has of a CoValue. The logs of groups are read through for their dependencies;
 /// of other CoValues only the index is read.
@@ -71,4 +74,24 @@ pub(crate) async fn stored(
         }
     }
     Ok(found)
+}
+
+/// Asks until storage answers: an empty answer would say that there is nothing more. What is
+/// damaged is passed over as if it were nothing, and logged.
+pub(crate) async fn insist<T: Default, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, StorageError>>,
+{
+    loop {
+        match ask().await {
+            Ok(found) => return found,
+            Err(error) => {
+                error!(%error, "{what} could not be looked up");
+                if !may_pass(&error) {
+                    return T::default();
+                }
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }

@@ -77,6 +77,14 @@ pub enum NodeError {
     /// The node has been shut down.
     #[error("the node is shut down")]
     ShutDown,
+    /// What an upstream lacks could not be noted under its name.
+    #[error("{name:?} cannot be the name of an upstream")]
+    UpstreamName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: downbeat_storage::InvalidUpstreamName,
+    },
 }
 
 impl Node {
@@ -105,6 +113,7 @@ impl Node {
         name: &str,
         connection: Connection,
     ) -> Result<(), NodeError> {
+        check_name(name)?;
         self.shared.serve(connection, Role::Upstream(name.into()), None).await.map(|_| ())
     }
 
@@ -119,7 +128,7 @@ impl Node {
         let _ = self.shared.stage.send(Stage::Draining);
         let (done, drained) = oneshot::channel();
         let _ = self.shared.commands.send(Command::Drain(done)).await;
-        let drained = tokio::time::timeout(DRAIN_TIME, drained).await.is_ok();
+        let drained = matches!(tokio::time::timeout(DRAIN_TIME, drained).await, Ok(Ok(())));
         let _ = self.shared.stage.send(Stage::Closing);
         // Each connection holds a receiver, so the channel closes when the last one has gone.
         if tokio::time::timeout(CLOSE_TIME, self.shared.all_closed()).await.is_err() {
@@ -173,6 +182,7 @@ impl NodeBuilder {
         let queue = WriteQueue::default();
         let mut machine = Machine::new(sync);
         for upstream in &upstreams {
+            check_name(upstream.name())?;
             machine.add_upstream(upstream.name().into());
         }
         let engine = Engine::new(machine, content.clone(), verifier, queue.clone(), events.clone());
@@ -217,6 +227,13 @@ impl Shared {
         while self.stage.receiver_count() > 1 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), NodeError> {
+    match downbeat_storage::UpstreamName::new(name) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(NodeError::UpstreamName { name: name.to_owned(), source }),
     }
 }
 

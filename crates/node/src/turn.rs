@@ -8,6 +8,7 @@ use downbeat_transport::{Sender, TransportError};
 use tracing::error;
 
 use crate::content::ContentStore;
+use crate::failure::{RETRY, may_pass};
 
 /// Bytes of transactions after which a turn ends: what a small edit waits for at most when it
 /// arrives behind a large stream, and what a turn holds in memory.
@@ -24,6 +25,7 @@ pub(crate) async fn write_turn(
     items: Vec<Item>,
 ) -> Result<Vec<Progress>, TransportError> {
     let mut progress = Vec::new();
+    let mut failed = false;
     let mut messages = Vec::new();
     let mut unsent = 0;
     let mut room = TURN_BYTES;
@@ -31,7 +33,9 @@ pub(crate) async fn write_turn(
         match item {
             Item::Message(message) => messages.push(message),
             Item::Content(item) => {
-                let Pieces { contents, bytes, rest } = read_pieces(store, item, room).await;
+                let pieces = read_pieces(store, item, room).await;
+                let Pieces { contents, bytes, rest, failed: now } = pieces;
+                failed |= now;
                 messages.extend(contents.into_iter().map(Message::Content));
                 progress.extend(rest);
                 room = room.saturating_sub(bytes);
@@ -45,6 +49,10 @@ pub(crate) async fn write_turn(
         }
     }
     sender.send(&messages).await?;
+    if failed {
+        // The machine gives the rest again at once, and storage is not well yet.
+        tokio::time::sleep(RETRY).await;
+    }
     Ok(progress)
 }
 
@@ -55,6 +63,8 @@ struct Pieces {
     bytes: usize,
     /// What is left to do, if anything is.
     rest: Option<Progress>,
+    /// Whether storage failed, so that it is to be asked for the rest again.
+    failed: bool,
 }
 
 /// Reads as much of an item as there is room for, and cuts it into messages.
@@ -62,7 +72,7 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
     let mut reached = item.have.clone();
     let mut pieces = Cutter { item: &item, contents: Vec::new(), open: 0 };
     let mut bytes = 0;
-    let mut stalled = false;
+    let (mut stalled, mut failed) = (false, false);
     if room > 0 && item.until.is_empty() {
         pieces.start();
     }
@@ -71,11 +81,12 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
             Ok(runs) => runs,
             Err(error) => {
                 error!(co_value = %item.id, %error, "content could not be read");
+                failed = may_pass(&error);
                 Vec::new()
             }
         };
-        stalled = runs.is_empty();
-        if stalled {
+        if runs.is_empty() {
+            stalled = !failed;
             break;
         }
         for run in runs {
@@ -86,7 +97,9 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
     }
     let mut contents = pieces.contents;
     let complete = room > 0 && known_state::is_subset(&item.until, &reached);
-    let started = item.continuation || !contents.is_empty();
+    // More is sent than was asked for where the signature at the end is that of more.
+    let beyond = item.until.iter().any(|(session, count)| reached.get(session) > *count);
+    let started = !complete && (item.continuation || !contents.is_empty());
     let is_sequence = contents.len() > 1 || !complete || !item.announced.is_empty();
     if let Some(first) = contents.first_mut()
         && is_sequence
@@ -96,7 +109,7 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
         known_state::merge_counts(&mut expected, &item.announced);
         first.expect_content_until = Some(expected);
     }
-    let rest = (!complete).then(|| Progress {
+    let rest = (!complete || beyond).then(|| Progress {
         id: item.id,
         epoch: item.epoch,
         header: !item.with_header || !contents.is_empty(),
@@ -104,7 +117,7 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
         reached: reached_of(&item.until, &reached),
         stalled,
     });
-    Pieces { contents, bytes, rest }
+    Pieces { contents, bytes, rest, failed }
 }
 
 /// The counts of the sessions that are asked for.
@@ -138,16 +151,20 @@ impl Cutter<'_> {
 
     fn add(&mut self, run: SessionContent) {
         let bytes = content_bytes(&run);
-        let fits = self.open + bytes <= MESSAGE_BYTES
-            && self.contents.last().is_some_and(|content| {
-                !content.sessions.iter().any(|other| other.session == run.session)
-            });
-        if !fits {
-            self.start();
+        let fits = !self.contents.is_empty() && self.open + bytes <= MESSAGE_BYTES;
+        let last = self.contents.last_mut().filter(|_| fits);
+        let content = match last {
+            Some(content) => content,
+            None => self.start(),
+        };
+        // Runs that follow each other become one, so that many small ones are not many messages.
+        match content.sessions.iter_mut().find(|before| before.session == run.session) {
+            Some(before) => {
+                before.transactions.extend(run.transactions);
+                before.last_signature = run.last_signature;
+            }
+            None => content.sessions.push(run),
         }
         self.open += bytes;
-        if let Some(content) = self.contents.last_mut() {
-            content.sessions.push(run);
-        }
     }
 }

@@ -14,6 +14,7 @@ use tracing::error;
 
 use crate::content::ContentStore;
 use crate::delete;
+use crate::failure::{RETRY, may_pass};
 
 /// Threads that verify. Jobs of one session come one at a time, so any thread may take any job.
 pub(crate) struct Verifier {
@@ -58,8 +59,7 @@ impl Verifier {
 
     /// Hands a job to the pool.
     pub(crate) fn submit(&self, job: VerifyJob) {
-        self.shared.queue().jobs.push_back(job);
-        self.shared.ready.notify_one();
+        self.shared.add(job);
     }
 }
 
@@ -73,6 +73,11 @@ impl Drop for Verifier {
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, job: VerifyJob) {
+        self.queue().jobs.push_back(job);
+        self.ready.notify_one();
     }
 
     fn next(&self) -> Option<VerifyJob> {
@@ -89,6 +94,38 @@ impl Shared {
     }
 }
 
+/// What is found out of a job.
+struct Checked {
+    /// The runs that are in order, from the first on.
+    accepted: usize,
+    /// The hash chain behind them, if it could be had.
+    chain: Option<HashChain>,
+    rejection: Option<Rejection>,
+}
+
+/// Storage could not be read, and may be later.
+struct TryLater;
+
+/// Why a job is not found to be in order.
+pub(crate) enum Failure {
+    /// It is not.
+    Rejected(Rejection),
+    /// Storage could not be read, and may be later.
+    TryLater,
+}
+
+impl Failure {
+    pub(crate) fn of_storage(error: &StorageError) -> Self {
+        if may_pass(error) { Self::TryLater } else { Self::Rejected(Rejection::Unreadable) }
+    }
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
 struct Worker {
     shared: Arc<Shared>,
     content: ContentStore,
@@ -99,58 +136,68 @@ struct Worker {
 impl Worker {
     fn run(&self) {
         while let Some(job) = self.shared.next() {
-            let verified = self.verify(job);
-            if self.events.blocking_send(Event::Verified(verified)).is_err() {
-                return;
+            match self.check(&job) {
+                Ok(checked) => {
+                    let verified = Event::Verified(checked.verified(job));
+                    if self.events.blocking_send(verified).is_err() {
+                        return;
+                    }
+                }
+                Err(_) => self.later(job),
             }
         }
     }
 
-    fn verify(&self, job: VerifyJob) -> Verified {
-        let VerifyJob { id, session, after, chain, signer, runs, repeated, claim } = job;
-        let mut verified = Verified { id, session, accepted: Vec::new(), chain, rejection: None };
-        let Ok(key) = VerifyingKey::new(signer) else {
-            verified.rejection = Some(Rejection::InvalidSigner);
-            return verified;
-        };
-        let chain = match verified.chain.take() {
-            Some(chain) => Ok(chain),
-            None => self.rebuild_chain(id, &verified.session, after),
-        };
-        let mut chain = match chain {
-            Ok(chain) => chain,
-            Err(rejection) => {
-                verified.rejection = Some(rejection);
-                return verified;
+    /// Takes a job up again when storage had time to get well. Until then the thread is free for
+    /// the sessions that need nothing from storage.
+    fn later(&self, job: VerifyJob) {
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.runtime.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => shared.add(job),
+                () = events.closed() => {}
             }
-        };
-        if let Some(rejection) =
-            repeated.iter().find_map(|run| self.compare(id, run, after, &key).err())
-        {
-            verified.rejection = Some(rejection);
-            verified.chain = Some(chain);
-            return verified;
+        });
+    }
+
+    fn check(&self, job: &VerifyJob) -> Result<Checked, TryLater> {
+        let mut checked = Checked { accepted: 0, chain: None, rejection: None };
+        match self.check_runs(job, &mut checked) {
+            Ok(()) => Ok(checked),
+            Err(Failure::Rejected(rejection)) => {
+                checked.rejection = Some(rejection);
+                Ok(checked)
+            }
+            Err(Failure::TryLater) => Err(TryLater),
         }
-        for run in runs {
+    }
+
+    /// Goes through the runs of a job, and notes how far they are in order.
+    fn check_runs(&self, job: &VerifyJob, checked: &mut Checked) -> Result<(), Failure> {
+        let key = VerifyingKey::new(job.signer).map_err(|_| Rejection::InvalidSigner)?;
+        let chain = match &job.chain {
+            Some(chain) => chain.clone(),
+            None => self.rebuild_chain(job.id, &job.session, job.after)?,
+        };
+        let chain = checked.chain.insert(chain);
+        for run in &job.repeated {
+            self.compare(job.id, run, job.after, &key)?;
+        }
+        for run in &job.runs {
             let mut next = chain.clone();
             for transaction in &run.transactions {
                 next.append(transaction.json());
             }
             if key.verify_chain(&next, &run.last_signature).is_err() {
-                verified.rejection = Some(Rejection::BadSignature { after: run.after });
-                break;
+                return Err(Rejection::BadSignature { after: run.after }.into());
             }
-            if let Some(claim) = &claim
-                && let Err(rejection) = self.runtime.block_on(delete::check(&self.content, claim))
-            {
-                verified.rejection = Some(rejection);
-                break;
+            if let Some(claim) = &job.claim {
+                self.runtime.block_on(delete::check(&self.content, claim))?;
             }
-            chain = next;
-            verified.accepted.push(run);
+            *chain = next;
+            checked.accepted += 1;
         }
-        verified.chain = Some(chain);
-        verified
+        Ok(())
     }
 
     /// Compares what a peer sends again with what is there, up to `end`.
@@ -160,7 +207,7 @@ impl Worker {
         run: &SessionContent,
         end: u64,
         key: &VerifyingKey,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Failure> {
         let until = SessionCounts::from_iter([(run.session.clone(), end.min(run.end()))]);
         let mut at = run.after;
         let mut theirs = run.transactions.iter();
@@ -171,13 +218,14 @@ impl Worker {
             for ours in ours.iter().filter(|ours| ours.session == run.session) {
                 for (ours, theirs) in ours.transactions.iter().zip(theirs.by_ref()) {
                     if ours != theirs {
-                        return Err(self.forked_or_forged(id, run, at, key));
+                        return Err(self.forked_or_forged(id, run, at, key)?.into());
                     }
                     at += 1;
                 }
             }
             if at == before {
-                return Err(Rejection::Unreadable);
+                error!(co_value = %id, session = %run.session, at, end, "a log ends before its count");
+                return Err(Rejection::Unreadable.into());
             }
         }
         Ok(())
@@ -191,18 +239,15 @@ impl Worker {
         run: &SessionContent,
         at: u64,
         key: &VerifyingKey,
-    ) -> Rejection {
-        let mut chain = match self.rebuild_chain(id, &run.session, run.after) {
-            Ok(chain) => chain,
-            Err(rejection) => return rejection,
-        };
+    ) -> Result<Rejection, Failure> {
+        let mut chain = self.rebuild_chain(id, &run.session, run.after)?;
         for transaction in &run.transactions {
             chain.append(transaction.json());
         }
-        match key.verify_chain(&chain, &run.last_signature) {
+        Ok(match key.verify_chain(&chain, &run.last_signature) {
             Ok(()) => Rejection::Forked { at },
             Err(_) => Rejection::BadSignature { after: run.after },
-        }
+        })
     }
 
     /// The hash chain of the first `after` transactions of a session.
@@ -211,7 +256,7 @@ impl Worker {
         id: CoValueId,
         session: &SessionId,
         after: u64,
-    ) -> Result<HashChain, Rejection> {
+    ) -> Result<HashChain, Failure> {
         let mut chain = HashChain::new();
         if after == 0 {
             return Ok(chain);
@@ -234,14 +279,22 @@ impl Worker {
             }
             if at == before {
                 error!(co_value = %id, %session, at, after, "a log ends before its count");
-                return Err(Rejection::Unreadable);
+                return Err(Rejection::Unreadable.into());
             }
         }
         Ok(chain)
     }
 }
 
-fn unreadable(id: CoValueId, session: &SessionId, error: &StorageError) -> Rejection {
+impl Checked {
+    fn verified(self, job: VerifyJob) -> Verified {
+        let VerifyJob { id, session, runs: mut accepted, .. } = job;
+        accepted.truncate(self.accepted);
+        Verified { id, session, accepted, chain: self.chain, rejection: self.rejection }
+    }
+}
+
+fn unreadable(id: CoValueId, session: &SessionId, error: &StorageError) -> Failure {
     error!(co_value = %id, %session, %error, "a log could not be read");
-    Rejection::Unreadable
+    Failure::of_storage(error)
 }

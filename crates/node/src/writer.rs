@@ -2,22 +2,23 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use downbeat_protocol::{SessionContent, SessionCounts};
 use downbeat_storage::{Outcome, SessionOutcome, StorageError, UnsyncedUpdate, Write};
-use downbeat_sync::{Event, StoreJob, Stored};
+use downbeat_sync::{Event, StoreJob, Stored, content_bytes};
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, info};
 
 use crate::content::ContentStore;
+use crate::failure::RETRY;
 
 /// Stores in one batch. Enough for one flush to be spread thin, and few enough that the first of
 /// them does not wait long for the last.
 const MAX_BATCH: usize = 4096;
 
-/// How long to wait before a storage that failed is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+/// Bytes of transactions in one batch: as much as a disk takes in well under a second, and what
+/// a storage has to hold at once besides what waits.
+const MAX_BATCH_BYTES: u64 = 16 << 20;
 
 /// One thing to write.
 pub(crate) enum Job {
@@ -53,9 +54,9 @@ impl WriteQueue {
         loop {
             {
                 let mut jobs = self.jobs();
-                if !jobs.is_empty() {
-                    let count = jobs.len().min(MAX_BATCH);
-                    return jobs.drain(..count).collect();
+                let batch = take_batch(&mut jobs);
+                if !batch.is_empty() {
+                    return batch;
                 }
             }
             self.shared.added.notified().await;
@@ -65,6 +66,21 @@ impl WriteQueue {
     fn jobs(&self) -> std::sync::MutexGuard<'_, VecDeque<Job>> {
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The first jobs, as many as one batch may have; always one, if there is any.
+fn take_batch(jobs: &mut VecDeque<Job>) -> Vec<Job> {
+    let mut bytes = 0;
+    let fits = |job: &&Job| {
+        let had = bytes;
+        bytes += match job {
+            Job::Store(store) => store.sessions.iter().map(content_bytes).sum(),
+            Job::Track(_) => 0,
+        };
+        had == 0 || bytes <= MAX_BATCH_BYTES
+    };
+    let count = jobs.iter().take(MAX_BATCH).take_while(fits).count();
+    jobs.drain(..count).collect()
 }
 
 /// Writes what comes into the queue, until nobody listens to the events any longer.
@@ -84,8 +100,8 @@ pub(crate) async fn run(queue: WriteQueue, content: ContentStore, events: mpsc::
         }
         let storage = &**content.storage();
         if !notes.is_empty() {
-            let noted = persist(&events, || storage.track_unsynced(notes.clone())).await;
-            if noted.is_none() {
+            let tracked = persist(&events, || storage.track_unsynced(notes.clone())).await;
+            if tracked.is_none() {
                 return;
             }
         }
@@ -98,9 +114,9 @@ pub(crate) async fn run(queue: WriteQueue, content: ContentStore, events: mpsc::
         let mut outcomes = outcomes.into_iter();
         for job in stores {
             let count = writes_of(&job).len();
-            let stored = stored(&job, outcomes.by_ref().take(count));
-            content.stored(job.id, &job.sessions);
-            if events.send(Event::Stored(stored)).await.is_err() {
+            let result = stored(&job, outcomes.by_ref().take(count));
+            content.stored(job.id, &job.sessions, result.conflict);
+            if events.send(Event::Stored(result)).await.is_err() {
                 return;
             }
         }
@@ -162,7 +178,8 @@ fn stored(job: &StoreJob, outcomes: impl Iterator<Item = Outcome>) -> Stored {
             conflict = true;
             continue;
         };
-        for (run, outcome) in sessions.by_ref().zip(applied) {
+        // In this order, so that the end of the outcomes takes no session with it.
+        for (outcome, run) in applied.into_iter().zip(sessions.by_ref()) {
             match outcome {
                 SessionOutcome::Applied => durable.raise(&run.session, run.end()),
                 // A batch that seemed to fail may have been applied after all.
@@ -176,4 +193,52 @@ fn stored(job: &StoreJob, outcomes: impl Iterator<Item = Outcome>) -> Stored {
         }
     }
     Stored { id: job.id, durable, conflict }
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_protocol::{CoValueId, Header, Ruleset, Signature, Transaction};
+
+    use super::*;
+
+    fn run(session: &str, bytes: usize) -> SessionContent {
+        SessionContent {
+            session: downbeat_protocol::SessionId::parse(session).unwrap(),
+            after: 0,
+            transactions: vec![Transaction::trusting(&"x".repeat(bytes), 0, None)],
+            last_signature: Signature::from_bytes(&[0; 64]),
+        }
+    }
+
+    fn job(sessions: Vec<SessionContent>, delete: bool) -> StoreJob {
+        let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap();
+        let id = CoValueId::parse("co_z1").unwrap();
+        StoreJob { id, header: Some(header), sessions, delete }
+    }
+
+    #[test]
+    fn every_session_of_a_deletion_that_brings_the_header_is_told_to_be_durable() {
+        let runs = vec![run("co_z1_session_da$", 1), run("co_z1_session_db$", 1)];
+        let job = job(runs.clone(), true);
+        let writes = writes_of(&job);
+        assert_eq!(writes.len(), 3);
+        let applied = |count| Outcome::Applied(vec![SessionOutcome::Applied; count]);
+        let stored = stored(&job, [applied(0), applied(1), applied(1)].into_iter());
+        assert!(!stored.conflict);
+        for run in runs {
+            assert_eq!(stored.durable.get(&run.session), 1, "{}", run.session);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_and_has_one_job_at_least() {
+        let size = usize::try_from(MAX_BATCH_BYTES).unwrap() * 2 / 3;
+        let large = || Job::Store(job(vec![run("co_z1_session_z1", size)], false));
+        let huge = Job::Store(job(vec![run("co_z1_session_z1", 2 * size)], false));
+        let mut jobs: VecDeque<Job> = [large(), large(), huge].into();
+        for _ in 0..3 {
+            assert_eq!(take_batch(&mut jobs).len(), 1);
+        }
+        assert!(take_batch(&mut jobs).is_empty());
+    }
 }

@@ -102,6 +102,9 @@ impl LocalValue {
     /// Waits until the node has stored everything that was written here, the header included.
     /// That is durable, unless the storage was told to be more relaxed.
     ///
+    /// The node speaks of positions in a session, so this relies on nobody else writing to it: a
+    /// session that was forked is refused ([`LocalError::Rejected`]), but perhaps after this.
+    ///
     /// [`LocalError::NotAcknowledged`] if that is not so `within` this time.
     pub async fn stored(&mut self, within: Duration) -> Result<(), LocalError> {
         let id = self.id();

@@ -1,0 +1,121 @@
+//! Writing and reading in the program that runs the node.
+
+use std::time::{Duration, Instant};
+
+use downbeat_node::LocalError;
+use downbeat_protocol::{CoValueId, KnownState, Privacy, Transaction};
+
+use crate::given::{Author, SOON, count, map, node, transaction, wait_for};
+
+#[tokio::test]
+async fn what_is_written_can_be_read_in_another_place() {
+    let (node, author) = (node(), Author::new());
+    let mut value = node.local().create(map()).await.unwrap();
+    author.write(&mut value, "one").await;
+    let mut copy = node.local().load(value.id()).await.unwrap();
+    wait_for(&mut copy, &author, 1).await;
+    author.write(&mut value, "two").await;
+    wait_for(&mut copy, &author, 2).await;
+    assert_eq!(copy.content().known_state(), value.content().known_state());
+}
+
+#[tokio::test]
+async fn several_transactions_go_out_together_private_ones_as_they_are() {
+    let (node, author) = (node(), Author::new());
+    let mut value = node.local().create(map()).await.unwrap();
+    let private = Transaction::private("encrypted_Uabc", "key_z1", 1_700_000_000_000, None);
+    let transactions = [transaction("a"), private, transaction("b")];
+    value.append(&author.session, transactions, author.signer()).await.unwrap();
+    value.stored(SOON).await.unwrap();
+    let copy = node.local().load(value.id()).await.unwrap();
+    let log = copy.content().session(&author.session).unwrap();
+    assert_eq!(log.len(), 3);
+    assert_eq!(log.transactions()[1].privacy(), Privacy::Private);
+}
+
+#[tokio::test]
+async fn a_header_alone_is_stored_and_loaded() {
+    let node = node();
+    let mut value = node.local().create(map()).await.unwrap();
+    value.stored(SOON).await.unwrap();
+    let copy = node.local().load(value.id()).await.unwrap();
+    assert_eq!(copy.content().header(), value.content().header());
+}
+
+#[tokio::test]
+async fn what_nobody_has_is_asked_for_once_more_and_not_found() {
+    let node = node();
+    let id = CoValueId::parse("co_zAskbsN81tFNWPei3cnpQCwVNcA").unwrap();
+    let started = Instant::now();
+    let result = node.local().load(id).await;
+    assert!(matches!(result, Err(LocalError::NotFound(missing)) if missing == id));
+    assert!(started.elapsed() >= Duration::from_secs(3));
+    let mut updates = node.local().updates(KnownState::empty(id)).await.unwrap();
+    assert!(matches!(updates.next().await, Err(LocalError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn what_comes_into_being_while_it_is_waited_for_is_found() {
+    let (node, author) = (node(), Author::new());
+    let header = map();
+    let id = downbeat_crypto::header_id(&header);
+    let local = node.local();
+    let loading = tokio::spawn(async move { local.load(id).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut value = node.local().create(header).await.unwrap();
+    author.write(&mut value, "late").await;
+    let mut loaded = tokio::time::timeout(SOON, loading).await.unwrap().unwrap().unwrap();
+    wait_for(&mut loaded, &author, 1).await;
+}
+
+#[tokio::test]
+async fn content_of_a_session_of_somebody_else_cannot_be_written() {
+    let (node, author, other) = (node(), Author::new(), Author::new());
+    let mut value = node.local().create(map()).await.unwrap();
+    let result = value.append(&author.session, [transaction("no")], other.signer()).await;
+    assert!(matches!(result, Err(LocalError::Append(_))));
+    assert_eq!(count(value.content(), &author), 0);
+}
+
+#[tokio::test]
+async fn updates_go_on_from_what_the_program_has() {
+    let (node, author) = (node(), Author::new());
+    let mut value = node.local().create(map()).await.unwrap();
+    author.write(&mut value, "one").await;
+    value.stored(SOON).await.unwrap();
+    let mut updates = node.local().updates(value.content().known_state()).await.unwrap();
+    author.write(&mut value, "two").await;
+    let content = tokio::time::timeout(SOON, async {
+        loop {
+            let content = updates.next().await.unwrap();
+            if !content.sessions.is_empty() {
+                return content;
+            }
+        }
+    });
+    let content = content.await.unwrap();
+    assert!(content.header.is_none());
+    assert_eq!(content.sessions[0].after, 1);
+}
+
+#[tokio::test]
+async fn a_node_that_has_ended_says_so() {
+    let (node, author) = (node(), Author::new());
+    let local = node.local();
+    let mut value = local.create(map()).await.unwrap();
+    value.stored(SOON).await.unwrap();
+    node.shutdown().await.unwrap();
+    assert!(matches!(local.create(map()).await, Err(LocalError::ShutDown)));
+    let result = async {
+        value.append(&author.session, [transaction("late")], author.signer()).await?;
+        value.stored(SOON).await
+    };
+    assert!(matches!(result.await, Err(LocalError::ShutDown)));
+}
+
+#[tokio::test]
+async fn without_an_upstream_nothing_is_waited_for() {
+    let node = node();
+    let mut value = node.local().create(map()).await.unwrap();
+    value.synced(Duration::from_secs(1)).await.unwrap();
+}

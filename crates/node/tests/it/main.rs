@@ -1,0 +1,14 @@
+//! The runtime's tests: real machines, verifiers, storages and transports.
+
+mod chain;
+mod credit;
+mod deletion;
+mod failing;
+mod fork;
+mod given;
+mod large;
+mod local;
+mod restart;
+mod shutdown;
+mod slow;
+mod sync;
