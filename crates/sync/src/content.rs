@@ -98,7 +98,7 @@ impl Machine {
                 return self.release(peer, credit);
             }
         }
-        let needs = self.needs(id, &header, &content);
+        let needs = self.needs(peer, id, &header, &content);
         if !needs.missing.is_empty() || is_holding {
             return self.hold(peer, content, &needs, waited);
         }
@@ -152,7 +152,7 @@ impl Machine {
         let is_new = entry.index().is_none();
         if is_new {
             let mut index = Index::new(header, SessionCounts::new());
-            (index.fresh, index.header_unstored) = (true, true);
+            (index.fresh, index.header_unstored, index.header_durable) = (true, true, false);
             let found = dependencies::of_header(&index.header);
             entry.dependencies.extend(found);
             entry.presence = Presence::Here(Box::new(index));
@@ -475,8 +475,13 @@ impl Machine {
         let Some(releases) = index.stores.pop_front() else { return };
         index.settle(&durable);
         index.outdated |= conflict;
+        // The header goes with the first store.
+        let is_first = !std::mem::replace(&mut index.header_durable, true);
         if !index.outdated {
             self.acknowledge(id, &releases);
+        }
+        if is_first {
+            self.owe_what_waited(id);
         }
         for (peer, credit) in releases {
             self.release(peer, credit);

@@ -73,6 +73,8 @@ pub(crate) struct Index {
     pub fresh: bool,
     /// Whether the header still has to be stored, with the next store.
     pub header_unstored: bool,
+    /// Whether the header is durable: before the first store is done it is not.
+    pub header_durable: bool,
     /// Sessions with content that is not verified yet.
     pub pipelines: FxHashMap<SessionId, Pipeline>,
     /// Hash chains up to the verified counts, of sessions that were written lately, each with
@@ -205,6 +207,7 @@ impl Index {
             behind: FxHashMap::default(),
             fresh: false,
             header_unstored: false,
+            header_durable: true,
             pipelines: FxHashMap::default(),
             chains: FxHashMap::default(),
             stores: VecDeque::new(),

@@ -36,7 +36,7 @@ impl Machine {
     pub(crate) fn compare(&mut self, peer: PeerId, id: CoValueId) -> Option<Message> {
         let hash = self.subscription_mut(peer, id)?.owes.comparison.take()?;
         let ours = match self.values.get(&id).and_then(Entry::index) {
-            Some(index) => index.durable(id),
+            Some(index) => KnownState { header: index.header_durable, ..index.durable(id) },
             None => KnownState::empty(id),
         };
         if ours.header && sessions_hash(&ours.sessions) == hash {

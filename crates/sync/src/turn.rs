@@ -69,6 +69,9 @@ impl Machine {
         if let Some(load) = self.compare(peer, id) {
             items.push(Item::Message(load));
         }
+        if self.values.get(&id).and_then(Entry::index).is_some_and(|index| !index.header_durable) {
+            return self.draw_unstored(peer, id, items);
+        }
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         let owes = std::mem::take(&mut subscription.owes);
         self.note_synced(peer, id);
@@ -119,6 +122,28 @@ impl Machine {
             items.push(Item::Message(plain_known(KnownState::empty(id))));
         } else {
             self.wait_for(peer, id);
+        }
+    }
+
+    /// A CoValue whose header is not durable is sent, but nothing is said of it: any KNOWN would
+    /// tell the peer that we have it for good. What else is owed is drawn when it is stored.
+    fn draw_unstored(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
+        if !matches!(self.draw_content(peer, id, items), Drawn::Content) {
+            return;
+        }
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.told = true;
+            let owes = &mut subscription.owes;
+            (owes.reply, owes.not_found, owes.first) = (false, false, false);
+        }
+    }
+
+    /// Lets the peers have what was not drawn before the CoValue was stored.
+    pub(crate) fn owe_what_waited(&mut self, id: CoValueId) {
+        for peer in self.subscribers.get(&id).cloned().unwrap_or_default() {
+            if self.subscription(peer, id).is_some_and(|state| state.owes != Owes::default()) {
+                self.owe(peer, id);
+            }
         }
     }
 

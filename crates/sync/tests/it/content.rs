@@ -45,6 +45,19 @@ fn a_load_is_answered_with_content_that_is_not_durable_yet() {
 }
 
 #[test]
+fn nothing_is_said_of_a_value_whose_header_is_not_durable() {
+    let (mut world, map, mut log) = new_map();
+    let alice = world.connect("alice");
+    world.slow_stores = true;
+    world.send(alice, map.whole(vec![log.write(&["[1]"])]));
+    let bob = world.connect("bob");
+    world.send(bob, map.load(&[(&log, 1)]));
+    world.expect(&["alice → CONTENT map header a:0+1", "bob → LOAD map header a:1"]);
+    world.catch_up();
+    world.expect(&["alice ← KNOWN map header a:1", "bob ← KNOWN map header a:1"]);
+}
+
+#[test]
 fn messages_that_are_stored_together_are_acknowledged_together() {
     let (mut world, map, mut log) = new_map();
     let alice = world.connect("alice");
