@@ -98,7 +98,7 @@ impl Machine {
                 return self.release(peer, credit);
             }
         }
-        let needs = self.needs(peer, id, &header, &content);
+        let needs = self.needs(id, &header, &content);
         if !needs.missing.is_empty() || is_holding {
             return self.hold(peer, content, &needs, waited);
         }
