@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// A sync server for Jazz applications.
 #[derive(Debug, Parser)]
@@ -32,6 +32,9 @@ pub(crate) struct ServeOptions {
     /// Where data is kept: `memory`, or `sled:DIR`.
     #[arg(long, default_value = "sled:./downbeat-data", value_name = "STORAGE")]
     pub storage: StorageChoice,
+    /// When content is acknowledged to its author.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub durability: DurabilityChoice,
     /// A server to sync with, as `ws://HOST:PORT`: what is not here is asked for there, and what
     /// is new here is given to it. Can be given several times.
     #[arg(long, value_name = "URL")]
@@ -42,6 +45,18 @@ pub(crate) struct ServeOptions {
     /// Compare everything in storage with each upstream when it is connected.
     #[arg(long, requires = "upstream")]
     pub full_storage_reconciliation: bool,
+}
+
+/// When content is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum DurabilityChoice {
+    /// When it is on disk: nothing that was acknowledged is lost when the machine crashes.
+    #[default]
+    Safe,
+    /// When it is in memory, from where it is flushed to the disk within a fifth of a second: a
+    /// crash of the process or the machine loses up to as much of what was acknowledged. Faster
+    /// on slow disks.
+    Relaxed,
 }
 
 /// Where data is kept.
@@ -94,6 +109,19 @@ mod tests {
             let error = bad.parse::<StorageChoice>().unwrap_err();
             assert!(error.contains("sled:DIR"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn durability_is_safe_unless_chosen_otherwise() {
+        let durability = |line: &[&str]| {
+            let Command::Serve(options) = Args::try_parse_from(line)?.command;
+            Ok::<_, clap::Error>(options.durability)
+        };
+        assert_eq!(durability(&["downbeat", "serve"]).unwrap(), DurabilityChoice::Safe);
+        let relaxed = ["downbeat", "serve", "--durability", "relaxed"];
+        assert_eq!(durability(&relaxed).unwrap(), DurabilityChoice::Relaxed);
+        let error = durability(&["downbeat", "serve", "--durability", "lax"]).unwrap_err();
+        assert!(error.to_string().contains("safe, relaxed"), "{error}");
     }
 
     #[test]

@@ -140,7 +140,7 @@ async fn read(
         };
         let incoming = match incoming {
             Ok(Some(incoming)) => incoming,
-            // A frame that is too large has been reported as rejected.
+            // A frame that was too large came as a rejection before.
             Ok(None) | Err(TransportError::FrameTooLarge { .. }) => return,
             Err(error) => {
                 warn!(peer = %info.address, %error, "the connection broke");
