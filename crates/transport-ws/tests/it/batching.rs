@@ -97,7 +97,7 @@ async fn a_server_pings_with_its_time_and_name_and_a_client_does_not() {
     let time = time.strip_suffix(",\"dc\":\"downbeat\"}").expect(ping);
     let time = Duration::from_millis(time.parse().unwrap());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    assert!(now.abs_diff(time) < Duration::from_secs(60), "{time:?} is not about {now:?}");
+    assert!(now.abs_diff(time) < Duration::from_mins(1), "{time:?} is not about {now:?}");
 
     let (client, _server) = connect(WsOptions::default()).await;
     assert_eq!(client.sender.keep_alive_interval(), None);
