@@ -46,9 +46,12 @@ fn run_credit(run: &SessionContent) -> u64 {
 impl Machine {
     pub(crate) fn received_content(&mut self, peer: PeerId, content: Content) {
         let id = content.id;
-        let Some(subscription) = self.subscribe(peer, id) else {
+        let is_upstream = self.peers.get(&peer).is_some_and(|state| state.upstream.is_some());
+        let Some(subscription) = self.track(peer, id) else {
             return self.release(peer, content_credit(&content));
         };
+        // An upstream that sends something unasked for is asked first what it has.
+        subscription.subscribed |= subscription.asked || !is_upstream;
         let is_errored = subscription.errored;
         self.client_answered(peer, id);
         self.upstream_answered(peer, &content);
@@ -98,7 +101,7 @@ impl Machine {
                 return self.release(peer, credit);
             }
         }
-        let needs = self.needs(id, &header, &content);
+        let needs = self.needs(peer, id, &header, &content);
         if !needs.missing.is_empty() || is_holding {
             return self.hold(peer, content, &needs, waited);
         }
@@ -477,10 +480,11 @@ impl Machine {
         index.outdated |= conflict;
         // The header goes with the first store.
         let is_first = !std::mem::replace(&mut index.header_durable, true);
+        let is_deleted = index.deleted;
         if !index.outdated {
             self.acknowledge(id, &releases);
         }
-        if is_first {
+        if is_first || is_deleted {
             self.owe_what_waited(id);
         }
         for (peer, credit) in releases {

@@ -295,6 +295,13 @@ impl Index {
             || self.verified.iter().map(|(_, count)| count).sum::<u64>() >= MANY_TRANSACTIONS
     }
 
+    /// Whether anything may be said of it: not before its header is durable, and not before its
+    /// deletion is, with which everything that was sent of other sessions counts as taken.
+    pub(crate) fn may_be_told(&self) -> bool {
+        let is_deletion_stored = !self.behind.keys().any(SessionId::is_delete);
+        self.header_durable && (!self.deleted || is_deletion_stored)
+    }
+
     /// Whether nothing is being verified or stored.
     pub(crate) fn is_settled(&self) -> bool {
         self.pipelines.is_empty() && self.stores.is_empty()

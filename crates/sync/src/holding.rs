@@ -64,15 +64,24 @@ impl Machine {
 
     /// What content needs that its CoValue did not need before. Storage is asked for what is not
     /// in memory.
-    pub(crate) fn needs(&mut self, id: CoValueId, header: &Header, content: &Content) -> Needs {
+    pub(crate) fn needs(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        header: &Header,
+        content: &Content,
+    ) -> Needs {
         let mut needs = Needs::default();
+        let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
         let Some(entry) = self.values.get(&id) else { return needs };
         let index = entry.index();
         let is_deleted = index.is_some_and(|index| index.deleted);
         // Nothing is checked in what is passed over.
         let is_new = |run: &&SessionContent| {
             let verified = index.map_or(0, |index| index.verified().get(&run.session));
-            run.end() > verified && (!is_deleted || run.session.is_delete())
+            // What a client repeats is compared, and who has signed it told.
+            let is_compared = is_client && run.after < verified && !run.transactions.is_empty();
+            (run.end() > verified || is_compared) && (!is_deleted || run.session.is_delete())
         };
         // The accounts that sign must be in memory; of the others it is enough that they were
         // there when content with that dependency was taken before.

@@ -278,12 +278,24 @@ impl Machine {
             }
             self.owe(peer, id);
         }
+        if here {
+            self.found_after_all(id);
+        }
         self.take_inbox(id);
         if self.values.get(&id).is_some_and(|entry| entry.index().is_some()) {
             self.watch_upstream(id);
             self.release_dependants(id);
         } else {
             self.ask_for_dependency(id);
+        }
+    }
+
+    /// Peers that were to be told that nobody has a CoValue, and have not been, get it instead.
+    fn found_after_all(&mut self, id: CoValueId) {
+        for peer in self.subscribers.get(&id).cloned().unwrap_or_default() {
+            if let Some(subscription) = self.subscription_mut(peer, id) {
+                subscription.owes.reply |= std::mem::take(&mut subscription.owes.not_found);
+            }
         }
     }
 
@@ -301,8 +313,9 @@ impl Machine {
                 break;
             }
             self.timers.pop_first();
-            let Some(entry) = self.values.get_mut(&id) else { continue };
-            if matches!(entry.presence, Presence::Unknown(retry) if retry <= at) {
+            if let Some(entry) = self.values.get_mut(&id)
+                && matches!(entry.presence, Presence::Unknown(retry) if retry <= at)
+            {
                 entry.presence = Presence::Loading;
                 self.actions.push(Action::Load(id));
             }

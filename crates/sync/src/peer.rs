@@ -212,10 +212,11 @@ impl Subscription {
     /// KNOWN always tells what it really has.
     pub(crate) fn hear(&mut self, header: bool, sessions: &SessionCounts) {
         if std::mem::take(&mut self.claimed)
-            && !known_state::is_subset(&self.known.sessions, sessions)
+            && (self.known.header && !header
+                || !known_state::is_subset(&self.known.sessions, sessions))
         {
             self.known.sessions.clone_from(sessions);
-            self.known.header |= header;
+            self.known.header = header;
             self.sent = None;
             self.streaming = false;
             self.epoch = self.epoch.wrapping_add(1);

@@ -69,7 +69,7 @@ impl Machine {
         if let Some(load) = self.compare(peer, id) {
             items.push(Item::Message(load));
         }
-        if self.values.get(&id).and_then(Entry::index).is_some_and(|index| !index.header_durable) {
+        if self.values.get(&id).and_then(Entry::index).is_some_and(|index| !index.may_be_told()) {
             return self.draw_unstored(peer, id, items);
         }
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
@@ -125,8 +125,9 @@ impl Machine {
         }
     }
 
-    /// A CoValue whose header is not durable is sent, but nothing is said of it: any KNOWN would
-    /// tell the peer that we have it for good. What else is owed is drawn when it is stored.
+    /// A CoValue whose header, or deletion, is not durable is sent, but nothing is said of it: any
+    /// KNOWN would tell the peer that we have it for good. What else is owed is drawn when it is
+    /// stored.
     fn draw_unstored(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
         if !matches!(self.draw_content(peer, id, items), Drawn::Content) {
             return;

@@ -153,11 +153,12 @@ impl Machine {
 
     /// A CoValue has been forgotten, or nobody who is left watches one that is: upstreams need not
     /// send what is new of it, unless they have not got all of it yet. It is asked for again when
-    /// somebody comes for it, so what is kept for an upstream is bounded by what is in memory and
-    /// what clients watch.
+    /// somebody comes for it. So no more is kept for an upstream than for as many CoValues as may
+    /// be warm, those that are, and those that clients watch.
     pub(crate) fn unwatch_upstream(&mut self, id: CoValueId) {
         let mut unwatched = Vec::new();
         let is_watched = self.is_watched(id);
+        let bound = self.config.warm_co_values;
         for (name, upstream) in &mut self.upstreams.by_name {
             let tracked = self.upstreams.tracked.get_mut(&id);
             let Some(peer) = upstream.peer else {
@@ -170,7 +171,8 @@ impl Machine {
                 continue;
             };
             let Some(state) = self.peers.get_mut(&peer).filter(|_| !is_watched) else { continue };
-            let is_open = tracked.is_some_and(|names| names.contains(name))
+            let is_open = state.subscriptions.len() <= bound
+                || tracked.is_some_and(|names| names.contains(name))
                 || state.loads.contains_key(&id)
                 || state.subscriptions.get(&id).is_none_or(|subscription| subscription.queued);
             if !is_open {
@@ -387,8 +389,12 @@ impl Machine {
         };
         let connected = self.upstreams.by_name.values().filter_map(|upstream| upstream.peer);
         let late: Vec<PeerId> = connected.filter(is_late).collect();
+        let is_forgotten = !late.is_empty() && !self.values.contains_key(&id);
         for peer in late {
             self.request_done(peer, id);
+        }
+        if is_forgotten {
+            self.unwatch_upstream(id);
         }
         if let Some(entry) = self.values.get_mut(&id)
             && matches!(&entry.presence, Presence::Asking(asked) if asked.until <= now)
@@ -526,6 +532,31 @@ mod tests {
     use rustc_hash::FxHashSet;
 
     use super::*;
+
+    /// What the reference's selector chooses among these four, by CoValue: the first, the second
+    /// and the third by weight.
+    const UPSTREAMS: [&str; 4] =
+        ["wss://a.example", "wss://b.example", "wss://c.example", "wss://d.example"];
+    const CHOSEN: [(&str, [&str; 3]); 6] = [
+        ("co_z7oxMo1zgLtrZpewTmcky3mL1CS", ["b", "d", "c"]),
+        ("co_zEcT3iATxtEqCgA38rmZmypytx7", ["c", "d", "a"]),
+        ("co_zMQwjdJwFRaoqHDgC8FP6Cuqw1i", ["b", "a", "c"]),
+        ("co_zUDSRYTQXbXDNirdvoWLHy4jnFj", ["a", "b", "c"]),
+        ("co_zb1w7TUgnm4mF4dfrAETQg5GUav", ["c", "b", "a"]),
+        ("co_zhpPPJM7SH5DpRu1EGVEcRonnJf", ["c", "a", "d"]),
+    ];
+
+    #[test]
+    fn the_chosen_upstreams_are_those_that_the_reference_chooses() {
+        for (id, letters) in CHOSEN {
+            for count in 1..=3 {
+                let names = UPSTREAMS.iter().map(|name| UpstreamName::from(*name)).collect();
+                let chosen = select(CoValueId::parse(id).unwrap(), names, count);
+                let expected = letters[..count].iter().map(|name| format!("wss://{name}.example"));
+                assert!(chosen.iter().map(|name| name.to_string()).eq(expected), "{id} {count}");
+            }
+        }
+    }
 
     #[test]
     fn each_covalue_has_its_own_order_of_upstreams() {

@@ -102,11 +102,12 @@ fn no_load_is_left_waiting_when_its_upstream_reconnects() {
 #[test]
 fn an_upstream_is_not_watched_for_what_is_forgotten_and_nobody_watches() {
     let (mut world, map, mut log) =
-        world_and_map_with(Config { warm_co_values: 1, ..Config::default() });
+        world_and_map_with(Config { warm_co_values: 0, ..Config::default() });
     let core = world.connect_upstream("core");
     let ann = world.connect("ann");
     world.send(ann, map.whole(vec![log.write(&["[1]"])]));
     world.send(core, map.known(&[(&log, 1)]));
+    assert_eq!(world.machine.subscriptions(core), 1);
     world.disconnect(ann);
     let bob = world.connect("bob");
     for (value, _) in many(20) {
@@ -115,7 +116,7 @@ fn an_upstream_is_not_watched_for_what_is_forgotten_and_nobody_watches() {
     }
     assert_eq!(world.machine.subscriptions(core), 20);
     world.disconnect(bob);
-    assert!(world.machine.subscriptions(core) <= 1);
+    assert_eq!(world.machine.subscriptions(core), 0);
     // Whoever comes back to it is told what has happened since.
     world.skip_log();
     let bob = world.connect("bob");
@@ -124,6 +125,45 @@ fn an_upstream_is_not_watched_for_what_is_forgotten_and_nobody_watches() {
     assert!(said.contains(&"core ← LOAD map header a:1".to_owned()), "{said:?}");
     world.send(core, map.more(vec![log.write(&["[2]"])]));
     assert!(world.said().contains(&"bob ← CONTENT map a:1+1".to_owned()));
+}
+
+#[test]
+fn a_load_that_was_never_answered_leaves_nothing_behind() {
+    let config = Config { warm_co_values: 0, ..Config::default() };
+    let (mut world, map, log) = world_and_map_with(config);
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.load(&[(&log, 0)]));
+    world.pass(60_000);
+    world.disconnect(ann);
+    let bob = world.connect("bob");
+    world.send(bob, map.whole(Vec::new()));
+    world.send(core, map.known(&[]));
+    world.disconnect(bob);
+    let bob = world.connect("bob");
+    world.send(bob, map.load(&[]));
+    world.disconnect(bob);
+    assert_eq!(world.machine.subscriptions(core), 1);
+    world.pass(60_000);
+    assert_eq!(world.machine.subscriptions(core), 0);
+    assert_eq!(world.machine.warm_co_values(), 0);
+}
+
+#[test]
+fn time_makes_room_for_loads_behind_those_of_what_is_forgotten() {
+    let config = Config { warm_co_values: 0, ..two_loads() };
+    let mut world = World::with_config(config);
+    let ann = world.connect("ann");
+    for (value, _) in many(6) {
+        world.send(ann, value.whole(Vec::new()));
+    }
+    world.skip_log();
+    let _core = world.connect_upstream("core");
+    for rounds in 1..=3 {
+        let loads = world.said().iter().filter(|line| line.contains("← LOAD")).count();
+        assert_eq!(loads, 2, "round {rounds}");
+        world.pass(60_000);
+    }
 }
 
 #[test]

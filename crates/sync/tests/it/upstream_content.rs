@@ -142,6 +142,70 @@ fn an_upstream_that_has_lost_what_it_had_acknowledged_is_sent_it_again() {
 }
 
 #[test]
+fn an_upstream_that_has_lost_everything_is_sent_everything() {
+    let (mut world, map, _) = world_and_map();
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.whole(Vec::new()));
+    world.send(core, map.known_nothing());
+    world.send(core, map.known(&[]));
+    world.disconnect(core);
+    world.skip_log();
+    let core = world.connect_upstream("core");
+    world.send(core, map.known_nothing());
+    world.expect(&[
+        "core ← LOAD map header",
+        "core → KNOWN map nothing",
+        "core ← CONTENT map header",
+    ]);
+}
+
+#[test]
+fn an_upstream_that_sends_something_unasked_for_is_asked_what_it_has_before_it_is_sent_anything() {
+    let (mut world, map, mut log) = world_and_map();
+    let mut other = Author::new(2).agent_log(2);
+    world.name_log(&other, "b");
+    let ann = world.connect("ann");
+    world.send(ann, map.whole(vec![log.write(&["[1]"])]));
+    world.disconnect(ann);
+    world.restart();
+    let core = world.connect_upstream("core");
+    world.send(core, map.more(vec![other.write(&["[1]"])]));
+    world.expect(&[
+        "core → CONTENT map b:0+1",
+        "core ← LOAD map header a:1",
+        "core ← KNOWN map header a:1 b:1",
+    ]);
+    world.send(core, map.known(&[(&log, 1), (&other, 1)]));
+    world.expect(&["core → KNOWN map header a:1 b:1"]);
+    assert!(world.notes.is_empty());
+}
+
+#[test]
+fn a_new_connection_to_an_upstream_takes_the_place_of_the_one_before() {
+    let (mut world, map, mut log) = world_and_map();
+    let old = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.load_nothing());
+    world.skip_log();
+    let new = world.connect_upstream("core");
+    world.expect(&["core ← LOAD map nothing"]);
+    world.disconnect(old);
+    world.send(new, map.whole(vec![log.write(&["[1]"])]));
+    world.expect(&[
+        "core → CONTENT map header a:0+1",
+        "ann ← CONTENT map header a:0+1",
+        "core ← KNOWN map header a:1",
+    ]);
+    world.send(ann, map.more(vec![log.write(&["[2]"])]));
+    world.expect(&[
+        "ann → CONTENT map a:1+1",
+        "core ← CONTENT map a:1+1",
+        "ann ← KNOWN map header a:2",
+    ]);
+}
+
+#[test]
 fn a_correction_by_an_upstream_is_answered_with_what_it_lacks() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");

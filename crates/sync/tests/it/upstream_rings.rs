@@ -27,17 +27,50 @@ impl Ring {
             wires: Vec::new(),
             contents: 0,
         };
-        for (from, name) in NAMES.iter().enumerate().take(size) {
-            let to = (from + 1) % size;
-            let up = ring.worlds[from].connect_upstream(NAMES[to]);
-            let down = ring.worlds[to].connect(name);
-            ring.worlds[from].wired.insert(up);
-            ring.worlds[to].wired.insert(down);
-            ring.wires.push(((from, up), (to, down)));
-            ring.wires.push(((to, down), (from, up)));
+        for from in 0..size {
+            ring.join(from, (from + 1) % size);
         }
         ring.run();
         ring
+    }
+
+    /// Machines in a row, each a client of the next.
+    fn row(size: usize) -> Self {
+        let mut row = Self {
+            worlds: (0..size).map(|_| World::new()).collect(),
+            wires: Vec::new(),
+            contents: 0,
+        };
+        for from in 0..size - 1 {
+            row.join(from, from + 1);
+        }
+        row.run();
+        row
+    }
+
+    fn join(&mut self, from: usize, to: usize) {
+        self.worlds[from].wire_next();
+        let up = self.worlds[from].connect_upstream(NAMES[to]);
+        self.worlds[to].wire_next();
+        let down = self.worlds[to].connect(NAMES[from]);
+        self.wires.push(((from, up), (to, down)));
+        self.wires.push(((to, down), (from, up)));
+    }
+
+    /// Ends the connections of a machine and starts it again with what it has stored.
+    fn restart(&mut self, number: usize) {
+        let (gone, left): (Vec<_>, Vec<_>) = self
+            .wires
+            .drain(..)
+            .partition(|((end, _), (other, _))| *end == number || *other == number);
+        self.wires = left;
+        for ((end, peer), _) in &gone {
+            self.worlds[*end].outbox.retain(|(to, _)| to != peer);
+            if *end != number {
+                self.worlds[*end].disconnect(*peer);
+            }
+        }
+        self.worlds[number].restart();
     }
 
     /// Carries messages until nobody has any more.
@@ -137,5 +170,51 @@ fn edits_at_all_machines_of_a_ring_reach_all() {
             assert!(logs.iter().all(|log| world.durable(&map, log) == round));
             assert!(world.notes.is_empty());
         }
+    }
+}
+
+#[test]
+fn in_a_row_what_nobody_has_is_not_found_at_once() {
+    let mut row = Ring::row(3);
+    let map = Value::free("map");
+    row.worlds[0].name(&map, "map");
+    let ann = row.worlds[0].connect("ann");
+    row.worlds[0].send(ann, map.load_nothing());
+    row.run();
+    row.worlds[0].expect(&[
+        "ann → LOAD map nothing",
+        "w1 ← LOAD map nothing",
+        "w1 → KNOWN map nothing",
+        "ann ← KNOWN map nothing",
+    ]);
+}
+
+#[test]
+fn what_is_written_at_one_end_of_a_row_is_at_the_other_and_back_also_after_the_middle_was_away() {
+    let admin = Author::new(1);
+    let (group, mut log) = (Value::group("group", &admin), admin.account_log(1));
+    let map = Value::owned("map", &group);
+    let mut row = Ring::row(3);
+    let ann = row.worlds[0].connect("ann");
+    for value in [&admin.account, &group] {
+        row.worlds[0].send(ann, value.whole(Vec::new()));
+    }
+    row.worlds[0].send(ann, map.whole(vec![log.write(&["[1]"])]));
+    row.run();
+    assert_eq!(row.worlds[2].durable(&map, &log), 1);
+    assert_eq!(row.worlds[2].store.len(), 3);
+
+    row.restart(1);
+    let mut others = Author::new(2).agent_log(2);
+    let bob = row.worlds[2].connect("bob");
+    row.worlds[0].send(ann, map.more(vec![log.write(&["[2]"])]));
+    row.worlds[2].send(bob, map.more(vec![others.write(&["[1]"])]));
+    row.join(0, 1);
+    row.join(1, 2);
+    row.run();
+    for world in &row.worlds {
+        assert_eq!((world.durable(&map, &log), world.durable(&map, &others)), (2, 1));
+        assert!(world.notes.is_empty());
+        assert_eq!(world.reports, []);
     }
 }

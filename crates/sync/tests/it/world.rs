@@ -69,7 +69,7 @@ pub(crate) struct World {
     /// The upstreams that the machine knows of from its start.
     upstreams: Vec<UpstreamName>,
     /// Peers that are machines themselves, and what was sent to them.
-    pub wired: BTreeSet<PeerId>,
+    wired: BTreeSet<PeerId>,
     pub outbox: VecDeque<(PeerId, Message)>,
     next_peer: u64,
 }
@@ -143,6 +143,11 @@ impl World {
     pub(crate) fn connect_upstream(&mut self, name: &'static str) -> PeerId {
         self.add_upstream(name);
         self.connect_as(name, Role::Upstream(name.into()))
+    }
+
+    /// The next peer to connect is a machine.
+    pub(crate) fn wire_next(&mut self) {
+        self.wired.insert(PeerId(self.next_peer));
     }
 
     /// Whether it is noted that an upstream has not acknowledged all of a CoValue.
