@@ -14,7 +14,7 @@ use crate::workspace::{Profile, binary, build, root};
 
 /// For all scenarios together. The Node.js program gives up by itself before that (and stops the
 /// servers that it has started), so this only ends one that hangs entirely.
-const SCENARIOS_LIMIT: Duration = Duration::from_secs(600);
+const SCENARIOS_LIMIT: Duration = Duration::from_mins(10);
 
 /// Run real Jazz clients (Node.js) against a sync server.
 #[derive(Args, Default)]
