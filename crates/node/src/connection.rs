@@ -14,6 +14,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use crate::content::ContentStore;
+use crate::stats::{Counters, add};
 use crate::turn::write_turn;
 
 /// Bytes of transactions that a peer may have in the machine's care before its connection is read
@@ -55,6 +56,8 @@ pub(crate) struct Link {
     pub turns: mpsc::Sender<Vec<Item>>,
     /// Whether a turn is with the writing task.
     pub busy: bool,
+    /// Whether the peer is an upstream.
+    pub is_upstream: bool,
     /// Where this program itself is the peer: tells it why its content was refused.
     pub refused: Option<watch::Sender<Option<Rejection>>>,
 }
@@ -65,6 +68,7 @@ pub(crate) struct Surroundings {
     pub events: mpsc::Sender<Event>,
     pub content: ContentStore,
     pub stage: watch::Receiver<Stage>,
+    pub counters: Arc<Counters>,
 }
 
 /// How far the node's shutdown has come.
@@ -89,8 +93,14 @@ pub(crate) fn open(connection: Connection, peer: PeerId, around: Surroundings) -
     let Connection { info, sender, receiver } = connection;
     let (turns, incoming_turns) = mpsc::channel(1);
     let credit = Arc::new(Credit::new());
-    let link =
-        Link { info: info.clone(), credit: Arc::clone(&credit), turns, busy: false, refused: None };
+    let link = Link {
+        info: info.clone(),
+        credit: Arc::clone(&credit),
+        turns,
+        busy: false,
+        is_upstream: false,
+        refused: None,
+    };
     let starter = Starter { peer, info, sender, receiver, credit, turns: incoming_turns, around };
     (link, starter)
 }
@@ -147,10 +157,13 @@ async fn read(
                 return;
             }
         };
+        add(&around.counters.traffic.frames_received, incoming.bytes as u64);
         for rejection in incoming.rejected {
+            add(&around.counters.rejections.undecodable, 1);
             warn!(peer = %info.address, %rejection, "dropped what the peer sent");
         }
         for message in incoming.messages {
+            around.counters.received(&message);
             if let Message::Content(content) = &message {
                 credit.take(content_credit(content)).await;
             }
@@ -176,7 +189,7 @@ async fn write(
             turn = turns.recv() => {
                 let Some(items) = turn else { return };
                 let started = Instant::now();
-                match write_turn(&mut *sender, &around.content, items).await {
+                match write_turn(&mut *sender, &around, items).await {
                     Ok(progress) => {
                         debug!(peer = %info.address, took = ?started.elapsed(), "turn written");
                         let done = Event::TurnDone { peer, progress };

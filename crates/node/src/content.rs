@@ -120,6 +120,11 @@ impl ContentStore {
         self.read(id, &have, until, READ_BYTES).await
     }
 
+    /// Bytes of content in memory.
+    pub(crate) fn hot_bytes(&self) -> u64 {
+        self.hot().bytes
+    }
+
     /// The storage behind.
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage

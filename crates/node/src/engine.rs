@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::connection::Link;
 use crate::content::ContentStore;
 use crate::loader;
+use crate::stats::{Counters, Stats, add};
 use crate::synced::SyncWaits;
 use crate::verifier::Verifier;
 use crate::writer::{Job, WriteQueue};
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Connect(PeerId, Role, Link, oneshot::Sender<()>),
     /// Answer when everything taken in is durable and acknowledged.
     Drain(oneshot::Sender<()>),
+    /// Tell how the node is.
+    Stats(oneshot::Sender<Stats>),
     /// Answer when the upstreams have acknowledged this much of a CoValue.
     AwaitSynced(KnownState, oneshot::Sender<()>),
 }
@@ -64,6 +67,7 @@ pub(crate) struct Engine {
     under_way: usize,
     draining: Option<Draining>,
     synced: SyncWaits,
+    counters: Arc<Counters>,
 }
 
 impl Engine {
@@ -73,6 +77,7 @@ impl Engine {
         verifier: Verifier,
         writer: WriteQueue,
         events: mpsc::Sender<Event>,
+        counters: Arc<Counters>,
     ) -> Self {
         Self {
             machine,
@@ -86,6 +91,7 @@ impl Engine {
             under_way: 0,
             draining: None,
             synced: SyncWaits::default(),
+            counters,
         }
     }
 
@@ -153,18 +159,42 @@ impl Engine {
         match command {
             Command::Connect(peer, role, link, done) => {
                 info!(peer = %link.info.address, ?role, "connected");
-                self.links.insert(peer, link);
+                let is_upstream = matches!(role, Role::Upstream(_));
+                self.links.insert(peer, Link { is_upstream, ..link });
                 let now = self.now();
                 self.machine.handle(now, Event::Connected { peer, role });
                 let _ = done.send(());
             }
             Command::Drain(done) => self.draining = Some(Draining { done, stored: None }),
+            Command::Stats(done) => {
+                let _ = done.send(self.stats());
+            }
             Command::AwaitSynced(state, done) => {
                 let id = state.id;
                 self.synced.add(state, done);
                 self.synced.answer(id, &self.machine);
             }
         }
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = self.counters.snapshot();
+        for link in self.links.values() {
+            let peers = &mut stats.peers;
+            let count = match (link.is_upstream, &link.refused) {
+                (true, _) => &mut peers.upstreams,
+                (false, Some(_)) => &mut peers.local,
+                (false, None) => &mut peers.clients,
+            };
+            *count += 1;
+        }
+        let memory = &mut stats.memory;
+        memory.warm_co_values = self.machine.warm_co_values() as u64;
+        memory.held_bytes = self.machine.held_bytes();
+        memory.content_bytes = self.content.hot_bytes();
+        memory.unverified_jobs = self.verifier.len() as u64;
+        memory.unstored_jobs = self.writer.len() as u64;
+        stats
     }
 
     /// Keeps count of what is under way.
@@ -199,9 +229,11 @@ impl Engine {
             }
             Action::Load(id) => {
                 self.under_way += 1;
+                let counters = Arc::clone(&self.counters);
                 self.look_up(move |storage| async move {
                     let result = loader::load(&*storage, id).await.map_err(|error| {
                         error!(co_value = %id, %error, "a CoValue could not be looked up");
+                        add(&counters.storage.read_retries, 1);
                         StorageFailed
                     });
                     Event::Loaded { id, result }
@@ -225,11 +257,12 @@ impl Engine {
                 }
             }
             Action::ListUnsynced { upstream, after, limit } => {
+                let counters = Arc::clone(&self.counters);
                 self.look_up(move |storage| async move {
                     let ids = match storage_name(&upstream) {
                         Some(name) => {
                             let ask = || loader::unsynced(&*storage, &name, after, limit);
-                            loader::insist("what an upstream lacks", ask).await
+                            loader::insist("what an upstream lacks", &counters, ask).await
                         }
                         None => Vec::new(),
                     };
@@ -237,9 +270,10 @@ impl Engine {
                 });
             }
             Action::ListStored { upstream, after, limit } => {
+                let counters = Arc::clone(&self.counters);
                 self.look_up(move |storage| async move {
                     let ask = || loader::stored(&*storage, after, limit);
-                    let values = loader::insist("what is stored", ask).await;
+                    let values = loader::insist("what is stored", &counters, ask).await;
                     Event::Listed { upstream, values }
                 });
             }
@@ -272,6 +306,7 @@ impl Engine {
 
     /// Tells the operator what was refused, and the author if it is this program.
     fn refuse(&self, report: Report) {
+        self.counters.rejected(&report.rejection);
         let link = self.links.get(&report.peer);
         let peer = link.map_or("gone", |link| link.info.address.as_str());
         warn!(

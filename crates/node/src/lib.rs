@@ -45,6 +45,7 @@
 //!
 //! - [`Local`] creates and loads CoValues. A [`LocalValue`] is one with its content in memory, to
 //!   be read and written; [`Updates`] is the content of one piece by piece, of whatever size.
+//! - [`Node::stats`] tells what the node has done and how it is.
 //! - [`Node::shutdown`] finishes what was taken in. Dropping a node does not.
 //!
 //! What is acknowledged to anybody, this program or a peer, is durable in the node's storage. When
@@ -59,6 +60,7 @@ mod failure;
 mod loader;
 mod local;
 mod node;
+mod stats;
 mod synced;
 mod turn;
 mod upstream;
@@ -68,3 +70,6 @@ mod writer;
 pub use downbeat_sync::{Config as SyncConfig, Rejection};
 pub use local::{Local, LocalError, LocalValue, Updates};
 pub use node::{Node, NodeBuilder, NodeError};
+pub use stats::{
+    MemoryStats, MessageStats, PeerStats, RejectionStats, Stats, StorageStats, TrafficStats,
+};

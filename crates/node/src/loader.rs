@@ -10,6 +10,7 @@ use tracing::error;
 
 use crate::content::READ_BYTES;
 use crate::failure::{RETRY, may_pass};
+use crate::stats::{Counters, add};
 
 /// What storage has of a CoValue. The logs of groups are read through for their dependencies;
 /// of other CoValues only the index is read.
@@ -78,7 +79,11 @@ pub(crate) async fn stored(
 
 /// Asks until storage answers: an empty answer would say that there is nothing more. What is
 /// damaged is passed over as if it were nothing, and logged.
-pub(crate) async fn insist<T: Default, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+pub(crate) async fn insist<T: Default, F>(
+    what: &str,
+    counters: &Counters,
+    mut ask: impl FnMut() -> F,
+) -> T
 where
     F: Future<Output = Result<T, StorageError>>,
 {
@@ -92,6 +97,7 @@ where
                 }
             }
         }
+        add(&counters.storage.read_retries, 1);
         tokio::time::sleep(RETRY).await;
     }
 }

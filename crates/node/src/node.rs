@@ -15,6 +15,7 @@ use crate::connection::{self, Stage, Surroundings, reached};
 use crate::content::ContentStore;
 use crate::engine::{Command, Engine};
 use crate::local::Local;
+use crate::stats::{Counters, Stats};
 use crate::upstream;
 use crate::verifier::Verifier;
 use crate::writer::{self, WriteQueue};
@@ -122,6 +123,15 @@ impl Node {
         Local::new(Arc::downgrade(&self.shared))
     }
 
+    /// What the node has done since it was started, and how it is now. Costs a walk over the
+    /// peers.
+    pub async fn stats(&self) -> Result<Stats, NodeError> {
+        let (done, stats) = oneshot::channel();
+        let asked = self.shared.commands.send(Command::Stats(done)).await;
+        asked.map_err(|_| NodeError::ShutDown)?;
+        stats.await.map_err(|_| NodeError::ShutDown)
+    }
+
     /// Takes nothing more in, waits until everything that was taken in is durable and
     /// acknowledged, says goodbye to all peers, and closes the storage.
     pub async fn shutdown(mut self) -> Result<(), NodeError> {
@@ -176,20 +186,28 @@ impl NodeBuilder {
         let (events, incoming) = mpsc::channel(EVENT_QUEUE);
         let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
         let (stage, stages) = watch::channel(Stage::Running);
+        let counters = Arc::new(Counters::default());
         let content = ContentStore::new(Arc::clone(&storage), content_cache);
-        let verifier =
-            Verifier::start(verifier_threads, &content, &events).map_err(NodeError::Threads)?;
+        let verifier = Verifier::start(verifier_threads, &content, &events, &counters)
+            .map_err(NodeError::Threads)?;
         let queue = WriteQueue::default();
         let mut machine = Machine::new(sync);
         for upstream in &upstreams {
             check_name(upstream.name())?;
             machine.add_upstream(upstream.name().into());
         }
-        let engine = Engine::new(machine, content.clone(), verifier, queue.clone(), events.clone());
+        let engine = Engine::new(
+            machine,
+            content.clone(),
+            verifier,
+            queue.clone(),
+            events.clone(),
+            Arc::clone(&counters),
+        );
         let mut tasks = JoinSet::new();
-        tasks.spawn(writer::run(queue, content.clone(), events.clone()));
+        tasks.spawn(writer::run(queue, content.clone(), events.clone(), Arc::clone(&counters)));
         tasks.spawn(engine.run(orders, incoming));
-        let around = Surroundings { events, content, stage: stages };
+        let around = Surroundings { events, content, stage: stages, counters };
         let shared =
             Arc::new(Shared { storage, commands, around, stage, next_peer: AtomicU64::new(0) });
         for listener in listeners {

@@ -7,8 +7,10 @@ use downbeat_sync::{ContentItem, Item, Progress, content_bytes};
 use downbeat_transport::{Sender, TransportError};
 use tracing::error;
 
+use crate::connection::Surroundings;
 use crate::content::ContentStore;
 use crate::failure::{RETRY, may_pass};
+use crate::stats::add;
 
 /// Bytes of transactions after which a turn ends: what a small edit waits for at most when it
 /// arrives behind a large stream, and what a turn holds in memory.
@@ -21,7 +23,7 @@ const MESSAGE_BYTES: u64 = 100 << 10;
 /// Writes a turn to a peer, and tells how far the content got where it did not get to its end.
 pub(crate) async fn write_turn(
     sender: &mut dyn Sender,
-    store: &ContentStore,
+    around: &Surroundings,
     items: Vec<Item>,
 ) -> Result<Vec<Progress>, TransportError> {
     let mut progress = Vec::new();
@@ -33,7 +35,7 @@ pub(crate) async fn write_turn(
         match item {
             Item::Message(message) => messages.push(message),
             Item::Content(item) => {
-                let pieces = read_pieces(store, item, room).await;
+                let pieces = read_pieces(&around.content, item, room).await;
                 let Pieces { contents, bytes, rest, failed: now } = pieces;
                 failed |= now;
                 messages.extend(contents.into_iter().map(Message::Content));
@@ -43,13 +45,16 @@ pub(crate) async fn write_turn(
             }
         }
         if unsent as u64 >= MESSAGE_BYTES {
-            sender.send(&messages).await?;
+            let bytes = sender.send(&messages).await?;
+            around.counters.sent(&messages, bytes);
             messages.clear();
             unsent = 0;
         }
     }
-    sender.send(&messages).await?;
+    let bytes = sender.send(&messages).await?;
+    around.counters.sent(&messages, bytes);
     if failed {
+        add(&around.counters.storage.read_retries, 1);
         // The machine gives the rest again at once, and storage is not well yet.
         tokio::time::sleep(RETRY).await;
     }

@@ -15,6 +15,7 @@ use tracing::error;
 use crate::content::ContentStore;
 use crate::delete;
 use crate::failure::{RETRY, may_pass};
+use crate::stats::{Counters, add};
 
 /// Threads that verify. Jobs of one session come one at a time, so any thread may take any job.
 pub(crate) struct Verifier {
@@ -39,6 +40,7 @@ impl Verifier {
         threads: usize,
         content: &ContentStore,
         events: &mpsc::Sender<Event>,
+        counters: &Arc<Counters>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new() });
         // Made first, so that the threads started so far end if one cannot be started.
@@ -48,6 +50,7 @@ impl Verifier {
                 shared: Arc::clone(&shared),
                 content: content.clone(),
                 events: events.clone(),
+                counters: Arc::clone(counters),
                 runtime: Handle::current(),
             };
             thread::Builder::new()
@@ -55,6 +58,11 @@ impl Verifier {
                 .spawn(move || worker.run())?;
         }
         Ok(verifier)
+    }
+
+    /// Jobs that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.shared.queue().jobs.len()
     }
 
     /// Hands a job to the pool.
@@ -130,6 +138,7 @@ struct Worker {
     shared: Arc<Shared>,
     content: ContentStore,
     events: mpsc::Sender<Event>,
+    counters: Arc<Counters>,
     runtime: Handle,
 }
 
@@ -151,6 +160,7 @@ impl Worker {
     /// Takes a job up again when storage had time to get well. Until then the thread is free for
     /// the sessions that need nothing from storage.
     fn later(&self, job: VerifyJob) {
+        add(&self.counters.storage.read_retries, 1);
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.runtime.spawn(async move {
             tokio::select! {

@@ -1,6 +1,7 @@
 //! The storage writer: everything that waits when storage is free goes in one batch.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use downbeat_protocol::{SessionContent, SessionCounts};
@@ -11,6 +12,7 @@ use tracing::{error, info};
 
 use crate::content::ContentStore;
 use crate::failure::RETRY;
+use crate::stats::{Counters, add};
 
 /// Stores in one batch. Enough for one flush to be spread thin, and few enough that the first of
 /// them does not wait long for the last.
@@ -50,6 +52,11 @@ impl WriteQueue {
         self.shared.added.notify_one();
     }
 
+    /// Jobs that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.jobs().len()
+    }
+
     async fn next_batch(&self) -> Vec<Job> {
         loop {
             {
@@ -84,7 +91,13 @@ fn take_batch(jobs: &mut VecDeque<Job>) -> Vec<Job> {
 }
 
 /// Writes what comes into the queue, until nobody listens to the events any longer.
-pub(crate) async fn run(queue: WriteQueue, content: ContentStore, events: mpsc::Sender<Event>) {
+pub(crate) async fn run(
+    queue: WriteQueue,
+    content: ContentStore,
+    events: mpsc::Sender<Event>,
+    counters: Arc<Counters>,
+) {
+    let retries = &counters.storage.write_retries;
     loop {
         let jobs = tokio::select! {
             jobs = queue.next_batch() => jobs,
@@ -100,7 +113,7 @@ pub(crate) async fn run(queue: WriteQueue, content: ContentStore, events: mpsc::
         }
         let storage = &**content.storage();
         if !notes.is_empty() {
-            let tracked = persist(&events, || storage.track_unsynced(notes.clone())).await;
+            let tracked = persist(&events, retries, || storage.track_unsynced(notes.clone())).await;
             if tracked.is_none() {
                 return;
             }
@@ -109,8 +122,10 @@ pub(crate) async fn run(queue: WriteQueue, content: ContentStore, events: mpsc::
         if writes.is_empty() {
             continue;
         }
-        let outcomes = persist(&events, || storage.append(writes.clone())).await;
+        let outcomes = persist(&events, retries, || storage.append(writes.clone())).await;
         let Some(outcomes) = outcomes else { return };
+        let runs = stores.iter().flat_map(|store| &store.sessions);
+        counters.stored(stores.len(), runs.map(content_bytes).sum());
         let mut outcomes = outcomes.into_iter();
         for job in stores {
             let count = writes_of(&job).len();
@@ -125,7 +140,11 @@ pub(crate) async fn run(queue: WriteQueue, content: ContentStore, events: mpsc::
 
 /// Writes, again and again until storage takes it. Meanwhile nothing is acknowledged, and peers
 /// are held back by their credit. `None` if nobody waits any longer.
-async fn persist<T, F>(events: &mpsc::Sender<Event>, mut write: impl FnMut() -> F) -> Option<T>
+async fn persist<T, F>(
+    events: &mpsc::Sender<Event>,
+    retries: &AtomicU64,
+    mut write: impl FnMut() -> F,
+) -> Option<T>
 where
     F: Future<Output = Result<T, StorageError>>,
 {
@@ -140,6 +159,7 @@ where
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
+                add(retries, 1);
                 error!(%error, failures, "storage did not take content; trying again");
             }
         }

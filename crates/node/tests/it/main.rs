@@ -11,4 +11,5 @@ mod local;
 mod restart;
 mod shutdown;
 mod slow;
+mod stats;
 mod sync;
