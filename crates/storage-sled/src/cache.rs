@@ -36,15 +36,6 @@ impl<K: Eq + Hash, V> Cache<K, V> {
         self.old.remove(&key);
         self.young.insert(key, value);
     }
-
-    pub(crate) fn remove<Q>(&mut self, key: &Q)
-    where
-        K: Borrow<Q>,
-        Q: Eq + Hash + ?Sized,
-    {
-        self.young.remove(key);
-        self.old.remove(key);
-    }
 }
 
 #[cfg(test)]
@@ -71,7 +62,5 @@ mod tests {
             cache.insert(100 + n, 0);
             assert_eq!(cache.get(&7), Some(&n));
         }
-        cache.remove(&7);
-        assert_eq!(cache.get(&7), None);
     }
 }

@@ -34,10 +34,6 @@ impl Remembered {
     pub(crate) fn new(totals: TotalsRecord) -> Self {
         Self { co_values: Cache::new(CACHED), heads: Cache::new(CACHED), totals }
     }
-
-    pub(crate) fn forget_head(&mut self, key: &[u8]) {
-        self.heads.remove(key);
-    }
 }
 
 /// The state of a session's log.

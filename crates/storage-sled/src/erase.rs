@@ -58,7 +58,6 @@ fn erase_step(
         }
         batch.remove(&key);
         room -= 1;
-        remembered.forget_head(&key);
         erased.transactions += head.count;
         erased.bytes += head.bytes;
         totals.sessions = totals.sessions.saturating_sub(1);

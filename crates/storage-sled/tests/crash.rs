@@ -51,8 +51,9 @@ fn author(stream: u64, count: u64) -> Author {
     author
 }
 
+/// Every fourth batch takes more than one of sled's segments of 2 MiB.
 fn extend(author: &mut Author) -> SessionContent {
-    let len = [20, 300, 5_000, 60_000][author.log.len() % 4];
+    let len = [20, 300, 5_000, 250_000][author.log.len() % 4];
     author.write(1, len)
 }
 
@@ -125,6 +126,7 @@ fn run_and_kill(dir: &Path, life: Duration, acknowledged: &mut HashMap<u64, u64>
 /// content is what was written.
 async fn check(dir: &Path, acknowledged: &HashMap<u64, u64>) {
     let store = SledStorage::open(dir).unwrap();
+    let mut transactions = 0;
     for stream in 0..STREAMS {
         let mut counts = Vec::new();
         for co_value in co_values(stream) {
@@ -140,11 +142,13 @@ async fn check(dir: &Path, acknowledged: &HashMap<u64, u64>) {
                 assert_eq!(run.last_signature, author.signature());
             }
             counts.push(counted);
+            transactions += counted;
         }
         let acknowledged = acknowledged.get(&stream).copied().unwrap_or(0);
         counts.dedup();
         assert_eq!(counts.len(), 1, "a batch is whole or not there: {counts:?}");
         assert!(counts[0] >= acknowledged, "{acknowledged} acknowledged, {counts:?} there");
     }
+    assert_eq!(store.stats().await.unwrap().transactions, transactions);
     store.close().await.unwrap();
 }

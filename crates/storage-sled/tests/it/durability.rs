@@ -60,12 +60,12 @@ async fn relaxed_writes_are_in_the_files_a_little_later() {
 async fn nothing_is_put_into_files_of_their_own_that_are_never_synced() {
     let dir = tempfile::tempdir().unwrap();
     let store = SledStorage::open(dir.path()).unwrap();
-    let meta = format!(r#"{{"text":"{}"}}"#, "x".repeat(23_900));
+    let meta = format!(r#"{{"text":"{}"}}"#, "x".repeat(60_000));
     let mut author = Author::new(1);
-    // Records as long as they get, and keys in all places of the tree.
-    for round in 0..40 {
-        let co_values = (0..20).map(|number| CoValueFixture::with_meta(number * 40 + round, &meta));
-        let content = author.write(1, 23_500);
+    // Most records are as long as they get, and their keys fall everywhere in the tree.
+    for round in 0..20 {
+        let co_values = (0..20).map(|number| CoValueFixture::with_meta(number * 20 + round, &meta));
+        let content = author.write(1, 60_000);
         let batch = co_values.map(|co_value| co_value.create(vec![content.clone()]));
         store.append(batch.collect()).await.unwrap();
     }

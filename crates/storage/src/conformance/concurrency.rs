@@ -110,31 +110,39 @@ pub(super) async fn readers_see_whole_extensions_while_one_writes(store: &Store)
 }
 
 pub(super) async fn a_reader_is_not_disturbed_by_deletion(store: &Store) {
+    /// Enough that reading takes longer than deleting, so that it is in the middle of it.
+    const SESSIONS: usize = 300;
+    let mut authors: Vec<_> = (0..).map(Author::new).take(SESSIONS).collect();
+    let sessions: Vec<_> = authors.iter_mut().map(|author| author.write(1, 20)).collect();
     for number in 0..10 {
         let co_value = CoValueFixture::new(number);
-        let mut authors: Vec<_> = (0..20).map(Author::new).collect();
-        let mut grave = Author::deleting(30);
-        let sessions = authors.iter_mut().map(|author| author.write(3, 500)).collect();
-        append(store, co_value.create(sessions)).await;
-        let reader = tokio::spawn({
-            let store = Arc::clone(store);
-            async move {
-                loop {
-                    let stored = load(&store, co_value.id).await;
-                    let sessions = stored.sessions.len();
-                    assert_eq!(sessions, if stored.deleted { 1 } else { 20 });
-                    let runs = read_from(&store, co_value.id, &SessionCounts::new()).await;
-                    assert!(matches!(runs.len(), 1 | 20), "{} runs", runs.len());
-                    if stored.deleted {
-                        return;
+        append(store, co_value.create(sessions.clone())).await;
+        let readers: Vec<_> = [false, true]
+            .map(|runs| {
+                let store = Arc::clone(store);
+                tokio::spawn(async move {
+                    loop {
+                        let stored = load(&store, co_value.id).await;
+                        let expected = if stored.deleted { 1 } else { SESSIONS };
+                        assert_eq!(stored.sessions.len(), expected);
+                        if stored.deleted {
+                            return;
+                        }
+                        if runs {
+                            let runs = read_from(&store, co_value.id, &SessionCounts::new()).await;
+                            assert!(runs.len() == 1 || runs.len() == SESSIONS, "{}", runs.len());
+                        }
                     }
-                    tokio::task::yield_now().await;
-                }
-            }
-        });
+                })
+            })
+            .into();
+        let mut grave = Author::deleting(number);
+        tokio::task::yield_now().await;
         append(store, co_value.bury(grave.delete(co_value.id))).await;
         super::deleting::erase_all(store, &co_value).await;
-        reader.await.unwrap();
+        for reader in readers {
+            reader.await.unwrap();
+        }
     }
 }
 
