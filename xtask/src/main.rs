@@ -9,6 +9,7 @@ mod differential;
 mod fuzz;
 mod interop;
 mod npm;
+mod simulate;
 mod steps;
 mod test;
 mod tools;
@@ -32,6 +33,7 @@ enum Command {
     Interop(interop::Arguments),
     Differential(differential::Arguments),
     Fuzz(fuzz::Arguments),
+    Simulate(simulate::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Interop(arguments) => interop::run(&arguments),
         Command::Differential(arguments) => differential::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,295 @@
+//! An honest client: it keeps CoValues, writes to them, and brings its server and itself up to
+//! date in the way that the reference's clients do.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use downbeat_core::{CoValue, DeleteError, Directory, dependencies, known_state};
+use downbeat_protocol::{AgentId, CoValueId, Content, Known, KnownState, Message, SessionId};
+use downbeat_sync::{Millis, PeerId};
+
+/// A client's state. What it says goes through [`Client::outbox`].
+pub(crate) struct Client {
+    pub person: usize,
+    pub home: usize,
+    pub link: Option<PeerId>,
+    /// Reads nothing until then.
+    pub slow_until: Millis,
+    /// Whether it has done all that it will do.
+    pub is_done: bool,
+    pub copies: BTreeMap<CoValueId, Copy>,
+    /// What it wants to send, in this order.
+    pub outbox: Vec<Message>,
+    /// Content that waits for dependencies.
+    held: Vec<Content>,
+}
+
+/// A client's part in a CoValue: its own copy, and what it knows of the server's.
+#[derive(Default)]
+pub(crate) struct Copy {
+    pub value: Option<CoValue>,
+    /// What the server has said that it has.
+    pub server: Option<KnownState>,
+    /// The same, with what has been sent.
+    pub expected: Option<KnownState>,
+    /// Whether the server has been told what is here, so that it need not be told again.
+    pub told: bool,
+}
+
+impl Client {
+    pub(crate) fn new(person: usize, home: usize) -> Self {
+        Self {
+            person,
+            home,
+            link: None,
+            slow_until: 0,
+            is_done: false,
+            copies: BTreeMap::new(),
+            outbox: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// A connection is there: everything is asked for anew.
+    pub(crate) fn connected(&mut self, link: PeerId) {
+        self.link = Some(link);
+        let ids: Vec<CoValueId> = self.copies.keys().copied().collect();
+        for id in ids {
+            let copy = self.copies.entry(id).or_default();
+            (copy.server, copy.expected, copy.told) = (None, None, false);
+            self.ask(id);
+        }
+    }
+
+    pub(crate) fn disconnected(&mut self) {
+        self.link = None;
+        self.outbox.clear();
+        self.held.clear();
+    }
+
+    /// Subscribes to a CoValue.
+    pub(crate) fn subscribe(&mut self, id: CoValueId) {
+        if let Entry::Vacant(vacant) = self.copies.entry(id) {
+            vacant.insert(Copy::default());
+            self.ask(id);
+        }
+    }
+
+    /// Subscribes to a CoValue that the client has, unless the server has heard of it.
+    pub(crate) fn follow(&mut self, id: CoValueId) {
+        if self.copies.get(&id).is_some_and(|copy| !copy.told) {
+            self.ask(id);
+        }
+    }
+
+    fn ask(&mut self, id: CoValueId) {
+        let state = self.state(id);
+        if let Some(copy) = self.copies.get_mut(&id) {
+            copy.told = true;
+        }
+        self.say(Message::Load(state));
+    }
+
+    fn say(&mut self, message: Message) {
+        if self.link.is_some() {
+            self.outbox.push(message);
+        }
+    }
+
+    fn state(&self, id: CoValueId) -> KnownState {
+        let value = self.copies.get(&id).and_then(|copy| copy.value.as_ref());
+        value.map_or_else(|| KnownState::empty(id), CoValue::known_state)
+    }
+
+    /// Takes a CoValue that the client has made, or knows from elsewhere.
+    pub(crate) fn adopt(&mut self, value: CoValue) {
+        let id = value.id();
+        let copy = self.copies.entry(id).or_default();
+        if copy.value.is_none() {
+            copy.value = Some(value);
+        }
+    }
+
+    /// Sends what has been written since `before`, in the belief that the server has all else.
+    pub(crate) fn send_new(&mut self, id: CoValueId, before: Option<&KnownState>) {
+        let Some(copy) = self.copies.get_mut(&id) else { return };
+        let Some(value) = &copy.value else { return };
+        let pieces = value.content_since(before);
+        let state = value.known_state();
+        if self.link.is_some() {
+            merge(&mut copy.expected, &state);
+            copy.told = true;
+        }
+        for piece in pieces {
+            self.say(Message::Content(piece));
+        }
+    }
+
+    /// Sends what the server lacks; KNOWN if that is nothing, and an answer is wanted.
+    fn send_missing(&mut self, id: CoValueId, wants_answer: bool) {
+        let Some(copy) = self.copies.get_mut(&id) else { return };
+        let Some(value) = &copy.value else { return };
+        let pieces = value.content_since(copy.expected.as_ref());
+        if pieces.is_empty() {
+            if wants_answer || !copy.told {
+                self.tell(id, false);
+            }
+            return;
+        }
+        self.send_pieces(id, pieces);
+    }
+
+    fn send_pieces(&mut self, id: CoValueId, pieces: Vec<Content>) {
+        let state = self.state(id);
+        if let Some(copy) = self.copies.get_mut(&id) {
+            merge(&mut copy.expected, &state);
+            copy.told = true;
+        }
+        for piece in pieces {
+            self.say(Message::Content(piece));
+        }
+    }
+
+    /// Says what is here.
+    fn tell(&mut self, id: CoValueId, is_correction: bool) {
+        let mut state = self.state(id);
+        if let Some(copy) = self.copies.get_mut(&id) {
+            copy.told = true;
+            // Of a deleted CoValue the server is to believe that everything is here.
+            if copy.value.as_ref().is_some_and(CoValue::is_deleted)
+                && let Some(server) = &copy.server
+            {
+                known_state::merge(&mut state, server);
+            }
+        }
+        self.say(Message::Known(Known { state, is_correction, as_dependency_of: None }));
+    }
+
+    /// Takes a message in. An error is a rule that the server has broken.
+    pub(crate) fn hear(&mut self, message: Message) -> Result<(), String> {
+        match message {
+            Message::Load(state) => {
+                let id = state.id;
+                let copy = self.copies.entry(id).or_default();
+                copy.server = Some(state.clone());
+                copy.expected = Some(state);
+                if copy.value.is_some() {
+                    self.send_missing(id, true);
+                } else {
+                    self.tell(id, false);
+                }
+            }
+            Message::Known(known) => {
+                let id = known.state.id;
+                let copy = self.copies.entry(id).or_default();
+                if known.is_correction {
+                    copy.server = Some(known.state.clone());
+                    copy.expected = Some(known.state);
+                } else {
+                    merge(&mut copy.server, &known.state);
+                    merge(&mut copy.expected, &known.state);
+                }
+                self.send_missing(id, false);
+            }
+            Message::Content(content) => {
+                self.hear_content(content)?;
+                for held in std::mem::take(&mut self.held) {
+                    self.hear_content(held)?;
+                }
+            }
+            Message::Done(_) | Message::Reconcile(_) | Message::ReconcileAck(_) => {}
+        }
+        Ok(())
+    }
+
+    fn hear_content(&mut self, content: Content) -> Result<(), String> {
+        let id = content.id;
+        let here = self.copies.entry(id).or_default().value.as_ref();
+        let is_deleted = here.is_some_and(CoValue::is_deleted);
+        let header = here.map(CoValue::header).or(content.header.as_ref()).cloned();
+        let is_held = self.held.iter().any(|held| held.id == id);
+        let Some(header) = header else {
+            if is_held {
+                self.held.push(content);
+            } else {
+                self.tell(id, true);
+            }
+            return Ok(());
+        };
+        let missing = self.missing(dependencies::of_content(id, &header, &content));
+        if !is_deleted && (is_held || !missing.is_empty()) {
+            // What the header names is known to the server before anything else is. What the
+            // transactions name may have come in between, and is asked for.
+            let mut absent = self.missing(dependencies::of_header(&header));
+            absent.retain(|id| !self.held.iter().any(|held| held.id == *id));
+            if let Some(dependency) = absent.first() {
+                return Err(format!("{id} comes before {dependency}, on which it depends"));
+            }
+            self.held.push(content);
+            for dependency in missing {
+                self.copies.entry(dependency).or_default();
+                self.follow(dependency);
+            }
+            return Ok(());
+        }
+        let value = self.copies.entry(id).or_default().value.take();
+        let mut value = value.unwrap_or_else(|| CoValue::new(header));
+        let directory = Accounts { copies: &self.copies, own: &value.clone() };
+        let ingested = value.ingest(&content, &directory).map_err(|error| error.to_string())?;
+        let mut has_gap = false;
+        for (session, error) in ingested.refused() {
+            use downbeat_core::{LogError, SessionError};
+            match error {
+                SessionError::Log(LogError::Gap { .. }) => has_gap = true,
+                SessionError::Deleted => {}
+                _ => return Err(format!("{id} {session}: {error}")),
+            }
+        }
+        let copy = self.copies.entry(id).or_default();
+        let ends = content.sessions.iter().map(|run| (run.session.clone(), run.end()));
+        let theirs = KnownState { id, header: true, sessions: ends.collect() };
+        copy.value = Some(value);
+        if !has_gap || is_deleted {
+            merge(&mut copy.server, &theirs);
+            merge(&mut copy.expected, &theirs);
+        }
+        self.tell(id, has_gap);
+        self.send_missing(id, false);
+        Ok(())
+    }
+
+    /// Those of the CoValues that are not here.
+    fn missing(&self, mut ids: Vec<CoValueId>) -> Vec<CoValueId> {
+        ids.retain(|id| self.copies.get(id).is_none_or(|copy| copy.value.is_none()));
+        ids
+    }
+
+    /// The number of transactions of a session here.
+    pub(crate) fn count(&self, id: CoValueId, session: &SessionId) -> u64 {
+        self.state(id).sessions.get(session)
+    }
+}
+
+fn merge(target: &mut Option<KnownState>, source: &KnownState) {
+    let target = target.get_or_insert_with(|| KnownState::empty(source.id));
+    known_state::merge(target, source);
+}
+
+/// The accounts that a client has. Whether somebody may delete is left to the server, whose word
+/// is checked elsewhere.
+struct Accounts<'a> {
+    copies: &'a BTreeMap<CoValueId, Copy>,
+    own: &'a CoValue,
+}
+
+impl Directory for Accounts<'_> {
+    fn agent(&self, account: CoValueId) -> Option<AgentId> {
+        let copy = self.copies.get(&account).and_then(|copy| copy.value.as_ref());
+        let value = if account == self.own.id() { Some(self.own) } else { copy };
+        value?.header().account_agent().cloned()
+    }
+
+    fn may_delete(&self, _claim: &downbeat_core::delete::Claim) -> Result<(), DeleteError> {
+        Ok(())
+    }
+}

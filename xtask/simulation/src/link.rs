@@ -1,0 +1,98 @@
+//! Connections between two parties: messages arrive late, in their order, or not at all.
+
+use std::collections::VecDeque;
+
+use downbeat_protocol::Message;
+use downbeat_sync::{Millis, PeerId};
+
+/// Messages that may be under way on a link before its sender is held back.
+pub(crate) const WINDOW: usize = 8;
+
+/// Somebody at the end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    Node(usize),
+    Client(usize),
+    Liar(usize),
+}
+
+/// One of the two ends: the one that dialled, or the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    Dialler,
+    Acceptor,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Dialler => Self::Acceptor,
+            Self::Acceptor => Self::Dialler,
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Dialler => 0,
+            Self::Acceptor => 1,
+        }
+    }
+}
+
+/// Somebody who wants to stay connected to a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    pub from: End,
+    pub to: usize,
+    pub link: Option<PeerId>,
+    /// Not connected before that time.
+    pub blocked_until: Millis,
+    /// Whether an attempt is scheduled.
+    pub waiting: bool,
+    /// Whether this is over.
+    pub stopped: bool,
+}
+
+/// A connection. Both ends know it by the same number, which is never used again.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub ends: [End; 2],
+    pub dial: usize,
+    pub open: bool,
+    /// When the last message to each side arrives.
+    pub last: [Millis; 2],
+    /// Messages on their way to each side.
+    pub flying: [usize; 2],
+    /// Messages that have arrived and were not read yet.
+    pub unread: [VecDeque<Message>; 2],
+    /// Sides that have learned of the end.
+    pub ended: [bool; 2],
+}
+
+impl Link {
+    pub(crate) fn new(from: End, to: End, dial: usize) -> Self {
+        Self {
+            ends: [from, to],
+            dial,
+            open: true,
+            last: [0; 2],
+            flying: [0; 2],
+            unread: [VecDeque::new(), VecDeque::new()],
+            ended: [false; 2],
+        }
+    }
+
+    pub(crate) fn end(&self, side: Side) -> End {
+        self.ends[side.index()]
+    }
+
+    /// The side of a party.
+    pub(crate) fn side_of(&self, end: End) -> Side {
+        if self.ends[0] == end { Side::Dialler } else { Side::Acceptor }
+    }
+
+    /// Whether so much is under way to a side that its sender has to wait.
+    pub(crate) fn is_full(&self, side: Side) -> bool {
+        self.flying[side.index()] + self.unread[side.index()].len() >= WINDOW
+    }
+}

@@ -1,0 +1,88 @@
+//! Running seeds.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crate::world::World;
+
+/// What came of a seed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Which rule was broken, and how, if one was.
+    pub broken: Option<String>,
+    /// What happened, line by line, if that was asked for.
+    pub log: Vec<String>,
+    /// Steps that the simulation took.
+    pub steps: u64,
+}
+
+/// What came of many seeds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The seeds that broke a rule, in order, with the log of the first.
+    pub failures: Vec<Outcome>,
+    /// Steps that the simulation took with all of them.
+    pub steps: u64,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64) -> Outcome {
+    simulate(seed, false)
+}
+
+/// Runs one seed, and keeps the log.
+pub fn replay(seed: u64) -> Outcome {
+    simulate(seed, true)
+}
+
+/// Runs all seeds from `from` on, `count` of them, on so many threads.
+pub fn run_all(from: u64, count: u64, threads: usize) -> Summary {
+    let next = AtomicU64::new(from);
+    let end = from.saturating_add(count);
+    let summary = Mutex::new(Summary::default());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let outcome = run(seed);
+                    let mut summary =
+                        summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    summary.steps += outcome.steps;
+                    if outcome.broken.is_some() {
+                        summary.failures.push(outcome);
+                    }
+                }
+            });
+        }
+    });
+    let mut summary = summary.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    summary.failures.sort_by_key(|failure| failure.seed);
+    if let Some(first) = summary.failures.first_mut() {
+        *first = replay(first.seed);
+    }
+    summary
+}
+
+fn simulate(seed: u64, with_log: bool) -> Outcome {
+    let mut world = World::new(seed, with_log);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let broken = match result {
+        Ok(result) => result.err(),
+        Err(panic) => Some(format!("a panic: {}", message_of(&*panic))),
+    };
+    let steps = world.steps;
+    Outcome { seed, broken, log: world.into_log(), steps }
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}

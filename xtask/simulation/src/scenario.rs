@@ -1,0 +1,184 @@
+//! What a seed makes of a run: who there is, who is connected to whom, and how bad things get.
+
+use downbeat_sync::{Config, Millis};
+
+use crate::rng::Rng;
+use crate::turn::Sizes;
+
+/// As the runtime has them.
+const RUNTIME_SIZES: Sizes = Sizes { turn: 256 << 10, message: 100 << 10 };
+
+/// So small that a few transactions make several pieces and turns.
+const SMALL_SIZES: Sizes = Sizes { turn: 500, message: 200 };
+
+/// Everything about a run that is decided before it begins.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub shape: &'static str,
+    pub nodes: Vec<NodePlan>,
+    /// For each honest client, the node that it connects to.
+    pub clients: Vec<usize>,
+    /// The same for the lying peers.
+    pub liars: Vec<usize>,
+    /// Things that each honest client does before all is healed.
+    pub acts_per_client: usize,
+    /// Things that each lying peer does.
+    pub acts_per_liar: usize,
+    /// The longest time between two things that somebody does.
+    pub pause: Millis,
+    /// The time that a message takes.
+    pub delay: (Millis, Millis),
+    /// The longest time that storage takes for anything.
+    pub storage_delay: Millis,
+    /// The longest time that verifying takes.
+    pub verify_delay: Millis,
+    /// The longest time between two misfortunes.
+    pub misfortune_pause: Millis,
+    pub misfortunes: Misfortunes,
+    /// How often storage fails, in a hundred.
+    pub storage_failures: usize,
+    /// Whether every client connects once more when all is healed.
+    pub reconnects_at_last: bool,
+    /// Whether there are CoValues of several pieces.
+    pub large: bool,
+    /// How content is cut.
+    pub sizes: Sizes,
+    /// Whether clients delete CoValues.
+    pub deletions: bool,
+}
+
+/// What can happen to the network and to the nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Misfortunes {
+    pub lost_links: bool,
+    pub restarts: bool,
+    pub slow_clients: bool,
+}
+
+/// A node.
+#[derive(Debug, Clone)]
+pub(crate) struct NodePlan {
+    pub config: Config,
+    /// The nodes that it connects to as its upstreams.
+    pub upstreams: Vec<usize>,
+    /// What a peer may have in the node's care.
+    pub credit: i64,
+    /// Bytes of durable content kept in memory.
+    pub hot_bytes: u64,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let (shape, upstreams) = shape(rng);
+        let reconnects_at_last = rng.percent(30);
+        let node_count = upstreams.len();
+        let calm = rng.percent(10);
+        let misfortunes = Misfortunes {
+            lost_links: !calm && rng.percent(70),
+            restarts: !calm && rng.percent(50),
+            slow_clients: rng.percent(40),
+        };
+        let nodes = upstreams
+            .into_iter()
+            .map(|upstreams| NodePlan::new(rng, upstreams, reconnects_at_last))
+            .collect();
+        let homes = |rng: &mut Rng, count: usize| -> Vec<usize> {
+            (0..count).map(|_| rng.below(node_count)).collect()
+        };
+        let client_count = 1 + rng.below(4);
+        let liar_count = if rng.percent(40) { 1 + rng.below(2) } else { 0 };
+        Self {
+            shape,
+            nodes,
+            clients: homes(rng, client_count),
+            liars: homes(rng, liar_count),
+            acts_per_client: 3 + rng.below(12),
+            acts_per_liar: 5 + rng.below(25),
+            pause: rng.one_of([5, 50, 500, 3_000]),
+            delay: rng.one_of([(0, 0), (0, 3), (1, 40), (20, 200)]),
+            storage_delay: rng.one_of([0, 5, 50, 500]),
+            verify_delay: rng.one_of([0, 2, 30]),
+            misfortune_pause: rng.one_of([50, 400, 3_000]),
+            misfortunes,
+            storage_failures: rng.one_of([0, 0, 0, 5, 30]),
+            reconnects_at_last,
+            large: rng.percent(12),
+            sizes: rng.one_of([RUNTIME_SIZES, SMALL_SIZES]),
+            deletions: rng.percent(40),
+        }
+    }
+}
+
+impl NodePlan {
+    fn new(rng: &mut Rng, upstreams: Vec<usize>, reconnects_at_last: bool) -> Self {
+        let config = Config {
+            warm_co_values: rng.one_of([1, 2, 5, 1_000, 1_000]),
+            warm_chains: rng.one_of([0, 1, 3, 1_000, 1_000]),
+            // Where clients do not connect again, what is given up would be missing for ever.
+            hold_time: if reconnects_at_last {
+                rng.one_of([20_000, 60_000])
+            } else {
+                LONG_HOLD_TIME
+            },
+            load_time: rng.one_of([1_000, 10_000, 60_000]),
+            loads_per_upstream: rng.one_of([1, 2, 1_000]),
+            upstreams_per_co_value: usize::MAX,
+            full_storage_reconciliation: rng.percent(30),
+            storage_retry: rng.one_of([10, 1_000]),
+            held_bytes_per_peer: 8 << 20,
+            subscriptions_per_peer: MAX_SUBSCRIPTIONS,
+        };
+        Self {
+            config,
+            upstreams,
+            credit: rng.one_of([1, 2_000, 1 << 20]),
+            hot_bytes: rng.one_of([0, 1_000, 1 << 20]),
+        }
+    }
+}
+
+/// Longer than anything that clients wait for takes.
+const LONG_HOLD_TIME: Millis = 600_000;
+
+/// More than honest clients need, and less than lying ones ask for.
+const MAX_SUBSCRIPTIONS: usize = 200;
+
+/// The upstreams of each node.
+fn shape(rng: &mut Rng) -> (&'static str, Vec<Vec<usize>>) {
+    let many = rng.percent(5);
+    let size = |rng: &mut Rng, few: usize| if many { 4 + rng.below(5) } else { 2 + rng.below(few) };
+    match rng.below(10) {
+        0..3 => ("client/server", vec![Vec::new()]),
+        3..6 => {
+            let count = size(rng, 2);
+            (
+                "chain",
+                (0..count)
+                    .map(|n| (n + 1 < count).then_some(n + 1).into_iter().collect())
+                    .collect(),
+            )
+        }
+        6 => {
+            let count = size(rng, 3);
+            ("star", (0..count).map(|n| if n == 0 { Vec::new() } else { vec![0] }).collect())
+        }
+        7 => {
+            let count = size(rng, 3);
+            ("ring", (0..count).map(|n| vec![(n + 1) % count]).collect())
+        }
+        _ => {
+            let count = size(rng, 2) + 1;
+            let upstreams = (0..count)
+                .map(|n| {
+                    let first = (n + 1 + rng.below(count - 1)) % count;
+                    let second = (n + 1 + rng.below(count - 1)) % count;
+                    let mut upstreams = vec![first, second];
+                    upstreams.dedup();
+                    upstreams
+                })
+                .collect();
+            ("mesh", upstreams)
+        }
+    }
+}

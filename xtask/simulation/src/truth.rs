@@ -1,0 +1,95 @@
+//! What has really been written: every transaction that its author has signed and may have made.
+//!
+//! Whatever a node stores or sends must be a part of it, for nothing else verifies.
+
+use std::collections::BTreeMap;
+
+use downbeat_core::CoValue;
+use downbeat_crypto::{HashChain, SignerSecret};
+use downbeat_protocol::{CoValueId, SessionContent, SessionId, Signature, Transaction};
+
+/// The logs of all sessions. A session whose author has written it twice has two.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    logs: BTreeMap<(CoValueId, SessionId), Vec<TrueLog>>,
+}
+
+type TrueLog = Vec<(Transaction, Signature)>;
+
+impl Truth {
+    /// Signs a transaction as the next of a session that has the ones before. With `fork`, another
+    /// log of the session is begun for it if there is one with something else in that place.
+    pub(crate) fn sign(
+        &mut self,
+        id: CoValueId,
+        session: &SessionId,
+        before: &[Transaction],
+        transaction: Transaction,
+        secret: &SignerSecret,
+    ) -> SessionContent {
+        let mut chain = HashChain::new();
+        chain.append_all(before.iter().chain([&transaction]).map(|tx| &tx.json()[..]));
+        let signature = secret.sign_chain(&chain);
+        self.add(id, session, before, transaction.clone(), signature);
+        SessionContent {
+            session: session.clone(),
+            after: before.len() as u64,
+            transactions: vec![transaction],
+            last_signature: signature,
+        }
+    }
+
+    /// Notes a transaction that has been signed.
+    pub(crate) fn add(
+        &mut self,
+        id: CoValueId,
+        session: &SessionId,
+        before: &[Transaction],
+        transaction: Transaction,
+        signature: Signature,
+    ) {
+        let logs = self.logs.entry((id, session.clone())).or_default();
+        let starts_with_before = |log: &TrueLog| {
+            log.len() >= before.len()
+                && log.iter().zip(before).all(|((tx, _), other)| same(tx, other))
+        };
+        if let Some(log) =
+            logs.iter_mut().find(|log| log.len() == before.len() && starts_with_before(log))
+        {
+            log.push((transaction, signature));
+            return;
+        }
+        let source = logs.iter().find(|log| starts_with_before(log));
+        let mut log: TrueLog = source.map(|log| log[..before.len()].to_vec()).unwrap_or_default();
+        log.push((transaction, signature));
+        logs.push(log);
+    }
+
+    /// Whether a run is part of what its author has signed.
+    pub(crate) fn holds(&self, id: CoValueId, run: &SessionContent) -> bool {
+        let Some(logs) = self.logs.get(&(id, run.session.clone())) else { return false };
+        let range = || Some(usize::try_from(run.after).ok()?..usize::try_from(run.end()).ok()?);
+        let Some(range) = range() else { return false };
+        logs.iter().any(|log| {
+            log.get(range.clone()).is_some_and(|part| {
+                part.iter().zip(&run.transactions).all(|((tx, _), other)| same(tx, other))
+                    && part.last().is_none_or(|(_, signature)| *signature == run.last_signature)
+            })
+        })
+    }
+
+    /// The last transactions of a CoValue's session, after something was appended to it.
+    pub(crate) fn note_last(&mut self, value: &CoValue, session: &SessionId) {
+        let Some(log) = value.session(session) else { return };
+        let (Some((last, before)), Some(signature)) =
+            (log.transactions().split_last(), log.last_signature())
+        else {
+            return;
+        };
+        self.add(value.id(), session, before, last.clone(), signature);
+    }
+}
+
+fn same(one: &Transaction, other: &Transaction) -> bool {
+    one.json() == other.json()
+}

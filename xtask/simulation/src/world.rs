@@ -1,0 +1,276 @@
+//! The world: everybody in it, what is to happen next, and the passing of time.
+
+mod chaos;
+mod clients;
+mod liars;
+mod links;
+mod nodes;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use downbeat_protocol::{CoValueId, Header, Message, SessionContent};
+use downbeat_storage::Outcome;
+use downbeat_sync::{Event, Item, Loaded, Millis, PeerId, StorageFailed, StoreJob, VerifyJob};
+
+use crate::client::Client;
+use crate::liar::Liar;
+use crate::link::{Dial, End, Link, Side};
+use crate::log::Log;
+use crate::node::{Node, Verifier};
+use crate::people::Person;
+use crate::rng::Rng;
+use crate::scenario::Scenario;
+use crate::truth::Truth;
+
+/// Steps after which a run is thought never to come to rest. The longest take some ten thousand.
+const MAX_STEPS: u64 = 300_000;
+
+/// Ticks that the machines get when all is quiet, to forget what they need not keep.
+const TICKS_AT_LAST: usize = 5;
+
+/// Everybody, and what is to happen.
+pub(crate) struct World {
+    rng: Rng,
+    now: Millis,
+    plan: Scenario,
+    queue: BTreeMap<(Millis, u64), Step>,
+    scheduled: u64,
+    pub steps: u64,
+    people: Vec<Person>,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    liars: Vec<Liar>,
+    links: BTreeMap<PeerId, Link>,
+    next_link: u64,
+    dials: Vec<Dial>,
+    values: Vec<Known>,
+    /// Content of honest clients, for lying peers to repeat.
+    overheard: Vec<(CoValueId, SessionContent)>,
+    /// CoValues of lying peers, of which nodes need not agree.
+    suspect: BTreeSet<CoValueId>,
+    truth: Truth,
+    verifier: Verifier,
+    healed: bool,
+    misfortunes: u64,
+    log: Log,
+    failure: Option<String>,
+}
+
+/// A CoValue whose existence has got about.
+#[derive(Debug, Clone)]
+struct Known {
+    id: CoValueId,
+    header: Header,
+    kind: Kind,
+    /// The client that has made it.
+    maker: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Free,
+    File,
+    Group,
+    Owned,
+    Account,
+}
+
+/// Something that happens.
+#[allow(clippy::large_enum_variant, reason = "steps are moved once or twice")]
+enum Step {
+    /// Somebody tries to connect.
+    Dial(usize),
+    /// A message arrives.
+    Deliver { link: PeerId, to: Side, message: Message },
+    /// Somebody reads what has arrived.
+    Read { link: PeerId, side: Side },
+    /// Somebody learns that a link has ended.
+    Lost { link: PeerId, side: Side },
+    /// Something comes to pass inside a node.
+    Node { node: usize, life: u32, what: NodeStep },
+    /// A node is started.
+    Start(usize),
+    /// An honest client does something.
+    Act { client: usize, left: usize },
+    /// A lying peer does something.
+    Lie { liar: usize, left: usize },
+    /// Something bad happens.
+    Misfortune,
+}
+
+/// Something inside a node.
+enum NodeStep {
+    Poll,
+    Tick,
+    LookUp(CoValueId),
+    Verify(VerifyJob),
+    Turn {
+        peer: PeerId,
+        items: Vec<Item>,
+    },
+    ListUnsynced {
+        upstream: downbeat_sync::UpstreamName,
+        after: Option<CoValueId>,
+        limit: usize,
+    },
+    ListStored {
+        upstream: downbeat_sync::UpstreamName,
+        after: Option<CoValueId>,
+        limit: usize,
+    },
+    /// The writer takes what there is to write.
+    Take,
+    Append {
+        stores: Vec<StoreJob>,
+    },
+    Appended {
+        stores: Vec<StoreJob>,
+        outcomes: Vec<Outcome>,
+    },
+    /// The machine is told something.
+    Tell(Event),
+}
+
+/// What storage answers to a look-up.
+type LookedUp = Result<Option<Box<Loaded>>, StorageFailed>;
+
+impl World {
+    pub(crate) fn new(seed: u64, with_log: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Scenario::new(&mut rng);
+        let nodes = plan.nodes.iter().cloned().map(Node::new).collect();
+        let mut world = Self {
+            rng,
+            now: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            steps: 0,
+            people: Vec::new(),
+            nodes,
+            clients: Vec::new(),
+            liars: Vec::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            dials: Vec::new(),
+            values: Vec::new(),
+            overheard: Vec::new(),
+            suspect: BTreeSet::new(),
+            truth: Truth::default(),
+            verifier: Verifier::default(),
+            healed: false,
+            misfortunes: 0,
+            log: Log::new(with_log),
+            failure: None,
+            plan,
+        };
+        world.populate();
+        world
+    }
+
+    /// Runs to the end. The reason why a rule is broken, if one is.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        self.run_until_quiet()?;
+        self.heal();
+        self.run_until_quiet()?;
+        // A machine that has just been busy passes only over so many entries at a time.
+        for _ in 0..TICKS_AT_LAST {
+            self.tick_all();
+            self.run_until_quiet()?;
+        }
+        self.check_end();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn into_log(self) -> Vec<String> {
+        self.log.into_lines()
+    }
+
+    fn run_until_quiet(&mut self) -> Result<(), String> {
+        while let Some(((at, _), step)) = self.queue.pop_first() {
+            self.now = self.now.max(at);
+            self.steps += 1;
+            self.step(step);
+            if self.steps > MAX_STEPS {
+                self.fail(|| "this never comes to rest".to_owned());
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    fn populate(&mut self) {
+        self.log.line(0, || format!("{:#?}", self.plan));
+        for node in 0..self.nodes.len() {
+            self.start(node);
+            for upstream in self.plan.nodes[node].upstreams.clone() {
+                self.add_dial(End::Node(node), upstream);
+            }
+        }
+        for (client, home) in self.plan.clients.clone().into_iter().enumerate() {
+            let person = self.add_person();
+            self.clients.push(Client::new(person, home));
+            self.add_dial(End::Client(client), home);
+            let left = self.plan.acts_per_client;
+            self.act_later(client, left);
+        }
+        for (liar, home) in self.plan.liars.clone().into_iter().enumerate() {
+            let person = self.add_person();
+            self.liars.push(Liar::new(person));
+            self.add_dial(End::Liar(liar), home);
+            let left = self.plan.acts_per_liar;
+            self.schedule(self.plan.pause, Step::Lie { liar, left });
+        }
+        self.schedule(self.plan.misfortune_pause, Step::Misfortune);
+    }
+
+    fn add_person(&mut self) -> usize {
+        let number = self.people.len();
+        let by_account = self.rng.percent(60);
+        // There are never as many.
+        let seed = u8::try_from(number).unwrap_or(u8::MAX);
+        let person = Person::new(seed, by_account);
+        self.log.name(person.account.as_str(), || format!("account{number}"));
+        self.log.name(person.secret.agent().as_str(), || format!("agent{number}"));
+        self.people.push(person);
+        number
+    }
+
+    fn schedule(&mut self, delay: Millis, step: Step) {
+        self.scheduled += 1;
+        self.queue.insert((self.now.saturating_add(delay), self.scheduled), step);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Dial(dial) => self.dial(dial),
+            Step::Deliver { link, to, message } => self.deliver(link, to, message),
+            Step::Read { link, side } => self.read(link, side),
+            Step::Lost { link, side } => self.lost(link, side),
+            Step::Node { node, life, what } => {
+                if self.nodes[node].up && self.nodes[node].life == life {
+                    self.node_step(node, what);
+                }
+            }
+            Step::Start(node) => self.start(node),
+            Step::Act { client, left } => self.act(client, left),
+            Step::Lie { liar, left } => self.lie(liar, left),
+            Step::Misfortune => self.misfortune(),
+        }
+    }
+
+    /// A rule is broken. The first one counts.
+    fn fail(&mut self, reason: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            let reason = format!("{}: {}", self.plan.shape, self.log.shorten(&reason()));
+            self.log.line(self.now, || format!("BROKEN: {reason}"));
+            self.failure = Some(reason);
+        }
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        self.log.line(self.now, line);
+    }
+}

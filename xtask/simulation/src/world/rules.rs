@@ -1,0 +1,255 @@
+//! The rules: what must hold at every step, and what must hold in the end.
+
+use std::collections::BTreeSet;
+
+use downbeat_core::known_state;
+use downbeat_protocol::{CoValueId, Message, SessionContent, SessionCounts};
+use downbeat_storage::Storage;
+use downbeat_sync::{Item, PeerId, Rejection, Report, StoreJob};
+
+use super::World;
+use crate::link::End;
+use crate::log::describe_counts;
+use crate::node::at_once;
+
+impl World {
+    /// A peer has one turn at a time, and nothing is said to be here that is not durable.
+    pub(super) fn check_turn(&mut self, node: usize, peer: PeerId, items: &[Item]) {
+        if let Some(account) = self.nodes[node].links.get_mut(&peer)
+            && std::mem::replace(&mut account.busy, true)
+        {
+            self.fail(|| format!("node {node} gives {peer:?} a second turn"));
+        }
+        for item in items {
+            let (state, is_known) = match item {
+                Item::Message(Message::Known(known)) => (&known.state, true),
+                Item::Message(Message::Load(state)) => (state, false),
+                Item::Message(_) | Item::Content(_) => continue,
+            };
+            // A LOAD that has the header but no transactions acknowledges nothing.
+            if !state.header || !is_known && state.sessions.is_empty() {
+                continue;
+            }
+            let id = state.id;
+            match self.nodes[node].durable(id) {
+                Some((_, true)) => {}
+                Some((durable, false)) if known_state::is_subset(&state.sessions, &durable) => {}
+                Some((durable, false)) => self.fail(|| {
+                    format!(
+                        "node {node} says that it has {id}{}, where only{} is durable",
+                        describe_counts(&state.sessions),
+                        describe_counts(&durable)
+                    )
+                }),
+                None => {
+                    self.fail(|| format!("node {node} says that it has {id}: it is not durable"));
+                }
+            }
+        }
+    }
+
+    /// Nothing unverified is sent.
+    pub(super) fn check_sent(&mut self, node: usize, message: &Message) {
+        if let Message::Content(content) = message {
+            for run in &content.sessions {
+                self.check_run(node, "sends", content.id, run);
+            }
+        }
+    }
+
+    /// Nothing unverified is stored.
+    pub(super) fn check_store(&mut self, node: usize, job: &StoreJob) {
+        for run in &job.sessions {
+            self.check_run(node, "stores", job.id, run);
+        }
+    }
+
+    fn check_run(&mut self, node: usize, does: &str, id: CoValueId, run: &SessionContent) {
+        if !self.truth.holds(id, run) {
+            let (session, after, end) = (&run.session, run.after, run.end());
+            self.fail(|| {
+                format!("node {node} {does} {id} {session} {after} to {end}: nobody signed that")
+            });
+        }
+    }
+
+    /// What is durable only grows, but for deletion.
+    pub(super) fn check_growth(
+        &mut self,
+        node: usize,
+        id: CoValueId,
+        before: Option<&(SessionCounts, bool)>,
+    ) {
+        let after = self.nodes[node].durable(id);
+        let grew = match (before, &after) {
+            (None, _) | (Some((_, false)), Some((_, true))) => true,
+            (Some(_), None) | (Some((_, true)), Some((_, false))) => false,
+            (Some((old, _)), Some((new, _))) => known_state::is_subset(old, new),
+        };
+        if !grew {
+            self.fail(|| format!("node {node} has less of {id} than before"));
+        }
+    }
+
+    /// What a client has seen acknowledged is durable.
+    pub(super) fn check_acknowledged(&mut self, node: usize) {
+        let state = &self.nodes[node];
+        let lost = state.acknowledged.values().find(|seen| match state.durable(seen.id) {
+            Some((durable, deleted)) => {
+                !deleted && !known_state::is_subset(&seen.sessions, &durable)
+            }
+            None => seen.header,
+        });
+        if let Some(id) = lost.map(|seen| seen.id) {
+            self.fail(|| format!("node {node} has lost what it had acknowledged of {id}"));
+        }
+    }
+
+    /// Memory bounds.
+    pub(super) fn check_bounds(&mut self, node: usize) {
+        let state = &self.nodes[node];
+        let peers = state.machine.peers() as u64;
+        let bound = state.plan.config.held_bytes_per_peer * (peers + 1);
+        if state.machine.held_bytes() > bound {
+            self.fail(|| format!("node {node} holds more than it may"));
+        }
+        let state = &self.nodes[node];
+        if state.machine.peers() != state.links.len() {
+            self.fail(|| format!("node {node} has other peers than it has links"));
+        }
+    }
+
+    /// Honest peers are not blamed.
+    pub(super) fn check_report(&mut self, node: usize, report: &Report) {
+        let from = self.links.get(&report.peer).map(|link| {
+            let side = link.side_of(End::Node(node)).other();
+            link.end(side)
+        });
+        self.note(|| format!("node {node} ✗ {from:?} {} {}", report.id, report.rejection));
+        let is_honest = matches!(from, Some(End::Node(_) | End::Client(_)));
+        let is_blame = !self.suspect.contains(&report.id)
+            && !matches!(
+                report.rejection,
+                Rejection::MissingDependency(_)
+                    | Rejection::HeldTooMuch
+                    | Rejection::TooManySubscriptions
+            );
+        if is_honest && is_blame {
+            self.fail(|| {
+                format!("node {node} blames {from:?}: {} {}", report.id, report.rejection)
+            });
+        }
+    }
+
+    /// What must hold when all is healed and quiet.
+    pub(super) fn check_end(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.check_acknowledged(node);
+            self.check_quiet(node);
+            self.check_logs(node);
+        }
+        for value in self.values.clone() {
+            self.check_agreement(value.id);
+        }
+        for client in 0..self.clients.len() {
+            self.check_client(client);
+        }
+    }
+
+    /// Nothing is under way, and all credit has been given back.
+    fn check_quiet(&mut self, node: usize) {
+        let state = &self.nodes[node];
+        let accounts = state.links.iter().chain(&state.ended);
+        let kept: Vec<_> = accounts
+            .filter(|(_, account)| account.taken != account.released)
+            .map(|(peer, account)| format!("{} of {peer:?}", account.taken - account.released))
+            .collect();
+        let held = state.machine.held_bytes();
+        let warm = state.machine.warm_co_values();
+        let bound = state.plan.config.warm_co_values;
+        let is_idle = state.up && state.jobs.is_empty() && !state.writing;
+        let is_busy = state.links.values().any(|account| account.busy);
+        if !kept.is_empty() {
+            self.fail(|| format!("node {node} has not released {}", kept.join(", ")));
+        }
+        if held > 0 {
+            self.fail(|| format!("node {node} still holds {held} bytes"));
+        }
+        if !is_idle || is_busy {
+            self.fail(|| format!("node {node} is not idle"));
+        }
+        if warm > bound {
+            self.fail(|| format!("node {node} keeps {warm} CoValues, more than {bound}"));
+        }
+    }
+
+    /// Every stored log verifies.
+    fn check_logs(&mut self, node: usize) {
+        for id in self.nodes[node].stored_ids() {
+            let storage = &self.nodes[node].storage;
+            let runs = at_once(storage.read(id, &SessionCounts::new(), usize::MAX));
+            for run in runs.unwrap_or_default() {
+                self.check_run(node, "has stored", id, &run);
+            }
+        }
+    }
+
+    /// All nodes that have to do with a CoValue have the same of it.
+    fn check_agreement(&mut self, id: CoValueId) {
+        let mut concerned: BTreeSet<usize> =
+            (0..self.nodes.len()).filter(|node| self.nodes[*node].durable(id).is_some()).collect();
+        for client in &self.clients {
+            if client.copies.contains_key(&id) {
+                concerned.insert(client.home);
+            }
+        }
+        let mut open: Vec<usize> = concerned.iter().copied().collect();
+        while let Some(node) = open.pop() {
+            for upstream in 0..self.nodes.len() {
+                let names = &self.plan.nodes[node].upstreams;
+                if names.contains(&upstream) {
+                    if concerned.insert(upstream) {
+                        open.push(upstream);
+                    }
+                    let (ours, theirs) =
+                        (self.nodes[node].durable(id), self.nodes[upstream].durable(id));
+                    if ours != theirs {
+                        self.fail(|| {
+                            format!(
+                                "node {node} and its upstream {upstream} have not the same of \
+                                 {id}: {ours:?} and {theirs:?}"
+                            )
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A client has what its node has, and all of it is acknowledged.
+    fn check_client(&mut self, client: usize) {
+        let state = &self.clients[client];
+        let home = state.home;
+        let ids: Vec<CoValueId> = state.copies.keys().copied().collect();
+        for id in ids {
+            let copy = &self.clients[client].copies[&id];
+            let there = self.nodes[home].durable(id);
+            let here =
+                copy.value.as_ref().map(|value| (value.known_state().sessions, value.is_deleted()));
+            let acknowledged = copy.server.clone();
+            if here != there {
+                self.fail(|| {
+                    format!("client {client} and node {home} have not the same of {id}: {here:?} and {there:?}")
+                });
+            } else if let Some((sessions, false)) = &here
+                && !acknowledged.as_ref().is_some_and(|seen| {
+                    seen.header && known_state::is_subset(sessions, &seen.sessions)
+                })
+            {
+                self.fail(|| {
+                    format!("client {client} waits for {id} to be acknowledged: it knows of {acknowledged:?}")
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `cargo xtask simulate`: seeds of the deterministic simulation.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::steps;
+use crate::workspace::cargo;
+
+/// Run seeds of the simulation: `cargo xtask simulate [--seeds N] [--from SEED]
+/// [--seed S [--log]]`.
+///
+/// 10,000 seeds unless said otherwise. A seed that breaks a rule prints its whole log, and the
+/// command to run it again.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Arguments {
+    /// As `downbeat-simulation` takes them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    steps::run(simulator().args(&arguments.arguments))
+}
+
+/// Builds and runs the program of the `downbeat-simulation` crate.
+fn simulator() -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "downbeat-simulation", "--release", "--"]);
+    command
+}
