@@ -1,6 +1,7 @@
 //! The machine's side of the protocol, as conversations.
 
 mod authors;
+mod machines;
 mod world;
 
 mod content;
@@ -16,6 +17,7 @@ mod upstream_bounds;
 mod upstream_content;
 mod upstream_reconcile;
 mod upstream_rings;
+mod upstream_storms;
 mod upstream_streams;
 mod upstream_unsynced;
 mod work;
