@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use downbeat_protocol::Message;
 use downbeat_sync::{Event, Item, PeerId, Rejection, content_credit};
@@ -21,6 +21,10 @@ use crate::turn::write_turn;
 /// no further. Several times what one group commit takes from one fast client, so that it does
 /// not wait for the disk; and what one client can cost in memory.
 pub(crate) const PEER_CREDIT: i64 = 8 << 20;
+
+/// How long a connection that takes nothing more is read for what the peer had sent before. Most
+/// have it in their buffers, and are through at once.
+const LEFTOVER_TIME: Duration = Duration::from_secs(5);
 
 /// What a peer may still send.
 pub(crate) struct Credit {
@@ -123,9 +127,14 @@ impl Starter {
         let events = around.events.clone();
         let reader = read(peer, &info, receiver, &credit, &around);
         let writer = write(peer, &info, sender, turns, around.clone());
-        tokio::select! {
-            () = reader => {}
-            () = writer => {}
+        tokio::pin!(reader);
+        let writer_broke = tokio::select! {
+            () = &mut reader => false,
+            ended = writer => matches!(ended, Ended::Broken),
+        };
+        if writer_broke {
+            // A peer that has gone may have sent something before.
+            let _ = tokio::time::timeout(LEFTOVER_TIME, reader).await;
         }
         info!(peer = %info.address, "disconnected");
         let _ = events.send(Event::Disconnected(peer)).await;
@@ -180,21 +189,30 @@ async fn write(
     mut sender: Box<dyn Sender>,
     mut turns: mpsc::Receiver<Vec<Item>>,
     mut around: Surroundings,
-) {
+) -> Ended {
     let mut keep_alive = KeepAlive::new(&*sender);
+    let mut stage = around.stage.clone();
     loop {
         let result = tokio::select! {
             biased;
-            () = keep_alive.due() => sender.keep_alive().await,
+            () = keep_alive.due() => tokio::select! {
+                sent = sender.keep_alive() => sent,
+                () = reached(&mut stage, Stage::Closing) => continue,
+            },
             turn = turns.recv() => {
-                let Some(items) = turn else { return };
+                let Some(items) = turn else { return Ended::Served };
                 let started = Instant::now();
-                match write_turn(&mut *sender, &around, items).await {
+                let written = tokio::select! {
+                    written = write_turn(&mut *sender, &around, items) => written,
+                    // A peer that takes nothing is not waited for.
+                    () = reached(&mut stage, Stage::Closing) => continue,
+                };
+                match written {
                     Ok(progress) => {
                         debug!(peer = %info.address, took = ?started.elapsed(), "turn written");
                         let done = Event::TurnDone { peer, progress };
                         if around.events.send(done).await.is_err() {
-                            return;
+                            return Ended::Served;
                         }
                         Ok(())
                     }
@@ -206,14 +224,22 @@ async fn write(
                 if let Err(error) = sender.close(reason).await {
                     debug!(peer = %info.address, %error, "closing");
                 }
-                return;
+                return Ended::Served;
             }
         };
         if let Err(error) = result {
             debug!(peer = %info.address, %error, "the connection broke while writing");
-            return;
+            return Ended::Broken;
         }
     }
+}
+
+/// Why nothing more is written to a connection.
+enum Ended {
+    /// The node wants it so.
+    Served,
+    /// The peer takes nothing more.
+    Broken,
 }
 
 /// When the next sign of life is due.

@@ -13,6 +13,10 @@ use rustc_hash::FxHashMap;
 /// Bytes of transactions that are read at a time where a whole log is walked through.
 pub(crate) const READ_BYTES: usize = 1 << 20;
 
+/// What keeping a run costs beside its transactions' bytes: its place in two lists, the session's
+/// id, the signature, and the transactions' own fields, roughly.
+const RUN_OVERHEAD: u64 = 400;
+
 /// Reads content for those who send it. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct ContentStore {
@@ -46,7 +50,7 @@ impl ContentStore {
     pub(crate) fn add(&self, job: &StoreJob) {
         let mut hot = self.hot();
         for content in &job.sessions {
-            hot.bytes += content_bytes(content);
+            hot.bytes += cost(content);
             let sessions = hot.values.entry(job.id).or_default();
             let runs = sessions.entry(content.session.clone()).or_default();
             runs.push_back(HotRun { content: content.clone(), durable: false });
@@ -204,7 +208,7 @@ impl Hot {
         let Some(sessions) = self.values.get_mut(&id) else { return };
         for run in stored {
             for run in sessions.remove(&run.session).into_iter().flatten() {
-                self.bytes -= content_bytes(&run.content);
+                self.bytes -= cost(&run.content);
             }
         }
         if sessions.is_empty() {
@@ -220,7 +224,7 @@ impl Hot {
             let Some(sessions) = self.values.get_mut(&id) else { continue };
             let Some(runs) = sessions.get_mut(&session) else { continue };
             if let Some(run) = runs.pop_front_if(|run| run.durable && run.content.after == after) {
-                self.bytes -= content_bytes(&run.content);
+                self.bytes -= cost(&run.content);
             }
             if runs.is_empty() {
                 sessions.remove(&session);
@@ -232,6 +236,11 @@ impl Hot {
     }
 }
 
+/// Bytes of memory that a run counts for.
+fn cost(run: &SessionContent) -> u64 {
+    content_bytes(run) + RUN_OVERHEAD
+}
+
 /// The transactions of a run from a position on.
 fn tail(run: &SessionContent, from: u64) -> SessionContent {
     let skip = usize::try_from(from.saturating_sub(run.after)).unwrap_or(usize::MAX);
@@ -240,5 +249,100 @@ fn tail(run: &SessionContent, from: u64) -> SessionContent {
         after: run.after.max(from),
         transactions: run.transactions.iter().skip(skip).cloned().collect(),
         last_signature: run.last_signature,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_protocol::{Header, Ruleset, Signature, Transaction};
+    use downbeat_storage::{MemoryStorage, Write};
+
+    use super::*;
+
+    fn id() -> CoValueId {
+        CoValueId::parse("co_z1").unwrap()
+    }
+
+    fn session(name: &str) -> SessionId {
+        SessionId::parse(&format!("co_z2_session_z{name}")).unwrap()
+    }
+
+    fn run(name: &str, after: u64) -> SessionContent {
+        SessionContent {
+            session: session(name),
+            after,
+            transactions: vec![Transaction::trusting(&format!("[{after}]"), 0, None)],
+            last_signature: Signature::from_bytes(&[0; 64]),
+        }
+    }
+
+    /// A store in which this is, and a cache with room for so many runs.
+    async fn store(stored: &[SessionContent], runs: u64) -> ContentStore {
+        let storage = MemoryStorage::new();
+        let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap();
+        for run in stored {
+            let sessions = vec![run.clone()];
+            let write = Write::Append { id: id(), header: Some(header.clone()), sessions };
+            storage.append(vec![write]).await.unwrap();
+        }
+        ContentStore::new(Arc::new(storage), runs * cost(&run("a", 0)))
+    }
+
+    fn add(content: &ContentStore, run: &SessionContent) {
+        let sessions = vec![run.clone()];
+        content.add(&StoreJob { id: id(), header: None, sessions, delete: false });
+    }
+
+    async fn read(content: &ContentStore, until: &[(&str, u64)]) -> Vec<(SessionId, u64, u64)> {
+        let until = until.iter().map(|(name, count)| (session(name), *count)).collect();
+        let runs = content.read(id(), &SessionCounts::new(), &until, READ_BYTES).await.unwrap();
+        runs.into_iter().map(|run| (run.session.clone(), run.after, run.end())).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_not_durable_stays_whatever_the_budget() {
+        let content = store(&[], 0).await;
+        for after in 0..3 {
+            add(&content, &run("a", after));
+        }
+        assert_eq!(read(&content, &[("a", 3)]).await.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_durable_and_what_is_not_make_one_log_without_a_gap() {
+        let content = store(&[run("a", 0), run("b", 0)], 0).await;
+        for run in [run("a", 0), run("b", 0), run("a", 1)] {
+            add(&content, &run);
+        }
+        content.stored(id(), &[run("a", 0), run("b", 0)], false);
+        assert_eq!(content.hot_bytes(), cost(&run("a", 1)));
+        let mut found = read(&content, &[("a", 2), ("b", 1)]).await;
+        found.sort();
+        let expected = [(session("a"), 0, 1), (session("a"), 1, 2), (session("b"), 0, 1)];
+        assert_eq!(found, expected);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_durable_runs_are_forgotten_first() {
+        let content = store(&[], 2).await;
+        for run in [run("a", 0), run("b", 0), run("a", 1)] {
+            add(&content, &run);
+            content.stored(id(), &[run], false);
+        }
+        // Not in storage, so only what is in memory is found.
+        assert_eq!(read(&content, &[("b", 1)]).await.len(), 1);
+        assert_eq!(read(&content, &[("a", 2)]).await, []);
+    }
+
+    #[tokio::test]
+    async fn what_storage_has_otherwise_is_forgotten() {
+        let content = store(&[], 10).await;
+        add(&content, &run("a", 0));
+        add(&content, &run("a", 1));
+        content.stored(id(), &[run("a", 0)], true);
+        assert_eq!(content.hot_bytes(), 0);
+        assert_eq!(read(&content, &[("a", 2)]).await, []);
+        // Later stores of what was forgotten find nothing to mark.
+        content.stored(id(), &[run("a", 1)], false);
     }
 }

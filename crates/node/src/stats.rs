@@ -81,7 +81,8 @@ pub struct MemoryStats {
     pub warm_co_values: u64,
     /// Bytes of content that waits for dependencies.
     pub held_bytes: u64,
-    /// Bytes of transactions that are kept for readers or not stored yet.
+    /// Bytes for transactions that are kept for readers or not stored yet, with what they cost
+    /// beside their own.
     pub content_bytes: u64,
     /// Runs that wait for their signatures to be checked.
     pub unverified_jobs: u64,

@@ -38,6 +38,10 @@ pub(crate) async fn write_turn(
                 let pieces = read_pieces(&around.content, item, room).await;
                 let Pieces { contents, bytes, rest, failed: now } = pieces;
                 failed |= now;
+                if failed {
+                    // What follows may depend on this, and stays behind it.
+                    room = 0;
+                }
                 messages.extend(contents.into_iter().map(Message::Content));
                 progress.extend(rest);
                 room = room.saturating_sub(bytes);

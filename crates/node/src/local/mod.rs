@@ -87,7 +87,8 @@ impl Local {
     ///
     /// What neither the node nor an upstream has is asked for again after three seconds, and then
     /// given up as [`LocalError::NotFound`]. An upstream that does not answer counts as not having
-    /// it after [`load_time`](crate::SyncConfig::load_time); a storage that fails is waited for.
+    /// it after [`load_time`](crate::SyncConfig::load_time). A storage that fails is waited for,
+    /// and so is content that an upstream has announced, whatever it takes.
     pub async fn load(&self, id: CoValueId) -> Result<LocalValue, LocalError> {
         let line = Line::open(&self.shared).await?;
         LocalValue::load(self.clone(), line, id).await

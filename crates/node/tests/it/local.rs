@@ -98,6 +98,23 @@ async fn updates_go_on_from_what_the_program_has() {
     assert_eq!(content.sessions[0].after, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_before_closing_is_stored() {
+    const WRITES: u64 = 12;
+    let node = node();
+    for _ in 0..40 {
+        let author = Author::new();
+        let mut value = node.local().create(map()).await.unwrap();
+        let id = value.id();
+        for _ in 0..WRITES {
+            author.write(&mut value, "quick").await;
+        }
+        drop(value);
+        let mut copy = node.local().load(id).await.unwrap();
+        wait_for(&mut copy, &author, WRITES).await;
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_has_ended_says_so() {
     let (node, author) = (node(), Author::new());

@@ -50,7 +50,8 @@ async fn under_load_nothing_that_was_acknowledged_is_lost() {
 
 #[tokio::test]
 async fn a_peer_that_reads_nothing_holds_a_shutdown_up_only_for_a_while() {
-    let node = Node::builder(Arc::new(MemoryStorage::new())).start().unwrap();
+    let storage = Arc::new(MemoryStorage::new());
+    let node = Node::builder(storage.clone()).start().unwrap();
     let author = Author::new();
     let mut value = node.local().create(map()).await.unwrap();
     let piece = "x".repeat(10_000);
@@ -64,6 +65,14 @@ async fn a_peer_that_reads_nothing_holds_a_shutdown_up_only_for_a_while() {
     // Everything is stored, so this is in order.
     node.shutdown().await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    // Nothing of the node is left, though the peer is still there.
+    let ended = async {
+        while Arc::strong_count(&storage) > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.expect("something still runs");
+    drop(stuck);
 }
 
 #[tokio::test]
