@@ -142,6 +142,27 @@ fn a_note_is_struck_out_when_its_page_comes_after_the_acknowledgement() {
 }
 
 #[test]
+fn a_note_whose_page_comes_when_the_value_is_forgotten_again_is_compared_once_more() {
+    let config = Config { warm_co_values: 0, ..Config::default() };
+    let (mut world, map, mut log) = world_and_map_with(config);
+    world.add_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.whole(vec![log.write(&["[1]"])]));
+    world.restart();
+    world.slow_lists = true;
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.load(&[(&log, 1)]));
+    world.send(core, map.known(&[(&log, 1)]));
+    assert!(world.is_noted("core", &map));
+    world.skip_log();
+    world.catch_up();
+    world.send(core, map.known(&[(&log, 1)]));
+    world.expect(&["core ← LOAD map header a:1", "core → KNOWN map header a:1"]);
+    assert!(world.notes.is_empty());
+}
+
+#[test]
 fn a_note_of_what_was_never_stored_is_struck_out_when_the_upstream_lacks_it_too() {
     let (mut world, map, _) = world_and_map();
     world.notes.insert(("core".into(), map.id));
