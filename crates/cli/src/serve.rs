@@ -55,6 +55,7 @@ async fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     tokio::select! {
         _ = interrupt.recv() => info!("SIGINT: stopping"),
         _ = terminate.recv() => info!("SIGTERM: stopping"),
+        () = node.failed() => anyhow::bail!("the server has stopped because of a bug; see its log"),
     }
     node.shutdown().await?;
     info!("stopped");

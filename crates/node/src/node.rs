@@ -132,6 +132,12 @@ impl Node {
         stats.await.map_err(|_| NodeError::ShutDown)
     }
 
+    /// Waits until the node has stopped by itself, which only a bug makes it do: nothing is served
+    /// from then on, and the log tells of the panic.
+    pub async fn failed(&self) {
+        self.shared.commands.closed().await;
+    }
+
     /// Takes nothing more in, waits until everything that was taken in is durable and
     /// acknowledged, says goodbye to all peers, and closes the storage.
     pub async fn shutdown(mut self) -> Result<(), NodeError> {

@@ -20,7 +20,9 @@ use super::{Local, LocalError, state_of};
 /// what others write waits with the node. Dropping it closes the CoValue. What has been written is
 /// with the node then and is stored, but [`Self::stored`] is the way to know.
 ///
-/// All methods can be dropped before they return, and called again.
+/// All methods can be dropped before they return. Only [`Self::append`] is not simply called again
+/// then: its transactions are part of the CoValue from the first poll on, and what was not given to
+/// the node goes out with the next call of any method.
 pub struct LocalValue {
     local: Local,
     line: Line,
@@ -80,7 +82,8 @@ impl LocalValue {
     /// The session must be the program's own, and written by nobody else. `secret` is that of the
     /// agent, or of the account, whose session it is; an account must be with the node.
     ///
-    /// If one cannot be added, those before it are, and none after it.
+    /// Waits while the node has 8 MiB in its care that it has not stored. If one transaction cannot
+    /// be added, those before it are, and none after it.
     pub async fn append(
         &mut self,
         session: &SessionId,

@@ -76,6 +76,15 @@ async fn a_peer_that_reads_nothing_holds_a_shutdown_up_only_for_a_while() {
 }
 
 #[tokio::test]
+async fn a_node_at_work_has_not_failed() {
+    let node = Node::builder(Arc::new(MemoryStorage::new())).start().unwrap();
+    let mut value = node.local().create(map()).await.unwrap();
+    value.stored(SOON).await.unwrap();
+    let failed = tokio::time::timeout(Duration::from_millis(100), node.failed()).await;
+    assert!(failed.is_err());
+}
+
+#[tokio::test]
 async fn dropping_a_node_ends_its_connections() {
     let node = Node::builder(Arc::new(MemoryStorage::new())).start().unwrap();
     let mut value = node.local().create(map()).await.unwrap();

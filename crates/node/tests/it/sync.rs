@@ -94,6 +94,14 @@ async fn what_the_upstream_does_not_take_is_not_acknowledged(wire: Wire) {
     assert!(matches!(result, Err(LocalError::NotAcknowledged(..))));
 }
 
+#[tokio::test]
+async fn an_upstream_needs_a_name_that_can_be_stored() {
+    let node = node();
+    let (up, _down) = downbeat_transport::pair(1);
+    let result = node.connect_upstream("", up).await;
+    assert!(matches!(result, Err(downbeat_node::NodeError::UpstreamName { .. })));
+}
+
 macro_rules! over {
     ($($module:ident: $wire:expr;)*) => { $(
         mod $module {
