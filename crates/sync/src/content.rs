@@ -11,6 +11,7 @@ use downbeat_protocol::{
 use crate::action::{Action, StoreJob, VerifyJob};
 use crate::covalue::{Entry, Index, Pipeline, Presence, Waiting};
 use crate::event::{Millis, PeerId, Stored, Verified};
+use crate::faults::Fault;
 use crate::holding::Needs;
 use crate::machine::{MIN_STALE_STAMPS, Machine};
 use crate::report::{Rejection, Report};
@@ -234,7 +235,8 @@ impl Machine {
             return true;
         }
         runs.retain(|run| run.end() > verified);
-        if let Some(first) = runs.first_mut() {
+        let repeats = self.has_fault(Fault::RepeatKnownPart);
+        if let Some(first) = runs.first_mut().filter(|_| !repeats) {
             drop_known_prefix(first, verified);
         }
         let repeated = if is_checked { Vec::new() } else { repeated };
@@ -279,6 +281,11 @@ impl Machine {
                 waiting: VecDeque::new(),
             },
         );
+        if self.has_fault(Fault::TakeUnverified) {
+            let accepted = runs;
+            let (chain, rejection) = (None, None);
+            return self.verified(Verified { id, session, accepted, chain, rejection });
+        }
         let job = VerifyJob { id, session, after, chain, signer, runs, repeated, claim };
         self.actions.push(Action::Verify(job));
     }
@@ -422,10 +429,14 @@ impl Machine {
 
     /// Goes on with what waited for a session's verification.
     fn continue_pipeline(&mut self, id: CoValueId, session: &SessionId) {
+        let drops = self.has_fault(Fault::DropWaiting);
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         // Taken out, so that what waits is not put behind itself.
         let Some(pipeline) = index.pipelines.remove(session) else { return };
         let Pipeline { signer, mut waiting, .. } = pipeline;
+        if drops {
+            waiting.clear();
+        }
         while let Some((peer, runs, credit)) = next_runs(&mut waiting) {
             if !self.accept_runs(peer, id, runs, credit, Some(signer)) {
                 self.owe_correction(peer, id);
@@ -487,7 +498,8 @@ impl Machine {
         if is_first || is_deleted {
             self.owe_what_waited(id);
         }
-        for (peer, credit) in releases {
+        let kept = self.has_fault(Fault::KeepCredit);
+        for (peer, credit) in releases.into_iter().filter(|_| !kept) {
             self.release(peer, credit);
         }
         self.take_parked(id);
@@ -518,6 +530,7 @@ impl Machine {
     /// Owes KNOWN to the authors of what has just been stored, and to those who have sent what is
     /// all there by now.
     fn acknowledge(&mut self, id: CoValueId, authors: &[(PeerId, u64)]) {
+        let forgets = self.has_fault(Fault::ForgetAcknowledgement);
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         if index.header_unstored || index.outdated || index.awaiting_ack.is_empty() {
             return;
@@ -533,7 +546,7 @@ impl Machine {
             if done {
                 due.push(*peer);
             }
-            !done
+            !done && !forgets
         });
         index.awaiting_ack = awaiting;
         for peer in due {

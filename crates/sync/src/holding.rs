@@ -13,6 +13,7 @@ use rustc_hash::FxHashSet;
 use crate::content::content_credit;
 use crate::covalue::Presence;
 use crate::event::{Millis, PeerId};
+use crate::faults::Fault;
 use crate::machine::Machine;
 use crate::report::{Rejection, Report};
 
@@ -230,6 +231,9 @@ impl Machine {
 
     /// A CoValue is there now: what waited for nothing else is looked at again.
     pub(crate) fn release_dependants(&mut self, id: CoValueId) {
+        if self.has_fault(Fault::ForgetHeld) {
+            return;
+        }
         let Some(entry) = self.values.get(&id) else { return };
         let dependants: Vec<_> = entry.dependants.iter().copied().collect();
         for (dependant, peer) in dependants {

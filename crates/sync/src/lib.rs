@@ -8,6 +8,7 @@ mod covalue;
 mod deletion;
 mod dependencies;
 mod event;
+mod faults;
 mod holding;
 mod machine;
 mod peer;
@@ -23,5 +24,7 @@ pub use content::{content_bytes, content_credit};
 pub use event::{
     Event, Loaded, Millis, PeerId, Progress, Role, StorageFailed, Stored, UpstreamName, Verified,
 };
+#[cfg(feature = "faults")]
+pub use faults::Fault;
 pub use machine::Machine;
 pub use report::{Rejection, Report};

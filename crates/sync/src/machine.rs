@@ -9,6 +9,7 @@ use crate::action::Action;
 use crate::config::Config;
 use crate::covalue::{Entry, Presence};
 use crate::event::{Event, Loaded, Millis, PeerId, Role, StorageFailed};
+use crate::faults::Fault;
 use crate::peer::{Peer, Subscription};
 use crate::report::{Rejection, Report};
 use crate::upstream::Upstreams;
@@ -52,6 +53,8 @@ pub struct Machine {
     pub(crate) upstreams: Upstreams,
     /// Hash chains in memory, over all CoValues.
     pub(crate) warm_chains: usize,
+    #[cfg(feature = "faults")]
+    pub(crate) fault: Option<Fault>,
 }
 
 impl Machine {
@@ -165,13 +168,14 @@ impl Machine {
         let id = state.id;
         let is_new = self.subscription(peer, id).is_none();
         let has_it = state.header;
+        let replaces = self.has_fault(Fault::KnownReplaces);
         let Some(subscription) = self.subscribe(peer, id) else { return };
         if subscription.errored {
             return self.upstream_told(peer, id, has_it);
         }
         self.client_answered(peer, id);
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
-        if is_correction {
+        if is_correction || replaces {
             subscription.replace(state);
         } else {
             subscription.hear(state.header, &state.sessions);

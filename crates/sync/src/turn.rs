@@ -5,6 +5,7 @@ use downbeat_protocol::{CoValueId, Content, Known, KnownState, Message, Reconcil
 use crate::action::{Action, ContentItem, Item};
 use crate::covalue::{Entry, Presence};
 use crate::event::{PeerId, Progress};
+use crate::faults::Fault;
 use crate::machine::Machine;
 use crate::peer::Owes;
 
@@ -26,6 +27,7 @@ impl Machine {
             self.draw_value(peer, id, &mut items);
             drawn += 1;
         }
+        let second = self.has_fault(Fault::SecondTurn);
         let Some(state) = self.peers.get_mut(&peer) else { return };
         while let Some(batch) = state.next_reconciled() {
             items.push(Item::Message(Message::ReconcileAck(batch)));
@@ -41,7 +43,7 @@ impl Machine {
             // What was drawn came to nothing; there may be more behind it.
             self.wake(peer);
         } else {
-            state.busy = true;
+            state.busy = !second;
             self.actions.push(Action::Turn { peer, items });
         }
     }
@@ -49,6 +51,9 @@ impl Machine {
     /// Everything that a peer is owed of one CoValue.
     fn draw_value(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
         let Some(entry) = self.values.get(&id) else {
+            if self.has_fault(Fault::OweNothingForgotten) {
+                return;
+            }
             return self.draw_forgotten(peer, id, items);
         };
         let undecided = entry.is_undecided();
@@ -169,6 +174,9 @@ impl Machine {
             return plain_known(KnownState::empty(id));
         };
         let mut state = index.durable(id);
+        if self.has_fault(Fault::AcknowledgeEarly) {
+            state.sessions = index.verified().clone();
+        }
         let deleted = index.deleted;
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.told = true;
@@ -210,6 +218,9 @@ impl Machine {
         match self.dependencies_first(peer, id) {
             None => Drawn::Waits,
             Some(dependencies) => {
+                if self.has_fault(Fault::DependantsFirst) {
+                    self.draw_item(peer, id, items);
+                }
                 for dependency in dependencies {
                     self.draw_item(peer, dependency, items);
                 }
@@ -257,6 +268,9 @@ impl Machine {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.busy = false;
         for Progress { id, epoch, header, started, reached, stalled } in progress {
+            if self.has_fault(Fault::IgnoreProgress) {
+                continue;
+            }
             let Some(subscription) = self.subscription_mut(peer, *id) else { continue };
             if subscription.epoch != *epoch {
                 continue;

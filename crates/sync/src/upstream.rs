@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use crate::action::Action;
 use crate::covalue::{Asked, Entry, Presence};
 use crate::event::{PeerId, UpstreamName};
+use crate::faults::Fault;
 use crate::machine::Machine;
 use crate::peer::{Pages, Peer, Subscription};
 
@@ -102,6 +103,9 @@ impl Machine {
             if let Some(kept) = self.track(peer, id) {
                 kept.resume(&subscription);
             }
+        }
+        if self.has_fault(Fault::AskNoUpstreamAgain) {
+            ids.clear();
         }
         for id in ids {
             let urgent = self.is_asked_for(id, name);
@@ -406,6 +410,9 @@ impl Machine {
 
     /// Content has come that upstreams may lack: notes that they do, before it is stored.
     pub(crate) fn note_unsynced(&mut self, id: CoValueId) {
+        if self.has_fault(Fault::ForgetUnsynced) {
+            return;
+        }
         for (name, peer) in self.selected_peers(id) {
             let synced = peer.is_some_and(|peer| self.has_everything(peer, id));
             let noted = self.upstreams.tracked.get(&id).is_some_and(|names| names.contains(&name));

@@ -29,4 +29,4 @@ mod truth;
 mod turn;
 mod world;
 
-pub use runner::{Outcome, Summary, replay, run, run_all};
+pub use runner::{Outcome, Summary, replay, run, run_all, run_with_fault};

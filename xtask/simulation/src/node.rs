@@ -256,7 +256,7 @@ pub(crate) fn stored(job: &StoreJob, outcomes: impl Iterator<Item = Outcome>) ->
             stored.conflict = true;
             continue;
         };
-        for (run, outcome) in runs.by_ref().zip(applied) {
+        for (outcome, run) in applied.into_iter().zip(runs.by_ref()) {
             match outcome {
                 SessionOutcome::Applied => stored.durable.raise(&run.session, run.end()),
                 SessionOutcome::Conflict { stored: there } if there >= run.end() => {

@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use downbeat_sync::Fault;
+
 use crate::world::World;
 
 /// What came of a seed.
@@ -31,12 +33,17 @@ pub struct Summary {
 
 /// Runs one seed.
 pub fn run(seed: u64) -> Outcome {
-    simulate(seed, false)
+    simulate(seed, None, false)
+}
+
+/// Runs one seed with machines that do something wrong.
+pub fn run_with_fault(seed: u64, fault: Fault) -> Outcome {
+    simulate(seed, Some(fault), false)
 }
 
 /// Runs one seed, and keeps the log.
 pub fn replay(seed: u64) -> Outcome {
-    simulate(seed, true)
+    simulate(seed, None, true)
 }
 
 /// Runs all seeds from `from` on, `count` of them, on so many threads.
@@ -71,8 +78,8 @@ pub fn run_all(from: u64, count: u64, threads: usize) -> Summary {
     summary
 }
 
-fn simulate(seed: u64, with_log: bool) -> Outcome {
-    let mut world = World::new(seed, with_log);
+fn simulate(seed: u64, fault: Option<Fault>, with_log: bool) -> Outcome {
+    let mut world = World::new(seed, fault, with_log);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let broken = match result {
         Ok(result) => result.err(),

@@ -123,7 +123,7 @@ impl NodePlan {
             },
             load_time: rng.one_of([1_000, 10_000, 60_000]),
             loads_per_upstream: rng.one_of([1, 2, 1_000]),
-            upstreams_per_co_value: usize::MAX,
+            upstreams_per_co_value: rng.one_of([1, usize::MAX, usize::MAX]),
             full_storage_reconciliation: rng.percent(30),
             storage_retry: rng.one_of([10, 1_000]),
             held_bytes_per_peer: 8 << 20,

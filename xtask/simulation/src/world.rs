@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use downbeat_protocol::{CoValueId, Header, Message, SessionContent};
 use downbeat_storage::Outcome;
-use downbeat_sync::{Event, Item, Loaded, Millis, PeerId, StorageFailed, StoreJob, VerifyJob};
+use downbeat_sync::{
+    Event, Fault, Item, Loaded, Millis, PeerId, StorageFailed, StoreJob, VerifyJob,
+};
 
 use crate::client::Client;
 use crate::liar::Liar;
@@ -53,6 +55,8 @@ pub(crate) struct World {
     verifier: Verifier,
     healed: bool,
     misfortunes: u64,
+    /// What all machines do wrong.
+    fault: Option<Fault>,
     log: Log,
     failure: Option<String>,
 }
@@ -136,7 +140,7 @@ enum NodeStep {
 type LookedUp = Result<Option<Box<Loaded>>, StorageFailed>;
 
 impl World {
-    pub(crate) fn new(seed: u64, with_log: bool) -> Self {
+    pub(crate) fn new(seed: u64, fault: Option<Fault>, with_log: bool) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Scenario::new(&mut rng);
         let nodes = plan.nodes.iter().cloned().map(Node::new).collect();
@@ -160,6 +164,7 @@ impl World {
             verifier: Verifier::default(),
             healed: false,
             misfortunes: 0,
+            fault,
             log: Log::new(with_log),
             failure: None,
             plan,

@@ -72,6 +72,8 @@ impl World {
         self.note(|| format!("node {node} starts"));
         self.check_acknowledged(node);
         self.nodes[node].start();
+        let fault = self.fault;
+        self.nodes[node].machine.set_fault(fault);
         for upstream in self.plan.nodes[node].upstreams.clone() {
             self.nodes[node].machine.add_upstream(node_name(upstream));
         }

@@ -8,6 +8,7 @@ use downbeat_storage::Storage;
 use downbeat_sync::{Item, PeerId, Rejection, Report, StoreJob};
 
 use super::World;
+use super::chaos::node_name;
 use crate::link::End;
 use crate::log::describe_counts;
 use crate::node::at_once;
@@ -178,6 +179,10 @@ impl World {
         if !is_idle || is_busy {
             self.fail(|| format!("node {node} is not idle"));
         }
+        let unfinished = self.nodes[node].machine.unfinished();
+        if !unfinished.is_empty() {
+            self.fail(|| format!("node {node} has not finished: {}", unfinished.join("; ")));
+        }
         if warm > bound {
             self.fail(|| format!("node {node} keeps {warm} CoValues, more than {bound}"));
         }
@@ -194,36 +199,47 @@ impl World {
         }
     }
 
-    /// All nodes that have to do with a CoValue have the same of it.
+    /// Nodes have what their upstreams have of what is watched, and upstreams have all that nodes
+    /// below them have.
     fn check_agreement(&mut self, id: CoValueId) {
-        let mut concerned: BTreeSet<usize> =
-            (0..self.nodes.len()).filter(|node| self.nodes[*node].durable(id).is_some()).collect();
-        for client in &self.clients {
-            if client.copies.contains_key(&id) {
-                concerned.insert(client.home);
-            }
-        }
-        let mut open: Vec<usize> = concerned.iter().copied().collect();
+        let is_subscribed = |client: &&crate::client::Client| client.copies.contains_key(&id);
+        let homes = self.clients.iter().filter(is_subscribed).map(|client| client.home);
+        let mut watched: BTreeSet<usize> = homes.collect();
+        let mut open: Vec<usize> = watched.iter().copied().collect();
         while let Some(node) = open.pop() {
-            for upstream in 0..self.nodes.len() {
-                let names = &self.plan.nodes[node].upstreams;
-                if names.contains(&upstream) {
-                    if concerned.insert(upstream) {
-                        open.push(upstream);
-                    }
-                    let (ours, theirs) =
-                        (self.nodes[node].durable(id), self.nodes[upstream].durable(id));
-                    if ours != theirs {
-                        self.fail(|| {
-                            format!(
-                                "node {node} and its upstream {upstream} have not the same of \
-                                 {id}: {ours:?} and {theirs:?}"
-                            )
-                        });
-                    }
+            for upstream in self.upstreams_of(node, id) {
+                if watched.insert(upstream) {
+                    open.push(upstream);
                 }
             }
         }
+        for node in 0..self.nodes.len() {
+            let ours = self.nodes[node].durable(id);
+            for upstream in self.upstreams_of(node, id) {
+                let theirs = self.nodes[upstream].durable(id);
+                let is_there = match (&ours, &theirs) {
+                    (None, _) | (Some((_, false)), Some((_, true))) => true,
+                    (Some(_), None) | (Some((_, true)), Some((_, false))) => false,
+                    (Some((ours, _)), Some((theirs, _))) => known_state::is_subset(ours, theirs),
+                };
+                if !is_there || watched.contains(&node) && ours != theirs {
+                    self.fail(|| {
+                        format!(
+                            "node {node} and its upstream {upstream} have not the same of {id}: \
+                             {ours:?} and {theirs:?}"
+                        )
+                    });
+                }
+            }
+        }
+    }
+
+    /// The upstreams that a node syncs a CoValue with.
+    fn upstreams_of(&self, node: usize, id: CoValueId) -> Vec<usize> {
+        let selected = self.nodes[node].machine.upstreams_of(id);
+        let mut upstreams = self.plan.nodes[node].upstreams.clone();
+        upstreams.retain(|upstream| selected.contains(&node_name(*upstream)));
+        upstreams
     }
 
     /// A client has what its node has, and all of it is acknowledged.

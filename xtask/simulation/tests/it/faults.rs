@@ -1,0 +1,84 @@
+//! That the simulation bites: with each deliberate fault, some seed breaks a rule.
+
+use downbeat_simulation::run_with_fault;
+use downbeat_sync::Fault;
+
+/// Seeds within which each fault is found.
+const SEEDS: u64 = 200;
+
+#[track_caller]
+fn is_found(fault: Fault) {
+    let found = (0..SEEDS).find_map(|seed| run_with_fault(seed, fault).broken.map(|by| (seed, by)));
+    let (seed, by) = found.expect("a rule is broken");
+    println!("{fault:?}: seed {seed}: {by}");
+}
+
+#[test]
+fn acknowledge_early_is_found() {
+    is_found(Fault::AcknowledgeEarly);
+}
+
+#[test]
+fn keep_credit_is_found() {
+    is_found(Fault::KeepCredit);
+}
+
+#[test]
+fn repeat_known_part_is_found() {
+    is_found(Fault::RepeatKnownPart);
+}
+
+#[test]
+fn take_unverified_is_found() {
+    is_found(Fault::TakeUnverified);
+}
+
+#[test]
+fn forget_held_is_found() {
+    is_found(Fault::ForgetHeld);
+}
+
+#[test]
+fn forget_acknowledgement_is_found() {
+    is_found(Fault::ForgetAcknowledgement);
+}
+
+#[test]
+fn drop_waiting_is_found() {
+    is_found(Fault::DropWaiting);
+}
+
+#[test]
+fn known_replaces_is_found() {
+    is_found(Fault::KnownReplaces);
+}
+
+#[test]
+fn ask_no_upstream_again_is_found() {
+    is_found(Fault::AskNoUpstreamAgain);
+}
+
+#[test]
+fn forget_unsynced_is_found() {
+    is_found(Fault::ForgetUnsynced);
+}
+
+#[test]
+fn dependants_first_is_found() {
+    is_found(Fault::DependantsFirst);
+}
+
+#[test]
+fn owe_nothing_forgotten_is_found() {
+    is_found(Fault::OweNothingForgotten);
+}
+
+#[test]
+fn second_turn_is_found() {
+    is_found(Fault::SecondTurn);
+}
+
+#[test]
+fn ignore_progress_is_found() {
+    is_found(Fault::IgnoreProgress);
+}
