@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use downbeat_protocol::{SessionContent, SessionCounts, Transaction};
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage::{Storage, Write};
-use downbeat_storage_sled::SledStorage;
+use downbeat_storage_sled::{Durability, SledOptions, SledStorage};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 /// CoValues that are written to in turn.
 const CO_VALUES: u64 = 1_000;
+
+/// A flush ten times a second.
+const RELAXED: Durability = Durability::Relaxed { within: Duration::from_millis(100) };
 
 /// Bytes of a transaction's changes, such that its JSON is about 1 KB.
 const CHANGES_LEN: usize = 950;
@@ -31,9 +34,11 @@ async fn main() {
         };
     }
     measure!(
-        append_one_by_one(1, 2_000),
-        append_one_by_one(64, 50_000),
-        append_one_by_one(1_024, 200_000),
+        append_one_by_one(Durability::Flushed, 1, 2_000),
+        append_one_by_one(Durability::Flushed, 64, 50_000),
+        append_one_by_one(Durability::Flushed, 1_024, 200_000),
+        append_one_by_one(RELAXED, 1, 20_000),
+        append_one_by_one(RELAXED, 64, 50_000),
         append_in_batches(1_024, 200_000),
         append_in_batches(4_096, 200_000),
         load_warm(20_000),
@@ -43,8 +48,13 @@ async fn main() {
 }
 
 fn open() -> (TempDir, Arc<SledStorage>) {
+    open_with(Durability::Flushed)
+}
+
+fn open_with(durability: Durability) -> (TempDir, Arc<SledStorage>) {
     let dir = tempfile::tempdir().unwrap();
-    let store = SledStorage::open(dir.path()).unwrap();
+    let options = SledOptions { durability, ..SledOptions::default() };
+    let store = SledStorage::open_with(dir.path(), options).unwrap();
     (dir, Arc::new(store))
 }
 
@@ -81,8 +91,8 @@ impl Writes {
     }
 }
 
-async fn append_one_by_one(at_a_time: u64, total: u64) {
-    let (_dir, store) = open();
+async fn append_one_by_one(durability: Durability, at_a_time: u64, total: u64) {
+    let (_dir, store) = open_with(durability);
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for writer in 0..at_a_time {
@@ -97,7 +107,8 @@ async fn append_one_by_one(at_a_time: u64, total: u64) {
         });
     }
     tasks.join_all().await;
-    report(&format!("append 1 KB, {at_a_time} at a time"), total, start.elapsed());
+    let how = if durability == Durability::Flushed { "flushed" } else { "relaxed" };
+    report(&format!("append 1 KB, {at_a_time} at a time, {how}"), total, start.elapsed());
     store.close().await.unwrap();
 }
 
