@@ -1,0 +1,566 @@
+//! The server: the real machine, and the runtime around it as its contract has it.
+//!
+//! The machine of a state is made by feeding a new one everything that has been fed before. So a
+//! state is small, and there is nothing about it that the machine does not really come to.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use downbeat_protocol::SessionContent;
+use downbeat_sync::{
+    Action, Config, ContentItem, Event, Item, Loaded, Machine, PeerId, Progress, Rejection, Role,
+    StoreJob, Stored, Verified, VerifyJob,
+};
+
+use crate::cast::{self, CLIENTS, Counts, Run, Said, State, Unforeseen};
+use crate::digest;
+use crate::rules::Fault;
+
+/// The machine's clock, which stands still: nothing in the scope waits for a time.
+const NOW: u64 = 0;
+
+/// The server, from its last start on, and its disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    config: Config,
+    /// Whether more may be fed before the machine is asked what it wants done.
+    batches: bool,
+    /// What the machine has been fed since the start, the last first.
+    fed: Option<Arc<Fed>>,
+    /// What distinguishes the machine from others.
+    digest: u64,
+    /// Whether something has been fed since the machine was last asked what it wants done.
+    pub is_fed: bool,
+    pub peers: Vec<Peer>,
+    /// Signatures that are being checked. Those of different sessions end in any order.
+    pub checks: BTreeSet<Check>,
+    /// Stores that are under way, in their order.
+    pub stores: VecDeque<Store>,
+    /// Look-ups of the CoValue that are under way.
+    pub look_ups: u8,
+    /// What is durable.
+    pub durable: State,
+    /// Transactions that were found to be in order since the start, or before.
+    verified: Counts,
+    next_peer: u64,
+}
+
+/// A connection, as the server has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Peer {
+    pub id: u64,
+    pub client: usize,
+    /// What the client has sent and the machine has not been fed yet.
+    pub incoming: VecDeque<Said>,
+    /// What was sent and the client has not got yet.
+    pub outgoing: VecDeque<Said>,
+    pub turn: Turn,
+    /// Whether the client is gone, which the machine has not been told.
+    pub is_cut: bool,
+}
+
+/// Whether a peer has a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Turn {
+    Idle,
+    /// To be written, as soon as there is room.
+    Given(Vec<Part>),
+    /// Written, which the machine has not been told.
+    Written(Vec<Rest>),
+}
+
+/// A part of a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Message(Said),
+    Content(Piece),
+}
+
+/// Content to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Piece {
+    with_header: bool,
+    have: Counts,
+    until: Counts,
+    is_continuation: bool,
+    epoch: u32,
+}
+
+/// Content that was not sent whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Rest {
+    epoch: u32,
+    header: bool,
+    started: bool,
+    /// The sessions that were to be sent, each with the count that the peer has now.
+    reached: Vec<(usize, u8)>,
+}
+
+/// Signatures to check.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Check {
+    session: usize,
+    runs: Vec<Run>,
+}
+
+/// Content to make durable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Store {
+    header: bool,
+    runs: Vec<Run>,
+}
+
+/// What the machine has been fed.
+#[derive(Debug)]
+struct Fed {
+    before: Option<Arc<Fed>>,
+    input: Input,
+}
+
+#[derive(Debug, Clone)]
+enum Input {
+    Connected(u64),
+    Disconnected(u64),
+    Received(u64, Said),
+    Loaded(State),
+    Verified(Check, bool),
+    Stored(Store),
+    TurnDone(u64, Vec<Rest>),
+    Poll,
+}
+
+impl Server {
+    pub(crate) fn new(config: Config, batches: bool) -> Self {
+        let machine = Machine::new(config);
+        Self {
+            config,
+            batches,
+            fed: None,
+            digest: digest::of(&machine),
+            is_fed: false,
+            peers: Vec::new(),
+            checks: BTreeSet::new(),
+            stores: VecDeque::new(),
+            look_ups: 0,
+            durable: State::default(),
+            verified: Counts::default(),
+            next_peer: 0,
+        }
+    }
+
+    /// Whether the server waits for nobody but its clients.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.is_fed
+            && self.checks.is_empty()
+            && self.stores.is_empty()
+            && self.look_ups == 0
+            && self.peers.iter().all(|peer| {
+                !peer.is_cut
+                    && peer.incoming.is_empty()
+                    && peer.outgoing.is_empty()
+                    && peer.turn == Turn::Idle
+            })
+    }
+
+    /// A client connects. Gives the connection's number.
+    pub(crate) fn connect(&mut self, client: usize) -> Result<u64, Fault> {
+        let id = self.next_peer;
+        self.next_peer += 1;
+        self.peers.push(Peer {
+            id,
+            client,
+            incoming: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            turn: Turn::Idle,
+            is_cut: false,
+        });
+        self.feed(Input::Connected(id))?;
+        Ok(id)
+    }
+
+    /// The machine learns that a connection has ended. What has come through it and not been fed
+    /// is lost.
+    pub(crate) fn disconnect(&mut self, peer: usize) -> Result<(), Fault> {
+        let peer = self.peers.remove(peer);
+        self.feed(Input::Disconnected(peer.id))
+    }
+
+    /// The machine gets the next message of a peer.
+    pub(crate) fn receive(&mut self, peer: usize) -> Result<(), Fault> {
+        let peer = &mut self.peers[peer];
+        let Some(said) = peer.incoming.pop_front() else { return Ok(()) };
+        let id = peer.id;
+        self.feed(Input::Received(id, said))
+    }
+
+    /// A look-up ends.
+    pub(crate) fn finish_look_up(&mut self) -> Result<(), Fault> {
+        self.look_ups -= 1;
+        self.feed(Input::Loaded(self.durable))
+    }
+
+    /// A check ends; `are_genuine` is what came of it.
+    pub(crate) fn finish_check(&mut self, check: &Check, are_genuine: bool) -> Result<(), Fault> {
+        self.checks.remove(check);
+        if are_genuine && let Some(last) = check.runs.last() {
+            self.verified[check.session] = last.end;
+        }
+        self.feed(Input::Verified(check.clone(), are_genuine))
+    }
+
+    /// The oldest store is durable.
+    pub(crate) fn finish_store(&mut self) -> Result<(), Fault> {
+        let Some(store) = self.persist()? else { return Ok(()) };
+        self.feed(Input::Stored(store))
+    }
+
+    /// A peer's connection has room for its turn: reads what it says, and writes it. `limit` is
+    /// how many transactions are read at most.
+    pub(crate) fn write_turn(&mut self, peer: usize, limit: u8) -> Result<(), Fault> {
+        let (readable, durable) = (self.readable(), self.durable);
+        let peer = &mut self.peers[peer];
+        let Turn::Given(parts) = std::mem::replace(&mut peer.turn, Turn::Idle) else {
+            return Ok(());
+        };
+        let mut rests = Vec::new();
+        for part in parts {
+            let said = match part {
+                Part::Message(said) => vec![said],
+                Part::Content(piece) => {
+                    let (said, rest) = piece.read(readable, limit)?;
+                    rests.extend(rest);
+                    said
+                }
+            };
+            for said in said {
+                if let Said::Known { state, .. } = &said
+                    && !durable.covers(*state)
+                {
+                    return Err(Fault::AcknowledgedTooEarly);
+                }
+                if !peer.is_cut {
+                    peer.outgoing.push_back(said);
+                }
+            }
+        }
+        peer.turn = Turn::Written(rests);
+        Ok(())
+    }
+
+    /// The machine learns that a turn has been written.
+    pub(crate) fn finish_turn(&mut self, peer: usize) -> Result<(), Fault> {
+        let peer = &mut self.peers[peer];
+        let Turn::Written(rests) = std::mem::replace(&mut peer.turn, Turn::Idle) else {
+            return Ok(());
+        };
+        let id = peer.id;
+        self.feed(Input::TurnDone(id, rests))
+    }
+
+    /// The server ends and starts again. Of what was on its way to the disk, the first `kept`
+    /// stores got there.
+    pub(crate) fn restart(&mut self, kept: usize) -> Result<(), Fault> {
+        for _ in 0..kept {
+            self.persist()?;
+        }
+        let (durable, next_peer) = (self.durable, self.next_peer);
+        *self = Self {
+            durable,
+            next_peer,
+            verified: durable.counts,
+            ..Self::new(self.config, self.batches)
+        };
+        Ok(())
+    }
+
+    /// Asks the machine what it wants done.
+    pub(crate) fn poll(&mut self) -> Result<(), Fault> {
+        self.push(Input::Poll);
+        self.is_fed = false;
+        self.replay()
+    }
+
+    fn feed(&mut self, input: Input) -> Result<(), Fault> {
+        self.push(input);
+        if self.batches {
+            self.is_fed = true;
+            return self.replay();
+        }
+        self.poll()
+    }
+
+    /// Makes the machine, and carries out what it has said last.
+    fn replay(&mut self) -> Result<(), Fault> {
+        let mut machine = Machine::new(self.config);
+        let mut actions = Vec::new();
+        for input in self.inputs() {
+            actions.clear();
+            input.feed(&mut machine, &mut actions);
+        }
+        self.digest = digest::of(&machine);
+        actions.into_iter().try_for_each(|action| self.carry_out(action))
+    }
+
+    fn push(&mut self, input: Input) {
+        self.fed = Some(Arc::new(Fed { before: self.fed.take(), input }));
+    }
+
+    /// Everything that the machine has been fed, in order.
+    fn inputs(&self) -> Vec<&Input> {
+        let mut inputs: Vec<&Input> =
+            std::iter::successors(self.fed.as_deref(), |fed| fed.before.as_deref())
+                .map(|fed| &fed.input)
+                .collect();
+        inputs.reverse();
+        inputs
+    }
+
+    fn carry_out(&mut self, action: Action) -> Result<(), Fault> {
+        match action {
+            Action::Turn { peer, items } => {
+                let parts = items.iter().map(Part::of_item).collect::<Result<Vec<_>, _>>()?;
+                // A connection whose end has been fed is no longer there.
+                let Some(peer) = self.peers.iter_mut().find(|other| other.id == peer.0) else {
+                    return Ok(());
+                };
+                if peer.turn != Turn::Idle {
+                    return Err(Fault::SecondTurn);
+                }
+                peer.turn = Turn::Given(parts);
+            }
+            Action::Load(_) => self.look_ups += 1,
+            Action::Verify(job) => {
+                if !self.checks.insert(Check::of_job(&job)?) {
+                    return Err(Fault::SecondCheck);
+                }
+            }
+            Action::Store(job) => {
+                let store = Store::of_job(&job)?;
+                if store.runs.iter().any(|run| run.end > self.verified[run.session]) {
+                    return Err(Fault::StoredUnverified);
+                }
+                self.stores.push_back(store);
+            }
+            Action::Release { .. } | Action::Report(_) => {}
+            Action::Track { .. } | Action::ListUnsynced { .. } | Action::ListStored { .. } => {
+                return Err(
+                    Unforeseen("an action for an upstream, of which there is none".into()).into()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest store reaches the disk.
+    fn persist(&mut self) -> Result<Option<Store>, Fault> {
+        let Some(store) = self.stores.pop_front() else { return Ok(None) };
+        self.durable.header |= store.header;
+        for run in &store.runs {
+            let count = &mut self.durable.counts[run.session];
+            if !self.durable.header || *count != run.after {
+                return Err(Fault::StoreDoesNotFollow);
+            }
+            *count = run.end;
+        }
+        Ok(Some(store))
+    }
+
+    /// What can be read: what is durable, and what is on its way to be.
+    fn readable(&self) -> State {
+        let mut readable = self.durable;
+        for store in &self.stores {
+            readable.header |= store.header;
+            for run in &store.runs {
+                readable.counts[run.session] = run.end;
+            }
+        }
+        readable
+    }
+}
+
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Server {}
+
+impl Hash for Server {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.parts().hash(hasher);
+    }
+}
+
+impl Server {
+    /// What distinguishes one state of the server from another.
+    #[allow(clippy::type_complexity, reason = "a list of the fields, named in their order")]
+    fn parts(
+        &self,
+    ) -> (u64, bool, &[Peer], &BTreeSet<Check>, &VecDeque<Store>, u8, State, Counts, u64) {
+        let Self { digest, is_fed, peers, checks, stores, look_ups, durable, .. } = self;
+        let (verified, next_peer) = (self.verified, self.next_peer);
+        (*digest, *is_fed, peers, checks, stores, *look_ups, *durable, verified, next_peer)
+    }
+}
+
+impl Input {
+    fn feed(&self, machine: &mut Machine, actions: &mut Vec<Action>) {
+        let event = match self {
+            Self::Poll => {
+                return machine.poll(actions);
+            }
+            Self::Connected(peer) => Event::Connected { peer: PeerId(*peer), role: Role::Client },
+            Self::Disconnected(peer) => Event::Disconnected(PeerId(*peer)),
+            Self::Received(peer, said) => {
+                Event::Received { peer: PeerId(*peer), message: said.to_message() }
+            }
+            Self::Loaded(state) => Event::Loaded { id: cast::id(), result: Ok(loaded(*state)) },
+            Self::Verified(check, are_genuine) => Event::Verified(check.outcome(*are_genuine)),
+            Self::Stored(store) => Event::Stored(store.outcome()),
+            Self::TurnDone(peer, rests) => Event::TurnDone {
+                peer: PeerId(*peer),
+                progress: rests.iter().map(Rest::to_progress).collect(),
+            },
+        };
+        machine.handle(NOW, event);
+    }
+}
+
+fn loaded(state: State) -> Option<Box<Loaded>> {
+    state.header.then(|| {
+        Box::new(Loaded {
+            header: cast::header().clone(),
+            sessions: cast::to_session_counts(state.counts),
+            dependencies: Vec::new(),
+            deleted: false,
+        })
+    })
+}
+
+impl Part {
+    fn of_item(item: &Item) -> Result<Self, Unforeseen> {
+        match item {
+            Item::Message(message) => Ok(Self::Message(Said::of_message(message)?)),
+            Item::Content(item) => Ok(Self::Content(Piece::of_item(item)?)),
+        }
+    }
+}
+
+impl Piece {
+    fn of_item(item: &ContentItem) -> Result<Self, Unforeseen> {
+        Ok(Self {
+            with_header: item.with_header,
+            have: cast::of_session_counts(&item.have)?,
+            until: cast::of_session_counts(&item.until)?,
+            is_continuation: item.continuation,
+            epoch: item.epoch,
+        })
+    }
+
+    /// A message with as many transactions as there is room for, and what is left if that is not
+    /// the whole.
+    fn read(&self, readable: State, limit: u8) -> Result<(Vec<Said>, Option<Rest>), Fault> {
+        let mut reached = self.have;
+        let mut runs = Vec::new();
+        let mut room = limit;
+        let mut is_complete = true;
+        for (session, reached) in reached.iter_mut().enumerate() {
+            let (after, until) = (self.have[session], self.until[session]);
+            if until <= after {
+                continue;
+            }
+            if until > readable.counts[session] || !readable.header {
+                return Err(Fault::UnreadableContent);
+            }
+            let end = until.min(after.saturating_add(room));
+            room -= end - after;
+            is_complete &= end == until;
+            *reached = end;
+            if end > after {
+                runs.push(Run { session, after, end });
+            }
+        }
+        let is_sequence = !is_complete && !self.is_continuation;
+        let said = Said::Content {
+            header: self.with_header,
+            runs,
+            until: is_sequence.then_some(self.until),
+        };
+        let rest = (!is_complete).then(|| Rest {
+            epoch: self.epoch,
+            header: true,
+            started: true,
+            reached: (0..CLIENTS)
+                .filter(|session| self.until[*session] > 0)
+                .map(|session| (session, reached[session]))
+                .collect(),
+        });
+        Ok((vec![said], rest))
+    }
+}
+
+impl Rest {
+    fn to_progress(&self) -> Progress {
+        Progress {
+            id: cast::id(),
+            epoch: self.epoch,
+            header: self.header,
+            started: self.started,
+            reached: self
+                .reached
+                .iter()
+                .map(|(session, count)| (cast::session(*session).clone(), u64::from(*count)))
+                .collect(),
+            stalled: false,
+        }
+    }
+}
+
+impl Check {
+    fn of_job(job: &VerifyJob) -> Result<Self, Unforeseen> {
+        let session = cast::session_number(&job.session)?;
+        Ok(Self { session, runs: runs_of(&job.runs)? })
+    }
+
+    fn outcome(&self, are_genuine: bool) -> Verified {
+        let after = self.runs.first().map_or(0, |run| u64::from(run.after));
+        let runs: Vec<SessionContent> = self.runs.iter().copied().map(Run::to_content).collect();
+        Verified {
+            id: cast::id(),
+            session: cast::session(self.session).clone(),
+            accepted: if are_genuine { runs } else { Vec::new() },
+            // None is kept, so that stamps of use do not tell equal states apart.
+            chain: None,
+            rejection: (!are_genuine).then_some(Rejection::BadSignature { after }),
+        }
+    }
+
+    /// The client whose session it is.
+    pub(crate) fn author(&self) -> usize {
+        self.session
+    }
+}
+
+impl Store {
+    fn of_job(job: &StoreJob) -> Result<Self, Unforeseen> {
+        Ok(Self { header: job.header.is_some(), runs: runs_of(&job.sessions)? })
+    }
+
+    fn outcome(&self) -> Stored {
+        Stored {
+            id: cast::id(),
+            durable: self
+                .runs
+                .iter()
+                .map(|run| (cast::session(run.session).clone(), u64::from(run.end)))
+                .collect(),
+            conflict: false,
+        }
+    }
+}
+
+fn runs_of(sessions: &[SessionContent]) -> Result<Vec<Run>, Unforeseen> {
+    sessions.iter().map(Run::of_content).collect()
+}
