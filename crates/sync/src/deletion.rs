@@ -44,7 +44,10 @@ impl Machine {
         let group = unsettled.and_then(|id| self.values.get_mut(&id)).and_then(Entry::index_mut);
         match group {
             Some(group) => {
+                let id = content.id;
                 group.parked.push(Parked { peer, content, waited });
+                // What is known of the CoValue itself is needed again then.
+                self.entry(id).pins += 1;
                 None
             }
             None => Some(content),
@@ -76,6 +79,8 @@ impl Machine {
             return;
         }
         for Parked { peer, content, waited } in std::mem::take(&mut index.parked) {
+            let entry = self.entry(content.id);
+            entry.pins = entry.pins.saturating_sub(1);
             self.take_content(peer, content, waited);
         }
     }

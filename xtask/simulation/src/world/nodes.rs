@@ -1,7 +1,7 @@
 //! What nodes do: the machine's events and actions, storage and verifier.
 
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, KnownState, Message};
+use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent};
 use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate};
 use downbeat_sync::{
     Action, Event, Item, PeerId, Role, StorageFailed, StoreJob, UpstreamName, content_credit,
@@ -10,6 +10,7 @@ use downbeat_sync::{
 use super::chaos::node_name;
 use super::{LookedUp, NodeStep, Step, World};
 use crate::link::{End, Side};
+use crate::log::describe_counts;
 use crate::lookup;
 use crate::node::{Account, Job, at_once, stored, writes_of};
 use crate::turn;
@@ -58,12 +59,35 @@ impl World {
     /// Tells the machine something, and has it say what is to be done, now or soon.
     fn tell(&mut self, node: usize, event: Event) {
         let now = self.now;
+        self.note_event(node, &event);
         self.nodes[node].machine.handle(now, event);
         if self.rng.percent(75) {
             self.poll(node);
         } else if !std::mem::replace(&mut self.nodes[node].poll_due, true) {
             let delay = self.rng.time(0, 3);
             self.node_later(node, delay, NodeStep::Poll);
+        }
+    }
+
+    /// Writes down what the machine is told from inside the node.
+    fn note_event(&mut self, node: usize, event: &Event) {
+        match event {
+            Event::Loaded { id, result } => {
+                let found = result
+                    .as_ref()
+                    .map(|found| found.as_ref().map(|loaded| describe_counts(&loaded.sessions)));
+                self.note(|| format!("node {node} · loaded {id}: {found:?}"));
+            }
+            Event::Verified(verified) => self.note(|| {
+                let ends: Vec<u64> = verified.accepted.iter().map(SessionContent::end).collect();
+                let (id, session, rejection) =
+                    (verified.id, &verified.session, &verified.rejection);
+                format!("node {node} · verified {id} {session} up to {ends:?}, {rejection:?}")
+            }),
+            Event::Stored(stored) => self.note(|| {
+                format!("node {node} · stored {}{}", stored.id, describe_counts(&stored.durable))
+            }),
+            _ => {}
         }
     }
 
