@@ -312,6 +312,8 @@ impl Machine {
         let deletes = pipeline.deletes;
         // What was with the verifier when the CoValue was deleted is dropped as if taken.
         let is_late = index.deleted && !session.is_delete();
+        // Of a deleted CoValue the log can no longer be compared with what is sent.
+        let rejection = rejection.filter(|_| !is_late);
         let has = if rejection.is_none() { Some(pipeline.end) } else { None };
         let end = accepted.last().map(SessionContent::end);
         if let Some(end) = has.or(end) {
