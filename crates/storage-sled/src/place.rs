@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use downbeat_storage::{Damage, StorageError};
 use sled::Mode;
@@ -32,6 +34,13 @@ pub(crate) const SEGMENT_SIZE: usize = 2 << 20;
 /// How often sled's own thread looks for segments to clean, in milliseconds. It flushes as well,
 /// which nothing here relies on.
 const CLEANING_INTERVAL_MS: u64 = 500;
+
+/// How long to wait for a lock. When a store has just been closed in this process, a reader or one
+/// of sled's threads may take a moment to let go of the log.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often to try for it.
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// What may lie in a directory that counts as empty: the root of a file system has this.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -123,20 +132,21 @@ fn create_mark(dir: &Path) -> Result<Mark, StorageError> {
 }
 
 fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
-    let db = sled::Config::new()
+    let config = sled::Config::new()
         .path(dir)
         .segment_size(SEGMENT_SIZE)
         .cache_capacity(options.cache_bytes)
         .flush_every_ms(Some(CLEANING_INTERVAL_MS))
-        .mode(Mode::HighThroughput)
-        .open()
-        .map_err(|error| {
-            if is_lock_error(&error) {
-                StorageError::Locked { path: dir.to_owned() }
-            } else {
-                describe(error, "open", dir)
-            }
-        })?;
+        .mode(Mode::HighThroughput);
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    let db = loop {
+        match config.open() {
+            Ok(db) => break db,
+            Err(error) if !is_lock_error(&error) => return Err(describe(error, "open", dir)),
+            Err(_) if Instant::now() < give_up => thread::sleep(LOCK_POLL),
+            Err(_) => return Err(StorageError::Locked { path: dir.to_owned() }),
+        }
+    };
     let path = dir.join(LOG_FILE);
     let log = File::open(&path).map_err(|error| io_error("open", &path, error))?;
     Ok(Tree::new(db, log, dir))

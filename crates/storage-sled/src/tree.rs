@@ -1,6 +1,7 @@
 //! The sled tree, with errors that say what was tried and where.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,13 +76,15 @@ pub(crate) const LOG_FILE: &str = "db";
 /// What sled says, as an error of this crate.
 pub(crate) fn describe(error: sled::Error, verb: &str, dir: &Path) -> StorageError {
     let action = || format!("cannot {verb} {}", dir.display());
+    let log = dir.join(LOG_FILE);
     match error {
+        sled::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Damage::in_record(log.display().to_string(), "it is shorter than it was").into()
+        }
         sled::Error::Io(error) => StorageError::io(action(), error),
         sled::Error::Corruption { at, .. } => {
             let place = at.map_or_else(String::new, |at| format!(" at {at:?}"));
-            let file = dir.join(LOG_FILE);
-            Damage::in_record(format!("{}{place}", file.display()), "sled found it corrupted")
-                .into()
+            Damage::in_record(format!("{}{place}", log.display()), "sled found it corrupted").into()
         }
         other => StorageError::Backend { action: action(), source: Arc::new(other) },
     }

@@ -7,7 +7,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::CoValueId;
@@ -27,12 +26,6 @@ use crate::tree::Tree;
 /// How long to wait before a tree that could not be opened again is tried once more. Long enough
 /// to be no load, and short enough that nobody waits for a server after making room on a disk.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How long readers may take to let go of a tree that failed, before opening it again is put off.
-const RELEASE_PATIENCE: Duration = Duration::from_millis(100);
-
-/// How often to look whether they have.
-const RELEASE_POLL: Duration = Duration::from_millis(5);
 
 /// A change to the store, and who waits for it. Nobody may be waiting any longer; the change is
 /// made all the same.
@@ -187,16 +180,8 @@ impl Writer {
     }
 
     fn reopen(&self) -> Result<Opened, StorageError> {
-        let give_up = Instant::now() + RELEASE_PATIENCE;
-        loop {
-            let dir = self.shared.dir();
-            match unwound("open", dir, || place::open(dir, &self.options)) {
-                Err(StorageError::Locked { .. }) if Instant::now() < give_up => {
-                    thread::sleep(RELEASE_POLL);
-                }
-                result => return result,
-            }
-        }
+        let dir = self.shared.dir();
+        unwound("open", dir, || place::open(dir, &self.options))
     }
 }
 
@@ -301,6 +286,8 @@ struct Panicked(String);
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use downbeat_storage::conformance::{Author, CoValueFixture};
 
     use super::*;
@@ -336,7 +323,7 @@ mod tests {
         // A reader that is slow to let go does not prevent it.
         let reader = writer.shared.tree().unwrap();
         let slow = thread::spawn(move || {
-            thread::sleep(RELEASE_PATIENCE / 4);
+            thread::sleep(Duration::from_millis(20));
             drop(reader);
         });
         writer.fail(disk_error());

@@ -1,5 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use downbeat_protocol::SessionCounts;
 use downbeat_storage::conformance::{Author, CoValueFixture};
@@ -22,9 +24,16 @@ async fn store() -> (TempDir, [CoValueFixture; 2], [Author; 2]) {
     (dir, co_values, authors)
 }
 
-/// Opens the tree behind a store's back.
+/// Opens the tree behind a store's back, once sled's threads have let go of it.
 fn tree(dir: &Path) -> sled::Db {
-    sled::Config::new().path(dir).segment_size(2 << 20).open().unwrap()
+    let config = sled::Config::new().path(dir).segment_size(2 << 20);
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("lock") => {}
+            opened => return opened.unwrap(),
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// What a reader is told of a CoValue: everything, or that it is damaged.
@@ -154,7 +163,7 @@ async fn damage_everywhere(
                     survival.served += 1;
                 }
                 Err(error) => {
-                    assert!(error.to_string().contains(co_value.id.as_str()), "{error}");
+                    assert!(error.to_string().contains(co_value.id.as_str()), "{error:?}");
                     survival.damaged += 1;
                 }
             }
