@@ -138,6 +138,8 @@ export const scenarios = [
     const seen = await ben.need(map.id);
     seen.set("ben", 1);
     await ben.synced();
+    // The client that edits afterwards is the one whose data comes back, so it must have all.
+    await untilValue(map, "Ben's edit", (map) => map.get("ben") === 1);
     line.shut();
     await first.stop();
 
