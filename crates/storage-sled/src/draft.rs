@@ -57,10 +57,25 @@ pub(crate) struct Draft<'a> {
     /// Heads that the draft changes.
     heads: HashMap<Vec<u8>, Head>,
     totals: TotalsRecord,
+    caution: Caution,
 }
 
+/// How far around a place in the tree to look for damage before something is put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caution {
+    /// Only at the leaf itself.
+    Usual,
+    /// At the leaves beside it as well, with which sled may merge it: what to do when a batch ran
+    /// into damage that the usual caution did not find.
+    High,
+}
+
+/// Records on either side of a place that are read with [`Caution::High`]: those of two leaves,
+/// which hold about 20 at most.
+const NEIGHBOURS: usize = 40;
+
 impl<'a> Draft<'a> {
-    pub(crate) fn new(tree: &'a Tree, remembered: &'a mut Remembered) -> Self {
+    pub(crate) fn new(tree: &'a Tree, remembered: &'a mut Remembered, caution: Caution) -> Self {
         let totals = remembered.totals;
         Self {
             tree,
@@ -70,15 +85,16 @@ impl<'a> Draft<'a> {
             headers: HashMap::new(),
             heads: HashMap::new(),
             totals,
+            caution,
         }
     }
 
     /// Adds a write. An error says that the tree cannot be read; the draft is then of no use.
-    pub(crate) fn write(&mut self, write: Write) -> Result<Outcome, StorageError> {
+    pub(crate) fn write(&mut self, write: &Write) -> Result<Outcome, StorageError> {
         let id = write.id();
         let outcome = match write {
-            Write::Append { id, header, sessions } => self.append(id, header, sessions),
-            Write::Tombstone { id, session } => self.bury(id, &session),
+            Write::Append { header, sessions, .. } => self.append(id, header.as_ref(), sessions),
+            Write::Tombstone { session, .. } => self.bury(id, session),
         };
         match outcome {
             Err(StorageError::Corrupt(damage)) => Ok(Outcome::Damaged(damage.on_the_way_to(id))),
@@ -118,27 +134,28 @@ impl<'a> Draft<'a> {
     fn append(
         &mut self,
         id: CoValueId,
-        header: Option<Header>,
-        sessions: Vec<SessionContent>,
+        header: Option<&Header>,
+        sessions: &[SessionContent],
     ) -> Result<Outcome, StorageError> {
         let stored = self.is_deleted(id)?;
         if stored.is_none() && header.is_none() {
             return Ok(Outcome::NoHeader);
         }
         // All that can turn out damaged is read before anything is changed.
-        for content in &sessions {
+        self.look_around(&keys::co_value(id))?;
+        for content in sessions {
             self.head(id, &content.session)?;
             self.touch_log(id, content)?;
         }
         if let (None, Some(header)) = (stored, header) {
-            self.create(id, header);
+            self.create(id, header.clone());
         }
         let deleted = stored == Some(true);
-        let outcomes = sessions.into_iter().map(|content| {
+        let outcomes = sessions.iter().map(|content| {
             if deleted && !content.session.is_delete() {
                 Ok(SessionOutcome::Deleted)
             } else {
-                self.extend(id, &content)
+                self.extend(id, content)
             }
         });
         outcomes.collect::<Result<_, StorageError>>().map(Outcome::Applied)
@@ -248,11 +265,21 @@ impl<'a> Draft<'a> {
         Ok(Some(deleted))
     }
 
-    /// Reads the place in the tree where an extension will be put. If sled cannot, that must come
+    /// Reads the places in the tree where an extension will be put. If sled cannot, that must come
     /// out here, where it is one CoValue's damage, and not when the whole batch is applied.
     fn touch_log(&self, id: CoValueId, content: &SessionContent) -> Result<(), StorageError> {
         let log = keys::log(id, &content.session);
-        self.tree.get(&keys::log_part(&log, content.end(), 0)).map(drop)
+        let key = keys::log_part(&log, content.end(), 0);
+        self.tree.get(&key)?;
+        self.look_around(&key)?;
+        self.look_around(&keys::head(id, &content.session))
+    }
+
+    fn look_around(&self, key: &[u8]) -> Result<(), StorageError> {
+        match self.caution {
+            Caution::Usual => Ok(()),
+            Caution::High => self.tree.around(key, NEIGHBOURS),
+        }
     }
 
     /// The head of a session; `None` if it has no transactions.

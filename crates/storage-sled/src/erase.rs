@@ -1,13 +1,13 @@
 //! Erasing what a tombstone hides, a bounded part at a time.
 
 use downbeat_protocol::CoValueId;
-use downbeat_storage::{Erased, StorageError};
+use downbeat_storage::{Damage, Erased, StorageError};
 use sled::Batch;
 
 use crate::draft::Remembered;
 use crate::keys;
-use crate::read::{decode_head, decode_session, name};
-use crate::record;
+use crate::read::{decode_head, decode_session};
+use crate::record::{self, TotalsRecord};
 use crate::tree::Tree;
 
 /// The most records that one call removes: a few milliseconds of the writer's time.
@@ -15,25 +15,45 @@ const MAX_RECORDS: usize = 512;
 
 /// See [`Storage::erase`](downbeat_storage::Storage::erase). A session's transactions are counted
 /// as erased with the last of its records.
+///
+/// The inner error is damage that stands in the way of erasing; the tree is as it was. After the
+/// outer one the tree is of no use.
 pub(crate) fn erase(
     tree: &Tree,
     remembered: &mut Remembered,
     id: CoValueId,
-) -> Result<Erased, StorageError> {
-    erase_step(tree, remembered, id).map_err(|error| name(error, id))
+) -> Result<Result<Erased, Damage>, StorageError> {
+    let Step { mut batch, mut totals, erased } = match plan(tree, remembered.totals, id) {
+        Ok(Some(step)) => step,
+        Ok(None) => return Ok(Ok(Erased::default())),
+        Err(StorageError::Corrupt(damage)) => return Ok(Err(damage.on_the_way_to(id))),
+        Err(error) => return Err(error),
+    };
+    totals.batches += 1;
+    batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
+    tree.apply(batch)?;
+    remembered.totals = totals;
+    Ok(Ok(erased))
 }
 
-fn erase_step(
+/// What one call does.
+struct Step {
+    batch: Batch,
+    totals: TotalsRecord,
+    erased: Erased,
+}
+
+/// Finds out what to remove next; `None` if there is nothing.
+fn plan(
     tree: &Tree,
-    remembered: &mut Remembered,
+    mut totals: TotalsRecord,
     id: CoValueId,
-) -> Result<Erased, StorageError> {
+) -> Result<Option<Step>, StorageError> {
     let mark = keys::erasable(id);
     if tree.get(&mark)?.is_none() {
-        return Ok(Erased::default());
+        return Ok(None);
     }
     let mut erased = Erased { more: true, ..Erased::default() };
-    let mut totals = remembered.totals;
     let mut batch = Batch::default();
     let mut room = MAX_RECORDS;
     let mut heads = tree.prefix(&keys::co_value(id)).skip(1);
@@ -64,9 +84,5 @@ fn erase_step(
     }
     totals.transactions = totals.transactions.saturating_sub(erased.transactions);
     totals.transaction_bytes = totals.transaction_bytes.saturating_sub(erased.bytes);
-    totals.batches += 1;
-    batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
-    tree.apply(batch)?;
-    remembered.totals = totals;
-    Ok(erased)
+    Ok(Some(Step { batch, totals, erased }))
 }

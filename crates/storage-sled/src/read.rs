@@ -29,7 +29,7 @@ pub(crate) fn read(
 }
 
 /// Names the CoValue where sled found its own records damaged.
-pub(crate) fn name(error: StorageError, id: CoValueId) -> StorageError {
+fn name(error: StorageError, id: CoValueId) -> StorageError {
     match error {
         StorageError::Corrupt(damage) => damage.on_the_way_to(id).into(),
         error => error,

@@ -36,6 +36,16 @@ impl Tree {
         Records { iter: self.db.scan_prefix(prefix), tree: self }
     }
 
+    /// Reads as many records on either side of a key, to see whether that can be done.
+    pub(crate) fn around(&self, key: &[u8], count: usize) -> Result<(), StorageError> {
+        let before = self.db.range(..key).rev().take(count);
+        let after = self.db.range(key..).take(count);
+        let mut records = before.chain(after);
+        records
+            .try_for_each(|record| record.map(drop))
+            .map_err(|error| self.error("read from", error))
+    }
+
     /// Applies all changes or, after a crash, none.
     pub(crate) fn apply(&self, batch: Batch) -> Result<(), StorageError> {
         self.db.apply_batch(batch).map_err(|error| self.error("write to", error))

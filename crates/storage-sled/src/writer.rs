@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::CoValueId;
-use downbeat_storage::{Erased, Outcome, StorageError, UnsyncedUpdate, Write};
+use downbeat_storage::{Damage, Erased, Outcome, StorageError, UnsyncedUpdate, Write};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::draft::{Draft, Remembered};
+use crate::draft::{Caution, Draft, Remembered};
 use crate::erase::erase;
 use crate::mark::Mark;
 use crate::options::{Durability, SledOptions};
@@ -74,7 +74,7 @@ enum Work {
 enum Waiting {
     Append(Reply<Vec<Outcome>>, Vec<Outcome>),
     Track(Reply<()>),
-    Erase(Reply<Erased>, Erased),
+    Erase(Reply<Erased>, Result<Erased, Damage>),
 }
 
 impl Writer {
@@ -124,21 +124,35 @@ impl Writer {
             waiting.push(who);
             rooms.push(room);
         }
-        let result = match &mut self.state {
-            State::Failed(error, _) => Err(error.clone()),
-            State::Open(open) => {
-                let durability = self.options.durability;
-                unwound("write to", self.shared.dir(), || {
-                    open.work(works, &mut waiting, durability)
-                })
-            }
-        };
-        if let (State::Open(_), Err(error)) = (&self.state, &result) {
-            self.fail(error.clone());
+        let mut result = self.try_to(&works, &mut waiting, Caution::Usual);
+        if let Err(StorageError::Corrupt(damage)) = &result {
+            warn!(%damage, "a batch ran into damage; leaving out what belongs near it");
+            result = self.try_to(&works, &mut waiting, Caution::High);
         }
         for who in waiting {
             who.answer(&result);
         }
+    }
+
+    /// Does the works. After an error the tree is opened again, and nothing of them is done.
+    fn try_to(
+        &mut self,
+        works: &[Work],
+        waiting: &mut [Waiting],
+        caution: Caution,
+    ) -> Result<(), StorageError> {
+        let durability = self.options.durability;
+        let open = match &mut self.state {
+            State::Open(open) => open,
+            State::Failed(error, _) => return Err(error.clone()),
+        };
+        let result = unwound("write to", self.shared.dir(), || {
+            open.work(works, waiting, durability, caution)
+        });
+        if let Err(error) = &result {
+            self.fail(error.clone());
+        }
+        result
     }
 
     /// Does what has become due: a flush, or another try at opening the tree.
@@ -193,14 +207,16 @@ impl Open {
 
     fn work(
         &mut self,
-        works: Vec<Work>,
+        works: &[Work],
         waiting: &mut [Waiting],
         durability: Durability,
+        caution: Caution,
     ) -> Result<(), StorageError> {
-        let mut draft = Draft::new(&self.tree, &mut self.remembered);
-        for (work, who) in works.into_iter().zip(waiting) {
+        let mut draft = Draft::new(&self.tree, &mut self.remembered, caution);
+        for (work, who) in works.iter().zip(waiting) {
             match (work, who) {
                 (Work::Append(writes), Waiting::Append(_, outcomes)) => {
+                    outcomes.clear();
                     for write in writes {
                         outcomes.push(draft.write(write)?);
                     }
@@ -209,7 +225,7 @@ impl Open {
                 // Comes alone, so there is nothing in the draft, and nothing to wait for: what a
                 // crash brings back is erased again.
                 (Work::Erase(id), Waiting::Erase(_, erased)) => {
-                    *erased = erase(&self.tree, &mut self.remembered, id)?;
+                    *erased = erase(&self.tree, &mut self.remembered, *id)?;
                     return Ok(());
                 }
                 (Work::Append(_) | Work::Erase(_), _) => {}
@@ -244,7 +260,9 @@ impl Job {
                 (Work::Append(writes), Waiting::Append(reply, outcomes))
             }
             Self::Track(updates, reply) => (Work::Track(updates), Waiting::Track(reply)),
-            Self::Erase(id, reply) => (Work::Erase(id), Waiting::Erase(reply, Erased::default())),
+            Self::Erase(id, reply) => {
+                (Work::Erase(id), Waiting::Erase(reply, Ok(Erased::default())))
+            }
         }
     }
 }
@@ -256,7 +274,9 @@ impl Waiting {
         match self {
             Self::Append(reply, outcomes) => drop(reply.send(result.map(|()| outcomes))),
             Self::Track(reply) => drop(reply.send(result)),
-            Self::Erase(reply, erased) => drop(reply.send(result.map(|()| erased))),
+            Self::Erase(reply, erased) => {
+                drop(reply.send(result.and_then(|()| Ok(erased?))));
+            }
         }
     }
 }
@@ -304,7 +324,8 @@ mod tests {
         let State::Open(open) = &mut writer.state else { panic!("the tree is open") };
         let (reply, _answer) = oneshot::channel();
         let mut waiting = [Waiting::Append(reply, Vec::new())];
-        open.work(vec![Work::Append(vec![write])], &mut waiting, Durability::Flushed)?;
+        let works = [Work::Append(vec![write])];
+        open.work(&works, &mut waiting, Durability::Flushed, Caution::Usual)?;
         let [Waiting::Append(_, outcomes)] = waiting else { panic!("it is an append") };
         Ok(outcomes)
     }

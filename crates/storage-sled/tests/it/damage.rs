@@ -123,6 +123,26 @@ async fn a_damaged_covalue_takes_no_writes_and_fails_no_batch() {
     assert_eq!(read(&store, &other).await.unwrap(), 13);
 }
 
+#[tokio::test]
+async fn a_damaged_covalue_that_cannot_be_erased_is_named() {
+    let (dir, [damaged, other], [author, _]) = store().await;
+    {
+        let tree = tree(dir.path());
+        let key = format!("h{}\0{}", damaged.id, author.session);
+        tree.insert(key, b"no record").unwrap();
+    }
+    let store = SledStorage::open(dir.path()).unwrap();
+    let batch = [&damaged, &other].map(|co_value| {
+        let mut grave = Author::deleting(1);
+        co_value.bury(grave.delete(co_value.id))
+    });
+    let outcomes = store.append(batch.to_vec()).await.unwrap();
+    assert!(outcomes.iter().all(Outcome::is_complete), "a tombstone needs no other session");
+    let error = store.erase(damaged.id).await.unwrap_err();
+    assert!(matches!(&error, StorageError::Corrupt(damage) if damage.id() == Some(damaged.id)));
+    assert_eq!(store.erase(other.id).await.unwrap().transactions, 12);
+}
+
 /// Damages a store's log at about this many places, one at a time, and checks what the store is
 /// good for: it is refused, or each CoValue is served as it was or said to be damaged. Never is less
 /// than everything served, and nothing panics.
