@@ -1,11 +1,10 @@
 //! The command line.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+
+use crate::storage::{DurabilityChoice, StorageChoice};
 
 /// A sync server for Jazz applications.
 #[derive(Debug, Parser)]
@@ -47,49 +46,6 @@ pub(crate) struct ServeOptions {
     pub full_storage_reconciliation: bool,
 }
 
-/// When content is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum DurabilityChoice {
-    /// When it is on disk: nothing that was acknowledged is lost when the machine crashes.
-    #[default]
-    Safe,
-    /// When it is in memory, from where it is flushed to the disk within a fifth of a second: a
-    /// crash of the process or the machine loses up to as much of what was acknowledged. Faster
-    /// on slow disks.
-    Relaxed,
-}
-
-/// Where data is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StorageChoice {
-    /// In memory: gone when the server stops.
-    Memory,
-    /// In a sled store in this directory.
-    Sled(PathBuf),
-}
-
-impl FromStr for StorageChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "memory" => Ok(Self::Memory),
-            Some(("sled", "")) => Err("`sled:` needs a directory: sled:DIR".to_owned()),
-            Some(("sled", dir)) => Ok(Self::Sled(dir.into())),
-            _ => Err("expected `memory` or `sled:DIR`".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for StorageChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory => f.write_str("memory"),
-            Self::Sled(dir) => write!(f, "sled:{}", dir.display()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -99,16 +55,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn a_storage_is_memory_or_a_sled_directory() {
-        assert_eq!("memory".parse(), Ok(StorageChoice::Memory));
-        assert_eq!("sled:a/b".parse(), Ok(StorageChoice::Sled("a/b".into())));
-        for bad in ["", "sled", "sled:", "Memory", "rocks:dir"] {
-            let error = bad.parse::<StorageChoice>().unwrap_err();
-            assert!(error.contains("sled:DIR"), "{bad}: {error}");
-        }
     }
 
     #[test]
@@ -122,12 +68,5 @@ mod tests {
         assert_eq!(durability(&relaxed).unwrap(), DurabilityChoice::Relaxed);
         let error = durability(&["downbeat", "serve", "--durability", "lax"]).unwrap_err();
         assert!(error.to_string().contains("safe, relaxed"), "{error}");
-    }
-
-    #[test]
-    fn a_storage_prints_as_it_is_written() {
-        for text in ["memory", "sled:a/b"] {
-            assert_eq!(text.parse::<StorageChoice>().unwrap().to_string(), text);
-        }
     }
 }

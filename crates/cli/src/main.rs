@@ -2,6 +2,7 @@
 
 mod args;
 mod serve;
+mod storage;
 
 use std::process::ExitCode;
 

@@ -3,23 +3,17 @@
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use downbeat_node::{Node, SyncConfig};
-use downbeat_storage::{MemoryStorage, Storage};
-use downbeat_storage_sled::{Durability, SledOptions, SledStorage};
 use downbeat_transport::Listener;
 use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{DurabilityChoice, ServeOptions, StorageChoice};
-
-/// How long content may stay in memory alone with `--durability relaxed`; `--help` and the README
-/// name it. Long enough that a disk which needs tens of milliseconds to flush is mostly idle.
-const RELAXED_FLUSH: Duration = Duration::from_millis(200);
+use crate::args::ServeOptions;
+use crate::storage;
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
@@ -36,7 +30,7 @@ async fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
 
-    let storage = open(&options.storage, options.durability).await?;
+    let storage = storage::open(&options.storage, options.durability).await?;
     let address = SocketAddr::new(options.host, options.port);
     let listener = WsListener::bind(address, WsOptions::default())
         .await
@@ -71,29 +65,6 @@ fn sync_config(options: &ServeOptions) -> SyncConfig {
         config.upstreams_per_co_value = count.get();
     }
     config
-}
-
-async fn open(
-    choice: &StorageChoice,
-    durability: DurabilityChoice,
-) -> anyhow::Result<Arc<dyn Storage>> {
-    Ok(match choice {
-        StorageChoice::Memory => Arc::new(MemoryStorage::new()),
-        StorageChoice::Sled(dir) => {
-            let dir = dir.clone();
-            let options =
-                SledOptions { durability: durability_of(durability), ..SledOptions::default() };
-            let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
-            Arc::new(opening.await.context("opening the store broke off")??)
-        }
-    })
-}
-
-fn durability_of(choice: DurabilityChoice) -> Durability {
-    match choice {
-        DurabilityChoice::Safe => Durability::Flushed,
-        DurabilityChoice::Relaxed => Durability::Relaxed { within: RELAXED_FLUSH },
-    }
 }
 
 /// Says on standard output where the server is: for people, and for programs that started it.

@@ -1,0 +1,107 @@
+//! Where data is kept: how a store is named on the command line, and how it is opened.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use downbeat_storage::{MemoryStorage, Storage};
+use downbeat_storage_sled::{Durability, SledOptions, SledStorage};
+
+/// How long content may stay in memory alone with `--durability relaxed`; `--help` and the README
+/// name it. Long enough that a disk which needs tens of milliseconds to flush is mostly idle.
+const RELAXED_FLUSH: Duration = Duration::from_millis(200);
+
+/// Where data is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StorageChoice {
+    /// In memory: gone when the process ends.
+    Memory,
+    /// In a sled store in this directory.
+    Sled(PathBuf),
+}
+
+/// When content is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum DurabilityChoice {
+    /// When it is on disk: nothing that was acknowledged is lost when the machine crashes.
+    #[default]
+    Safe,
+    /// When it is in memory, from where it is flushed to the disk within a fifth of a second: a
+    /// crash of the process or the machine loses up to as much of what was acknowledged. Faster
+    /// on slow disks.
+    Relaxed,
+}
+
+/// Opens a store. A directory that is empty or missing becomes a new one.
+pub(crate) async fn open(
+    choice: &StorageChoice,
+    durability: DurabilityChoice,
+) -> anyhow::Result<Arc<dyn Storage>> {
+    Ok(match choice {
+        StorageChoice::Memory => Arc::new(MemoryStorage::new()),
+        StorageChoice::Sled(dir) => {
+            let dir = dir.clone();
+            let options =
+                SledOptions { durability: durability.of_sled(), ..SledOptions::default() };
+            let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
+            Arc::new(opening.await.context("opening the store broke off")??)
+        }
+    })
+}
+
+impl DurabilityChoice {
+    fn of_sled(self) -> Durability {
+        match self {
+            Self::Safe => Durability::Flushed,
+            Self::Relaxed => Durability::Relaxed { within: RELAXED_FLUSH },
+        }
+    }
+}
+
+impl FromStr for StorageChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("sled", "")) => Err("`sled:` needs a directory: sled:DIR".to_owned()),
+            Some(("sled", dir)) => Ok(Self::Sled(dir.into())),
+            _ => Err("expected `memory` or `sled:DIR`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for StorageChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Sled(dir) => write!(f, "sled:{}", dir.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_is_memory_or_a_sled_directory() {
+        assert_eq!("memory".parse(), Ok(StorageChoice::Memory));
+        assert_eq!("sled:a/b".parse(), Ok(StorageChoice::Sled("a/b".into())));
+        for bad in ["", "sled", "sled:", "Memory", "rocks:dir"] {
+            let error = bad.parse::<StorageChoice>().unwrap_err();
+            assert!(error.contains("sled:DIR"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_storage_prints_as_it_is_written() {
+        for text in ["memory", "sled:a/b"] {
+            assert_eq!(text.parse::<StorageChoice>().unwrap().to_string(), text);
+        }
+    }
+}
