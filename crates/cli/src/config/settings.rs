@@ -1,0 +1,218 @@
+//! All settings, each defined once: from this come the flag, the variable, the key of the file,
+//! the help text, and what `downbeat config` shows.
+
+use clap::ValueHint;
+use serde_json::Value as Json;
+
+use super::origin::{Origin, Problems};
+use super::source::Layer;
+use super::value::{
+    AccessMode, Count, Host, LogFilter, LogFormat, Shape, Site, Size, Time, UpstreamUrl, Value,
+};
+use crate::storage::{DurabilityChoice, StorageChoice};
+
+/// What is known of a setting before anybody has written it.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub name: &'static str,
+    pub value_name: &'static str,
+    pub heading: &'static str,
+    /// The lines of its description. The first paragraph is the short help.
+    help: &'static [&'static str],
+    /// As it would be written; empty where it is a list or can be missing.
+    default: &'static str,
+    pub shape: Shape,
+    pub choices: &'static [&'static str],
+    pub hint: ValueHint,
+}
+
+impl Spec {
+    /// The variable that sets it.
+    pub(crate) fn variable(&self) -> String {
+        format!("DOWNBEAT_{}", self.name.replace('-', "_").to_ascii_uppercase())
+    }
+
+    /// The short and the long help of its flag.
+    pub(crate) fn help_texts(&self) -> (String, String) {
+        let text: Vec<_> = self.help.iter().map(|line| line.trim()).collect();
+        let text = text.join("\n");
+        let mut paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+        let first = paragraphs.next().unwrap_or_default();
+        let first = first.trim_end_matches('.');
+        let rest: String = paragraphs.map(|paragraph| format!("\n\n{paragraph}")).collect();
+        let default = match (self.default, self.shape) {
+            ("", _) | (_, Shape::Switch) => String::new(),
+            (text, _) => format!(" [default: {text}]"),
+        };
+        let variable = self.variable();
+        (format!("{first}{default}"), format!("{first}.{rest}\n\n[variable: {variable}]{default}"))
+    }
+
+    fn default_texts(&self) -> Vec<String> {
+        match self.default {
+            "" => Vec::new(),
+            text => vec![text.to_owned()],
+        }
+    }
+}
+
+/// A setting's value, and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting<T> {
+    pub value: T,
+    pub origin: Origin,
+}
+
+/// One line of what `downbeat config` shows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shown {
+    pub name: &'static str,
+    pub value: Json,
+    pub origin: Origin,
+}
+
+macro_rules! settings {
+    ($(
+        $heading:literal {
+            $($(#[doc = $help:literal])+ $field:ident ($name:literal, $value_name:literal): $kind:ty = $default:literal;)+
+        }
+    )+) => {
+        /// Every setting with its value.
+        #[derive(Debug, Clone)]
+        pub(crate) struct Settings {
+            $($($(#[doc = $help])+ pub $field: Setting<$kind>,)+)+
+        }
+
+        /// Every setting, in the order of the help.
+        pub(crate) const SPECS: &[Spec] = &[$($(Spec {
+            name: $name,
+            value_name: $value_name,
+            heading: $heading,
+            help: &[$($help),+],
+            default: $default,
+            shape: <$kind as Value>::SHAPE,
+            choices: <$kind as Value>::CHOICES,
+            hint: <$kind as Value>::HINT,
+        },)+)+];
+
+        impl Settings {
+            /// Takes each value from the first layer that has it.
+            pub(crate) fn resolve(layers: &[Layer], problems: &mut Problems) -> Option<Self> {
+                // All are read before any is missed, so that all that is wrong is told.
+                $($(let $field = resolve_one::<$kind>($name, layers, problems);)+)+
+                Some(Self { $($($field: $field?,)+)+ })
+            }
+
+            /// Every setting as it is shown.
+            pub(crate) fn shown(&self) -> Vec<Shown> {
+                vec![$($(Shown {
+                    name: $name,
+                    value: Value::json(&self.$field.value),
+                    origin: self.$field.origin.clone(),
+                },)+)+]
+            }
+        }
+    };
+}
+
+settings! {
+    "Listening" {
+        /// The address to listen on; `0.0.0.0` or `::` for all of this machine's.
+        host("host", "IP"): Host = "127.0.0.1";
+        /// The port to listen on; 0 takes a free one.
+        port("port", "PORT"): u16 = "4200";
+        /// The certificate chain for TLS, a PEM file. SIGHUP reads it again.
+        tls_cert("tls-cert", "FILE"): Option<std::path::PathBuf> = "";
+        /// The private key of the certificate, a PEM file. SIGHUP reads it again.
+        tls_key("tls-key", "FILE"): Option<std::path::PathBuf> = "";
+        /// A site whose pages may connect, as `https://app.example.com`; every site if none is
+        /// given. Can be given several times.
+        ///
+        /// Browsers say which site a page is from, and only they do: what other programs may do is
+        /// chosen by --access.
+        allowed_origin("allowed-origin", "SITE"): Vec<Site> = "";
+    }
+    "Storage" {
+        /// Where data is kept: `memory`, or `sled:DIR`.
+        storage("storage", "STORAGE"): StorageChoice = "sled:./downbeat-data";
+        /// Keep data in memory: the same as `--storage memory`.
+        in_memory("in-memory", "BOOL"): bool = "false";
+        /// When content is acknowledged to its author: `safe`, when it is on disk; or `relaxed`,
+        /// when it is in memory, from where it is flushed within 0.2 s.
+        ///
+        /// With `safe`, nothing that was acknowledged is lost when the machine crashes. `relaxed`
+        /// is faster on slow disks; a crash loses up to 0.2 s of what was acknowledged.
+        durability("durability", "WHEN"): DurabilityChoice = "safe";
+    }
+    "Upstreams" {
+        /// A server to sync with, as `wss://sync.example.com/?key=KEY`: what is not here is asked
+        /// for there, and what is new here is given to it. Can be given several times.
+        upstream("upstream", "URL"): Vec<UpstreamUrl> = "";
+        /// With how many of the upstreams each CoValue is synced; all of them if this is not given.
+        upstreams_per_covalue("upstreams-per-covalue", "N"): Option<Count> = "";
+        /// Compare everything in storage with each upstream when it is connected.
+        full_storage_reconciliation("full-storage-reconciliation", "BOOL"): bool = "false";
+    }
+    "Logs" {
+        /// How log lines look: `text`, or `json` with one object a line.
+        log_format("log-format", "FORMAT"): LogFormat = "text";
+        /// Which log lines are written: a level, or directives like `info,downbeat_node=debug`.
+        ///
+        /// Where nothing else is said, the variable RUST_LOG counts as well.
+        log("log", "FILTER"): LogFilter = "info";
+    }
+}
+
+fn resolve_one<T: Value>(
+    name: &'static str,
+    layers: &[Layer],
+    problems: &mut Problems,
+) -> Option<Setting<T>> {
+    let written = layers.iter().find_map(|layer| layer.get(name));
+    let (texts, origin) = match written {
+        Some(written) => (written.texts.clone(), written.origin.clone()),
+        None => {
+            let spec = SPECS.iter().find(|spec| spec.name == name)?;
+            (spec.default_texts(), Origin::Default)
+        }
+    };
+    match T::from_texts(&texts) {
+        Ok(value) => Some(Setting { value, origin }),
+        Err(error) => {
+            match &origin {
+                // There the place does not name the setting.
+                Origin::File(place) => problems.add(place, format_args!("{name}: {error}")),
+                _ => problems.add(&origin, error),
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_can_be_read() {
+        let mut problems = Problems::default();
+        assert!(Settings::resolve(&[], &mut problems).is_some(), "{problems}");
+    }
+
+    #[test]
+    fn every_setting_has_a_name_of_its_own() {
+        let mut names: Vec<_> = SPECS.iter().map(|spec| spec.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SPECS.len());
+    }
+
+    #[test]
+    fn the_help_has_a_short_and_a_long_form() {
+        let spec = SPECS.iter().find(|spec| spec.name == "durability").unwrap();
+        let (short, long) = spec.help_texts();
+        assert!(short.starts_with("When content") && short.ends_with("[default: safe]"), "{short}");
+        assert!(!short.contains("crash") && long.contains("crash"));
+        assert!(long.contains("[variable: DOWNBEAT_DURABILITY]"));
+    }
+}

@@ -1,0 +1,411 @@
+//! What a setting's text means: one reader for each kind of value, whether the text comes from a
+//! flag, a variable or a file.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueHint;
+use serde_json::Value as Json;
+
+use super::units::{parse_duration, parse_size, show_duration, show_size};
+use crate::storage::{DurabilityChoice, StorageChoice};
+
+/// How often a setting can be given, and what must come with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One value.
+    One,
+    /// Yes or no; the flag alone means yes.
+    Switch,
+    /// Any number of values.
+    Many,
+}
+
+/// One value: what a setting holds, or an item of its list.
+pub(crate) trait Scalar: Sized {
+    /// How often it is given when it stands alone.
+    const SHAPE: Shape = Shape::One;
+    /// All that can be chosen, where that is a list.
+    const CHOICES: &'static [&'static str] = &[];
+    /// What a shell completes it with.
+    const HINT: ValueHint = ValueHint::Other;
+
+    /// Reads it; the error says what it should have been.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// How it is shown. A secret in it is masked.
+    fn json(&self) -> Json;
+}
+
+/// All that one setting holds.
+pub(crate) trait Value: Sized {
+    const SHAPE: Shape;
+    const CHOICES: &'static [&'static str];
+    const HINT: ValueHint;
+
+    /// Reads it from as many texts as were given; the error repeats the text that is wrong and
+    /// says what it should have been.
+    fn from_texts(texts: &[String]) -> Result<Self, String>;
+
+    /// How it is shown. A secret in it is masked.
+    fn json(&self) -> Json;
+}
+
+/// What stands for "nothing" where a setting can do without a value.
+const NONE: &str = "none";
+
+impl<T: Scalar> Value for T {
+    const SHAPE: Shape = T::SHAPE;
+    const CHOICES: &'static [&'static str] = T::CHOICES;
+    const HINT: ValueHint = T::HINT;
+
+    fn from_texts(texts: &[String]) -> Result<Self, String> {
+        let [text] = texts else { return Err("it takes exactly one value".to_owned()) };
+        read(text)
+    }
+
+    fn json(&self) -> Json {
+        Scalar::json(self)
+    }
+}
+
+impl<T: Scalar> Value for Option<T> {
+    const SHAPE: Shape = Shape::One;
+    const CHOICES: &'static [&'static str] = T::CHOICES;
+    const HINT: ValueHint = T::HINT;
+
+    fn from_texts(texts: &[String]) -> Result<Self, String> {
+        match texts {
+            [] => Ok(None),
+            [text] if text == NONE => Ok(None),
+            [text] => read(text).map(Some),
+            _ => Err("it takes one value at most".to_owned()),
+        }
+    }
+
+    fn json(&self) -> Json {
+        self.as_ref().map_or(Json::Null, Scalar::json)
+    }
+}
+
+impl<T: Scalar> Value for Vec<T> {
+    const SHAPE: Shape = Shape::Many;
+    const CHOICES: &'static [&'static str] = T::CHOICES;
+    const HINT: ValueHint = T::HINT;
+
+    fn from_texts(texts: &[String]) -> Result<Self, String> {
+        if texts == [NONE] {
+            return Ok(Vec::new());
+        }
+        texts.iter().map(|text| read(text)).collect()
+    }
+
+    fn json(&self) -> Json {
+        Json::Array(self.iter().map(Scalar::json).collect())
+    }
+}
+
+fn read<T: Scalar>(text: &str) -> Result<T, String> {
+    T::parse(text).map_err(|expected| format!("{text:?} cannot be used: {expected}"))
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Host(pub IpAddr);
+
+impl Scalar for Host {
+    const HINT: ValueHint = ValueHint::Hostname;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "localhost" {
+            return Ok(Self(Ipv4Addr::LOCALHOST.into()));
+        }
+        text.parse().map(Self).map_err(|_| {
+            "write an IP address of this machine, like 127.0.0.1, or 0.0.0.0 for all of them"
+                .to_owned()
+        })
+    }
+
+    fn json(&self) -> Json {
+        self.0.to_string().into()
+    }
+}
+
+impl Scalar for u16 {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "write a port from 0 to 65535, like 4200".to_owned())
+    }
+
+    fn json(&self) -> Json {
+        (*self).into()
+    }
+}
+
+impl Scalar for bool {
+    const SHAPE: Shape = Shape::Switch;
+    const CHOICES: &'static [&'static str] = &["true", "false"];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("write true or false".to_owned()),
+        }
+    }
+
+    fn json(&self) -> Json {
+        (*self).into()
+    }
+}
+
+/// A number of things, at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count(pub NonZeroU64);
+
+impl Count {
+    /// The number, for bounds of what is in memory.
+    pub(crate) fn as_usize(self) -> usize {
+        usize::try_from(self.0.get()).unwrap_or(usize::MAX)
+    }
+}
+
+impl Scalar for Count {
+    fn parse(text: &str) -> Result<Self, String> {
+        let digits: String = text.chars().filter(|c| *c != '_').collect();
+        digits.parse().map(Self).map_err(|_| "write a whole number from 1 on, like 1000".to_owned())
+    }
+
+    fn json(&self) -> Json {
+        self.0.get().into()
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub u64);
+
+impl Scalar for Size {
+    fn parse(text: &str) -> Result<Self, String> {
+        match parse_size(text) {
+            Some(0) | None => Err("write a size, like 512MiB or 2GB".to_owned()),
+            Some(bytes) => Ok(Self(bytes)),
+        }
+    }
+
+    fn json(&self) -> Json {
+        show_size(self.0).into()
+    }
+}
+
+/// A length of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time(pub Duration);
+
+impl Scalar for Time {
+    fn parse(text: &str) -> Result<Self, String> {
+        parse_duration(text).map(Self).ok_or_else(|| "write a time, like 20s or 2m".to_owned())
+    }
+
+    fn json(&self) -> Json {
+        show_duration(self.0).into()
+    }
+}
+
+impl Scalar for PathBuf {
+    const HINT: ValueHint = ValueHint::AnyPath;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("write a path".to_owned()) } else { Ok(text.into()) }
+    }
+
+    fn json(&self) -> Json {
+        self.display().to_string().into()
+    }
+}
+
+impl Scalar for StorageChoice {
+    const HINT: ValueHint = ValueHint::Other;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+
+    fn json(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
+/// Defines an enumeration whose values are chosen by name.
+macro_rules! choice {
+    ($type:ty, $expected:literal, $($name:literal => $variant:path),+ $(,)?) => {
+        impl Scalar for $type {
+            const CHOICES: &'static [&'static str] = &[$($name),+];
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($name => Ok($variant),)+
+                    _ => Err($expected.to_owned()),
+                }
+            }
+
+            fn json(&self) -> Json {
+                match self {
+                    $($variant => $name.into(),)+
+                }
+            }
+        }
+    };
+}
+
+choice!(DurabilityChoice, "write safe or relaxed",
+    "safe" => DurabilityChoice::Safe,
+    "relaxed" => DurabilityChoice::Relaxed,
+);
+
+/// Who may use the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AccessMode {
+    /// Everybody who can reach it.
+    Open,
+    /// Who has a key of the key file.
+    Keys,
+    /// Everybody may connect, and only content of listed accounts is stored.
+    Accounts,
+}
+
+choice!(AccessMode, "write open, keys or accounts",
+    "open" => AccessMode::Open,
+    "keys" => AccessMode::Keys,
+    "accounts" => AccessMode::Accounts,
+);
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+choice!(LogFormat, "write text or json",
+    "text" => LogFormat::Text,
+    "json" => LogFormat::Json,
+);
+
+/// Which log lines are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogFilter(pub String);
+
+impl Scalar for LogFilter {
+    fn parse(text: &str) -> Result<Self, String> {
+        match tracing_subscriber::EnvFilter::builder().parse(text) {
+            Ok(_) if !text.is_empty() => Ok(Self(text.to_owned())),
+            _ => Err("write a level, like info, or directives, like info,downbeat_node=debug"
+                .to_owned()),
+        }
+    }
+
+    fn json(&self) -> Json {
+        self.0.clone().into()
+    }
+}
+
+/// The URL of an upstream, which may hold a key.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct UpstreamUrl(pub String);
+
+impl Scalar for UpstreamUrl {
+    const HINT: ValueHint = ValueHint::Url;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix("ws://").or_else(|| text.strip_prefix("wss://"));
+        match rest {
+            Some(rest) if !rest.is_empty() => Ok(Self(text.to_owned())),
+            _ => Err("write a URL like wss://sync.example.com or ws://127.0.0.1:4200".to_owned()),
+        }
+    }
+
+    fn json(&self) -> Json {
+        mask_query(&self.0).into()
+    }
+}
+
+impl std::fmt::Debug for UpstreamUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&mask_query(&self.0))
+    }
+}
+
+/// A URL whose query, where keys are, is not shown.
+fn mask_query(url: &str) -> String {
+    match url.split_once('?') {
+        Some((before, _)) => format!("{before}?***"),
+        None => url.to_owned(),
+    }
+}
+
+/// A site whose pages may connect, as browsers name it in `Origin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Site(pub String);
+
+impl Scalar for Site {
+    const HINT: ValueHint = ValueHint::Url;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let expected = || "write a site like https://app.example.com, without a path".to_owned();
+        let (scheme, host) = text.split_once("://").ok_or_else(expected)?;
+        let scheme_ok = !scheme.is_empty()
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        if !scheme_ok || host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
+            return Err(expected());
+        }
+        // Browsers send both in lower case.
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+
+    fn json(&self) -> Json {
+        self.0.clone().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one<T: Value>(text: &str) -> Result<T, String> {
+        T::from_texts(&[text.to_owned()])
+    }
+
+    #[test]
+    fn what_is_wrong_is_repeated_with_what_to_write_instead() {
+        let error = one::<u16>("http").unwrap_err();
+        assert_eq!(error, "\"http\" cannot be used: write a port from 0 to 65535, like 4200");
+    }
+
+    #[test]
+    fn nothing_is_said_by_none_where_a_value_can_be_missing() {
+        assert_eq!(one::<Option<Size>>("none"), Ok(None));
+        assert_eq!(one::<Option<Size>>("1KiB"), Ok(Some(Size(1024))));
+        assert_eq!(one::<Vec<Site>>("none"), Ok(Vec::new()));
+        assert!(one::<Size>("none").is_err());
+    }
+
+    #[test]
+    fn the_key_of_an_upstream_is_not_shown() {
+        let url: UpstreamUrl = one("wss://a.example/x?key=secret").unwrap();
+        assert_eq!(Value::json(&url), "wss://a.example/x?***");
+        assert!(!format!("{url:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_site_has_a_scheme_and_a_host_and_no_path() {
+        assert_eq!(one("https://App.example.com"), Ok(Site("https://app.example.com".into())));
+        assert!(one::<Site>("capacitor://localhost").is_ok());
+        for bad in ["app.example.com", "https://", "https://a/b", "*", "https://a.example/"] {
+            assert!(one::<Site>(bad).is_err(), "{bad}");
+        }
+    }
+}
