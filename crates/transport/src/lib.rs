@@ -24,18 +24,31 @@
 //! # }).unwrap();
 //! ```
 //!
-//! The feature `conformance` adds the suite that every transport runs in its own tests.
+//! Who may connect is decided by [`Admission`], during the handshake; what happens on a transport is
+//! counted in [`TransportCounters`].
+//!
+//! The feature `conformance` adds the suite that every transport runs in its own tests. `net` and
+//! `tls` are what the transports over TCP share: limits on connections, trusted proxies, and
+//! encryption.
 
+mod admission;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod connection;
+mod counters;
 mod error;
+#[cfg(feature = "net")]
+pub mod net;
 mod pair;
 mod peer;
+#[cfg(feature = "tls")]
+pub mod tls;
 
+pub use admission::{Admission, AdmissionRequest, Admitted, Refusal, RefusalKind};
 pub use connection::{
     CloseCode, CloseReason, Connection, Connector, Incoming, Listener, Receiver, Sender,
 };
+pub use counters::{Counter, TransportCounters, TransportSnapshot};
 pub use error::{Fault, Rejection, TransportError};
 pub use pair::pair;
 pub use peer::{ApiKey, PeerInfo};

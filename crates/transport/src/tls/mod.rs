@@ -1,0 +1,10 @@
+//! Encryption for the transports over TCP: rustls with the ring provider, TLS 1.2 and 1.3.
+
+mod client;
+mod error;
+mod files;
+mod server;
+
+pub use client::ClientTls;
+pub use error::TlsError;
+pub use server::{ServerTls, TlsReloader};

@@ -1,0 +1,135 @@
+//! The server's side: a certificate that can be replaced while connections come and go.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::{TlsError, files};
+
+/// A certificate and its key, from files, for a listener. Clones share them, and their reloading.
+///
+/// ```no_run
+/// use downbeat_transport::tls::ServerTls;
+///
+/// let tls = ServerTls::from_files("server.pem", "server.key")?;
+/// let reloader = tls.reloader();
+/// // ... the listener takes `tls`; later, when the files have been renewed:
+/// reloader.reload()?;
+/// # Ok::<(), downbeat_transport::tls::TlsError>(())
+/// ```
+#[derive(Clone)]
+pub struct ServerTls {
+    files: Arc<Files>,
+}
+
+/// Reads the files of a [`ServerTls`] again.
+#[derive(Debug, Clone)]
+pub struct TlsReloader {
+    files: Arc<Files>,
+}
+
+struct Files {
+    certificates: PathBuf,
+    key: PathBuf,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl ServerTls {
+    /// Reads the server's certificate, followed by those of its issuers, and its private key; both
+    /// files are PEM, and may be the same one.
+    pub fn from_files(
+        certificates: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Result<Self, TlsError> {
+        let (certificates, key) = (certificates.into(), key.into());
+        let current = RwLock::new(Arc::new(load(&certificates, &key)?));
+        Ok(Self { files: Arc::new(Files { certificates, key, current }) })
+    }
+
+    /// What reads the files again.
+    pub fn reloader(&self) -> TlsReloader {
+        TlsReloader { files: Arc::clone(&self.files) }
+    }
+
+    /// What takes the TLS handshakes of one transport, which goes by these names in the handshake
+    /// (ALPN): a client that offers only others is refused by TLS itself.
+    pub fn acceptor(&self, protocols: &[&str]) -> Result<TlsAcceptor, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::<Files>::clone(&self.files);
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Setup(error.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+impl TlsReloader {
+    /// Reads both files again; connections that come from now on get the new certificate. When
+    /// anything is wrong with them, the certificate in use stays, and the error says what it is.
+    ///
+    /// Reads files: not for an async task that others wait for.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let new = Arc::new(load(&self.files.certificates, &self.files.key)?);
+        // Nothing panics while the lock is held.
+        *self.files.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// The file with the certificates.
+    pub fn certificates(&self) -> &Path {
+        &self.files.certificates
+    }
+
+    /// The file with the key.
+    pub fn key(&self) -> &Path {
+        &self.files.key
+    }
+}
+
+fn load(certificates: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let chain = files::certificates(certificates)?;
+    let signing_key = ring::sign::any_supported_type(&files::key(key)?).map_err(|error| {
+        TlsError::UnusableKey { path: key.to_owned(), reason: error.to_string() }
+    })?;
+    let certified = CertifiedKey::new(chain, signing_key);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(TlsError::Mismatch { certificates: certificates.to_owned(), key: key.to_owned() })
+        }
+        Err(error) => Err(TlsError::UnusableCertificate {
+            path: certificates.to_owned(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+impl ResolvesServerCert for Files {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files")
+            .field("certificates", &self.certificates)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("files", &self.files).finish()
+    }
+}
