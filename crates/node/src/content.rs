@@ -290,7 +290,7 @@ mod tests {
 
     fn add(content: &ContentStore, run: &SessionContent) {
         let sessions = vec![run.clone()];
-        content.add(&StoreJob { id: id(), header: None, sessions, delete: false });
+        content.add(&StoreJob { id: id(), header: None, sessions, delete: false, author: None });
     }
 
     async fn read(content: &ContentStore, until: &[(&str, u64)]) -> Vec<(SessionId, u64, u64)> {

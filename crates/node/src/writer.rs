@@ -233,7 +233,7 @@ mod tests {
     fn job(sessions: Vec<SessionContent>, delete: bool) -> StoreJob {
         let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap();
         let id = CoValueId::parse("co_z1").unwrap();
-        StoreJob { id, header: Some(header), sessions, delete }
+        StoreJob { id, header: Some(header), sessions, delete, author: None }
     }
 
     #[test]

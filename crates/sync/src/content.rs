@@ -480,8 +480,9 @@ impl Machine {
     ) {
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         let header = std::mem::take(&mut index.header_unstored).then(|| index.header.clone());
+        let author = releases.first().map(|(peer, _)| *peer);
         index.stores.push_back(releases);
-        self.actions.push(Action::Store(StoreJob { id, header, sessions, delete }));
+        self.actions.push(Action::Store(StoreJob { id, header, sessions, delete, author }));
     }
 
     pub(crate) fn stored(&mut self, stored: Stored) {

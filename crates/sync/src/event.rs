@@ -52,6 +52,14 @@ pub enum Event {
         /// What it says.
         message: Message,
     },
+    /// A peer has sent content of a CoValue that is not here, and that the runtime does not want:
+    /// the peer is told that it is not here. An upstream counts as not having it.
+    Refused {
+        /// Who sent it.
+        peer: PeerId,
+        /// The CoValue.
+        id: CoValueId,
+    },
     /// A [`crate::Action::Load`] is done.
     Loaded {
         /// The CoValue.

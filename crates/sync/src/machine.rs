@@ -75,6 +75,7 @@ impl Machine {
             }
             Event::Disconnected(peer) => self.disconnected(peer),
             Event::Received { peer, message } => self.received(peer, message),
+            Event::Refused { peer, id } => self.refused(peer, id),
             Event::Loaded { id, result } => self.loaded(id, result),
             Event::Verified(verified) => self.verified(verified),
             Event::Stored(stored) => self.stored(stored),
@@ -142,6 +143,16 @@ impl Machine {
             Message::Reconcile(reconcile) => self.received_reconcile(peer, reconcile),
             Message::ReconcileAck(batch) => self.reconcile_acknowledged(peer, &batch),
             Message::Done(_) => {}
+        }
+    }
+
+    fn refused(&mut self, peer: PeerId, id: CoValueId) {
+        self.upstream_told(peer, id, false);
+        let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
+        if is_client && let Some(subscription) = self.track(peer, id) {
+            subscription.owes.not_found = true;
+            self.client_answered(peer, id);
+            self.owe(peer, id);
         }
     }
 

@@ -378,6 +378,8 @@ fn kind_of(event: &Event) -> &'static str {
         Event::Verified(_) => "verified",
         Event::Stored(_) => "stored",
         Event::TurnDone { .. } => "turn done",
-        Event::Unsynced { .. } | Event::Listed { .. } | Event::Tick => "another event",
+        Event::Unsynced { .. } | Event::Listed { .. } | Event::Refused { .. } | Event::Tick => {
+            "another event"
+        }
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod peers;
 mod reconcile;
 mod rejected;
+mod unwanted;
 mod upstream;
 mod upstream_bounds;
 mod upstream_content;
