@@ -1,0 +1,29 @@
+//! Where the load goes.
+
+use downbeat_transport_ws::{WsConnector, WsOptions};
+
+use crate::error::BenchError;
+use crate::process::ServerProcess;
+
+/// The server that a workload is played against.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its URL, `ws://HOST:PORT`, with `?key=` if it wants one.
+    pub url: String,
+    /// Its process, if it runs on this machine and is to be measured.
+    pub process: Option<ServerProcess>,
+    /// What all content is made from.
+    pub seed: u64,
+}
+
+impl Target {
+    /// A server of which only the URL is known.
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), process: None, seed: 1 }
+    }
+
+    pub(crate) fn connector(&self) -> Result<WsConnector, BenchError> {
+        WsConnector::new(&self.url, WsOptions::default())
+            .map_err(|source| BenchError::Url { url: self.url.clone(), source })
+    }
+}
