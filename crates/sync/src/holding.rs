@@ -161,6 +161,7 @@ impl Machine {
         let held_bytes =
             state.as_ref().map_or(self.left_bytes, |state| state.held_bytes).saturating_add(bytes);
         if held_bytes > bound {
+            self.ask_again(peer, id);
             return self.report(Report::new(peer, id, Rejection::HeldTooMuch));
         }
         match state {
@@ -221,11 +222,12 @@ impl Machine {
     /// needs what it did not have.
     fn ask_sender(&mut self, peer: PeerId, dependency: CoValueId, again: bool) {
         let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
+        let now = self.now;
         let Some(subscription) = self.track(peer, dependency) else { return };
-        if std::mem::replace(&mut subscription.asked, true) && (is_client || !again) {
+        if subscription.asked && (is_client || !again) {
             return;
         }
-        subscription.owes.load = true;
+        subscription.ask(now);
         self.owe(peer, dependency);
     }
 
@@ -291,9 +293,19 @@ impl Machine {
         let late: Vec<PeerId> = entry.held.iter().filter(is_late).map(|queue| queue.peer).collect();
         for peer in late {
             let Some(queue) = self.take_held(peer, id) else { continue };
+            self.ask_again(peer, id);
             let missing = queue.awaited.iter().find(|id| queue.missing.contains(id));
             let rejection = Rejection::MissingDependency(missing.copied().unwrap_or(id));
             self.report(Report::new(peer, id, rejection));
+        }
+    }
+
+    /// An upstream's content was lost here: it is asked for it again when somebody wants it.
+    fn ask_again(&mut self, peer: PeerId, id: CoValueId) {
+        if self.peers.get(&peer).is_some_and(|state| state.upstream.is_some())
+            && let Some(subscription) = self.subscription_mut(peer, id)
+        {
+            subscription.ask_again();
         }
     }
 

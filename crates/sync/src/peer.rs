@@ -82,6 +82,9 @@ pub(crate) struct Subscription {
     /// Whether the peer has been sent a LOAD, or is about to be. A client that has answered can be
     /// asked again.
     pub asked: bool,
+    /// The minute in which the last LOAD was owed, of those that fit: after 45 days they begin
+    /// anew.
+    asked_in: Option<u16>,
     /// Whether the CoValue stands in the peer's queue.
     pub queued: bool,
     /// Whether `known` is what the peer has claimed in a LOAD, or had before it was away, and not
@@ -169,6 +172,18 @@ impl Peer {
     }
 }
 
+/// How many minutes an upstream that has been asked for a CoValue is not asked again. Longer than a
+/// LOAD takes to go round any ring of nodes, so that one that comes round ends there; and not for
+/// ever, for an upstream may have gained something in a way that it does not tell of.
+const ASKED_LATELY: u16 = 5;
+
+/// The number of a minute, as far as it fits.
+fn minute(now: Millis) -> u16 {
+    const MILLIS: Millis = 60_000;
+    const COUNT: Millis = 1 << u16::BITS;
+    u16::try_from(now / MILLIS % COUNT).unwrap_or(u16::MAX)
+}
+
 fn lane(priority: Priority) -> usize {
     match priority {
         Priority::High => 0,
@@ -186,6 +201,25 @@ impl Subscription {
     /// What the peer has said that it has.
     pub(crate) fn known(&self) -> &Counts {
         &self.known
+    }
+
+    /// The peer is to be sent a LOAD.
+    pub(crate) fn ask(&mut self, now: Millis) {
+        self.owes.load = true;
+        self.asked = true;
+        self.asked_in = Some(minute(now));
+    }
+
+    /// Whether the peer has been asked so lately that it need not be asked again: it is subscribed
+    /// to, and sends what is new.
+    pub(crate) fn is_asked_lately(&self, now: Millis) -> bool {
+        let is_late = |asked| minute(now).wrapping_sub(asked) < ASKED_LATELY;
+        self.asked && self.asked_in.is_some_and(is_late)
+    }
+
+    /// What the peer has been asked for has come, and was lost.
+    pub(crate) fn ask_again(&mut self) {
+        (self.asked, self.asked_in) = (false, None);
     }
 
     /// Takes up what was known of a peer before it was away. What it was sent and has not

@@ -209,7 +209,9 @@ impl Machine {
     /// Storage does not have a CoValue: asks the upstreams, if there are any. `false` if not.
     pub(crate) fn ask_upstreams(&mut self, id: CoValueId, asker: Option<PeerId>) -> bool {
         let mut selected = self.selected_peers(id);
-        selected.retain(|(_, peer)| peer.is_none_or(|peer| !self.asks_alone(peer, id, asker)));
+        selected.retain(|(_, peer)| {
+            peer.is_none_or(|peer| !self.asks_alone(peer, id, asker) && !self.lacks_it(peer, id))
+        });
         if selected.is_empty() {
             return false;
         }
@@ -218,11 +220,24 @@ impl Machine {
         self.timers.insert((until, id));
         self.entry(id).presence = Presence::Asking(Asked { pending, until });
         for (_, peer) in selected {
-            if let Some(peer) = peer {
+            if let Some(peer) = peer
+                && !self.is_requested(peer, id)
+            {
                 self.request(peer, id, true);
             }
         }
         true
+    }
+
+    /// Whether an upstream has been asked for a CoValue lately and has not come up with it. It is
+    /// subscribed to, so it sends the CoValue when it gets it, and is not asked again: where nodes
+    /// are each other's upstreams, LOADs for what nobody has would go round for ever.
+    fn lacks_it(&self, peer: PeerId, id: CoValueId) -> bool {
+        let needs_it = |entry: &Entry| entry.dependants.iter().any(|(_, other)| *other == peer);
+        self.subscription(peer, id).is_some_and(|subscription| {
+            subscription.is_asked_lately(self.now) && !subscription.known().header
+        }) && !self.is_requested(peer, id)
+            && !self.values.get(&id).is_some_and(needs_it)
     }
 
     /// Whether nobody but a peer wants to know if a CoValue is there.
@@ -251,12 +266,13 @@ impl Machine {
     fn request(&mut self, peer: PeerId, id: CoValueId, urgent: bool) {
         let limit = self.config.loads_per_upstream;
         let deadline = self.now + self.config.load_time;
+        let now = self.now;
         let Some(subscription) = self.track(peer, id) else { return };
         subscription.asked = true;
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if urgent || state.loads.len() < limit {
             if let Some(subscription) = state.subscriptions.get_mut(&id) {
-                subscription.owes.load = true;
+                subscription.ask(now);
             }
             state.loads.insert(id, deadline);
             self.timers.insert((deadline, id));

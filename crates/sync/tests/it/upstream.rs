@@ -42,7 +42,7 @@ fn what_storage_lacks_is_asked_of_the_upstream_stored_acknowledged_and_served_to
 }
 
 #[test]
-fn what_the_upstream_lacks_is_not_found_once_and_asked_for_again_by_the_next_load() {
+fn what_the_upstream_lacks_is_not_found_and_not_asked_for_again_for_a_time() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");
     let (ann, bob) = (world.connect("ann"), world.connect("bob"));
@@ -57,6 +57,10 @@ fn what_the_upstream_lacks_is_not_found_once_and_asked_for_again_by_the_next_loa
     ]);
     world.pass(120_000);
     world.expect(&[]);
+    // It would have sent it if it had got it.
+    world.send(ann, map.load_nothing());
+    world.expect(&["ann → LOAD map nothing", "ann ← KNOWN map nothing"]);
+    world.pass(180_000);
     world.send(ann, map.load_nothing());
     world.send(core, map.known_nothing());
     world.expect(&[

@@ -82,6 +82,22 @@ fn loads_that_somebody_waits_for_and_those_of_dependencies_do_not_wait_for_room(
 }
 
 #[test]
+fn what_an_upstream_sent_and_was_given_up_here_is_asked_for_again() {
+    let admin = Author::new(1);
+    let (mut world, map, _) = world_and_map_with(Config::default());
+    let mut log = admin.account_log(1);
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.load_nothing());
+    // The account that signs it never comes.
+    world.send(core, map.whole(vec![log.write(&["[1]"])]));
+    world.pass(60_000);
+    world.skip_log();
+    world.send(ann, map.load_nothing());
+    world.expect(&["ann → LOAD map nothing", "core ← LOAD map nothing"]);
+}
+
+#[test]
 fn no_load_is_left_waiting_when_its_upstream_reconnects() {
     let mut world = World::with_config(two_loads());
     let ann = world.connect("ann");

@@ -25,6 +25,32 @@ fn a_load_of_what_nobody_has_ends() {
 }
 
 #[test]
+fn a_load_that_comes_round_too_late_to_be_waited_for_ends_where_it_began() {
+    let mut ring = Ring::of(3);
+    let map = Value::free("map");
+    for world in &mut ring.worlds {
+        world.name(&map, "map");
+    }
+    let ann = ring.worlds[0].connect("ann");
+    ring.worlds[0].send(ann, map.load_nothing());
+    // The first machine has given up when its LOAD comes back to it.
+    assert!(ring.carry(0) && ring.carry(1));
+    ring.worlds[0].pass(60_000);
+    ring.worlds[0].expect(&[
+        "ann → LOAD map nothing",
+        "w1 ← LOAD map nothing",
+        "ann ← KNOWN map nothing",
+    ]);
+    ring.run();
+    let said = ring.worlds[0].said();
+    assert_eq!(said, ["w2 → LOAD map nothing", "w2 ← KNOWN map nothing", "w1 → KNOWN map nothing"]);
+    for world in &mut ring.worlds[1..] {
+        let loads = world.said().iter().filter(|line| line.contains(" ← LOAD")).count();
+        assert_eq!(loads, 1);
+    }
+}
+
+#[test]
 fn what_one_has_is_read_at_all_and_nothing_goes_round_for_ever() {
     for size in [2, 3] {
         let mut ring = Ring::of(size);
