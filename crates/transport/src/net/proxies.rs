@@ -1,6 +1,7 @@
 //! Where a client is, when it comes through a proxy.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The longest chain of proxies that is followed. Real ones have two or three; a client can send as
@@ -131,6 +132,18 @@ fn as_v6(address: IpAddr) -> u128 {
     }
 }
 
+impl fmt::Display for Network {
+    /// As it can be read again, with the length of its prefix.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = self.mask.leading_ones();
+        let address = Ipv6Addr::from_bits(self.bits);
+        match address.to_ipv4_mapped() {
+            Some(address) if length >= 96 => write!(f, "{address}/{}", length - 96),
+            _ => write!(f, "{address}/{length}"),
+        }
+    }
+}
+
 impl FromStr for Network {
     type Err = InvalidNetwork;
 
@@ -185,6 +198,15 @@ mod tests {
         assert!(all.contains(ip("2001:db8::1")) && all.contains(ip("192.0.2.1")));
         let mapped: Network = "10.0.0.0/8".parse().unwrap();
         assert!(mapped.contains(ip("::ffff:10.1.1.1")));
+    }
+
+    #[test]
+    fn a_network_is_shown_as_it_is_written() {
+        for text in ["10.0.0.0/8", "0.0.0.0/0", "192.0.2.1/32", "2001:db8::/32", "::/0", "::1/128"]
+        {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
+        }
+        assert_eq!("10.1.2.3/8".parse::<Network>().unwrap().to_string(), "10.0.0.0/8");
     }
 
     #[test]
