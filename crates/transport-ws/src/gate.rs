@@ -5,12 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 /// What is read from the socket at once. On the stack while reading; kept only as long as it holds
 /// bytes of a frame that the library has not asked for yet.
 const READ_BYTES: usize = 8 << 10;
+
+/// What has to come of an unfinished message for it not to count as stalled.
+const PROGRESS_BYTES: usize = 4 << 10;
 
 /// A stream that never lets a read run past the end of a WebSocket frame.
 ///
@@ -27,6 +31,10 @@ pub(crate) struct FrameGate<S> {
     remaining: u64,
     /// Whether a message of several fragments has begun.
     message_open: bool,
+    /// Since when an unfinished message has not come [`PROGRESS_BYTES`] nearer, and how far it has.
+    stalled: Option<(Instant, usize)>,
+    /// Whether the stream ended within a frame.
+    cut_off: bool,
     kind: Kind,
 }
 
@@ -42,7 +50,16 @@ impl<S> FrameGate<S> {
     /// A stream of frames that begins with these bytes.
     pub(crate) fn new(stream: S, begin: Vec<u8>) -> Self {
         let kind = Kind::Frames;
-        Self { stream, buffer: begin, taken: 0, remaining: 0, message_open: false, kind }
+        Self {
+            stream,
+            buffer: begin,
+            taken: 0,
+            remaining: 0,
+            message_open: false,
+            stalled: None,
+            cut_off: false,
+            kind,
+        }
     }
 
     /// A stream that begins with something else than frames, and so has no known ends of messages.
@@ -53,6 +70,38 @@ impl<S> FrameGate<S> {
     /// Whether everything handed on so far is whole messages.
     pub(crate) fn between_messages(&self) -> bool {
         self.kind == Kind::Frames && self.remaining == 0 && !self.message_open
+    }
+
+    /// Since when an unfinished message has hardly come nearer.
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled.map(|(since, _)| since)
+    }
+
+    /// Whether the stream ended in the middle of a frame.
+    pub(crate) fn cut_off(&self) -> bool {
+        self.cut_off
+    }
+
+    /// Whether a message has begun and its end has not come yet.
+    fn unfinished(&self) -> bool {
+        self.kind == Kind::Frames
+            && (self.remaining > 0 || self.message_open || !self.waiting().is_empty())
+    }
+
+    /// Takes note of how far an unfinished message has come: called when there is nothing more to
+    /// read for now.
+    fn note_waiting(&mut self) {
+        if !self.unfinished() {
+            self.stalled = None;
+        } else if self.stalled.is_none_or(|(_, progress)| progress >= PROGRESS_BYTES) {
+            self.stalled = Some((Instant::now(), 0));
+        }
+    }
+
+    fn note_progress(&mut self, bytes: usize) {
+        if let Some((_, progress)) = &mut self.stalled {
+            *progress = progress.saturating_add(bytes);
+        }
     }
 
     fn waiting(&self) -> &[u8] {
@@ -66,6 +115,9 @@ impl<S> FrameGate<S> {
             Ok(None) => {}
             Ok(Some((header, length))) => {
                 self.remaining = length.saturating_add(cursor.position());
+                if !self.message_open {
+                    self.stalled = None;
+                }
                 match header.opcode {
                     OpCode::Data(Data::Text | Data::Binary | Data::Continue) => {
                         self.message_open = !header.is_final;
@@ -107,7 +159,18 @@ impl<S: AsyncRead + Unpin> FrameGate<S> {
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut bytes = [0; READ_BYTES];
         let mut buf = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                self.cut_off |= self.unfinished();
+                return Poll::Ready(Err(error));
+            }
+            Poll::Pending => {
+                self.note_waiting();
+                return Poll::Pending;
+            }
+        }
+        self.note_progress(buf.filled().len());
         self.buffer.drain(..self.taken);
         self.taken = 0;
         self.buffer.extend_from_slice(buf.filled());
@@ -130,6 +193,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameGate<S> {
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.poll_more(cx))? == 0 {
+                self.cut_off |= self.unfinished();
                 if self.waiting().is_empty() {
                     return Poll::Ready(Ok(()));
                 }

@@ -2,20 +2,27 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use downbeat_transport::{ApiKey, Connection, PeerInfo};
+use downbeat_transport::net::{Door, Io, Linger, Pass};
+use downbeat_transport::tls::TlsError;
+use downbeat_transport::{
+    AdmissionRequest, ApiKey, Connection, PeerInfo, Refusal, TransportCounters,
+};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
@@ -23,83 +30,186 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::connection;
 use crate::gate::FrameGate;
-use crate::linger::Linger;
-use crate::options::WsOptions;
+use crate::options::{ALPN, WsOptions};
 use crate::routes::{RouteRequest, RouteResponse};
 use crate::sender::PingSettings;
-use crate::socket::Io;
 
 /// hyper refuses to work with a smaller buffer.
 const MIN_HTTP_BUFFER_BYTES: usize = 8 << 10;
 
-/// Serves one HTTP request; if it was an upgrade, the connection that came of it.
-pub(crate) async fn serve<S: Io>(
-    stream: S,
-    address: &str,
-    options: &WsOptions,
-) -> Option<Connection> {
-    let upgraded = Mutex::new(None);
-    let service = service_fn(|request: Request<Incoming>| {
-        let (parts, _body) = request.into_parts();
-        let answering = answer(parts, options, &upgraded);
-        Box::pin(async { Ok::<_, Infallible>(answering.await) })
-    });
-    let mut serving = http1::Builder::new()
-        .max_header_size(options.max_header_bytes)
-        .max_buf_size(options.max_header_bytes.max(MIN_HTTP_BUFFER_BYTES))
-        .serve_connection(TokioIo::new(stream), service);
-    let served = poll_fn(|cx| serving.poll_without_shutdown(cx)).await;
-    if let Err(error) = served {
-        tracing::debug!(peer = address, %error, "a bad HTTP request");
+/// Everything a listener needs for its handshakes.
+pub(crate) struct Reception {
+    options: WsOptions,
+    door: Door,
+    tls: Option<TlsAcceptor>,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct Source {
+    peer: SocketAddr,
+    encrypted: bool,
+}
+
+impl Reception {
+    pub(crate) fn new(options: WsOptions) -> Result<Self, TlsError> {
+        let tls = options.tls.as_ref().map(|tls| tls.acceptor(ALPN)).transpose()?;
+        let counters = Arc::clone(&options.counters);
+        let door = Door::new(options.connection_limits, options.admission.clone(), counters);
+        Ok(Self { options, door, tls })
     }
-    let http1::Parts { io, read_buf, .. } = serving.into_parts();
-    let mut stream = io.into_inner();
-    let upgraded = upgraded.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let Some(Upgraded { key }) = upgraded else {
-        // The answer has been given; nothing depends on how the connection ends.
-        let _ = stream.shutdown().await;
-        let mut linger = Linger::new();
-        poll_fn(|cx| linger.poll(cx, |cx, buf| Pin::new(&mut stream).poll_read(cx, buf))).await;
-        return None;
-    };
-    let config = Some(options.config());
-    let stream = FrameGate::new(stream, read_buf.into());
-    let ws = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
-    let info = PeerInfo::new(address).with_key(key);
-    let ping = PingSettings { interval: options.ping_interval, name: options.ping_name.clone() };
-    Some(connection::new(ws, info, Some(ping), options))
+
+    pub(crate) fn encrypts(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Serves one connection's only request; if it was an upgrade, the WebSocket that came of it.
+    pub(crate) async fn receive(&self, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
+        let Some(tls) = &self.tls else {
+            return self.serve(stream, Source { peer, encrypted: false }).await;
+        };
+        match tls.accept(stream).await {
+            Ok(stream) => self.serve(stream, Source { peer, encrypted: true }).await,
+            Err(error) => {
+                self.counters().tls_failed.increment();
+                tracing::debug!(%peer, %error, "no TLS");
+                None
+            }
+        }
+    }
+
+    async fn serve<S: Io>(&self, stream: S, source: Source) -> Option<Connection> {
+        let options = &self.options;
+        let upgraded = Mutex::new(None);
+        let service = service_fn(|request: Request<Incoming>| {
+            let (parts, _body) = request.into_parts();
+            let answering = self.answer(parts, source, &upgraded);
+            Box::pin(async { Ok::<_, Infallible>(answering.await) })
+        });
+        let mut serving = http1::Builder::new()
+            .max_header_size(options.max_header_bytes)
+            .max_buf_size(options.max_header_bytes.max(MIN_HTTP_BUFFER_BYTES))
+            .serve_connection(TokioIo::new(stream), service);
+        let served = poll_fn(|cx| serving.poll_without_shutdown(cx)).await;
+        if let Err(error) = served {
+            self.count_failure(&error);
+            tracing::debug!(peer = %source.peer, %error, "a bad HTTP request");
+        }
+        let http1::Parts { io, read_buf, .. } = serving.into_parts();
+        let mut stream = io.into_inner();
+        let upgraded = upgraded.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Some(Upgraded { info, pass }) = upgraded else {
+            // The answer has been given; nothing depends on how the connection ends.
+            let _ = stream.shutdown().await;
+            let mut linger = Linger::new();
+            poll_fn(|cx| linger.poll(cx, |cx, buf| Pin::new(&mut stream).poll_read(cx, buf))).await;
+            return None;
+        };
+        self.counters().accepted.increment();
+        let config = Some(options.config());
+        let stream = FrameGate::new(stream, read_buf.into());
+        let ws = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
+        let ping =
+            PingSettings { interval: options.ping_interval, name: options.ping_name.clone() };
+        Some(connection::new(ws, info, Some(ping), pass, options))
+    }
+
+    fn count_failure(&self, error: &hyper::Error) {
+        let counters = self.counters();
+        if error.is_parse_too_large() {
+            counters.handshakes_too_large.increment();
+        } else if error.is_parse() {
+            counters.handshakes_malformed.increment();
+        } else {
+            counters.handshakes_broken_off.increment();
+        }
+    }
+
+    async fn answer(
+        &self,
+        parts: Parts,
+        source: Source,
+        upgraded: &Mutex<Option<Upgraded>>,
+    ) -> Answer {
+        let wants_upgrade = parts
+            .headers
+            .get(header::UPGRADE)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        if !wants_upgrade {
+            self.counters().http_requests.increment();
+            return plain(&parts, &self.options).await;
+        }
+        match self.upgrade(parts, source) {
+            Ok((state, response)) => {
+                *upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+                response
+            }
+            Err(answer) => *answer,
+        }
+    }
+
+    /// The upgrade, or why there is none.
+    fn upgrade(&self, parts: Parts, source: Source) -> Result<(Upgraded, Answer), Box<Answer>> {
+        let malformed = |body: String| {
+            self.counters().handshakes_malformed.increment();
+            Box::new(text(StatusCode::BAD_REQUEST, body))
+        };
+        let key = parts.uri.query().map_or(Ok(None), api_key).map_err(|NotPercentEncoded| {
+            malformed("the key is not percent-encoded UTF-8\n".to_owned())
+        })?;
+        let request = Request::from_parts(parts, ());
+        let response = create_response(&request).map_err(|error| match error {
+            WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
+                self.counters().handshakes_malformed.increment();
+                let body = "this server speaks version 13 of the WebSocket protocol\n";
+                Box::new(upgrade_required(body))
+            }
+            error => malformed(format!("not a WebSocket upgrade: {error}\n")),
+        })?;
+        let origin = match request.headers().get(header::ORIGIN).map(HeaderValue::to_str) {
+            None => None,
+            Some(Ok(origin)) => Some(origin),
+            Some(Err(_)) => return Err(malformed("the Origin header is not ASCII\n".to_owned())),
+        };
+        let remote = self.remote(request.headers(), source.peer.ip());
+        let asked = AdmissionRequest::new(remote)
+            .with_path(request.uri().path())
+            .with_key(key.as_ref())
+            .with_origin(origin)
+            .with_encrypted(source.encrypted);
+        let pass = self.door.enter(&asked).map_err(|refusal| {
+            tracing::debug!(peer = %remote, kind = ?refusal.kind, "refused: {refusal}");
+            Box::new(refused(&refusal))
+        })?;
+        let direct = remote == source.peer.ip().to_canonical();
+        let address = if direct { source.peer.to_string() } else { remote.to_string() };
+        let info =
+            PeerInfo::new(address).with_remote(remote).with_label(pass.label.clone()).with_key(key);
+        Ok((Upgraded { info, pass }, response.map(|()| Full::default())))
+    }
+
+    /// Where the client is: as its proxies say, if it has trusted ones.
+    fn remote(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        let proxies = &self.options.trusted_proxies;
+        let values = headers.get_all(proxies.header_name());
+        // What is no text ends the search like anything else that is no address.
+        let values: Vec<_> =
+            values.iter().map(|value| value.to_str().unwrap_or_default()).collect();
+        proxies.client(peer.to_canonical(), values.into_iter())
+    }
+
+    fn counters(&self) -> &TransportCounters {
+        self.door.counters()
+    }
 }
 
 /// What a successful upgrade leaves behind.
 struct Upgraded {
-    key: Option<ApiKey>,
+    info: PeerInfo,
+    pass: Pass,
 }
 
 type Answer = Response<Full<Bytes>>;
-
-async fn answer(parts: Parts, options: &WsOptions, upgraded: &Mutex<Option<Upgraded>>) -> Answer {
-    let wants_upgrade = parts
-        .headers
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if wants_upgrade { upgrade(parts, upgraded) } else { plain(&parts, options).await }
-}
-
-fn upgrade(parts: Parts, upgraded: &Mutex<Option<Upgraded>>) -> Answer {
-    let Ok(key) = parts.uri.query().map_or(Ok(None), api_key) else {
-        return text(StatusCode::BAD_REQUEST, "the key is not percent-encoded UTF-8\n");
-    };
-    match create_response(&Request::from_parts(parts, ())) {
-        Ok(response) => {
-            *upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Upgraded { key });
-            response.map(|()| Full::default())
-        }
-        Err(WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {
-            upgrade_required("this server speaks version 13 of the WebSocket protocol\n")
-        }
-        Err(error) => text(StatusCode::BAD_REQUEST, format!("not a WebSocket upgrade: {error}\n")),
-    }
-}
 
 async fn plain(parts: &Parts, options: &WsOptions) -> Answer {
     if !matches!(parts.method, Method::GET | Method::HEAD) {
@@ -131,6 +241,18 @@ fn routed(response: RouteResponse) -> Answer {
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     if let Ok(content_type) = HeaderValue::from_str(response.content_type) {
         headers.insert(header::CONTENT_TYPE, content_type);
+    }
+    answer
+}
+
+/// A refusal as HTTP says it.
+fn refused(refusal: &Refusal) -> Answer {
+    let body = format!("{}\n", refusal.reason);
+    let mut answer = routed(RouteResponse::text(refusal.kind.status(), body));
+    if let Some(wait) = refusal.retry_after {
+        // In whole seconds, and never none.
+        let seconds = wait.as_secs().max(1);
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     answer
 }

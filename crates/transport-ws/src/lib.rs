@@ -31,7 +31,6 @@ mod connection;
 mod connector;
 mod gate;
 mod handshake;
-mod linger;
 mod listener;
 mod options;
 mod receiver;

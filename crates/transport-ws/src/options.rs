@@ -5,9 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_protocol::Limits;
+use downbeat_transport::net::{ConnectionLimits, TrustedProxies};
+use downbeat_transport::tls::{ClientTls, ServerTls};
+use downbeat_transport::{Admission, TransportCounters};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::routes::Routes;
+
+/// What TLS calls a WebSocket's handshake.
+pub(crate) const ALPN: &[&str] = &["http/1.1"];
 
 /// Headers of a request. Browsers send a few KiB, most of it cookies; and hyper's least buffer is
 /// 8 KiB.
@@ -15,11 +21,11 @@ pub(crate) const DEFAULT_MAX_HEADER_BYTES: usize = 16 << 10;
 /// From the accepted TCP connection to the WebSocket. A phone on a bad network needs two or three
 /// seconds with TLS.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Each pending handshake holds a socket and at most a few tens of KiB, and is over within the
-/// handshake's time limit.
-const DEFAULT_MAX_PENDING_HANDSHAKES: usize = 1_024;
 /// What the reference sends, and clients go by: they give a connection up after 10 s of silence.
 const DEFAULT_PING_INTERVAL: Duration = Duration::from_millis(1_500);
+/// Far more than a phone between two cells is silent, and below it one byte a second would do to
+/// hold a frame's memory for days.
+const DEFAULT_STALLED_FRAME_TIMEOUT: Duration = Duration::from_mins(1);
 /// Three times the silence after which a client gives us up.
 const DEFAULT_DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,7 +46,7 @@ const MAX_WRITE_BUFFER_BYTES: usize = 64 << 10;
 /// use downbeat_transport_ws::WsOptions;
 ///
 /// let options = WsOptions { max_frame_bytes: 1 << 20, ..WsOptions::default() };
-/// # assert_eq!(options.max_pending_handshakes, 1_024);
+/// # assert_eq!(options.connection_limits.pending, 1_024);
 /// ```
 #[derive(Clone)]
 pub struct WsOptions {
@@ -54,9 +60,18 @@ pub struct WsOptions {
     /// The time for everything before the connection is established (as a client: from looking up
     /// the host's address on), and for a plain HTTP request with its answer.
     pub handshake_timeout: Duration,
-    /// Connections that are not established yet. When one more comes, the oldest of them is given
-    /// up: real handshakes take a moment, so it is the likeliest to be idle on purpose.
-    pub max_pending_handshakes: usize,
+    /// How many connections a listener takes.
+    pub connection_limits: ConnectionLimits,
+    /// Who may connect to a listener; without it everybody may.
+    pub admission: Option<Arc<dyn Admission>>,
+    /// The proxies whose word on a client's address is taken; none by default.
+    pub trusted_proxies: TrustedProxies,
+    /// The certificate of a listener, which then speaks TLS alone (`wss://`).
+    pub tls: Option<ServerTls>,
+    /// Which servers a connector trusts at `wss://` URLs.
+    pub client_tls: ClientTls,
+    /// What happens is counted here; clones of the options count in the same place.
+    pub counters: Arc<TransportCounters>,
     /// How often a client gets a sign of life from us. A connection that we made sends none.
     pub ping_interval: Duration,
     /// What this server calls itself in its signs of life (`dc`).
@@ -64,6 +79,9 @@ pub struct WsOptions {
     /// How long sent bytes may wait for the peer's acknowledgement, before the peer counts as gone
     /// (Linux; elsewhere the operating system decides, after 10 to 20 minutes).
     pub dead_peer_timeout: Duration,
+    /// How long a client may take for each 4 KiB of an unfinished message. A connection that is
+    /// slower is closed with code 1008.
+    pub stalled_frame_timeout: Duration,
     /// Answers plain HTTP requests other than `/health`.
     pub routes: Option<Arc<dyn Routes>>,
 }
@@ -76,10 +94,16 @@ impl Default for WsOptions {
             limits,
             max_header_bytes: DEFAULT_MAX_HEADER_BYTES,
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
-            max_pending_handshakes: DEFAULT_MAX_PENDING_HANDSHAKES,
+            connection_limits: ConnectionLimits::default(),
+            admission: None,
+            trusted_proxies: TrustedProxies::default(),
+            tls: None,
+            client_tls: ClientTls::default(),
+            counters: Arc::default(),
             ping_interval: DEFAULT_PING_INTERVAL,
             ping_name: "downbeat".to_owned(),
             dead_peer_timeout: DEFAULT_DEAD_PEER_TIMEOUT,
+            stalled_frame_timeout: DEFAULT_STALLED_FRAME_TIMEOUT,
             routes: None,
         }
     }
@@ -104,11 +128,16 @@ impl fmt::Debug for WsOptions {
             .field("max_frame_bytes", &self.max_frame_bytes)
             .field("max_header_bytes", &self.max_header_bytes)
             .field("handshake_timeout", &self.handshake_timeout)
-            .field("max_pending_handshakes", &self.max_pending_handshakes)
+            .field("connection_limits", &self.connection_limits)
+            .field("admission", &self.admission.is_some())
+            .field("trusted_proxies", &self.trusted_proxies)
+            .field("tls", &self.tls)
+            .field("client_tls", &self.client_tls)
             .field("ping_interval", &self.ping_interval)
             .field("ping_name", &self.ping_name)
             .field("dead_peer_timeout", &self.dead_peer_timeout)
+            .field("stalled_frame_timeout", &self.stalled_frame_timeout)
             .field("routes", &self.routes.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! The receiving half: frames into messages, and the end of a peer that breaks the rules.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,16 +10,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_protocol::Limits;
 use downbeat_protocol::json::decode_frame;
+use downbeat_transport::net::{Io, Linger};
 use downbeat_transport::{Incoming, Receiver, Rejection, TransportError};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message as WsMessage};
 
-use crate::linger::Linger;
-use crate::options::READ_BUFFER_BYTES;
+use crate::options::{READ_BUFFER_BYTES, WsOptions};
 use crate::sender::close_frame;
-use crate::socket::{Io, Socket, transport_error};
+use crate::socket::{Socket, transport_error};
 
 /// How long a peer that broke the rules may take to receive the reason, and to stop sending.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,7 +28,14 @@ pub(crate) struct WsReceiver<S> {
     socket: Arc<Socket<S>>,
     limits: Limits,
     max_frame_bytes: usize,
+    stalled_frame_timeout: Duration,
     state: State,
+}
+
+/// What ends the wait for a frame.
+enum Step {
+    Next(Option<Result<WsMessage, WsError>>),
+    Stalled,
 }
 
 enum State {
@@ -48,8 +56,36 @@ struct LastWord {
 }
 
 impl<S: Io> WsReceiver<S> {
-    pub(crate) fn new(socket: Arc<Socket<S>>, limits: Limits, max_frame_bytes: usize) -> Self {
-        Self { socket, limits, max_frame_bytes, state: State::Open }
+    pub(crate) fn new(socket: Arc<Socket<S>>, options: &WsOptions) -> Self {
+        Self {
+            socket,
+            limits: options.limits,
+            max_frame_bytes: options.max_frame_bytes,
+            stalled_frame_timeout: options.stalled_frame_timeout,
+            state: State::Open,
+        }
+    }
+
+    /// The library's next frame, or that the one which has begun does not come on.
+    async fn next(&self) -> Step {
+        let mut stalled: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(next) = self.socket.poll_next(cx) {
+                return Poll::Ready(Step::Next(next));
+            }
+            // Only frames that come in several parts get a timer.
+            let Some(since) = self.socket.stalled_since() else {
+                stalled = None;
+                return Poll::Pending;
+            };
+            let deadline = since + self.stalled_frame_timeout;
+            let timer = match &mut stalled {
+                Some(timer) if timer.deadline() == deadline => timer,
+                stalled => stalled.insert(Box::pin(tokio::time::sleep_until(deadline))),
+            };
+            timer.as_mut().poll(cx).map(|()| Step::Stalled)
+        })
+        .await
     }
 
     /// What one step of the library means: a frame, or (after a change of state) none yet.
@@ -63,12 +99,19 @@ impl<S: Io> WsReceiver<S> {
                 Ok(None)
             }
             Some(Ok(WsMessage::Text(text))) => Ok(Some(self.decode(text.into()))),
-            Some(Ok(WsMessage::Binary(bytes))) => Ok(Some(Incoming {
-                rejected: vec![Rejection::WrongFrame("binary")],
-                bytes: bytes.len(),
-                ..Incoming::default()
-            })),
-            Some(Ok(WsMessage::Ping(bytes) | WsMessage::Pong(bytes))) => {
+            Some(Ok(WsMessage::Binary(bytes))) => {
+                self.socket.counters().frames_binary.increment();
+                Ok(Some(Incoming {
+                    rejected: vec![Rejection::WrongFrame("binary")],
+                    bytes: bytes.len(),
+                    ..Incoming::default()
+                }))
+            }
+            Some(Ok(WsMessage::Ping(bytes))) => {
+                self.socket.counters().pings.increment();
+                Ok(Some(Incoming { bytes: bytes.len(), ..Incoming::default() }))
+            }
+            Some(Ok(WsMessage::Pong(bytes))) => {
                 Ok(Some(Incoming { bytes: bytes.len(), ..Incoming::default() }))
             }
             Some(Ok(WsMessage::Close(frame))) => {
@@ -104,9 +147,14 @@ impl<S: Io> WsReceiver<S> {
 
     fn failed(&mut self, error: WsError) -> Result<Option<Incoming>, TransportError> {
         let closing = self.socket.close_deadline().is_some();
+        let counters = self.socket.counters();
+        if self.socket.cut_off() {
+            counters.frames_cut_off.increment();
+        }
         self.state = State::Ended;
         match error {
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+                counters.frames_too_large.increment();
                 let max = self.max_frame_bytes;
                 let text = format!("a frame of more than {max} bytes");
                 self.fail(TransportError::FrameTooLarge { max }, CloseCode::Size, &text);
@@ -114,6 +162,7 @@ impl<S: Io> WsReceiver<S> {
                 Ok(Some(Incoming { rejected, ..Incoming::default() }))
             }
             WsError::Utf8(_) => {
+                counters.frames_not_utf8.increment();
                 let text = "a text frame that is not UTF-8";
                 self.fail(TransportError::Protocol(text.to_owned()), CloseCode::Invalid, text);
                 Ok(None)
@@ -127,11 +176,20 @@ impl<S: Io> WsReceiver<S> {
                 Err(transport_error(error))
             }
             other => {
+                counters.frames_malformed.increment();
                 let text = other.to_string();
                 self.fail(TransportError::Protocol(text.clone()), CloseCode::Protocol, &text);
                 Ok(None)
             }
         }
+    }
+
+    /// Ends the connection of a peer that does not finish what it has begun.
+    fn give_up(&mut self) {
+        self.socket.counters().frames_too_slow.increment();
+        let limit = self.stalled_frame_timeout;
+        let error = TransportError::TimedOut { what: "receiving the rest of a frame", limit };
+        self.fail(error, CloseCode::Policy, "the rest of a frame came too slowly");
     }
 
     fn fail(&mut self, error: TransportError, code: CloseCode, text: &str) {
@@ -188,12 +246,18 @@ impl<S: Io> Receiver for WsReceiver<S> {
                     }
                 }
                 State::Open => {
-                    let next = tokio::select! {
+                    let step = tokio::select! {
                         biased;
-                        next = poll_fn(|cx| self.socket.poll_next(cx)) => next,
-                        () = self.socket.close_timed_out() => None,
+                        step = self.next() => step,
+                        () = self.socket.close_timed_out() => Step::Next(None),
                     };
-                    let frame = self.step(next)?;
+                    let frame = match step {
+                        Step::Next(next) => self.step(next)?,
+                        Step::Stalled => {
+                            self.give_up();
+                            None
+                        }
+                    };
                     if frame.is_some() {
                         return Ok(frame);
                     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_protocol::json::{encode_message, encode_ping};
 use downbeat_protocol::{Message, Ping};
+use downbeat_transport::net::Io;
 use downbeat_transport::{CloseReason, Sender, TransportError};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message as WsMessage};
 
 use crate::options::FRAGMENT_BYTES;
-use crate::socket::{CLOSE_TIMEOUT, Io, Socket, transport_error};
+use crate::socket::{CLOSE_TIMEOUT, Socket, transport_error};
 
 /// Where a batch ends, as in the reference (which counts UTF-16 units; the difference shows only in
 /// text beyond ASCII). A longer message is a frame of its own.

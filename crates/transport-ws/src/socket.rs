@@ -1,12 +1,15 @@
 //! One WebSocket, shared between its sending and its receiving half.
 
+use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use downbeat_transport::TransportError;
+use downbeat_transport::net::{Io, Pass};
+use downbeat_transport::{TransportCounters, TransportError};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -23,16 +26,15 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A frame over this leaves a buffer behind that an idle connection should not keep.
 const RELEASE_ABOVE: usize = 8 << 10;
 
-/// What a socket is made of, with or without encryption.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
-
 pub(crate) struct Socket<S> {
     inner: Mutex<Inner<S>>,
     /// Wakes the receiver when our side begins to close.
     closing: Notify,
     /// Whether the peer has shown that it takes several messages in a frame.
     peer_batches: AtomicBool,
+    counters: Arc<TransportCounters>,
+    /// Kept as long as the connection lasts.
+    _pass: Pass,
 }
 
 struct Inner<S> {
@@ -66,7 +68,11 @@ impl<S> Socket<S> {
 }
 
 impl<S: Io> Socket<S> {
-    pub(crate) fn new(ws: WebSocketStream<FrameGate<S>>) -> Self {
+    pub(crate) fn new(
+        ws: WebSocketStream<FrameGate<S>>,
+        pass: Pass,
+        counters: Arc<TransportCounters>,
+    ) -> Self {
         let inner = Inner {
             config: *ws.get_config(),
             ws: Some(ws),
@@ -79,6 +85,21 @@ impl<S: Io> Socket<S> {
             inner: Mutex::new(inner),
             closing: Notify::new(),
             peer_batches: AtomicBool::new(false),
+            counters,
+            _pass: pass,
+        }
+    }
+
+    pub(crate) fn counters(&self) -> &TransportCounters {
+        &self.counters
+    }
+
+    /// Counts an error that means that the peer has been silent for too long.
+    fn observe(&self, error: Option<&WsError>) {
+        if let Some(WsError::Io(error)) = error
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            self.counters.peers_lost.increment();
         }
     }
 
@@ -97,6 +118,9 @@ impl<S: Io> Socket<S> {
     ) -> Poll<Option<Result<WsMessage, WsError>>> {
         let mut inner = self.lock();
         let poll = ready!(Pin::new(inner.ws()?).poll_next(cx));
+        if let Some(Err(error)) = &poll {
+            self.observe(Some(error));
+        }
         match &poll {
             Some(Ok(WsMessage::Close(_)) | Err(_)) | None => inner.ending = true,
             Some(Ok(message)) => {
@@ -105,6 +129,17 @@ impl<S: Io> Socket<S> {
             }
         }
         Poll::Ready(poll)
+    }
+
+    /// Since when an unfinished message has hardly come nearer, if one has begun. For the
+    /// receiver, after a [`poll_next`](Self::poll_next) that brought nothing.
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        self.lock().ws.as_ref().and_then(|ws| ws.get_ref().stalled_since())
+    }
+
+    /// Whether the stream has ended in the middle of a frame.
+    pub(crate) fn cut_off(&self) -> bool {
+        self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().cut_off())
     }
 
     /// Puts a frame into the write buffer. [`WsError::WriteBufferFull`] is the only error after
@@ -121,6 +156,9 @@ impl<S: Io> Socket<S> {
         let mut inner = self.lock();
         let poll = Pin::new(inner.ws()?).poll_ready(cx);
         inner.sender = poll.is_pending().then(|| cx.waker().clone());
+        if let Poll::Ready(result) = &poll {
+            self.observe(result.as_ref().err());
+        }
         poll
     }
 
@@ -129,8 +167,10 @@ impl<S: Io> Socket<S> {
         let mut inner = self.lock();
         let poll = Pin::new(inner.ws()?).poll_flush(cx);
         inner.sender = poll.is_pending().then(|| cx.waker().clone());
-        if matches!(poll, Poll::Ready(Ok(()))) {
-            inner.release(cx);
+        match &poll {
+            Poll::Ready(Ok(())) => inner.release(cx),
+            Poll::Ready(Err(error)) => self.observe(Some(error)),
+            Poll::Pending => {}
         }
         poll
     }
@@ -229,7 +269,6 @@ pub(crate) fn transport_error(error: WsError) -> TransportError {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::Arc;
     use std::task::Wake;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -251,7 +290,7 @@ mod tests {
         let (near, far) = duplex(room);
         let gate = FrameGate::new(near, Vec::new());
         let ws = WebSocketStream::from_raw_socket(gate, Role::Server, None).await;
-        (Socket::new(ws), far)
+        (Socket::new(ws, Pass::default(), Arc::default()), far)
     }
 
     /// A frame of a client; a mask of zeros leaves the payload as it is.

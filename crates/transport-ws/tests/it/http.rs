@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use downbeat_transport::net::ConnectionLimits;
 use downbeat_transport::{ApiKey, Connector, Listener, TransportError};
 use downbeat_transport_ws::{
     RouteRequest, RouteResponse, Routes, WsConnector, WsListener, WsOptions,
@@ -169,7 +170,8 @@ async fn a_slow_handshake_is_given_up_and_holds_up_nobody() {
 
 #[tokio::test]
 async fn the_oldest_handshakes_make_room_for_new_ones() {
-    let options = WsOptions { max_pending_handshakes: 3, ..WsOptions::default() };
+    let limits = ConnectionLimits { pending: 3, ..ConnectionLimits::default() };
+    let options = WsOptions { connection_limits: limits, ..WsOptions::default() };
     let mut listener = WsListener::bind("127.0.0.1:0", options.clone()).await.unwrap();
     let mut idle = Vec::new();
     for _ in 0..10 {

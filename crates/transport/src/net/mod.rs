@@ -1,9 +1,13 @@
-//! What the transports over TCP share: limits on connections, trusted proxies, sockets.
+//! What the transports over TCP share: taking connections within limits, trusted proxies, sockets.
 
+mod acceptor;
+mod door;
 mod limits;
 mod proxies;
 mod socket;
 
+pub use acceptor::{Acceptor, AcceptorSettings};
+pub use door::{Door, Pass};
 pub use limits::{AddressKey, ConnectionLimits, Full, Gate, Place};
 pub use proxies::{ForwardedHeader, InvalidNetwork, Network, TrustedProxies};
 pub use socket::{Io, Linger, configure};

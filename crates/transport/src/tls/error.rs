@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::error::TransportError;
+
 /// Why encryption cannot be set up. Says which file it is, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -84,4 +86,21 @@ pub enum TlsError {
     /// The library refused the settings.
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
+}
+
+/// What an error of a TLS handshake means to whoever wanted to connect: a server that cannot prove
+/// who it is counts as one that is not there.
+pub fn tls_error(error: io::Error) -> TransportError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => {
+            let reason = match tls {
+                rustls::Error::InvalidCertificate(reason) => {
+                    format!("the server's certificate is not accepted: {reason}")
+                }
+                other => format!("no TLS: {other}"),
+            };
+            TransportError::Refused { reason }
+        }
+        None => error.into(),
+    }
 }

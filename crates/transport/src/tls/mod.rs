@@ -6,5 +6,6 @@ mod files;
 mod server;
 
 pub use client::ClientTls;
-pub use error::TlsError;
+pub use error::{TlsError, tls_error};
+pub use rustls::pki_types::ServerName;
 pub use server::{ServerTls, TlsReloader};
