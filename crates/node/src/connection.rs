@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use downbeat_protocol::Message;
-use downbeat_sync::{Event, Item, PeerId, Rejection, content_credit};
-use downbeat_transport::{
-    CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender, TransportError,
-};
+use downbeat_sync::{Event, Item, PeerId, Rejection, Role, UpstreamName};
+use downbeat_transport::{CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Interval, MissedTickBehavior};
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use crate::content::ContentStore;
-use crate::stats::{Counters, add};
-use crate::turn::write_turn;
+use crate::limits::Limits;
+use crate::reading;
+use crate::stats::{BackPressureCells, Counters, add, micros};
+use crate::usage::{Key, Usage};
+use crate::writing::{self, Ended};
 
 /// Bytes of transactions that a peer may have in the machine's care before its connection is read
 /// no further. Several times what one group commit takes from one fast client, so that it does
@@ -44,26 +43,59 @@ impl Credit {
     }
 
     /// Takes credit, when there is any: the last message may be larger than what is left.
-    async fn take(&self, bytes: u64) {
-        while bytes > 0 && self.left.load(Ordering::Acquire) <= 0 {
-            self.changed.notified().await;
+    pub(crate) async fn take(&self, bytes: u64, waits: &BackPressureCells) {
+        if bytes > 0 && self.left.load(Ordering::Acquire) <= 0 {
+            let began = Instant::now();
+            while self.left.load(Ordering::Acquire) <= 0 {
+                self.changed.notified().await;
+            }
+            add(&waits.credit_waits, 1);
+            add(&waits.credit_wait_micros, micros(began.elapsed()));
         }
         self.left.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::AcqRel);
     }
 }
 
-/// What the engine keeps of a connection.
+/// What a peer is to the node.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// It has connected to us.
+    Client,
+    /// A server of ours.
+    Upstream(UpstreamName),
+    /// This program itself, which is told here why its content was refused.
+    Local(watch::Sender<Option<Rejection>>),
+}
+
+impl Kind {
+    pub(crate) fn role(&self) -> Role {
+        match self {
+            Self::Upstream(name) => Role::Upstream(Arc::clone(name)),
+            Self::Client | Self::Local(_) => Role::Client,
+        }
+    }
+}
+
+/// What both tasks of a connection know, and the engine as well.
 pub(crate) struct Link {
+    pub peer: PeerId,
     pub info: PeerInfo,
-    pub credit: Arc<Credit>,
-    /// One turn at a time: the machine waits for a turn to be done before it gives the next.
-    pub turns: mpsc::Sender<Vec<Item>>,
-    /// Whether a turn is with the writing task.
-    pub busy: bool,
-    /// Whether the peer is an upstream.
-    pub is_upstream: bool,
-    /// Where this program itself is the peer: tells it why its content was refused.
-    pub refused: Option<watch::Sender<Option<Rejection>>>,
+    pub kind: Kind,
+    /// The access key, where the peer is a client that came with one.
+    pub key: Option<Arc<Key>>,
+    pub credit: Credit,
+    close: watch::Sender<Option<CloseReason>>,
+}
+
+impl Link {
+    /// Ends the connection as soon as possible.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.close.send_if_modified(|close| {
+            let is_first = close.is_none();
+            close.get_or_insert(reason);
+            is_first
+        });
+    }
 }
 
 /// What a connection needs of the node.
@@ -73,6 +105,8 @@ pub(crate) struct Surroundings {
     pub content: ContentStore,
     pub stage: watch::Receiver<Stage>,
     pub counters: Arc<Counters>,
+    pub usage: Arc<Usage>,
+    pub limits: Limits,
 }
 
 /// How far the node's shutdown has come.
@@ -91,42 +125,65 @@ pub(crate) async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
     let _ = stage.wait_for(|stage| *stage >= wanted).await;
 }
 
+/// When a connection is to end.
+#[derive(Clone)]
+pub(crate) struct End {
+    stage: watch::Receiver<Stage>,
+    close: watch::Receiver<Option<CloseReason>>,
+}
+
+impl End {
+    /// Waits for the end, and tells why.
+    pub(crate) async fn reached(&mut self) -> CloseReason {
+        let going_away = || CloseReason::new(CloseCode::GoingAway, "the server is shutting down");
+        tokio::select! {
+            () = reached(&mut self.stage, Stage::Closing) => going_away(),
+            close = self.close.wait_for(Option::is_some) => {
+                close.ok().and_then(|close| close.clone()).unwrap_or_else(going_away)
+            }
+        }
+    }
+}
+
 /// Prepares a connection. The engine has to know the link before the tasks report their first
 /// event, so they are started by the caller.
-pub(crate) fn open(connection: Connection, peer: PeerId, around: Surroundings) -> (Link, Starter) {
+pub(crate) fn open(
+    connection: Connection,
+    peer: PeerId,
+    kind: Kind,
+    around: Surroundings,
+) -> (Arc<Link>, mpsc::Sender<Vec<Item>>, Starter) {
     let Connection { info, sender, receiver } = connection;
+    // One turn at a time: the machine waits for a turn to be done before it gives the next.
     let (turns, incoming_turns) = mpsc::channel(1);
-    let credit = Arc::new(Credit::new());
-    let link = Link {
-        info: info.clone(),
-        credit: Arc::clone(&credit),
-        turns,
-        busy: false,
-        is_upstream: false,
-        refused: None,
+    let (close, closing) = watch::channel(None);
+    let key = match (&kind, &info.label) {
+        (Kind::Client, Some(label)) => Some(around.usage.key(label)),
+        _ => None,
     };
-    let starter = Starter { peer, info, sender, receiver, credit, turns: incoming_turns, around };
-    (link, starter)
+    let link = Arc::new(Link { peer, info, kind, key, credit: Credit::new(), close });
+    let end = End { stage: around.stage.clone(), close: closing };
+    let starter =
+        Starter { link: Arc::clone(&link), sender, receiver, turns: incoming_turns, end, around };
+    (link, turns, starter)
 }
 
 /// A connection whose tasks have not been started.
 pub(crate) struct Starter {
-    peer: PeerId,
-    info: PeerInfo,
+    link: Arc<Link>,
     sender: Box<dyn Sender>,
     receiver: Box<dyn Receiver>,
-    credit: Arc<Credit>,
     turns: mpsc::Receiver<Vec<Item>>,
+    end: End,
     around: Surroundings,
 }
 
 impl Starter {
     /// Runs both tasks until the connection ends, and reports the end.
     pub(crate) async fn run(self) {
-        let Self { peer, info, sender, receiver, credit, turns, around } = self;
-        let events = around.events.clone();
-        let reader = read(peer, &info, receiver, &credit, &around);
-        let writer = write(peer, &info, sender, turns, around.clone());
+        let Self { link, sender, receiver, turns, end, around } = self;
+        let reader = reading::read(&link, receiver, &around);
+        let writer = writing::write(&link, sender, turns, end, &around);
         tokio::pin!(reader);
         let writer_broke = tokio::select! {
             () = &mut reader => false,
@@ -136,130 +193,7 @@ impl Starter {
             // A peer that has gone may have sent something before.
             let _ = tokio::time::timeout(LEFTOVER_TIME, reader).await;
         }
-        info!(peer = %info.address, "disconnected");
-        let _ = events.send(Event::Disconnected(peer)).await;
-    }
-}
-
-async fn read(
-    peer: PeerId,
-    info: &PeerInfo,
-    mut receiver: Box<dyn Receiver>,
-    credit: &Credit,
-    around: &Surroundings,
-) {
-    let mut stage = around.stage.clone();
-    loop {
-        let incoming = tokio::select! {
-            incoming = receiver.receive() => incoming,
-            () = reached(&mut stage, Stage::Draining) => {
-                // The writer finishes what is under way, and ends the connection.
-                return std::future::pending().await;
-            }
-        };
-        let incoming = match incoming {
-            Ok(Some(incoming)) => incoming,
-            // A frame that was too large came as a rejection before.
-            Ok(None) | Err(TransportError::FrameTooLarge { .. }) => return,
-            Err(error) => {
-                warn!(peer = %info.address, %error, "the connection broke");
-                return;
-            }
-        };
-        add(&around.counters.traffic.frames_received, incoming.bytes as u64);
-        for rejection in incoming.rejected {
-            add(&around.counters.rejections.undecodable, 1);
-            warn!(peer = %info.address, %rejection, "dropped what the peer sent");
-        }
-        for message in incoming.messages {
-            around.counters.received(&message);
-            if let Message::Content(content) = &message {
-                credit.take(content_credit(content)).await;
-            }
-            if around.events.send(Event::Received { peer, message }).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-async fn write(
-    peer: PeerId,
-    info: &PeerInfo,
-    mut sender: Box<dyn Sender>,
-    mut turns: mpsc::Receiver<Vec<Item>>,
-    mut around: Surroundings,
-) -> Ended {
-    let mut keep_alive = KeepAlive::new(&*sender);
-    let mut stage = around.stage.clone();
-    loop {
-        let result = tokio::select! {
-            biased;
-            () = keep_alive.due() => tokio::select! {
-                sent = sender.keep_alive() => sent,
-                () = reached(&mut stage, Stage::Closing) => continue,
-            },
-            turn = turns.recv() => {
-                let Some(items) = turn else { return Ended::Served };
-                let started = Instant::now();
-                let written = tokio::select! {
-                    written = write_turn(&mut *sender, &around, items) => written,
-                    // A peer that takes nothing is not waited for.
-                    () = reached(&mut stage, Stage::Closing) => continue,
-                };
-                match written {
-                    Ok(progress) => {
-                        debug!(peer = %info.address, took = ?started.elapsed(), "turn written");
-                        let done = Event::TurnDone { peer, progress };
-                        if around.events.send(done).await.is_err() {
-                            return Ended::Served;
-                        }
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-            () = reached(&mut around.stage, Stage::Closing) => {
-                let reason = CloseReason::new(CloseCode::GoingAway, "the server is shutting down");
-                if let Err(error) = sender.close(reason).await {
-                    debug!(peer = %info.address, %error, "closing");
-                }
-                return Ended::Served;
-            }
-        };
-        if let Err(error) = result {
-            debug!(peer = %info.address, %error, "the connection broke while writing");
-            return Ended::Broken;
-        }
-    }
-}
-
-/// Why nothing more is written to a connection.
-enum Ended {
-    /// The node wants it so.
-    Served,
-    /// The peer takes nothing more.
-    Broken,
-}
-
-/// When the next sign of life is due.
-struct KeepAlive(Option<Interval>);
-
-impl KeepAlive {
-    fn new(sender: &dyn Sender) -> Self {
-        Self(sender.keep_alive_interval().map(|period| {
-            let mut interval = tokio::time::interval(period);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            interval
-        }))
-    }
-
-    async fn due(&mut self) {
-        match &mut self.0 {
-            Some(interval) => {
-                interval.tick().await;
-            }
-            None => std::future::pending().await,
-        }
+        info!(peer = %link.info.address, "disconnected");
+        let _ = around.events.send(Event::Disconnected(link.peer)).await;
     }
 }

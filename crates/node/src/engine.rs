@@ -1,22 +1,26 @@
 //! The engine: the task that owns the machine, feeds it events and carries out its actions.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use downbeat_protocol::KnownState;
+use downbeat_protocol::{CoValueId, KnownState, SessionId};
 use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate};
 use downbeat_sync::{
-    Action, Event, Machine, Millis, PeerId, Report, Role, StorageFailed, UpstreamName,
+    Action, Event, Item, Machine, Millis, PeerId, Rejection, Report, StorageFailed, StoreJob,
+    UpstreamName, VerifyJob,
 };
+use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use crate::connection::Link;
+use crate::connection::{Kind, Link};
 use crate::content::ContentStore;
 use crate::loader;
-use crate::stats::{Counters, Stats, add};
+use crate::stats::{Counters, Stats, UpstreamStats, add};
 use crate::synced::SyncWaits;
+use crate::usage::{Key, Usage};
 use crate::verifier::Verifier;
 use crate::writer::{Job, WriteQueue};
 
@@ -33,14 +37,22 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// will find out when it comes back.
 const TELL_TIME: Duration = Duration::from_secs(5);
 
+/// Peers that have left whose access keys are remembered, because what they sent may not be stored
+/// yet. Those who leave have sent little that is still on its way.
+const MAX_GONE: usize = 10_000;
+
 /// Orders from the node's handle.
 pub(crate) enum Command {
     /// A peer has connected; its tasks are started when this has been answered.
-    Connect(PeerId, Role, Link, oneshot::Sender<()>),
-    /// Answer when everything taken in is durable and acknowledged.
-    Drain(oneshot::Sender<()>),
+    Connect(Arc<Link>, mpsc::Sender<Vec<Item>>, oneshot::Sender<()>),
+    /// End the connections of clients of which this is true, and tell how many there were.
+    Disconnect(Box<dyn Fn(&PeerInfo) -> bool + Send>, CloseReason, oneshot::Sender<usize>),
+    /// Answer when everything taken in is durable and acknowledged, within this time.
+    Drain(Duration, oneshot::Sender<()>),
     /// Tell how the node is.
     Stats(oneshot::Sender<Stats>),
+    /// Tell how the upstreams are.
+    Upstreams(oneshot::Sender<Vec<UpstreamStats>>),
     /// Answer when the upstreams have acknowledged this much of a CoValue.
     AwaitSynced(KnownState, oneshot::Sender<()>),
 }
@@ -48,50 +60,80 @@ pub(crate) enum Command {
 /// A shutdown that waits until everything is done.
 struct Draining {
     done: oneshot::Sender<()>,
+    /// How long to wait for peers to be told.
+    tell_time: Duration,
     /// Since when everything that was taken in is stored.
     stored: Option<Instant>,
+}
+
+/// A connected peer.
+struct Connected {
+    link: Arc<Link>,
+    turns: mpsc::Sender<Vec<Item>>,
+    /// Whether a turn is with the writing task.
+    busy: bool,
+}
+
+/// What an engine needs of the node.
+pub(crate) struct Parts {
+    pub machine: Machine,
+    pub upstreams: Vec<UpstreamName>,
+    pub content: ContentStore,
+    pub verifier: Verifier,
+    pub writer: WriteQueue,
+    pub events: mpsc::Sender<Event>,
+    pub counters: Arc<Counters>,
+    pub usage: Arc<Usage>,
 }
 
 /// Owns the machine.
 pub(crate) struct Engine {
     machine: Machine,
     started: Instant,
-    links: FxHashMap<PeerId, Link>,
+    links: FxHashMap<PeerId, Connected>,
+    /// Keys of peers that have left, the earliest first.
+    gone: VecDeque<(PeerId, Arc<Key>)>,
+    upstreams: BTreeMap<UpstreamName, UpstreamStats>,
     content: ContentStore,
     verifier: Verifier,
     writer: WriteQueue,
     loads: Arc<Semaphore>,
     /// For tasks that report completions.
     events: mpsc::Sender<Event>,
+    /// When what is being verified was ready to be.
+    began: FxHashMap<(CoValueId, SessionId), Instant>,
     /// Content and look-ups of CoValues that are not done with yet.
     under_way: usize,
     draining: Option<Draining>,
     synced: SyncWaits,
     counters: Arc<Counters>,
+    usage: Arc<Usage>,
 }
 
 impl Engine {
-    pub(crate) fn new(
-        machine: Machine,
-        content: ContentStore,
-        verifier: Verifier,
-        writer: WriteQueue,
-        events: mpsc::Sender<Event>,
-        counters: Arc<Counters>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { machine, upstreams, content, verifier, writer, events, counters, usage } =
+            parts;
         Self {
             machine,
             started: Instant::now(),
             links: FxHashMap::default(),
+            gone: VecDeque::new(),
+            upstreams: upstreams
+                .into_iter()
+                .map(|name| (name.clone(), not_connected(name)))
+                .collect(),
             content,
             verifier,
             writer,
             loads: Arc::new(Semaphore::new(MAX_LOADS)),
             events,
+            began: FxHashMap::default(),
             under_way: 0,
             draining: None,
             synced: SyncWaits::default(),
             counters,
+            usage,
         }
     }
 
@@ -142,8 +184,8 @@ impl Engine {
             return;
         }
         let stored = *draining.stored.get_or_insert_with(Instant::now);
-        let is_told = self.links.values().all(|link| !link.busy);
-        if (is_told || stored.elapsed() >= TELL_TIME)
+        let is_told = self.links.values().all(|connected| !connected.busy);
+        if (is_told || stored.elapsed() >= draining.tell_time)
             && let Some(Draining { done, .. }) = self.draining.take()
         {
             // Whoever waited may have given up.
@@ -157,17 +199,23 @@ impl Engine {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Connect(peer, role, link, done) => {
-                info!(peer = %link.info.address, ?role, "connected");
-                let is_upstream = matches!(role, Role::Upstream(_));
-                self.links.insert(peer, Link { is_upstream, ..link });
-                let now = self.now();
-                self.machine.handle(now, Event::Connected { peer, role });
+            Command::Connect(link, turns, done) => {
+                self.connect(link, turns);
                 let _ = done.send(());
             }
-            Command::Drain(done) => self.draining = Some(Draining { done, stored: None }),
+            Command::Disconnect(is_meant, reason, done) => {
+                let _ = done.send(self.disconnect(&*is_meant, &reason));
+            }
+            Command::Drain(time, done) => {
+                // So that there is time to be told of what is stored late.
+                let tell_time = TELL_TIME.min(time / 2);
+                self.draining = Some(Draining { done, tell_time, stored: None });
+            }
             Command::Stats(done) => {
                 let _ = done.send(self.stats());
+            }
+            Command::Upstreams(done) => {
+                let _ = done.send(self.upstreams.values().cloned().collect());
             }
             Command::AwaitSynced(state, done) => {
                 let id = state.id;
@@ -177,17 +225,58 @@ impl Engine {
         }
     }
 
+    fn connect(&mut self, link: Arc<Link>, turns: mpsc::Sender<Vec<Item>>) {
+        let (peer, role) = (link.peer, link.kind.role());
+        info!(peer = %link.info.address, ?role, "connected");
+        if let Kind::Upstream(name) = &link.kind {
+            let state = UpstreamStats { connected: true, ..not_connected(name.clone()) };
+            self.upstreams.insert(name.clone(), state);
+        }
+        self.links.insert(peer, Connected { link, turns, busy: false });
+        let now = self.now();
+        self.machine.handle(now, Event::Connected { peer, role });
+    }
+
+    fn disconnected(&mut self, peer: PeerId) {
+        let Some(Connected { link, .. }) = self.links.remove(&peer) else { return };
+        if let Some(key) = &link.key {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.pop_front();
+            }
+            self.gone.push_back((peer, Arc::clone(key)));
+        }
+        let Kind::Upstream(name) = &link.kind else { return };
+        let is_same =
+            |other: &Connected| matches!(&other.link.kind, Kind::Upstream(other) if other == name);
+        if !self.links.values().any(is_same) {
+            self.upstreams.insert(name.clone(), not_connected(name.clone()));
+        }
+    }
+
+    fn disconnect(&self, is_meant: &dyn Fn(&PeerInfo) -> bool, reason: &CloseReason) -> usize {
+        let clients = self.links.values().map(|connected| &connected.link);
+        let clients = clients.filter(|link| matches!(link.kind, Kind::Client));
+        clients.filter(|link| is_meant(&link.info)).map(|link| link.close(reason.clone())).count()
+    }
+
     fn stats(&self) -> Stats {
         let mut stats = self.counters.snapshot();
-        for link in self.links.values() {
+        let mut by_key = BTreeMap::new();
+        for Connected { link, .. } in self.links.values() {
             let peers = &mut stats.peers;
-            let count = match (link.is_upstream, &link.refused) {
-                (true, _) => &mut peers.upstreams,
-                (false, Some(_)) => &mut peers.local,
-                (false, None) => &mut peers.clients,
+            let count = match link.kind {
+                Kind::Upstream(_) => &mut peers.upstreams,
+                Kind::Local(_) => &mut peers.local,
+                Kind::Client => &mut peers.clients,
             };
             *count += 1;
+            if let Some(key) = &link.key {
+                *by_key.entry(Arc::clone(key.label())).or_default() += 1;
+            }
         }
+        stats.upstreams = self.upstreams.values().cloned().collect();
+        stats.keys = self.usage.key_stats(&by_key);
+        stats.accounts = self.usage.account_stats();
         let memory = &mut stats.memory;
         memory.warm_co_values = self.machine.warm_co_values() as u64;
         memory.held_bytes = self.machine.held_bytes();
@@ -200,18 +289,23 @@ impl Engine {
     /// Keeps count of what is under way.
     fn completed(&mut self, event: &Event) {
         match event {
-            Event::Loaded { .. } | Event::Verified(_) | Event::Stored(_) => {
+            Event::Loaded { .. } | Event::Stored(_) => {
                 self.under_way = self.under_way.saturating_sub(1);
             }
-            Event::TurnDone { peer, .. } => {
-                if let Some(link) = self.links.get_mut(peer) {
-                    link.busy = false;
+            Event::Verified(verified) => {
+                self.under_way = self.under_way.saturating_sub(1);
+                if verified.accepted.is_empty() {
+                    self.began.remove(&(verified.id, verified.session.clone()));
                 }
             }
-            Event::Disconnected(peer) => {
-                self.links.remove(peer);
+            Event::TurnDone { peer, .. } => {
+                if let Some(connected) = self.links.get_mut(peer) {
+                    connected.busy = false;
+                }
             }
+            Event::Disconnected(peer) => self.disconnected(*peer),
             Event::Connected { .. }
+            | Event::Refused { .. }
             | Event::Received { .. }
             | Event::Unsynced { .. }
             | Event::Listed { .. }
@@ -222,10 +316,10 @@ impl Engine {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Turn { peer, items } => {
-                let Some(link) = self.links.get_mut(&peer) else { return };
+                let Some(connected) = self.links.get_mut(&peer) else { return };
                 // There is always room: the machine gives a peer one turn at a time. A closed
                 // channel is a connection whose end is about to be reported.
-                link.busy = link.turns.try_send(items).is_ok();
+                connected.busy = connected.turns.try_send(items).is_ok();
             }
             Action::Load(id) => {
                 self.under_way += 1;
@@ -239,15 +333,8 @@ impl Engine {
                     Event::Loaded { id, result }
                 });
             }
-            Action::Verify(job) => {
-                self.under_way += 1;
-                self.verifier.submit(job);
-            }
-            Action::Store(job) => {
-                self.under_way += 1;
-                self.content.add(&job);
-                self.writer.push(Job::Store(job));
-            }
+            Action::Verify(job) => self.verify(job),
+            Action::Store(job) => self.store(job),
             Action::Track { id, upstream, synced } => {
                 if let Some(upstream) = storage_name(&upstream) {
                     let entry = Unsynced { id, upstream };
@@ -278,12 +365,36 @@ impl Engine {
                 });
             }
             Action::Release { peer, bytes } => {
-                if let Some(link) = self.links.get(&peer) {
-                    link.credit.release(bytes);
+                if let Some(connected) = self.links.get(&peer) {
+                    connected.link.credit.release(bytes);
                 }
             }
             Action::Report(report) => self.refuse(report),
         }
+    }
+
+    fn verify(&mut self, job: VerifyJob) {
+        self.under_way += 1;
+        self.began.insert((job.id, job.session.clone()), Instant::now());
+        self.verifier.submit(job);
+    }
+
+    fn store(&mut self, job: StoreJob) {
+        self.under_way += 1;
+        let key = job.author.and_then(|author| self.key_of(author));
+        self.usage.charge(&job, key.map(|key| &**key));
+        let run = job.sessions.first();
+        let began = run.and_then(|run| self.began.remove(&(job.id, run.session.clone())));
+        self.content.add(&job);
+        self.writer.push(Job::Store(job, began));
+    }
+
+    /// The key that a peer came with, which may have left since.
+    fn key_of(&self, peer: PeerId) -> Option<&Arc<Key>> {
+        if let Some(connected) = self.links.get(&peer) {
+            return connected.link.key.as_ref();
+        }
+        self.gone.iter().find(|(gone, _)| *gone == peer).map(|(_, key)| key)
     }
 
     /// Asks storage in a task of its own, which reports what it finds.
@@ -306,20 +417,26 @@ impl Engine {
 
     /// Tells the operator what was refused, and the author if it is this program.
     fn refuse(&self, report: Report) {
-        self.counters.rejected(&report.rejection);
-        let link = self.links.get(&report.peer);
-        let peer = link.map_or("gone", |link| link.info.address.as_str());
-        warn!(
-            peer,
-            co_value = %report.id,
-            session = report.session.as_deref(),
-            reason = %report.rejection,
-            "rejected content"
-        );
-        if let Some(refused) = link.and_then(|link| link.refused.as_ref()) {
-            refused.send_replace(Some(report.rejection));
+        let Some(Connected { link, .. }) = self.links.get(&report.peer) else {
+            return self.counters.rejected(&PeerInfo::new("gone"), &report);
+        };
+        self.counters.rejected(&link.info, &report);
+        match (&link.kind, report.rejection) {
+            (Kind::Local(refused), rejection) => {
+                refused.send_replace(Some(rejection));
+            }
+            (Kind::Client, Rejection::TooManySubscriptions) => {
+                add(&self.counters.limits.closed_for_subscriptions, 1);
+                let text = "more subscriptions than allowed";
+                link.close(CloseReason::new(CloseCode::PolicyViolation, text));
+            }
+            _ => {}
         }
     }
+}
+
+fn not_connected(name: UpstreamName) -> UpstreamStats {
+    UpstreamStats { name, connected: false, since: SystemTime::now(), unsynced: 0 }
 }
 
 fn storage_name(name: &UpstreamName) -> Option<downbeat_storage::UpstreamName> {

@@ -52,24 +52,37 @@
 //! storage fails, nothing is acknowledged, and everything goes on by itself when it works again.
 //! `docs/architecture.md` shows the way of a message through the node.
 
+mod access;
+mod builder;
 mod connection;
+mod contained;
 mod content;
 mod delete;
 mod engine;
 mod failure;
+mod limits;
 mod loader;
 mod local;
 mod node;
+mod reading;
+mod ready;
 mod stats;
 mod synced;
 mod turn;
 mod upstream;
+mod usage;
 mod verifier;
 mod writer;
+mod writing;
 
+pub use access::{Access, AccountList};
+pub use builder::NodeBuilder;
 pub use downbeat_sync::{Config as SyncConfig, Rejection};
+pub use limits::{KeyLimits, Limits, Rates};
 pub use local::{Local, LocalError, LocalValue, Updates};
-pub use node::{Node, NodeBuilder, NodeError};
+pub use node::{Node, NodeError};
+pub use ready::{Readiness, StorageTrouble};
 pub use stats::{
-    MemoryStats, MessageStats, PeerStats, RejectionStats, Stats, StorageStats, TrafficStats,
+    AccountStats, BackPressureStats, Histogram, KeyStats, LimitStats, MemoryStats, MessageStats,
+    PeerStats, Refused, RejectionStats, Stats, StorageStats, Traffic, TrafficStats, UpstreamStats,
 };

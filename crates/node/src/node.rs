@@ -1,51 +1,32 @@
-//! Putting a node together, and the handle to a running one.
+//! The handle to a running node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use downbeat_storage::{Storage, StorageError};
-use downbeat_sync::{Config, Machine, PeerId, Rejection, Role};
-use downbeat_transport::{Connection, Connector, Listener};
+use downbeat_sync::PeerId;
+use downbeat_transport::{CloseReason, Connection, Listener, PeerInfo};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
-use crate::connection::{self, Stage, Surroundings, reached};
-use crate::content::ContentStore;
-use crate::engine::{Command, Engine};
+use crate::builder::NodeBuilder;
+use crate::connection::{self, Kind, Stage, Surroundings, reached};
+use crate::engine::Command;
+use crate::limits::KeyLimits;
 use crate::local::Local;
-use crate::stats::{Counters, Stats};
-use crate::upstream;
-use crate::verifier::Verifier;
-use crate::writer::{self, WriteQueue};
-
-/// Events that may wait for the machine. Enough for every connection task to find room most of
-/// the time; a full queue makes the tasks wait, and with them their peers.
-const EVENT_QUEUE: usize = 4096;
-
-/// Commands that may wait for the engine; each caller waits for its answer, so they are few.
-const COMMAND_QUEUE: usize = 16;
-
-/// How long a shutdown waits for what was taken in to be stored and acknowledged.
-const DRAIN_TIME: Duration = Duration::from_secs(20);
+use crate::ready::{self, Readiness};
+use crate::stats::Stats;
 
 /// How long a shutdown waits for connections to say goodbye.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 
-/// Bytes of durable content that are kept in memory for the next reader, where nothing else was
-/// asked for.
-const DEFAULT_CONTENT_CACHE: u64 = 64 << 20;
+/// Entries of the list of what upstreams lack that are counted when somebody asks.
+const MAX_UNSYNCED_COUNTED: u64 = 10_000;
 
-/// Puts a node together.
-pub struct NodeBuilder {
-    storage: Arc<dyn Storage>,
-    listeners: Vec<Box<dyn Listener>>,
-    upstreams: Vec<Arc<dyn Connector>>,
-    sync: Config,
-    content_cache: u64,
-    verifier_threads: usize,
-}
+/// How many of them are asked for at a time.
+const UNSYNCED_PAGE: usize = 1_000;
 
 /// A running node. Dropping it ends the node without finishing what it has taken in; see
 /// [`Node::shutdown`].
@@ -53,14 +34,16 @@ pub struct Node {
     shared: Arc<Shared>,
     /// The node's tasks; they are aborted when the node is dropped.
     tasks: JoinSet<()>,
+    verifiers: Vec<std::thread::JoinHandle<()>>,
+    drain_time: Duration,
 }
 
 pub(crate) struct Shared {
-    storage: Arc<dyn Storage>,
-    pub(crate) commands: mpsc::Sender<Command>,
-    around: Surroundings,
-    pub(crate) stage: watch::Sender<Stage>,
-    next_peer: AtomicU64,
+    pub storage: Arc<dyn Storage>,
+    pub commands: mpsc::Sender<Command>,
+    pub around: Surroundings,
+    pub stage: watch::Sender<Stage>,
+    pub next_peer: AtomicU64,
 }
 
 /// Why a node could not be started or did not end well.
@@ -69,6 +52,9 @@ pub enum NodeError {
     /// Threads could not be started.
     #[error("the verifier threads could not be started")]
     Threads(#[source] std::io::Error),
+    /// The counts of stored bytes could not be read from their file.
+    #[error("the file with the stored bytes of keys and accounts cannot be read")]
+    Usage(#[source] std::io::Error),
     /// Storage failed when it was to be closed.
     #[error("storage could not be closed in order")]
     Close(#[source] StorageError),
@@ -91,19 +77,12 @@ pub enum NodeError {
 impl Node {
     /// A node over a storage, with defaults for everything else.
     pub fn builder(storage: Arc<dyn Storage>) -> NodeBuilder {
-        NodeBuilder {
-            storage,
-            listeners: Vec::new(),
-            upstreams: Vec::new(),
-            sync: Config::default(),
-            content_cache: DEFAULT_CONTENT_CACHE,
-            verifier_threads: std::thread::available_parallelism().map_or(1, usize::from),
-        }
+        NodeBuilder::new(storage)
     }
 
     /// Serves a peer over a connection, until the connection ends.
     pub async fn connect(&self, connection: Connection) -> Result<(), NodeError> {
-        self.shared.serve(connection, Role::Client, None).await.map(|_| ())
+        self.shared.serve(connection, Kind::Client).await.map(|_| ())
     }
 
     /// Takes the peer at the other end of a connection for an upstream, until the connection ends.
@@ -115,7 +94,7 @@ impl Node {
         connection: Connection,
     ) -> Result<(), NodeError> {
         check_name(name)?;
-        self.shared.serve(connection, Role::Upstream(name.into()), None).await.map(|_| ())
+        self.shared.serve(connection, Kind::Upstream(name.into())).await.map(|_| ())
     }
 
     /// Reading and writing CoValues in this program itself.
@@ -123,13 +102,43 @@ impl Node {
         Local::new(Arc::downgrade(&self.shared))
     }
 
+    /// Ends the connections of clients of which `is_meant` is true, with a reason. Returns how many
+    /// there were. What they sent before is stored; upstreams, and the program's own CoValues, are
+    /// not asked about.
+    ///
+    /// Whoever connects at the same time may be missed: end what lets them in first.
+    pub async fn disconnect(
+        &self,
+        is_meant: impl Fn(&PeerInfo) -> bool + Send + 'static,
+        reason: CloseReason,
+    ) -> Result<usize, NodeError> {
+        self.ask(|done| Command::Disconnect(Box::new(is_meant), reason, done)).await
+    }
+
+    /// Gives an access key limits of its own, or with `None` those of all keys
+    /// ([`Limits::key`](crate::Limits::key)) again. They hold at once, for connections that there
+    /// are as well.
+    pub fn limit_key(&self, label: &str, limits: Option<KeyLimits>) {
+        self.shared.around.usage.limit(&label.into(), limits);
+    }
+
     /// What the node has done since it was started, and how it is now. Costs a walk over the
-    /// peers.
+    /// peers, and some questions to storage.
     pub async fn stats(&self) -> Result<Stats, NodeError> {
-        let (done, stats) = oneshot::channel();
-        let asked = self.shared.commands.send(Command::Stats(done)).await;
-        asked.map_err(|_| NodeError::ShutDown)?;
-        stats.await.map_err(|_| NodeError::ShutDown)
+        let mut stats = self.ask(Command::Stats).await?;
+        stats.stored = self.shared.storage.stats().await.ok();
+        if !stats.upstreams.is_empty() {
+            // A storage that cannot tell is told of by its other numbers.
+            let _ = self.count_unsynced(&mut stats).await;
+        }
+        Ok(stats)
+    }
+
+    /// Whether the node can do its work: asks storage, and tells which upstreams are connected.
+    pub async fn ready(&self) -> Result<Readiness, NodeError> {
+        let upstreams = self.ask(Command::Upstreams).await?;
+        let storage = ready::ask(&*self.shared.storage, &self.shared.around.counters).await;
+        Ok(Readiness { storage, upstreams })
     }
 
     /// Waits until the node has stopped by itself, which only a bug makes it do: nothing is served
@@ -143,86 +152,66 @@ impl Node {
     pub async fn shutdown(mut self) -> Result<(), NodeError> {
         let _ = self.shared.stage.send(Stage::Draining);
         let (done, drained) = oneshot::channel();
-        let _ = self.shared.commands.send(Command::Drain(done)).await;
-        let drained = matches!(tokio::time::timeout(DRAIN_TIME, drained).await, Ok(Ok(())));
+        let _ = self.shared.commands.send(Command::Drain(self.drain_time, done)).await;
+        let drained = matches!(tokio::time::timeout(self.drain_time, drained).await, Ok(Ok(())));
         let _ = self.shared.stage.send(Stage::Closing);
         // Each connection holds a receiver, so the channel closes when the last one has gone.
         if tokio::time::timeout(CLOSE_TIME, self.shared.all_closed()).await.is_err() {
             warn!("some connections did not end in time");
         }
+        // With the engine, the verifiers' work ends.
         self.tasks.shutdown().await;
+        let verifiers = self.verifiers;
+        let joined = tokio::task::spawn_blocking(|| {
+            for verifier in verifiers {
+                // One that panicked has said so.
+                let _ = verifier.join();
+            }
+        });
+        let _ = joined.await;
+        self.shared.around.usage.save().await;
         self.shared.storage.close().await.map_err(NodeError::Close)?;
-        if drained { Ok(()) } else { Err(NodeError::NotDrained(DRAIN_TIME)) }
-    }
-}
-
-impl NodeBuilder {
-    /// Accepts peers from a listener. Can be called several times.
-    #[must_use]
-    pub fn listen(mut self, listener: Box<dyn Listener>) -> Self {
-        self.listeners.push(listener);
-        self
+        if drained { Ok(()) } else { Err(NodeError::NotDrained(self.drain_time)) }
     }
 
-    /// Syncs with an upstream server, which is connected to again whenever the connection ends.
-    /// Can be called several times.
-    #[must_use]
-    pub fn upstream(mut self, connector: Arc<dyn Connector>) -> Self {
-        self.upstreams.push(connector);
-        self
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        tasks: JoinSet<()>,
+        verifiers: Vec<std::thread::JoinHandle<()>>,
+        drain_time: Duration,
+    ) -> Self {
+        Self { shared, tasks, verifiers, drain_time }
     }
 
-    /// Bounds of the sync machine.
-    #[must_use]
-    pub fn sync_config(mut self, config: Config) -> Self {
-        self.sync = config;
-        self
+    /// Asks the engine.
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, NodeError> {
+        let (done, answer) = oneshot::channel();
+        let asked = self.shared.commands.send(command(done)).await;
+        asked.map_err(|_| NodeError::ShutDown)?;
+        answer.await.map_err(|_| NodeError::ShutDown)
     }
 
-    /// Bytes of durable content kept in memory for those who read it next.
-    #[must_use]
-    pub fn content_cache(mut self, bytes: u64) -> Self {
-        self.content_cache = bytes;
-        self
-    }
-
-    /// Starts the node on the current tokio runtime.
-    pub fn start(self) -> Result<Node, NodeError> {
-        let Self { storage, listeners, upstreams, sync, content_cache, verifier_threads } = self;
-        let (events, incoming) = mpsc::channel(EVENT_QUEUE);
-        let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
-        let (stage, stages) = watch::channel(Stage::Running);
-        let counters = Arc::new(Counters::default());
-        let content = ContentStore::new(Arc::clone(&storage), content_cache);
-        let verifier = Verifier::start(verifier_threads, &content, &events, &counters)
-            .map_err(NodeError::Threads)?;
-        let queue = WriteQueue::default();
-        let mut machine = Machine::new(sync);
-        for upstream in &upstreams {
-            check_name(upstream.name())?;
-            machine.add_upstream(upstream.name().into());
+    async fn count_unsynced(&self, stats: &mut Stats) -> Result<(), StorageError> {
+        let (mut after, mut counted) = (None, 0);
+        while counted < MAX_UNSYNCED_COUNTED {
+            let page = self.shared.storage.unsynced(after, UNSYNCED_PAGE).await?;
+            for entry in &page {
+                let name = entry.upstream.as_str();
+                let upstream = stats.upstreams.iter_mut().find(|state| *state.name == *name);
+                if let Some(upstream) = upstream {
+                    upstream.unsynced += 1;
+                }
+            }
+            counted += page.len() as u64;
+            if page.len() < UNSYNCED_PAGE {
+                break;
+            }
+            after = page.into_iter().last();
         }
-        let engine = Engine::new(
-            machine,
-            content.clone(),
-            verifier,
-            queue.clone(),
-            events.clone(),
-            Arc::clone(&counters),
-        );
-        let mut tasks = JoinSet::new();
-        tasks.spawn(writer::run(queue, content.clone(), events.clone(), Arc::clone(&counters)));
-        tasks.spawn(engine.run(orders, incoming));
-        let around = Surroundings { events, content, stage: stages, counters };
-        let shared =
-            Arc::new(Shared { storage, commands, around, stage, next_peer: AtomicU64::new(0) });
-        for listener in listeners {
-            tasks.spawn(accept(listener, Arc::clone(&shared)));
-        }
-        for upstream in upstreams {
-            tasks.spawn(upstream::keep_connected(upstream, Arc::clone(&shared)));
-        }
-        Ok(Node { shared, tasks })
+        Ok(())
     }
 }
 
@@ -231,15 +220,13 @@ impl Shared {
     pub(crate) async fn serve(
         &self,
         connection: Connection,
-        role: Role,
-        refused: Option<watch::Sender<Option<Rejection>>>,
+        kind: Kind,
     ) -> Result<JoinHandle<()>, NodeError> {
         let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
-        let (mut link, starter) = connection::open(connection, peer, self.around.clone());
-        link.refused = refused;
+        let (link, turns, starter) = connection::open(connection, peer, kind, self.around.clone());
         let (done, connected) = oneshot::channel();
         self.commands
-            .send(Command::Connect(peer, role, link, done))
+            .send(Command::Connect(link, turns, done))
             .await
             .map_err(|_| NodeError::ShutDown)?;
         connected.await.map_err(|_| NodeError::ShutDown)?;
@@ -254,7 +241,7 @@ impl Shared {
     }
 }
 
-fn check_name(name: &str) -> Result<(), NodeError> {
+pub(crate) fn check_name(name: &str) -> Result<(), NodeError> {
     match downbeat_storage::UpstreamName::new(name) {
         Ok(_) => Ok(()),
         Err(source) => Err(NodeError::UpstreamName { name: name.to_owned(), source }),
@@ -262,7 +249,7 @@ fn check_name(name: &str) -> Result<(), NodeError> {
 }
 
 /// Takes connections until the listener fails or the node shuts down.
-async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
+pub(crate) async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
     let mut stage = shared.stage.subscribe();
     loop {
         let connection = tokio::select! {
@@ -274,7 +261,7 @@ async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
         };
         match connection {
             Ok(connection) => {
-                if shared.serve(connection, Role::Client, None).await.is_err() {
+                if shared.serve(connection, Kind::Client).await.is_err() {
                     return;
                 }
             }

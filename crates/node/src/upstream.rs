@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use downbeat_sync::Role;
 use downbeat_transport::Connector;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::connection::{Stage, reached};
+use crate::connection::{Kind, Stage, reached};
 use crate::node::Shared;
 
 /// The wait after the first failure; it doubles with every further one.
@@ -41,8 +40,8 @@ async fn connect_for_ever(connector: Arc<dyn Connector>, shared: &Shared) {
         match connector.connect().await {
             Ok(connection) => {
                 let started = Instant::now();
-                let role = Role::Upstream(connector.name().into());
-                let Ok(connected) = shared.serve(connection, role, None).await else { return };
+                let kind = Kind::Upstream(connector.name().into());
+                let Ok(connected) = shared.serve(connection, kind).await else { return };
                 let _ = connected.await;
                 info!(upstream = connector.name(), "the connection to the upstream has ended");
                 if started.elapsed() >= STABLE {

@@ -1,8 +1,10 @@
 //! The verifier pool: signature checks, beside the machine and in parallel.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use downbeat_crypto::{HashChain, VerifyingKey};
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
@@ -12,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::error;
 
+use crate::contained;
 use crate::content::ContentStore;
 use crate::delete;
 use crate::failure::{RETRY, may_pass};
@@ -30,21 +33,23 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<VerifyJob>,
+    /// With when each was handed in.
+    jobs: VecDeque<(VerifyJob, Instant)>,
     closed: bool,
 }
 
 impl Verifier {
-    /// Starts `threads` threads that report to `events`.
+    /// Starts `threads` threads that report to `events`, and end when this is dropped.
     pub(crate) fn start(
         threads: usize,
         content: &ContentStore,
         events: &mpsc::Sender<Event>,
         counters: &Arc<Counters>,
-    ) -> std::io::Result<Self> {
+    ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
         let shared = Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new() });
         // Made first, so that the threads started so far end if one cannot be started.
         let verifier = Self { shared: Arc::clone(&shared) };
+        let mut handles = Vec::new();
         for number in 0..threads {
             let worker = Worker {
                 shared: Arc::clone(&shared),
@@ -53,11 +58,10 @@ impl Verifier {
                 counters: Arc::clone(counters),
                 runtime: Handle::current(),
             };
-            thread::Builder::new()
-                .name(format!("verifier-{number}"))
-                .spawn(move || worker.run())?;
+            let thread = thread::Builder::new().name(format!("verifier-{number}"));
+            handles.push(thread.spawn(move || worker.run())?);
         }
-        Ok(verifier)
+        Ok((verifier, handles))
     }
 
     /// Jobs that wait.
@@ -67,7 +71,7 @@ impl Verifier {
 
     /// Hands a job to the pool.
     pub(crate) fn submit(&self, job: VerifyJob) {
-        self.shared.add(job);
+        self.shared.add(job, Instant::now());
     }
 }
 
@@ -83,12 +87,12 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, job: VerifyJob) {
-        self.queue().jobs.push_back(job);
+    fn add(&self, job: VerifyJob, since: Instant) {
+        self.queue().jobs.push_back((job, since));
         self.ready.notify_one();
     }
 
-    fn next(&self) -> Option<VerifyJob> {
+    fn next(&self) -> Option<(VerifyJob, Instant)> {
         let mut queue = self.queue();
         loop {
             if queue.closed {
@@ -144,27 +148,28 @@ struct Worker {
 
 impl Worker {
     fn run(&self) {
-        while let Some(job) = self.shared.next() {
+        while let Some((job, since)) = self.shared.next() {
             match self.check(&job) {
                 Ok(checked) => {
+                    self.counters.verification.time(since.elapsed());
                     let verified = Event::Verified(checked.verified(job));
                     if self.events.blocking_send(verified).is_err() {
                         return;
                     }
                 }
-                Err(_) => self.later(job),
+                Err(_) => self.later(job, since),
             }
         }
     }
 
     /// Takes a job up again when storage had time to get well. Until then the thread is free for
     /// the sessions that need nothing from storage.
-    fn later(&self, job: VerifyJob) {
+    fn later(&self, job: VerifyJob, since: Instant) {
         add(&self.counters.storage.read_retries, 1);
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.runtime.spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep(RETRY) => shared.add(job),
+                () = tokio::time::sleep(RETRY) => shared.add(job, since),
                 () = events.closed() => {}
             }
         });
@@ -172,7 +177,14 @@ impl Worker {
 
     fn check(&self, job: &VerifyJob) -> Result<Checked, TryLater> {
         let mut checked = Checked { accepted: 0, chain: None, rejection: None };
-        match self.check_runs(job, &mut checked) {
+        // A panic would take the thread, and the session would wait for ever.
+        let result = catch_unwind(AssertUnwindSafe(|| self.check_runs(job, &mut checked)));
+        let result = result.unwrap_or_else(|panic| {
+            let panic = contained::words(&*panic);
+            error!(co_value = %job.id, session = %job.session, panic, "verifying failed: a bug");
+            Err(Rejection::Unreadable.into())
+        });
+        match result {
             Ok(()) => Ok(checked),
             Err(Failure::Rejected(rejection)) => {
                 checked.rejection = Some(rejection);

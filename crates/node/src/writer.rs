@@ -1,8 +1,9 @@
 //! The storage writer: everything that waits when storage is free goes in one batch.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use downbeat_protocol::{SessionContent, SessionCounts};
 use downbeat_storage::{Outcome, SessionOutcome, StorageError, UnsyncedUpdate, Write};
@@ -24,8 +25,8 @@ const MAX_BATCH_BYTES: u64 = 16 << 20;
 
 /// One thing to write.
 pub(crate) enum Job {
-    /// Content.
-    Store(StoreJob),
+    /// Content, and since when it has been on its way to be acknowledged.
+    Store(StoreJob, Option<Instant>),
     /// A note whether an upstream has all of a CoValue.
     Track(UnsyncedUpdate),
 }
@@ -81,7 +82,7 @@ fn take_batch(jobs: &mut VecDeque<Job>) -> Vec<Job> {
     let fits = |job: &&Job| {
         let had = bytes;
         bytes += match job {
-            Job::Store(store) => store.sessions.iter().map(content_bytes).sum(),
+            Job::Store(store, _) => store.sessions.iter().map(content_bytes).sum(),
             Job::Track(_) => 0,
         };
         had == 0 || bytes <= MAX_BATCH_BYTES
@@ -97,7 +98,6 @@ pub(crate) async fn run(
     events: mpsc::Sender<Event>,
     counters: Arc<Counters>,
 ) {
-    let retries = &counters.storage.write_retries;
     loop {
         let jobs = tokio::select! {
             jobs = queue.next_batch() => jobs,
@@ -107,27 +107,32 @@ pub(crate) async fn run(
         let mut notes = Vec::new();
         for job in jobs {
             match job {
-                Job::Store(store) => stores.push(store),
+                Job::Store(store, began) => stores.push((store, began)),
                 Job::Track(note) => notes.push(note),
             }
         }
         let storage = &**content.storage();
         if !notes.is_empty() {
-            let tracked = persist(&events, retries, || storage.track_unsynced(notes.clone())).await;
+            let tracked =
+                persist(&events, &counters, || storage.track_unsynced(notes.clone())).await;
             if tracked.is_none() {
                 return;
             }
         }
-        let writes: Vec<Write> = stores.iter().flat_map(writes_of).collect();
+        let writes: Vec<Write> = stores.iter().flat_map(|(store, _)| writes_of(store)).collect();
         if writes.is_empty() {
             continue;
         }
-        let outcomes = persist(&events, retries, || storage.append(writes.clone())).await;
+        let started = Instant::now();
+        let outcomes = persist(&events, &counters, || storage.append(writes.clone())).await;
         let Some(outcomes) = outcomes else { return };
-        let runs = stores.iter().flat_map(|store| &store.sessions);
-        counters.stored(stores.len(), runs.map(content_bytes).sum());
+        let runs = stores.iter().flat_map(|(store, _)| &store.sessions);
+        counters.stored(stores.len(), runs.map(content_bytes).sum(), started.elapsed());
         let mut outcomes = outcomes.into_iter();
-        for job in stores {
+        for (job, began) in stores {
+            if let Some(began) = began {
+                counters.acknowledgement.time(began.elapsed());
+            }
             let count = writes_of(&job).len();
             let result = stored(&job, outcomes.by_ref().take(count));
             content.stored(job.id, &job.sessions, result.conflict);
@@ -142,7 +147,7 @@ pub(crate) async fn run(
 /// are held back by their credit. `None` if nobody waits any longer.
 async fn persist<T, F>(
     events: &mpsc::Sender<Event>,
-    retries: &AtomicU64,
+    counters: &Counters,
     mut write: impl FnMut() -> F,
 ) -> Option<T>
 where
@@ -154,12 +159,14 @@ where
             Ok(done) => {
                 if failures > 0 {
                     info!(failures, "storage takes content again");
+                    counters.writing_fails.store(false, Ordering::Relaxed);
                 }
                 return Some(done);
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                add(retries, 1);
+                add(&counters.storage.write_retries, 1);
+                counters.writing_fails.store(true, Ordering::Relaxed);
                 error!(%error, failures, "storage did not take content; trying again");
             }
         }
@@ -253,8 +260,8 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_in_bytes_and_has_one_job_at_least() {
         let size = usize::try_from(MAX_BATCH_BYTES).unwrap() * 2 / 3;
-        let large = || Job::Store(job(vec![run("co_z1_session_z1", size)], false));
-        let huge = Job::Store(job(vec![run("co_z1_session_z1", 2 * size)], false));
+        let large = || Job::Store(job(vec![run("co_z1_session_z1", size)], false), None);
+        let huge = Job::Store(job(vec![run("co_z1_session_z1", 2 * size)], false), None);
         let mut jobs: VecDeque<Job> = [large(), large(), huge].into();
         for _ in 0..3 {
             assert_eq!(take_batch(&mut jobs).len(), 1);

@@ -5,12 +5,13 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use downbeat_protocol::{CoValueId, KnownState, Message};
-use downbeat_sync::{Rejection, Role};
+use downbeat_sync::Rejection;
 use downbeat_transport::{Connection, PeerInfo, Receiver, Sender, pair};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::LocalError;
+use crate::connection::Kind;
 use crate::node::Shared;
 
 /// Messages that wait in each direction: some hundred KiB of pieces, enough to read ahead of a
@@ -36,7 +37,7 @@ impl Line {
         let (ours, theirs) = pair(LINE_MESSAGES);
         let theirs = Connection { info: PeerInfo::new("local"), ..theirs };
         let (refuse, refused) = watch::channel(None);
-        let served = shared.serve(theirs, Role::Client, Some(refuse)).await;
+        let served = shared.serve(theirs, Kind::Local(refuse)).await;
         served.map_err(|_| LocalError::ShutDown)?;
         let Connection { sender, receiver, .. } = ours;
         Ok(Self { sender, receiver, inbox: VecDeque::new(), refused })

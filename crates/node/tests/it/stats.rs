@@ -28,7 +28,7 @@ async fn messages_bytes_and_peers_are_counted_by_their_kind() {
     assert_eq!(stats.memory.warm_co_values, 1);
     assert!(stats.memory.content_bytes > size);
     assert_eq!(stats.storage.bytes, size);
-    assert_eq!(stats.batch_sizes.iter().sum::<u64>(), stats.storage.batches);
+    assert_eq!(stats.batch_size.count, stats.storage.batches);
     assert_eq!(server.stats().await.unwrap().peers.clients, 1);
 }
 

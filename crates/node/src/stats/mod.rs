@@ -1,9 +1,20 @@
 //! What a node counts: plain numbers, to be asked for and to be exported by whoever wants to.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod counters;
+mod histogram;
+mod rejections;
+mod top;
 
-use downbeat_protocol::Message;
-use downbeat_sync::{Rejection, content_bytes};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use downbeat_protocol::CoValueId;
+
+pub(crate) use self::counters::{Counters, add, micros};
+pub use self::histogram::Histogram;
+pub use self::rejections::Refused;
+pub use self::top::Traffic;
 
 /// Defines a struct of numbers, and the cells in which they are counted.
 macro_rules! counted {
@@ -23,7 +34,7 @@ macro_rules! counted {
         }
 
         impl $cells {
-            fn snapshot(&self) -> $name {
+            pub(super) fn snapshot(&self) -> $name {
                 $name { $($field: self.$field.load(Ordering::Relaxed),)* }
             }
         }
@@ -39,7 +50,9 @@ macro_rules! counted {
 
 /// What a node has done since it was started, and how it is now; from
 /// [`Node::stats`](crate::Node::stats).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// Counts only grow; what can also shrink says "at the moment".
+#[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections at the moment, by what the peer is to us.
@@ -50,15 +63,76 @@ pub struct Stats {
     pub sent: MessageStats,
     /// Bytes in both directions.
     pub traffic: TrafficStats,
-    /// What was refused, by the reason. Each is also one line of the log.
+    /// What was refused, by the reason.
     pub rejections: RejectionStats,
+    /// How often which of the [`Limits`](crate::Limits) bit.
+    pub limits: LimitStats,
+    /// How often peers had to wait for the node itself.
+    pub back_pressure: BackPressureStats,
     /// What is in memory at the moment.
     pub memory: MemoryStats,
     /// What was written to storage, and how often it failed.
     pub storage: StorageStats,
-    /// How many batches had how many stores: up to 1, up to 2, up to 4, and so on; those with more
-    /// than 4,096 do not exist.
-    pub batch_sizes: [u64; BATCH_BUCKETS],
+    /// What is in storage at the moment; `None` if it could not tell.
+    pub stored: Option<downbeat_storage::Stats>,
+    /// Seconds from when a run of transactions was ready to be verified until it was, waiting for a
+    /// free thread included.
+    pub verification: Histogram,
+    /// Seconds that storage took to make one batch durable, failed tries included.
+    pub append: Histogram,
+    /// Stores in one batch, which share one flush.
+    pub batch_size: Histogram,
+    /// Seconds from when a run of transactions was ready to be verified until it was durable, which
+    /// is when it is acknowledged.
+    pub acknowledgement: Histogram,
+    /// Every upstream, connected or not, in the order of the names.
+    pub upstreams: Vec<UpstreamStats>,
+    /// The CoValues with the most traffic since the start, most first; 20 at most.
+    pub top: Vec<Traffic>,
+    /// The last things that were refused, the latest first; 100 at most.
+    pub refused: Vec<Refused>,
+    /// Every access key that has come with a connection, in the order of the names.
+    pub keys: Vec<KeyStats>,
+    /// The accounts whose content is counted (with [`Access::Accounts`](crate::Access::Accounts)),
+    /// in the order of the ids.
+    pub accounts: Vec<AccountStats>,
+}
+
+/// An upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpstreamStats {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether there is a connection at the moment.
+    pub connected: bool,
+    /// Since when there is one, or none.
+    pub since: SystemTime,
+    /// CoValues of which it has not acknowledged everything, as noted in storage. Of all upstreams
+    /// together no more than 10,000 are counted.
+    pub unsynced: u64,
+}
+
+/// An access key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyStats {
+    /// Its name.
+    pub label: Arc<str>,
+    /// Connections with it at the moment.
+    pub connections: u64,
+    /// Bytes of headers and transactions that were stored for it, what was deleted since included.
+    pub stored_bytes: u64,
+}
+
+/// An account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AccountStats {
+    /// The account.
+    pub account: CoValueId,
+    /// Bytes of transactions that were stored of it, what was deleted since included.
+    pub stored_bytes: u64,
 }
 
 /// Connections by role.
@@ -153,6 +227,44 @@ counted! {
         too_many_subscriptions,
         /// Frames, or messages in them, that could not be decoded.
         undecodable,
+        /// Content of somebody who may not store any here.
+        not_allowed,
+        /// A CoValue that nobody who may store content here has to do with.
+        not_wanted,
+        /// Content beyond what an account or an access key may have stored.
+        over_quota,
+    }
+}
+
+counted! {
+    /// Limits that bit.
+    LimitStats, LimitCells {
+        /// Frames that were held back because their connection sends too much.
+        connection_rate,
+        /// Microseconds that they were held back.
+        connection_rate_micros,
+        /// Frames that were held back because the connections of their access key send too much.
+        key_rate,
+        /// Microseconds that they were held back.
+        key_rate_micros,
+        /// Connections that were closed because they were held back for too long.
+        closed_for_rate,
+        /// Connections that were closed because they had as many subscriptions as they may.
+        closed_for_subscriptions,
+        /// Sessions that were refused because their access key has stored as much as it may.
+        key_quota,
+        /// Sessions that were refused because their account has stored as much as it may.
+        account_quota,
+    }
+}
+
+counted! {
+    /// Waiting for the node itself.
+    BackPressureStats, BackPressureCells {
+        /// Messages that waited until what their peer had sent before was stored.
+        credit_waits,
+        /// Microseconds that they waited.
+        credit_wait_micros,
     }
 }
 
@@ -169,128 +281,5 @@ counted! {
         write_retries,
         /// Look-ups and reads that failed and were put off.
         read_retries,
-    }
-}
-
-/// For batches of up to 2^0, 2^1, …, 2^12 = 4,096 stores.
-const BATCH_BUCKETS: usize = 13;
-
-/// Everything that is counted where it happens.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub received: MessageCells,
-    pub sent: MessageCells,
-    pub traffic: TrafficCells,
-    pub rejections: RejectionCells,
-    pub storage: StorageCells,
-    batch_sizes: [AtomicU64; BATCH_BUCKETS],
-}
-
-impl Counters {
-    /// A peer has sent a message.
-    pub(crate) fn received(&self, message: &Message) {
-        self.received.count(message);
-        add(&self.traffic.content_received, bytes_of(message));
-    }
-
-    /// A peer has been sent messages, in so many bytes.
-    pub(crate) fn sent(&self, messages: &[Message], bytes: usize) {
-        add(&self.traffic.frames_sent, bytes as u64);
-        for message in messages {
-            self.sent.count(message);
-            add(&self.traffic.content_sent, bytes_of(message));
-        }
-    }
-
-    /// Something was refused.
-    pub(crate) fn rejected(&self, rejection: &Rejection) {
-        let cells = &self.rejections;
-        let cell = match rejection {
-            Rejection::BadSignature { .. } => &cells.bad_signature,
-            Rejection::Forked { .. } => &cells.forked,
-            Rejection::HeaderMismatch { .. } => &cells.header_mismatch,
-            Rejection::NotAnAccount => &cells.not_an_account,
-            Rejection::InvalidSigner => &cells.invalid_signer,
-            Rejection::Malformed(_) => &cells.malformed,
-            Rejection::InvalidDelete(_) => &cells.invalid_delete,
-            Rejection::Unreadable => &cells.unreadable,
-            Rejection::MissingDependency(_) => &cells.missing_dependency,
-            Rejection::HeldTooMuch => &cells.held_too_much,
-            Rejection::Errored => &cells.errored,
-            Rejection::TooManySubscriptions => &cells.too_many_subscriptions,
-        };
-        add(cell, 1);
-    }
-
-    /// A batch has become durable.
-    pub(crate) fn stored(&self, stores: usize, bytes: u64) {
-        add(&self.storage.batches, 1);
-        add(&self.storage.stores, stores as u64);
-        add(&self.storage.bytes, bytes);
-        let bucket = stores.next_power_of_two().trailing_zeros() as usize;
-        add(&self.batch_sizes[bucket.min(BATCH_BUCKETS - 1)], 1);
-    }
-
-    /// What has been counted; the rest is the engine's to fill in.
-    pub(crate) fn snapshot(&self) -> Stats {
-        Stats {
-            peers: PeerStats::default(),
-            received: self.received.snapshot(),
-            sent: self.sent.snapshot(),
-            traffic: self.traffic.snapshot(),
-            rejections: self.rejections.snapshot(),
-            memory: MemoryStats::default(),
-            storage: self.storage.snapshot(),
-            batch_sizes: self.batch_sizes.each_ref().map(|cell| cell.load(Ordering::Relaxed)),
-        }
-    }
-}
-
-impl MessageCells {
-    fn count(&self, message: &Message) {
-        let cell = match message {
-            Message::Load(_) => &self.load,
-            Message::Known(_) => &self.known,
-            Message::Content(_) => &self.content,
-            Message::Done(_) => &self.done,
-            Message::Reconcile(_) => &self.reconcile,
-            Message::ReconcileAck(_) => &self.reconcile_ack,
-        };
-        add(cell, 1);
-    }
-}
-
-/// Counts. The numbers are independent of each other, so their order does not matter.
-pub(crate) fn add(cell: &AtomicU64, count: u64) {
-    cell.fetch_add(count, Ordering::Relaxed);
-}
-
-fn bytes_of(message: &Message) -> u64 {
-    match message {
-        Message::Content(content) => content.sessions.iter().map(content_bytes).sum(),
-        _ => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_are_counted_by_the_power_of_two_that_they_stay_below() {
-        let counters = Counters::default();
-        for stores in [1, 2, 3, 4, 5, 4_096] {
-            counters.stored(stores, 10);
-        }
-        let stats = counters.snapshot();
-        assert_eq!(stats.batch_sizes[..4], [1, 1, 2, 1]);
-        assert_eq!(stats.batch_sizes[BATCH_BUCKETS - 1], 1);
-        assert_eq!((stats.storage.batches, stats.storage.bytes), (6, 60));
-    }
-
-    #[test]
-    fn an_exporter_learns_the_names() {
-        let names: Vec<_> = StorageStats::default().iter().map(|(name, _)| name).collect();
-        assert_eq!(names[..2], ["batches", "stores"]);
     }
 }

@@ -1,0 +1,188 @@
+//! Putting a node together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use downbeat_storage::Storage;
+use downbeat_sync::{Config, Machine, UpstreamName};
+use downbeat_transport::{Connector, Listener};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::access::Access;
+use crate::connection::{Stage, Surroundings};
+use crate::contained::Contained;
+use crate::content::ContentStore;
+use crate::engine::{Engine, Parts};
+use crate::limits::Limits;
+use crate::node::{Node, NodeError, Shared, accept, check_name};
+use crate::stats::Counters;
+use crate::upstream;
+use crate::usage::Usage;
+use crate::verifier::Verifier;
+use crate::writer::{self, WriteQueue};
+
+/// Events that may wait for the machine. Enough for every connection task to find room most of
+/// the time; a full queue makes the tasks wait, and with them their peers.
+const EVENT_QUEUE: usize = 4096;
+
+/// Commands that may wait for the engine; each caller waits for its answer, so they are few.
+const COMMAND_QUEUE: usize = 16;
+
+/// How long a shutdown waits for what was taken in to be stored and acknowledged, where nothing
+/// else was asked for.
+const DEFAULT_DRAIN_TIME: Duration = Duration::from_secs(20);
+
+/// Bytes of durable content that are kept in memory for the next reader, where nothing else was
+/// asked for.
+const DEFAULT_CONTENT_CACHE: u64 = 64 << 20;
+
+/// Puts a node together; from [`Node::builder`].
+pub struct NodeBuilder {
+    storage: Arc<dyn Storage>,
+    listeners: Vec<Box<dyn Listener>>,
+    upstreams: Vec<Arc<dyn Connector>>,
+    sync: Config,
+    limits: Limits,
+    access: Access,
+    usage_file: Option<PathBuf>,
+    content_cache: u64,
+    verifier_threads: usize,
+    drain_time: Duration,
+}
+
+impl NodeBuilder {
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            storage,
+            listeners: Vec::new(),
+            upstreams: Vec::new(),
+            sync: Config::default(),
+            limits: Limits::default(),
+            access: Access::Open,
+            usage_file: None,
+            content_cache: DEFAULT_CONTENT_CACHE,
+            verifier_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            drain_time: DEFAULT_DRAIN_TIME,
+        }
+    }
+
+    /// Accepts peers from a listener. Can be called several times.
+    #[must_use]
+    pub fn listen(mut self, listener: Box<dyn Listener>) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Syncs with an upstream server, which is connected to again whenever the connection ends.
+    /// Can be called several times.
+    #[must_use]
+    pub fn upstream(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.upstreams.push(connector);
+        self
+    }
+
+    /// What peers may do.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whose content is stored.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// The file in which it is kept how many bytes are stored for which access key and account, so
+    /// that quotas hold across restarts. It is made when there is something to keep, written every
+    /// ten seconds at most, and at the end. Without one, counting begins anew with every start.
+    #[must_use]
+    pub fn usage_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.usage_file = Some(path.into());
+        self
+    }
+
+    /// Bounds of the sync machine. The subscriptions of a peer are bounded by whichever is less,
+    /// this or [`Limits::subscriptions`].
+    #[must_use]
+    pub fn sync_config(mut self, config: Config) -> Self {
+        self.sync = config;
+        self
+    }
+
+    /// Bytes of durable content kept in memory for those who read it next.
+    #[must_use]
+    pub fn content_cache(mut self, bytes: u64) -> Self {
+        self.content_cache = bytes;
+        self
+    }
+
+    /// How long [`Node::shutdown`] waits until what was taken in is stored and its senders have
+    /// been told; 20 s if this is not called. Saying goodbye and closing the storage come after
+    /// that, and take 3 s and what the storage takes.
+    #[must_use]
+    pub fn drain_time(mut self, time: Duration) -> Self {
+        self.drain_time = time;
+        self
+    }
+
+    /// Starts the node on the current tokio runtime.
+    pub fn start(self) -> Result<Node, NodeError> {
+        let Self { listeners, upstreams, limits, drain_time, .. } = self;
+        let storage: Arc<dyn Storage> = Arc::new(Contained(self.storage));
+        let (events, incoming) = mpsc::channel(EVENT_QUEUE);
+        let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
+        let (stage, stages) = watch::channel(Stage::Running);
+        let counters = Arc::new(Counters::default());
+        let usage = Usage::open(self.access, limits.key, self.usage_file);
+        let usage = Arc::new(usage.map_err(NodeError::Usage)?);
+        let content = ContentStore::new(Arc::clone(&storage), self.content_cache);
+        let mut sync = self.sync;
+        sync.subscriptions_per_peer = sync.subscriptions_per_peer.min(limits.subscriptions);
+        let mut machine = Machine::new(sync);
+        let mut names: Vec<UpstreamName> = Vec::new();
+        for upstream in &upstreams {
+            check_name(upstream.name())?;
+            names.push(upstream.name().into());
+            machine.add_upstream(upstream.name().into());
+        }
+        let (verifier, threads) =
+            Verifier::start(self.verifier_threads, &content, &events, &counters)
+                .map_err(NodeError::Threads)?;
+        let writer = WriteQueue::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(writer::run(
+            writer.clone(),
+            content.clone(),
+            events.clone(),
+            Arc::clone(&counters),
+        ));
+        let engine = Engine::new(Parts {
+            machine,
+            upstreams: names,
+            content: content.clone(),
+            verifier,
+            writer,
+            events: events.clone(),
+            counters: Arc::clone(&counters),
+            usage: Arc::clone(&usage),
+        });
+        tasks.spawn(engine.run(orders, incoming));
+        tasks.spawn(Arc::clone(&usage).keep_saving());
+        let around = Surroundings { events, content, stage: stages, counters, usage, limits };
+        let next_peer = AtomicU64::new(0);
+        let shared = Arc::new(Shared { storage, commands, around, stage, next_peer });
+        for listener in listeners {
+            tasks.spawn(accept(listener, Arc::clone(&shared)));
+        }
+        for upstream in upstreams {
+            tasks.spawn(upstream::keep_connected(upstream, Arc::clone(&shared)));
+        }
+        Ok(Node::new(shared, tasks, threads, drain_time))
+    }
+}

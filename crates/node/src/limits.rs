@@ -1,0 +1,217 @@
+//! What one peer, or all peers that share an access key, may do.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How much of a rate may be used at once, after a time of rest, in seconds: a client that connects
+/// sends what it has gathered, and then little.
+const BURST_SECONDS: f64 = 5.0;
+
+/// Without being held back for this long, a peer counts as having kept to its rates again.
+const CALM: Duration = Duration::from_secs(10);
+
+/// Bounds on what peers may do, for [`NodeBuilder::limits`](crate::NodeBuilder::limits).
+///
+/// They hold for clients that connect from outside: not for upstreams, which were chosen, nor for
+/// the program itself. Each that bites is counted in [`Stats::limits`](crate::Stats::limits).
+///
+/// ```
+/// use downbeat_node::{KeyLimits, Limits};
+///
+/// let one_gibibyte = KeyLimits { stored_bytes: Some(1 << 30), ..KeyLimits::default() };
+/// let limits = Limits { key: one_gibibyte, ..Limits::default() };
+/// assert_eq!(limits.connection.bytes.map(|bytes| bytes.get()), Some(64 << 20));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// What one connection may send. Beyond that it is read more slowly.
+    ///
+    /// By default 10,000 messages and 64 MiB a second: many times what an application makes, and a
+    /// fraction of what the machine takes, so that one client that floods holds nobody up.
+    pub connection: Rates,
+    /// What all connections with the same access key may do together, where nothing else was said
+    /// of that key ([`Node::limit_key`](crate::Node::limit_key)). By default there is no limit: a
+    /// key is usually that of a whole application.
+    pub key: KeyLimits,
+    /// CoValues that one connection may be subscribed to. One that asks for more is closed, because
+    /// the protocol has no other way to end subscriptions, nor to refuse one.
+    ///
+    /// By default 1,000,000, which is for a node that connects as a client for all of its own. A
+    /// subscription takes some 200 bytes of memory.
+    pub subscriptions: usize,
+    /// How long a connection may be held back by its rates, or by those of its key, without ten
+    /// seconds of rest. Then it is closed
+    /// ([`PolicyViolation`](downbeat_transport::CloseCode::PolicyViolation)). By default five
+    /// minutes, in which 18 GiB can be sent.
+    pub patience: Duration,
+}
+
+/// What may be sent in a second. Five times as much may come at once after a time of rest; what is
+/// beyond that waits, because it is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// Messages; `None` for as many as come.
+    pub messages: Option<NonZeroU64>,
+    /// Bytes of frames (of transactions, where nothing is encoded); `None` for as many as come.
+    pub bytes: Option<NonZeroU64>,
+}
+
+/// What all connections with the same access key may do together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyLimits {
+    /// What they may send.
+    pub rates: Rates,
+    /// Bytes of headers and transactions that may be stored for them; `None` for as many as come.
+    /// Content beyond that is refused. What was under way when the limit was reached is stored all
+    /// the same.
+    pub stored_bytes: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connection: Rates {
+                messages: NonZeroU64::new(10_000),
+                bytes: NonZeroU64::new(64 << 20),
+            },
+            key: KeyLimits::default(),
+            subscriptions: 1_000_000,
+            patience: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Two token buckets: one of messages, one of bytes.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    messages: Bucket,
+    bytes: Bucket,
+}
+
+impl Buckets {
+    pub(crate) fn new(rates: Rates, now: Instant) -> Self {
+        Self { messages: Bucket::new(rates.messages, now), bytes: Bucket::new(rates.bytes, now) }
+    }
+
+    /// The rates from now on. What has been used stays used.
+    pub(crate) fn set(&mut self, rates: Rates) {
+        self.messages.set(rates.messages);
+        self.bytes.set(rates.bytes);
+    }
+
+    /// Takes what has come, and tells how long to wait before it is handed on.
+    pub(crate) fn take(&mut self, messages: u64, bytes: u64, now: Instant) -> Duration {
+        self.messages.take(messages, now).max(self.bytes.take(bytes, now))
+    }
+}
+
+/// A token bucket that may go into debt: a frame is there before its size is known.
+#[derive(Debug)]
+struct Bucket {
+    /// Per second; `None` for no limit.
+    rate: Option<f64>,
+    level: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(rate: Option<NonZeroU64>, now: Instant) -> Self {
+        let mut bucket = Self { rate: None, level: 0.0, at: now };
+        bucket.set(rate);
+        bucket.level = bucket.burst();
+        bucket
+    }
+
+    fn set(&mut self, rate: Option<NonZeroU64>) {
+        #[allow(clippy::cast_precision_loss, reason = "nobody notices beyond 2^53 a second")]
+        let rate = rate.map(|rate| rate.get() as f64);
+        self.rate = rate;
+        self.level = self.level.min(self.burst());
+    }
+
+    fn burst(&self) -> f64 {
+        self.rate.unwrap_or_default() * BURST_SECONDS
+    }
+
+    fn take(&mut self, amount: u64, now: Instant) -> Duration {
+        let Some(rate) = self.rate else { return Duration::ZERO };
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        #[allow(clippy::cast_precision_loss, reason = "nothing that large comes in one frame")]
+        let amount = amount as f64;
+        self.level = (self.level + passed * rate).min(self.burst()) - amount;
+        if self.level < 0.0 {
+            Duration::try_from_secs_f64(-self.level / rate).unwrap_or(Duration::MAX)
+        } else {
+            Duration::ZERO
+        }
+    }
+}
+
+/// How long a connection has been held back.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    /// Since when, and until when lately.
+    over: Option<(Instant, Instant)>,
+}
+
+impl Patience {
+    /// The connection is held back for a time from now on. Returns whether it has been for longer
+    /// than `limit`.
+    pub(crate) fn is_over(&mut self, wait: Duration, limit: Duration, now: Instant) -> bool {
+        let since = match self.over {
+            Some((since, until)) if now.saturating_duration_since(until) < CALM => since,
+            _ => now,
+        };
+        self.over = Some((since, now.checked_add(wait).unwrap_or(now)));
+        now.saturating_duration_since(since) >= limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn rates(messages: u64, bytes: u64) -> Rates {
+        Rates { messages: NonZeroU64::new(messages), bytes: NonZeroU64::new(bytes) }
+    }
+
+    #[test]
+    fn a_burst_goes_through_and_what_follows_waits_for_its_rate() {
+        let now = Instant::now();
+        let mut buckets = Buckets::new(rates(10, 1_000), now);
+        assert_eq!(buckets.take(50, 0, now), Duration::ZERO);
+        assert_eq!(buckets.take(20, 0, now), 2 * SECOND);
+        // Two seconds pay the debt; the next message waits for its own place.
+        assert_eq!(buckets.take(1, 0, now + 2 * SECOND), SECOND / 10);
+        // The burst is back after a rest, and is no larger than before.
+        let rested = now + 100 * SECOND;
+        assert_eq!(buckets.take(50, 5_000, rested), Duration::ZERO);
+        assert_eq!(buckets.take(0, 500, rested), SECOND / 2);
+    }
+
+    #[test]
+    fn without_a_rate_nothing_waits() {
+        let now = Instant::now();
+        let mut buckets = Buckets::new(Rates::default(), now);
+        assert_eq!(buckets.take(u64::MAX, u64::MAX, now), Duration::ZERO);
+        buckets.set(rates(1, 1));
+        assert!(buckets.take(1, 0, now) > Duration::ZERO, "a new rate begins without a burst");
+    }
+
+    #[test]
+    fn patience_ends_with_being_held_back_all_the_time_and_begins_anew_after_a_rest() {
+        let now = Instant::now();
+        let mut patience = Patience::default();
+        let limit = 20 * SECOND;
+        for second in 0..20 {
+            assert!(!patience.is_over(SECOND, limit, now + second * SECOND));
+        }
+        assert!(patience.is_over(SECOND, limit, now + limit));
+        assert!(!patience.is_over(SECOND, limit, now + limit + SECOND + CALM));
+    }
+}

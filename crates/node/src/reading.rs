@@ -1,0 +1,149 @@
+//! Reading from a peer: frames in, within its limits, and events out.
+
+use downbeat_protocol::Message;
+use downbeat_sync::{Event, content_bytes, content_credit};
+use downbeat_transport::{CloseCode, CloseReason, Incoming, Receiver, TransportError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::connection::{Kind, Link, Stage, Surroundings, reached};
+use crate::limits::{Buckets, Patience};
+use crate::stats::{add, micros};
+
+/// Reads until the connection ends.
+pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &Surroundings) {
+    let mut stage = around.stage.clone();
+    let mut throttle = Throttle::new(link, around);
+    loop {
+        let incoming = tokio::select! {
+            incoming = receiver.receive() => incoming,
+            () = reached(&mut stage, Stage::Draining) => {
+                // The writing task finishes what is under way, and ends the connection.
+                return std::future::pending().await;
+            }
+        };
+        let incoming = match incoming {
+            Ok(Some(incoming)) => incoming,
+            // A frame that was too large came as a rejection before.
+            Ok(None) | Err(TransportError::FrameTooLarge { .. }) => return,
+            Err(error) => {
+                warn!(peer = %link.info.address, %error, "the connection broke");
+                return;
+            }
+        };
+        add(&around.counters.traffic.frames_received, incoming.bytes as u64);
+        for rejection in &incoming.rejected {
+            around.counters.undecodable(&link.info, rejection);
+        }
+        if let Some(throttle) = &mut throttle {
+            let wait = throttle.take(&incoming);
+            tokio::select! {
+                may_go_on = throttle.hold_back(wait) => if let Err(reason) = may_go_on {
+                    link.close(reason);
+                    return std::future::pending().await;
+                },
+                () = reached(&mut stage, Stage::Draining) => {
+                    return std::future::pending().await;
+                }
+            }
+        }
+        for message in incoming.messages {
+            if hand_on(link, message, around).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The engine is gone.
+struct EngineGone;
+
+async fn hand_on(link: &Link, message: Message, around: &Surroundings) -> Result<(), EngineGone> {
+    around.counters.received(&message);
+    if let Message::Content(content) = &message {
+        link.credit.take(content_credit(content), &around.counters.back_pressure).await;
+    }
+    let received = Event::Received { peer: link.peer, message };
+    around.events.send(received).await.map_err(|_| EngineGone)
+}
+
+/// Holds a client to its rates, and to those of its key, by reading nothing for a while.
+struct Throttle<'a> {
+    link: &'a Link,
+    around: &'a Surroundings,
+    own: Buckets,
+    patience: Patience,
+}
+
+/// How long a frame is held back.
+#[derive(Clone, Copy)]
+struct Wait {
+    /// For the connection.
+    own: Duration,
+    /// For all connections with its key.
+    key: Duration,
+}
+
+impl<'a> Throttle<'a> {
+    /// `None` for those without limits.
+    fn new(link: &'a Link, around: &'a Surroundings) -> Option<Self> {
+        let rates = around.limits.connection;
+        matches!(link.kind, Kind::Client).then(|| Self {
+            link,
+            around,
+            own: Buckets::new(rates, Instant::now()),
+            patience: Patience::default(),
+        })
+    }
+
+    fn take(&mut self, incoming: &Incoming) -> Wait {
+        let messages = incoming.messages.len().max(1) as u64;
+        // Where nothing is encoded, transactions are what there is to count.
+        let bytes = if incoming.bytes == 0 {
+            incoming.messages.iter().map(transaction_bytes).sum()
+        } else {
+            incoming.bytes as u64
+        };
+        let now = Instant::now();
+        let key = self.link.key.as_ref();
+        Wait {
+            own: self.own.take(messages, bytes, now),
+            key: key.map_or(Duration::ZERO, |key| key.take(messages, bytes, now)),
+        }
+    }
+
+    /// Waits. An error is why the connection is to end instead.
+    async fn hold_back(&mut self, wait: Wait) -> Result<(), CloseReason> {
+        let limits = &self.around.counters.limits;
+        for (waits, micros_cell, wait) in [
+            (&limits.connection_rate, &limits.connection_rate_micros, wait.own),
+            (&limits.key_rate, &limits.key_rate_micros, wait.key),
+        ] {
+            if !wait.is_zero() {
+                add(waits, 1);
+                add(micros_cell, micros(wait));
+            }
+        }
+        let wait = wait.own.max(wait.key);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let patience = self.around.limits.patience;
+        if self.patience.is_over(wait, patience, Instant::now()) {
+            add(&limits.closed_for_rate, 1);
+            let text = format!("sending faster than allowed for {} s", patience.as_secs());
+            warn!(peer = %self.link.info.address, "closing: {text}");
+            return Err(CloseReason::new(CloseCode::PolicyViolation, text));
+        }
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+fn transaction_bytes(message: &Message) -> u64 {
+    match message {
+        Message::Content(content) => content.sessions.iter().map(content_bytes).sum(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,283 @@
+//! What is stored for access keys and accounts, and the rates that connections with the same key
+//! share.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use downbeat_protocol::CoValueId;
+use downbeat_sync::{StoreJob, content_bytes};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tracing::error;
+
+use crate::access::{Access, account_of};
+use crate::limits::{Buckets, KeyLimits};
+use crate::stats::{AccountStats, KeyStats};
+
+/// How often the counts are written to their file. What a crash can make them forget.
+const SAVE_PERIOD: Duration = Duration::from_secs(10);
+
+/// The largest file that is read: a hundred thousand keys and accounts, many times over.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// The counts of all keys and accounts.
+pub(crate) struct Usage {
+    /// Bounded by the names that whoever admits connections gives.
+    keys: Mutex<BTreeMap<Arc<str>, Arc<Key>>>,
+    /// Bounded by the accounts that may store anything.
+    accounts: Mutex<BTreeMap<CoValueId, u64>>,
+    access: Access,
+    default: KeyLimits,
+    file: Option<PathBuf>,
+    changed: AtomicBool,
+}
+
+/// An access key.
+pub(crate) struct Key {
+    label: Arc<str>,
+    stored: AtomicU64,
+    own: Mutex<Own>,
+}
+
+struct Own {
+    limits: KeyLimits,
+    buckets: Buckets,
+}
+
+/// The file.
+#[derive(Default, Serialize, Deserialize)]
+struct Saved {
+    /// Bytes by the key's name.
+    keys: BTreeMap<String, u64>,
+    /// Bytes by the account's id.
+    accounts: BTreeMap<String, u64>,
+}
+
+impl Usage {
+    /// Begins with what the file says, if there is one.
+    pub(crate) fn open(
+        access: Access,
+        default: KeyLimits,
+        file: Option<PathBuf>,
+    ) -> io::Result<Self> {
+        let saved = match &file {
+            Some(path) => read(path)?,
+            None => Saved::default(),
+        };
+        let keys = saved.keys.into_iter().map(|(label, stored)| {
+            let label: Arc<str> = label.into();
+            (Arc::clone(&label), Arc::new(Key::new(label, stored, default)))
+        });
+        let accounts = saved.accounts.into_iter();
+        let accounts =
+            accounts.filter_map(|(id, bytes)| Some((CoValueId::parse(&id).ok()?, bytes)));
+        Ok(Self {
+            keys: Mutex::new(keys.collect()),
+            accounts: Mutex::new(accounts.collect()),
+            access,
+            default,
+            file,
+            changed: AtomicBool::new(false),
+        })
+    }
+
+    /// The key of this name.
+    pub(crate) fn key(&self, label: &Arc<str>) -> Arc<Key> {
+        let mut keys = lock(&self.keys);
+        let key = keys
+            .entry(Arc::clone(label))
+            .or_insert_with(|| Arc::new(Key::new(Arc::clone(label), 0, self.default)));
+        Arc::clone(key)
+    }
+
+    /// Limits of a key of its own, or those of all keys again.
+    pub(crate) fn limit(&self, label: &Arc<str>, limits: Option<KeyLimits>) {
+        let key = self.key(label);
+        let mut own = lock(&key.own);
+        own.limits = limits.unwrap_or(self.default);
+        let rates = own.limits.rates;
+        own.buckets.set(rates);
+    }
+
+    /// Counts what is about to be stored.
+    pub(crate) fn charge(&self, job: &StoreJob, key: Option<&Key>) {
+        let bytes: u64 = job.sessions.iter().map(content_bytes).sum();
+        if let Some(key) = key {
+            let header = job.header.as_ref().map_or(0, |header| header.json().len() as u64);
+            key.stored.fetch_add(bytes + header, Ordering::Relaxed);
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        let Access::Accounts { accounts: listed, .. } = &self.access else { return };
+        let listed = listed.snapshot();
+        for run in &job.sessions {
+            let account = account_of(run.session.owner());
+            if listed.contains(&account) {
+                *lock(&self.accounts).entry(account).or_default() += content_bytes(run);
+                self.changed.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Bytes of transactions that are stored of an account.
+    pub(crate) fn of_account(&self, account: CoValueId) -> u64 {
+        lock(&self.accounts).get(&account).copied().unwrap_or_default()
+    }
+
+    /// All keys, with as many connections as the caller says.
+    pub(crate) fn key_stats(&self, connections: &BTreeMap<Arc<str>, u64>) -> Vec<KeyStats> {
+        let keys = lock(&self.keys);
+        let stats = keys.values().map(|key| KeyStats {
+            label: Arc::clone(&key.label),
+            connections: connections.get(&key.label).copied().unwrap_or_default(),
+            stored_bytes: key.stored.load(Ordering::Relaxed),
+        });
+        stats.collect()
+    }
+
+    /// All accounts.
+    pub(crate) fn account_stats(&self) -> Vec<AccountStats> {
+        let accounts = lock(&self.accounts);
+        let stats = accounts
+            .iter()
+            .map(|(account, bytes)| AccountStats { account: *account, stored_bytes: *bytes });
+        stats.collect()
+    }
+
+    /// Writes the counts to their file now and then, for ever.
+    pub(crate) async fn keep_saving(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SAVE_PERIOD).await;
+            self.save().await;
+        }
+    }
+
+    /// Writes the counts to their file, if there is one and they have changed.
+    pub(crate) async fn save(self: &Arc<Self>) {
+        let Some(path) = self.file.clone() else { return };
+        if !self.changed.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let saved = self.saved();
+        let written = tokio::task::spawn_blocking(move || write(&path, &saved)).await;
+        if let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            error!(%error, "the stored bytes of keys and accounts could not be saved");
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn saved(&self) -> Saved {
+        let keys = lock(&self.keys);
+        let stored = |key: &Arc<Key>| key.stored.load(Ordering::Relaxed);
+        let accounts = lock(&self.accounts);
+        Saved {
+            keys: keys.values().map(|key| (key.label.to_string(), stored(key))).collect(),
+            accounts: accounts.iter().map(|(id, bytes)| (id.to_string(), *bytes)).collect(),
+        }
+    }
+}
+
+impl Key {
+    fn new(label: Arc<str>, stored: u64, limits: KeyLimits) -> Self {
+        let buckets = Buckets::new(limits.rates, Instant::now());
+        Self { label, stored: AtomicU64::new(stored), own: Mutex::new(Own { limits, buckets }) }
+    }
+
+    /// The key's name.
+    pub(crate) fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// Whether this much more is more than may be stored for the key.
+    pub(crate) fn is_over_quota(&self, bytes: u64) -> bool {
+        let quota = lock(&self.own).limits.stored_bytes;
+        let stored = self.stored.load(Ordering::Relaxed);
+        quota.is_some_and(|quota| stored.saturating_add(bytes) > quota)
+    }
+
+    /// Takes what has come from the key's rates, and tells how long to wait.
+    pub(crate) fn take(&self, messages: u64, bytes: u64, now: Instant) -> Duration {
+        lock(&self.own).buckets.take(messages, bytes, now)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in them is consistent between any two statements that could panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(path: &Path) -> io::Result<Saved> {
+    match std::fs::metadata(path) {
+        Ok(about) if about.len() > MAX_FILE_BYTES => {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too large"));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Saved::default()),
+        Err(error) => return Err(error),
+    }
+    let text = std::fs::read(path)?;
+    serde_json::from_slice(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Replaces the file as a whole, so that a crash leaves the old one or the new one.
+fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let file = std::fs::File::create(&new)?;
+    serde_json::to_writer(&file, saved)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(file: &Path) -> Arc<Usage> {
+        let default = KeyLimits { stored_bytes: Some(100), ..KeyLimits::default() };
+        Arc::new(Usage::open(Access::Open, default, Some(file.to_owned())).unwrap())
+    }
+
+    #[tokio::test]
+    async fn counts_are_there_again_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("usage.json");
+        let label: Arc<str> = "a \"key\"\n".into();
+        let before = usage(&file);
+        let key = before.key(&label);
+        key.stored.store(90, Ordering::Relaxed);
+        before.changed.store(true, Ordering::Relaxed);
+        lock(&before.accounts).insert(CoValueId::parse("co_z1").unwrap(), 7);
+        before.save().await;
+
+        let after = usage(&file);
+        let key = after.key(&label);
+        assert!(key.is_over_quota(11) && !key.is_over_quota(10));
+        assert_eq!(after.of_account(CoValueId::parse("co_z1").unwrap()), 7);
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_an_error_and_not_a_new_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("usage.json");
+        std::fs::write(&file, "{").unwrap();
+        assert!(Usage::open(Access::Open, KeyLimits::default(), Some(file)).is_err());
+    }
+
+    #[test]
+    fn a_key_has_limits_of_its_own_until_they_are_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let usage = usage(&dir.path().join("usage.json"));
+        let label: Arc<str> = "key".into();
+        let own = KeyLimits { stored_bytes: Some(10), ..KeyLimits::default() };
+        usage.limit(&label, Some(own));
+        assert!(usage.key(&label).is_over_quota(11));
+        usage.limit(&label, None);
+        assert!(!usage.key(&label).is_over_quota(11));
+    }
+}
