@@ -1,0 +1,172 @@
+//! Connections to the file: one that writes, and a few that read.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use downbeat_storage::StorageError;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::fault::Fault;
+use crate::options::{Durability, SqliteOptions};
+use crate::schema;
+
+/// Reads at a time. Few of them are ever busy, because most of what is read is in memory; more
+/// would only wait for the same disk, and each has a cache of its own.
+pub(crate) const MAX_READS: u32 = 4;
+
+/// How long to wait for another process that writes, before the store counts as locked. The
+/// reference's transactions take milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages in the log beside the file after which they are brought into the file, 16 MiB of them.
+/// More than SQLite's own 1,000, because each time costs two flushes of the disk.
+const CHECKPOINT_PAGES: u32 = 4_096;
+
+/// What the log beside the file is cut down to when it has grown beyond that, in bytes.
+const LOG_BYTES: u32 = 64 << 20;
+
+/// Statements that are kept compiled per connection: more than there are.
+const STATEMENTS: usize = 64;
+
+/// Opens the file for writing, makes it if it is missing, and brings it up to the newest version.
+pub(crate) fn open_writer(
+    file: &Path,
+    options: &SqliteOptions,
+) -> Result<Connection, StorageError> {
+    if let Some(parent) = file.parent() {
+        fs::create_dir_all(parent).map_err(|error| {
+            StorageError::io(format!("cannot create {}", parent.display()), error)
+        })?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = open(file, flags)?;
+    if connection.is_readonly("main").map_err(|error| fault("open", file, error))? {
+        let action = format!("cannot write to {}", file.display());
+        return Err(StorageError::io(action, io::ErrorKind::PermissionDenied.into()));
+    }
+    schema::check(&connection, file)?;
+    set_up_writer(&connection, options).map_err(|error| fault("open", file, error))?;
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(|error| fault("open", file, error))?;
+    if mode != "wal" {
+        let reason = format!("cannot use a write-ahead log with {}", file.display());
+        return Err(StorageError::io(
+            reason,
+            io::Error::new(io::ErrorKind::Unsupported, "its file system does not support it"),
+        ));
+    }
+    schema::migrate(&mut connection, file)?;
+    Ok(connection)
+}
+
+fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> Result<(), rusqlite::Error> {
+    // With a write-ahead log, FULL flushes the log at every commit, and NORMAL only before its
+    // pages are brought into the file; both keep the file whole.
+    let synchronous = match options.durability {
+        Durability::Flushed => "FULL",
+        Durability::Relaxed { .. } => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // Where the system has a flush that reaches the disk itself, and another that does not.
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    set_cache(connection, options.cache_bytes / 2)
+}
+
+fn open_reader(file: &Path, options: &SqliteOptions) -> Result<Connection, StorageError> {
+    let connection = open(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection
+        .pragma_update(None, "query_only", true)
+        .and_then(|()| set_cache(&connection, options.cache_bytes / 2 / u64::from(MAX_READS)))
+        .map_err(|error| fault("open", file, error))?;
+    Ok(connection)
+}
+
+/// What both kinds have in common.
+fn open(file: &Path, flags: OpenFlags) -> Result<Connection, StorageError> {
+    let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| cannot_open(file, error))?;
+    connection
+        .busy_timeout(BUSY_TIMEOUT)
+        // Finds damage within pages, at little cost.
+        .and_then(|()| connection.pragma_update(None, "cell_size_check", true))
+        .and_then(|()| connection.pragma_update(None, "temp_store", "MEMORY"))
+        .map_err(|error| fault("open", file, error))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// SQLite does not tell why a file cannot be opened, but the operating system does.
+fn cannot_open(file: &Path, error: rusqlite::Error) -> StorageError {
+    if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
+        return fault("open", file, error);
+    }
+    if file.is_dir() {
+        let reason = "it is a directory".to_owned();
+        return StorageError::NotAStore { path: file.to_owned(), reason };
+    }
+    let probe = fs::OpenOptions::new().read(true).write(true).open(file);
+    let source = probe.err().unwrap_or_else(|| io::Error::other(error));
+    StorageError::io(format!("cannot open {}", file.display()), source)
+}
+
+fn set_cache(connection: &Connection, bytes: u64) -> Result<(), rusqlite::Error> {
+    // A negative number is in KiB.
+    let kib = i64::try_from(bytes >> 10).unwrap_or(i64::MAX).max(1);
+    connection.pragma_update(None, "cache_size", -kib)
+}
+
+fn fault(verb: &str, file: &Path, error: rusqlite::Error) -> StorageError {
+    Fault::from(error).into_error(verb, file)
+}
+
+/// The connections that read. Whoever uses one has taken one of [`MAX_READS`] turns.
+#[derive(Debug, Default)]
+pub(crate) struct Readers {
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    /// Reads with one of them, opening it if there is none. What is read is a snapshot: nothing
+    /// changes between two queries.
+    pub(crate) fn read<T>(
+        &self,
+        file: &Path,
+        options: &SqliteOptions,
+        read: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, StorageError> {
+        let idle = self.idle().pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => open_reader(file, options)?,
+        };
+        let result = snapshot(&mut connection, read);
+        self.idle().push(connection);
+        result.map_err(|fault| fault.into_error("read", file))
+    }
+
+    /// Closes those that are not in use.
+    pub(crate) fn close(&self) {
+        drop(std::mem::take(&mut *self.idle()));
+    }
+
+    /// A list of connections is always whole, so a panic elsewhere is no reason to stop.
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn snapshot<T>(
+    connection: &mut Connection,
+    read: impl FnOnce(&Connection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    // Ends when it is dropped; there is nothing to commit.
+    let snapshot = connection.unchecked_transaction()?;
+    read(&snapshot)
+}

@@ -1,0 +1,133 @@
+//! Erasing what a tombstone hides, a bounded part at a time.
+//!
+//! A log is shortened from its end, and only to a length of which there is a signature. So the
+//! file is right at any moment, also for the reference, which may be the next to open it.
+
+use downbeat_protocol::{CoValueId, SessionId};
+use downbeat_storage::{Damage, Erased};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::draft::{Caution, Draft};
+use crate::extension::owner;
+use crate::fault::Fault;
+use crate::index::{self, CoValueRow, SessionRow};
+
+/// The most transactions that one call removes, if the extension at the end has no more: a few
+/// milliseconds of the writer's time.
+const MAX_TRANSACTIONS: u64 = 1_000;
+
+impl Draft<'_> {
+    /// See [`Storage::erase`](downbeat_storage::Storage::erase). The inner error is damage that
+    /// stands in the way of erasing.
+    pub(crate) fn erase(
+        &mut self,
+        id: CoValueId,
+        caution: Caution,
+    ) -> Result<Result<Erased, Damage>, Fault> {
+        if caution == Caution::Usual {
+            let erased = self.erase_some(id).map_err(|fault| fault.on_the_way_to(id));
+            return erased.map(Ok);
+        }
+        self.cautiously(id, |draft| draft.erase_some(id))
+    }
+
+    fn erase_some(&mut self, id: CoValueId) -> Result<Erased, Fault> {
+        let mut erased = Erased::default();
+        let Some(co_value) = index::co_value(self.connection, id)? else { return Ok(erased) };
+        if !is_pending(self.connection, id)? {
+            return Ok(erased);
+        }
+        self.remembered.forget();
+        // As if it were not deleted, to see all sessions.
+        let sessions =
+            index::sessions(self.connection, id, CoValueRow { deleted: false, ..co_value })?;
+        for session in sessions.iter().filter(|session| !session.stored.session.is_delete()) {
+            let room = MAX_TRANSACTIONS.saturating_sub(erased.transactions);
+            if room == 0 {
+                erased.more = true;
+                break;
+            }
+            let left = self.shorten(id, session, room, &mut erased)?;
+            if left > 0 {
+                erased.more = true;
+                break;
+            }
+        }
+        if !erased.more {
+            let done = "UPDATE deletedCoValues SET status = 1 WHERE coValueID = ?1";
+            self.connection.prepare_cached(done)?.execute([id.as_str()])?;
+        }
+        Ok(erased)
+    }
+
+    /// Removes at least so many transactions from the end of a log. Gives the number of those
+    /// that are left.
+    fn shorten(
+        &mut self,
+        id: CoValueId,
+        session: &SessionRow,
+        room: u64,
+        erased: &mut Erased,
+    ) -> Result<u64, Fault> {
+        let SessionRow { row, stored } = session;
+        let end = end_before(self.connection, id, *row, &stored.session, stored.count, room)?;
+        let left = end.as_ref().map_or(0, |(left, _)| *left);
+        let query = "SELECT IFNULL(SUM(octet_length(tx)), 0) FROM transactions
+            WHERE ses = ?1 AND idx >= ?2 AND idx < ?3";
+        let bytes: i64 = self
+            .connection
+            .prepare_cached(query)?
+            .query_row((row, left, stored.count), |sum| sum.get(0))?;
+        for delete in [
+            "DELETE FROM transactions WHERE ses = ?1 AND idx >= ?2",
+            "DELETE FROM signatureAfter WHERE ses = ?1 AND idx >= ?2",
+            "DELETE FROM downbeat_extensions WHERE ses = ?1 AND idx >= ?2",
+        ] {
+            self.connection.prepare_cached(delete)?.execute((row, left))?;
+        }
+        if let Some((left, signature)) = end {
+            let shorten = "UPDATE sessions SET lastIdx = ?2, lastSignature = ?3,
+                bytesSinceLastSignature = 0 WHERE rowID = ?1";
+            self.connection.prepare_cached(shorten)?.execute((row, left, signature))?;
+        } else {
+            let delete = "DELETE FROM sessions WHERE rowID = ?1";
+            self.connection.prepare_cached(delete)?.execute([row])?;
+            self.totals.sessions -= 1;
+        }
+        let transactions = stored.count - left;
+        erased.transactions += transactions;
+        erased.bytes += u64::try_from(bytes).unwrap_or(0);
+        self.totals.transactions -= i64::try_from(transactions).unwrap_or(i64::MAX);
+        self.totals.bytes -= bytes;
+        Ok(left)
+    }
+}
+
+/// Whether there is a tombstone that is not erased to the end.
+fn is_pending(connection: &Connection, id: CoValueId) -> Result<bool, Fault> {
+    let query = "SELECT 1 FROM deletedCoValues WHERE coValueID = ?1 AND status = 0";
+    Ok(connection.prepare_cached(query)?.exists([id.as_str()])?)
+}
+
+/// The last length of a log that is shorter by `room` at least and has a signature; `None` if that
+/// is no length at all.
+fn end_before(
+    connection: &Connection,
+    id: CoValueId,
+    row: i64,
+    session: &SessionId,
+    count: u64,
+    room: u64,
+) -> Result<Option<(u64, String)>, Fault> {
+    let Some(most) = count.checked_sub(room) else { return Ok(None) };
+    let mut query = connection.prepare_cached(
+        "SELECT idx + 1, signature FROM signatureAfter WHERE ses = ?1 AND idx < ?2
+        UNION ALL
+        SELECT idx + 1, signature FROM downbeat_extensions
+            WHERE ses = ?1 AND idx < ?2 AND owner = ?3
+        ORDER BY 1 DESC LIMIT 1",
+    )?;
+    let end =
+        query.query_row((row, most, owner(id, session)), |row| Ok((row.get(0)?, row.get(1)?)));
+    Ok(end.optional()?)
+}

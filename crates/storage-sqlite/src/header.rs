@@ -1,0 +1,74 @@
+//! Headers, as they are in the file.
+
+use bytes::Bytes;
+use downbeat_crypto::header_id;
+use downbeat_protocol::{CoValueId, Header, Limits};
+
+use crate::fault::{Fault, in_co_value};
+
+/// What is in the file was taken by whoever wrote it. Only nesting is bounded, for the sake of the
+/// stack.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        message_bytes: usize::MAX,
+        changes_length: usize::try_from(u32::MAX).unwrap_or(usize::MAX),
+        ..Limits::default()
+    }
+}
+
+/// The text to store. A header that is not the one of its id, which nobody has outside of tests,
+/// is marked as such: the reference's table takes no text twice, and [`decode`] must tell it from
+/// a damaged one.
+pub(crate) fn encode(id: CoValueId, header: &Header) -> Result<String, Fault> {
+    let mut text = str::from_utf8(header.json()).map_err(|e| in_co_value(id, e))?.to_owned();
+    if header_id(header) != id {
+        text.push_str(&mark(id));
+    }
+    Ok(text)
+}
+
+/// Reads a header, and checks that it is the one of its id.
+pub(crate) fn decode(id: CoValueId, text: &str) -> Result<Header, Fault> {
+    let header = Header::parse(&Bytes::copy_from_slice(text.as_bytes()), &limits())
+        .map_err(|error| in_co_value(id, format!("the header cannot be read: {error}")))?;
+    if header_id(&header) != id && !text.ends_with(&mark(id)) {
+        return Err(in_co_value(id, "the header is not the one that the id is made from"));
+    }
+    Ok(header)
+}
+
+/// The bits of an id as white space, which JSON takes at its end and means nothing there.
+fn mark(id: CoValueId) -> String {
+    let bits = id.as_str().bytes().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1));
+    bits.map(|bit| if bit == 0 { ' ' } else { '\t' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_protocol::Ruleset;
+
+    use super::*;
+
+    #[test]
+    fn a_header_is_stored_as_its_json_and_read_from_any_other() {
+        let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap();
+        let id = header_id(&header);
+        let text = encode(id, &header).unwrap();
+        assert_eq!(text.as_bytes(), &header.json()[..]);
+        assert_eq!(decode(id, &text).unwrap(), header);
+        let other = r#"{ "ruleset": {"type":"unsafeAllowAll"}, "meta":null, "type":"comap" }"#;
+        assert_eq!(decode(id, other).unwrap(), header);
+    }
+
+    #[test]
+    fn a_header_of_another_id_is_damage_unless_it_was_written_so() {
+        let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap();
+        let id = CoValueId::parse("co_z1").unwrap();
+        let text = encode(id, &header).unwrap();
+        assert_eq!(decode(id, &text).unwrap(), header);
+        assert!(matches!(decode(id, text.trim_end()), Err(Fault::Damage(_))));
+        assert!(matches!(decode(CoValueId::parse("co_z2").unwrap(), &text), Err(Fault::Damage(_))));
+        let cut = &text[..20];
+        assert!(matches!(decode(id, cut), Err(Fault::Damage(_))));
+    }
+}

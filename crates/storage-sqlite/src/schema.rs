@@ -1,0 +1,211 @@
+//! The tables: the reference server's, up to its current version, and two of our own beside them.
+//!
+//! What the reference's versions are, and what changed with each:
+//!
+//! | `user_version` | what it brought |
+//! |---|---|
+//! | 1 | `coValues`, `sessions` and `transactions`; transactions are numbered from 1 |
+//! | 2 | transactions are numbered from 0 |
+//! | 3 | `signatureAfter`, and `bytesSinceLastSignature` in `sessions` |
+//! | 4 | `unsynced_covalues` |
+//! | 5 | `deletedCoValues` |
+//! | 6 | `storageReconciliationLocks` |
+//! | 7 | without `expiresAt` in `storageReconciliationLocks` |
+//!
+//! The reference commits a migration and its number apart from each other, so a file may be ahead
+//! of its number. Each step here looks at what is there, and all of them are one transaction.
+
+use std::path::Path;
+
+use downbeat_storage::StorageError;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::fault::Fault;
+
+/// The reference's newest version, with `cojson` 0.20.19.
+const VERSION: u32 = 7;
+
+/// The version in which transactions were numbered from 1. The reference's newest release begins
+/// with this number as well, but goes on to the newest at once.
+const VERSION_NUMBERED_FROM_ONE: u32 = 1;
+
+/// The reference's tables and indexes as they are in the newest version.
+const REFERENCE: &str = "
+    CREATE TABLE IF NOT EXISTS coValues (
+        rowID INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        header TEXT NOT NULL UNIQUE
+    );
+    CREATE INDEX IF NOT EXISTS coValuesByID ON coValues (id);
+    CREATE TABLE IF NOT EXISTS sessions (
+        rowID INTEGER PRIMARY KEY,
+        coValue INTEGER NOT NULL,
+        sessionID TEXT NOT NULL,
+        lastIdx INTEGER,
+        lastSignature TEXT,
+        bytesSinceLastSignature INTEGER,
+        UNIQUE (sessionID, coValue)
+    );
+    CREATE INDEX IF NOT EXISTS sessionsByCoValue ON sessions (coValue);
+    CREATE TABLE IF NOT EXISTS transactions (
+        ses INTEGER,
+        idx INTEGER,
+        tx TEXT NOT NULL,
+        PRIMARY KEY (ses, idx)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS signatureAfter (
+        ses INTEGER,
+        idx INTEGER,
+        signature TEXT NOT NULL,
+        PRIMARY KEY (ses, idx)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS unsynced_covalues (
+        rowID INTEGER PRIMARY KEY,
+        co_value_id TEXT NOT NULL,
+        peer_id TEXT NOT NULL,
+        UNIQUE (co_value_id, peer_id)
+    );
+    CREATE INDEX IF NOT EXISTS idx_unsynced_covalues_co_value_id
+        ON unsynced_covalues (co_value_id);
+    CREATE TABLE IF NOT EXISTS deletedCoValues (
+        coValueID TEXT PRIMARY KEY,
+        status INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS deletedCoValuesByStatus ON deletedCoValues (status);
+    CREATE TABLE IF NOT EXISTS storageReconciliationLocks (
+        key TEXT PRIMARY KEY,
+        holderSessionId TEXT NOT NULL,
+        acquiredAt INTEGER NOT NULL,
+        lastProcessedOffset INTEGER NOT NULL DEFAULT 0,
+        releasedAt INTEGER
+    ) WITHOUT ROWID;
+";
+
+/// Our own tables. The reference never looks at them, and nothing is lost if they are dropped: see
+/// `extension` and `totals`.
+const OWN: &str = "
+    CREATE TABLE IF NOT EXISTS downbeat_extensions (
+        ses INTEGER NOT NULL,
+        idx INTEGER NOT NULL,
+        owner INTEGER NOT NULL,
+        after INTEGER NOT NULL,
+        signature TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (ses, idx)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS downbeat_totals (
+        row INTEGER PRIMARY KEY CHECK (row = 1),
+        coValues INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        sessions INTEGER NOT NULL,
+        transactions INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    );
+    INSERT OR IGNORE INTO downbeat_totals VALUES (1, 0, 0, 0, 0, 0);
+";
+
+/// A column in each table that the first version had, by which such a file is known.
+const FIRST_TABLES: [(&str, &str); 3] =
+    [("coValues", "header"), ("sessions", "sessionID"), ("transactions", "tx")];
+
+/// What must be there in the end; a table of the right name may be another program's.
+const COLUMNS: [&str; 9] = [
+    "SELECT rowID, id, header FROM coValues",
+    "SELECT rowID, coValue, sessionID, lastIdx, lastSignature, bytesSinceLastSignature FROM sessions",
+    "SELECT ses, idx, tx FROM transactions",
+    "SELECT ses, idx, signature FROM signatureAfter",
+    "SELECT rowID, co_value_id, peer_id FROM unsynced_covalues",
+    "SELECT coValueID, status FROM deletedCoValues",
+    "SELECT key, holderSessionId, acquiredAt, lastProcessedOffset, releasedAt
+        FROM storageReconciliationLocks",
+    "SELECT ses, idx, owner, after, signature, checksum FROM downbeat_extensions",
+    "SELECT row, coValues, deleted, sessions, transactions, bytes FROM downbeat_totals",
+];
+
+/// Refuses a file that is none of ours, without changing it.
+pub(crate) fn check(connection: &Connection, file: &Path) -> Result<(), StorageError> {
+    let refuse = |reason: String| StorageError::NotAStore { path: file.to_owned(), reason };
+    let fault = |error: rusqlite::Error| Fault::from(error).into_error("open", file);
+    let found = user_version(connection).map_err(fault)?;
+    if found > VERSION {
+        let path = file.to_owned();
+        return Err(StorageError::NewerFormat { path, found, supported: VERSION });
+    }
+    let tables = count_tables(connection).map_err(fault)?;
+    if tables == 0 && found == 0 {
+        return Ok(());
+    }
+    for (table, column) in FIRST_TABLES {
+        if !has_column(connection, table, column).map_err(fault)? {
+            return Err(refuse(format!("it is a database without the table {table} ({column})")));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the tables, or brings them up to the newest version.
+pub(crate) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), StorageError> {
+    let fault = |error: rusqlite::Error| Fault::from(error).into_error("migrate", file);
+    // Another process may have migrated it since it was checked.
+    let write = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let write = write.map_err(fault)?;
+    check(&write, file)?;
+    bring_up(&write).map_err(fault)?;
+    for columns in COLUMNS {
+        write.prepare(columns).map_err(|error| StorageError::NotAStore {
+            path: file.to_owned(),
+            reason: error.to_string(),
+        })?;
+    }
+    write.commit().map_err(fault)
+}
+
+fn bring_up(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    let found = user_version(write)?;
+    write.execute_batch(REFERENCE)?;
+    write.execute_batch(OWN)?;
+    if found == VERSION_NUMBERED_FROM_ONE {
+        number_from_zero(write)?;
+    }
+    if !has_column(write, "sessions", "bytesSinceLastSignature")? {
+        write.execute_batch("ALTER TABLE sessions ADD COLUMN bytesSinceLastSignature INTEGER")?;
+    }
+    if has_column(write, "storageReconciliationLocks", "expiresAt")? {
+        write.execute_batch("ALTER TABLE storageReconciliationLocks DROP COLUMN expiresAt")?;
+    }
+    if found < VERSION {
+        write.pragma_update(None, "user_version", VERSION)?;
+    }
+    Ok(())
+}
+
+/// Renumbers the logs that begin with 1 and end with their count. The number of a row is part of
+/// its key, so they make a detour by numbers that no row has.
+fn number_from_zero(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    write.execute_batch(
+        "UPDATE transactions SET idx = -idx WHERE idx > 0 AND ses IN (
+            SELECT s.rowID FROM sessions s
+            WHERE EXISTS (SELECT 1 FROM transactions t WHERE t.ses = s.rowID AND t.idx = s.lastIdx)
+            AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.ses = s.rowID AND t.idx = 0)
+        );
+        UPDATE transactions SET idx = -idx - 1 WHERE idx < 0;",
+    )
+}
+
+fn user_version(connection: &Connection) -> Result<u32, rusqlite::Error> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    // A negative number is nobody's, and so as good as too new.
+    Ok(u32::try_from(version).unwrap_or(u32::MAX))
+}
+
+fn count_tables(connection: &Connection) -> Result<i64, rusqlite::Error> {
+    let query = "SELECT COUNT(*) FROM sqlite_schema
+        WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+    connection.query_row(query, [], |row| row.get(0))
+}
+
+fn has_column(connection: &Connection, table: &str, column: &str) -> Result<bool, rusqlite::Error> {
+    let query = "SELECT COUNT(*) FROM pragma_table_info(?1) WHERE name = ?2";
+    let count: i64 = connection.query_row(query, [table, column], |row| row.get(0))?;
+    Ok(count > 0)
+}

@@ -1,0 +1,115 @@
+//! How much is stored, kept in a row that every writing transaction brings forward.
+//!
+//! Whatever the reference has written is not in that row. So the figures count only after an
+//! audit, once per opening and whenever another process has written since: it compares them with
+//! what can be counted quickly, and only if that differs it goes through all transactions.
+
+use std::ops::{AddAssign, Sub};
+
+use downbeat_storage::Stats;
+use rusqlite::Connection;
+
+use crate::fault::Fault;
+
+/// Figures, or how they change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Totals {
+    pub(crate) co_values: i64,
+    pub(crate) deleted: i64,
+    pub(crate) sessions: i64,
+    /// By the counts of the sessions.
+    pub(crate) transactions: i64,
+    /// Of the transactions as they are in the file.
+    pub(crate) bytes: i64,
+}
+
+impl Totals {
+    /// The row.
+    pub(crate) fn read(connection: &Connection) -> Result<Self, Fault> {
+        let mut query = connection.prepare_cached(
+            "SELECT coValues, deleted, sessions, transactions, bytes FROM downbeat_totals",
+        )?;
+        Ok(query.query_row([], |row| {
+            Ok(Self {
+                co_values: row.get(0)?,
+                deleted: row.get(1)?,
+                sessions: row.get(2)?,
+                transactions: row.get(3)?,
+                bytes: row.get(4)?,
+            })
+        })?)
+    }
+
+    /// Adds this to the row.
+    pub(crate) fn write(self, connection: &Connection) -> Result<(), Fault> {
+        let mut update = connection.prepare_cached(
+            "UPDATE downbeat_totals SET coValues = coValues + ?1, deleted = deleted + ?2,
+                sessions = sessions + ?3, transactions = transactions + ?4, bytes = bytes + ?5",
+        )?;
+        let Self { co_values, deleted, sessions, transactions, bytes } = self;
+        update.execute([co_values, deleted, sessions, transactions, bytes])?;
+        Ok(())
+    }
+
+    /// What must be added to the row to make it right.
+    pub(crate) fn audit(connection: &Connection) -> Result<Self, Fault> {
+        let row = Self::read(connection)?;
+        let mut counted = connection.query_row(
+            "SELECT (SELECT COUNT(*) FROM coValues),
+                (SELECT COUNT(*) FROM deletedCoValues d
+                    WHERE EXISTS (SELECT 1 FROM coValues c WHERE c.id = d.coValueID)),
+                COUNT(*), IFNULL(SUM(lastIdx), 0) FROM sessions WHERE lastIdx > 0",
+            [],
+            |counts| {
+                Ok(Self {
+                    co_values: counts.get(0)?,
+                    deleted: counts.get(1)?,
+                    sessions: counts.get(2)?,
+                    transactions: counts.get(3)?,
+                    bytes: row.bytes,
+                })
+            },
+        )?;
+        if counted != row {
+            let query = "SELECT IFNULL(SUM(octet_length(tx)), 0) FROM transactions";
+            counted.bytes = connection.query_row(query, [], |sum| sum.get(0))?;
+        }
+        Ok(counted - row)
+    }
+
+    pub(crate) fn stats(self, disk_bytes: Option<u64>) -> Stats {
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        Stats {
+            co_values: count(self.co_values),
+            deleted: count(self.deleted),
+            sessions: count(self.sessions),
+            transactions: count(self.transactions),
+            transaction_bytes: count(self.bytes),
+            disk_bytes,
+        }
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.co_values += other.co_values;
+        self.deleted += other.deleted;
+        self.sessions += other.sessions;
+        self.transactions += other.transactions;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Sub for Totals {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            co_values: self.co_values - other.co_values,
+            deleted: self.deleted - other.deleted,
+            sessions: self.sessions - other.sessions,
+            transactions: self.transactions - other.transactions,
+            bytes: self.bytes - other.bytes,
+        }
+    }
+}
