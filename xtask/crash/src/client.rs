@@ -1,0 +1,286 @@
+//! A client: writes to CoValues over a connection of its own until that breaks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use downbeat_core::known_state;
+use downbeat_protocol::{
+    CoValueId, Content, Known, KnownState, Message, SessionContent, SessionId, Signature,
+    Transaction,
+};
+use downbeat_transport::{Connection, Connector, Receiver, Sender};
+use downbeat_transport_ws::{WsConnector, WsOptions};
+use fastrand::Rng;
+use tokio::task::JoinSet;
+
+use crate::people::{self, Person};
+use crate::truth::Truth;
+
+/// CoValues with content on its way, beyond which a client waits for acknowledgements: as many as
+/// make the server store several in one batch.
+const MAX_UNACKNOWLEDGED: usize = 48;
+
+/// CoValues of others to which a client writes: those made last.
+const SHARED: usize = 24;
+
+/// The longest pause between two things that a client does, in microseconds.
+const MAX_PAUSE: u64 = 4_000;
+
+/// Someone who writes, whatever becomes of the server.
+pub(crate) struct Author {
+    number: u8,
+    person: Person,
+    truth: Truth,
+    shared: Shared,
+    rng: Rng,
+    groups: Vec<CoValueId>,
+    owned: Vec<CoValueId>,
+}
+
+/// The CoValues that everybody writes to, oldest first.
+pub(crate) type Shared = Arc<std::sync::Mutex<VecDeque<CoValueId>>>;
+
+/// Writers at the same time.
+pub(crate) const AUTHORS: u8 = 4;
+
+/// Lets new authors write until each has done so many things and all is acknowledged.
+pub(crate) async fn write_all(seed: u64, truth: &Truth, url: &str, steps: usize) -> Result<()> {
+    let shared = Shared::default();
+    let mut writing = JoinSet::new();
+    for number in 0..AUTHORS {
+        let mut author = Author::new(seed, number, truth, &shared);
+        let url = url.to_owned();
+        writing.spawn(async move { author.write(&url, BTreeMap::new(), Some(steps)).await });
+    }
+    writing.join_all().await.into_iter().collect()
+}
+
+/// A connection of an author's.
+struct Session<'a> {
+    author: &'a mut Author,
+    sender: Box<dyn Sender>,
+    /// What the server has, if everything arrives that was sent.
+    expected: BTreeMap<CoValueId, KnownState>,
+    /// What has been sent and not been acknowledged.
+    unacknowledged: BTreeMap<CoValueId, KnownState>,
+}
+
+impl Author {
+    pub(crate) fn new(seed: u64, number: u8, truth: &Truth, shared: &Shared) -> Self {
+        let person = Person::new(seed, number);
+        truth.create(person.account.clone());
+        Self {
+            number,
+            person,
+            truth: truth.clone(),
+            shared: Arc::clone(shared),
+            rng: Rng::with_seed(seed ^ (u64::from(number) << 32)),
+            groups: Vec::new(),
+            owned: Vec::new(),
+        }
+    }
+
+    /// Which of the authors this is.
+    pub(crate) fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// Writes until the connection ends or, if there is one, a number of steps is done and all of
+    /// them are acknowledged. `server` is what the server has to begin with. An error says that
+    /// the server has acknowledged what cannot be.
+    pub(crate) async fn write(
+        &mut self,
+        url: &str,
+        server: BTreeMap<CoValueId, KnownState>,
+        steps: Option<usize>,
+    ) -> Result<()> {
+        let connector = WsConnector::new(url, WsOptions::default())?;
+        // The server may be dead by now.
+        let Ok(connection) = connector.connect().await else { return Ok(()) };
+        let Connection { sender, mut receiver, .. } = connection;
+        let unacknowledged = BTreeMap::new();
+        let mut session = Session { author: self, sender, expected: server, unacknowledged };
+        session.work(&mut *receiver, steps).await
+    }
+}
+
+impl Session<'_> {
+    async fn work(&mut self, receiver: &mut dyn Receiver, steps: Option<usize>) -> Result<()> {
+        let mut left = steps;
+        loop {
+            let may_write =
+                self.unacknowledged.len() < MAX_UNACKNOWLEDGED && left != Some(0);
+            if left == Some(0) && self.unacknowledged.is_empty() {
+                return Ok(());
+            }
+            let pause = Duration::from_micros(self.author.rng.u64(..MAX_PAUSE));
+            tokio::select! {
+                biased;
+                incoming = receiver.receive() => {
+                    let Ok(Some(incoming)) = incoming else { return Ok(()) };
+                    for message in incoming.messages {
+                        self.hear(message).await?;
+                    }
+                }
+                () = tokio::time::sleep(pause), if may_write => {
+                    let messages = self.step()?;
+                    left = left.map(|left| left - 1);
+                    // Of a connection that is gone there may still be something to receive.
+                    let _ = self.sender.send(&messages).await;
+                }
+            }
+        }
+    }
+
+    /// Takes a message in. What the server says it has is what it must keep.
+    async fn hear(&mut self, message: Message) -> Result<()> {
+        let answer = match message {
+            Message::Known(known) => {
+                self.author.truth.acknowledge(&known.state)?;
+                let id = known.state.id;
+                let is_deleted =
+                    known.state.sessions.iter().any(|(session, _)| session.is_delete());
+                let is_all = self.unacknowledged.get(&id).is_some_and(|sent| {
+                    known_state::is_subset(&sent.sessions, &known.state.sessions)
+                });
+                if is_all || is_deleted {
+                    self.unacknowledged.remove(&id);
+                }
+                if !known.is_correction {
+                    return Ok(());
+                }
+                self.expected.insert(id, known.state);
+                self.own_content(id)
+            }
+            Message::Load(state) => {
+                let mut content = contents(self.author.truth.content_since(state.id, Some(&state)));
+                if content.is_empty() {
+                    content.push(told(state));
+                }
+                content
+            }
+            Message::Content(content) => {
+                vec![told(self.author.truth.known_state(content.id).context("it was made")?)]
+            }
+            Message::Done(_) | Message::Reconcile(_) | Message::ReconcileAck(_) => return Ok(()),
+        };
+        let _ = self.sender.send(&answer).await;
+        Ok(())
+    }
+
+    /// Does something, and returns what is to be sent.
+    fn step(&mut self) -> Result<Vec<Message>> {
+        let Author { person, truth, shared, rng, groups, owned, .. } = &mut *self.author;
+        let session = person.sessions[rng.usize(..person.sessions.len())].clone();
+        let random = rng.u64(..);
+        let (id, session, transaction) = match rng.u32(..100) {
+            0..4 => {
+                let (header, admin) = person.group(random);
+                let id = truth.create(header);
+                groups.push(id);
+                (id, session, admin)
+            }
+            4..14 => {
+                let group = rng.choice(groups.iter().copied()).filter(|_| rng.bool());
+                let id = truth.create(people::map(group, random));
+                if group.is_some() {
+                    owned.push(id);
+                }
+                let mut shared = lock(shared);
+                shared.push_back(id);
+                if shared.len() > SHARED {
+                    shared.pop_front();
+                }
+                (id, session, text(rng))
+            }
+            14..16 if !owned.is_empty() => {
+                let id = owned.swap_remove(rng.usize(..owned.len()));
+                (id, person.delete_session(random), people::deletion(id))
+            }
+            16..19 => return Ok(self.lie()),
+            _ => {
+                let Some(id) = rng.choice(lock(shared).iter().copied()) else {
+                    return Ok(Vec::new());
+                };
+                (id, session, text(rng))
+            }
+        };
+        let written = truth.write(id, &session, transaction, person.secret.signer_secret())?;
+        Ok(if written { self.own_content(id) } else { Vec::new() })
+    }
+
+    /// What the server lacks of the author's own sessions in a CoValue, of the header, and of what
+    /// both depend on.
+    fn own_content(&mut self, id: CoValueId) -> Vec<Message> {
+        let Author { person, truth, .. } = &*self.author;
+        let mut messages = Vec::new();
+        let account = truth.create(person.account.clone());
+        for id in [account, id] {
+            let known = self.expected.get(&id);
+            let mut missing = truth.content_since(id, known);
+            for content in &mut missing {
+                content.sessions.retain(|run| run.session.owner() == person.sessions[0].owner());
+                content.expect_content_until = None;
+            }
+            missing.retain(|content| content.header.is_some() || !content.sessions.is_empty());
+            let expected = self.expected.entry(id).or_insert_with(|| KnownState::empty(id));
+            for content in &missing {
+                let ends = content.sessions.iter().map(|run| (run.session.clone(), run.end()));
+                let sent = KnownState { id, header: true, sessions: ends.collect() };
+                known_state::merge(expected, &sent);
+                let waiting = self.unacknowledged.entry(id).or_insert_with(|| KnownState::empty(id));
+                known_state::merge(waiting, &sent);
+            }
+            messages.extend(contents(missing));
+        }
+        messages
+    }
+
+    /// Content of a session of the author's, with a signature that is somebody else's, and a
+    /// CoValue whose header is another's.
+    fn lie(&mut self) -> Vec<Message> {
+        let Author { person, shared, rng, .. } = &mut *self.author;
+        let Some(id) = rng.choice(lock(shared).iter().copied()) else { return Vec::new() };
+        let false_run = |session: &SessionId, after: u64| SessionContent {
+            session: session.clone(),
+            after,
+            transactions: vec![people::set("lie", "true")],
+            last_signature: Signature::from_bytes(&[7; 64]),
+        };
+        let after = self.expected.get(&id).map_or(0, |state| state.sessions.get(&person.sessions[0]));
+        let header = people::map(None, rng.u64(..));
+        let runs = vec![false_run(&person.lying_session, 0), false_run(&person.sessions[0], after)];
+        vec![Message::Content(Content {
+            id,
+            priority: header.priority(),
+            header: Some(header),
+            sessions: runs,
+            malformed: Vec::new(),
+            expect_content_until: None,
+        })]
+    }
+}
+
+fn contents(contents: Vec<Content>) -> Vec<Message> {
+    contents.into_iter().map(Message::Content).collect()
+}
+
+fn told(state: KnownState) -> Message {
+    Message::Known(Known { state, is_correction: false, as_dependency_of: None })
+}
+
+/// A transaction of a length that is mostly small, and now and then takes many records.
+fn text(rng: &mut Rng) -> Transaction {
+    let len = match rng.u32(..100) {
+        0..70 => rng.usize(..200),
+        70..98 => rng.usize(..5_000),
+        _ => rng.usize(..300_000),
+    };
+    people::set("text", &"x".repeat(len))
+}
+
+fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, VecDeque<CoValueId>> {
+    shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,72 @@
+//! Where a server keeps its data in a test.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use downbeat_storage::Storage;
+use downbeat_storage_sled::SledStorage;
+use tempfile::TempDir;
+
+use crate::server::Program;
+
+/// The kinds of storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A directory.
+    Sled,
+}
+
+/// A directory of a test's own, which goes with it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    kind: Kind,
+    dir: TempDir,
+}
+
+impl Place {
+    pub(crate) fn new(kind: Kind) -> Result<Self> {
+        let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
+        Ok(Self { kind, dir })
+    }
+
+    /// How a server is started here.
+    pub(crate) fn program(&self, binary: &Path) -> Program {
+        self.program_in(binary, &self.dir.path().join("data"))
+    }
+
+    /// The same with the data in another directory.
+    pub(crate) fn program_in(&self, binary: &Path, data: &Path) -> Program {
+        let storage = match self.kind {
+            Kind::Sled => format!("sled:{}", data.display()),
+        };
+        Program {
+            binary: binary.to_owned(),
+            options: Vec::new(),
+            storage,
+            wrapper: Vec::new(),
+            user: None,
+        }
+    }
+
+    /// Opens what a server has left behind.
+    pub(crate) fn open(&self) -> Result<Box<dyn Storage>> {
+        match self.kind {
+            Kind::Sled => Ok(Box::new(SledStorage::open(self.data())?)),
+        }
+    }
+
+    /// The directory that holds the data and nothing else.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sled => f.write_str("sled"),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What has really been written, what of it the server has acknowledged, and whether what it
+//! serves is a part of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use downbeat_core::delete::Claim;
+use downbeat_core::{CoValue, DeleteError, Directory, known_state};
+use downbeat_crypto::SignerSecret;
+use downbeat_protocol::{AgentId, CoValueId, Content, Header, KnownState, SessionCounts, SessionId, Transaction};
+
+/// Everything that was ever written. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Truth(Arc<Mutex<BTreeMap<CoValueId, True>>>);
+
+/// A CoValue as its authors have it.
+#[derive(Debug)]
+struct True {
+    /// Without its deletion.
+    value: CoValue,
+    /// The same with the deletion, once somebody wants it.
+    deleted: Option<CoValue>,
+    acknowledged: KnownState,
+    /// Whether something was written since somebody last asked.
+    touched: bool,
+}
+
+/// What there is in numbers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sizes {
+    pub(crate) co_values: usize,
+    pub(crate) deleted: usize,
+    pub(crate) written: u64,
+    pub(crate) acknowledged: u64,
+}
+
+impl Truth {
+    /// Adds a CoValue; nothing happens to one that is there.
+    pub(crate) fn create(&self, header: Header) -> CoValueId {
+        let value = CoValue::new(header);
+        let id = value.id();
+        let acknowledged = KnownState::empty(id);
+        self.lock().entry(id).or_insert(True { value, deleted: None, acknowledged, touched: true });
+        id
+    }
+
+    /// Writes a transaction. `false` if the CoValue is deleted, or nobody has made it.
+    pub(crate) fn write(
+        &self,
+        id: CoValueId,
+        session: &SessionId,
+        transaction: Transaction,
+        secret: &SignerSecret,
+    ) -> Result<bool> {
+        let mut values = self.lock();
+        let Some(truth) = values.get_mut(&id) else { return Ok(false) };
+        if truth.deleted.is_some() {
+            return Ok(false);
+        }
+        truth.touched = true;
+        if session.is_delete() {
+            let mut deleted = truth.value.clone();
+            deleted.append(session, transaction, secret)?;
+            truth.deleted = Some(deleted);
+        } else {
+            truth.value.append(session, transaction, secret)?;
+        }
+        Ok(true)
+    }
+
+    /// What somebody lacks who has this.
+    pub(crate) fn content_since(&self, id: CoValueId, known: Option<&KnownState>) -> Vec<Content> {
+        self.lock().get(&id).map_or_else(Vec::new, |truth| truth.newest().content_since(known))
+    }
+
+    /// All there is of a CoValue; that of a deleted one is its deletion.
+    pub(crate) fn known_state(&self, id: CoValueId) -> Option<KnownState> {
+        self.lock().get(&id).map(|truth| truth.newest().known_state())
+    }
+
+    /// Notes what the server says that it has stored. It must not say more than was ever written;
+    /// but of a deleted CoValue it says of all other sessions that it has what it was sent, so that
+    /// nobody sends it again.
+    pub(crate) fn acknowledge(&self, state: &KnownState) -> Result<()> {
+        let mut values = self.lock();
+        let Some(truth) = values.get_mut(&state.id) else {
+            ensure!(!state.header, "{} is acknowledged, and nobody has made it", state.id);
+            return Ok(());
+        };
+        let is_deleted = state.sessions.iter().any(|(session, _)| session.is_delete());
+        let told = state.sessions.iter().filter(|(session, _)| !is_deleted || session.is_delete());
+        let told: SessionCounts = told.cloned().collect();
+        for (session, count) in &told {
+            let written = truth.written(session);
+            ensure!(
+                *count <= written,
+                "{count} transactions of {} {session} are acknowledged, of {written} written",
+                state.id
+            );
+        }
+        truth.acknowledged.header |= state.header;
+        known_state::merge_counts(&mut truth.acknowledged.sessions, &told);
+        Ok(())
+    }
+
+    /// Whether a copy has all that has been acknowledged.
+    pub(crate) fn has_all(&self, id: CoValueId, copy: Option<&CoValue>) -> bool {
+        self.lock().get(&id).is_none_or(|truth| truth.lost(copy).is_none())
+    }
+
+    /// Checks a copy, as the server has it: it must be a part of what was written, and have all
+    /// that was acknowledged. All its signatures have been verified.
+    pub(crate) fn check(&self, id: CoValueId, copy: Option<&CoValue>) -> Result<()> {
+        let lost = self.lock().get(&id).and_then(|truth| truth.lost(copy));
+        if let Some(lost) = lost {
+            bail!("LOST: {id}: {lost}");
+        }
+        copy.map_or(Ok(()), |copy| self.check_part(copy))
+    }
+
+    /// Checks that a copy is a part of what was written.
+    pub(crate) fn check_part(&self, copy: &CoValue) -> Result<()> {
+        let id = copy.id();
+        let values = self.lock();
+        let truth = values.get(&id).with_context(|| format!("nobody has made {id}"))?;
+        let written = match &truth.deleted {
+            Some(deleted) if copy.is_deleted() => deleted,
+            None if copy.is_deleted() => bail!("{id} is deleted, and nobody has done that"),
+            _ => &truth.value,
+        };
+        for log in copy.sessions() {
+            let have = log.transactions();
+            let written = written.session(log.session()).map_or(&[][..], |log| log.transactions());
+            let is_part = written.get(..have.len()).is_some_and(|written| {
+                written.iter().zip(have).all(|(one, other)| one.json() == other.json())
+            });
+            ensure!(is_part, "{id} {}: what is there is not what was written", log.session());
+        }
+        Ok(())
+    }
+
+    /// All CoValues.
+    pub(crate) fn ids(&self) -> BTreeSet<CoValueId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// Those that were written to since this was called last.
+    pub(crate) fn take_touched(&self) -> BTreeSet<CoValueId> {
+        let mut values = self.lock();
+        let touched = values.iter_mut().filter(|(_, truth)| truth.touched);
+        touched
+            .map(|(id, truth)| {
+                truth.touched = false;
+                *id
+            })
+            .collect()
+    }
+
+    pub(crate) fn is_group(&self, id: CoValueId) -> bool {
+        self.lock().get(&id).is_some_and(|truth| truth.value.header().is_group())
+    }
+
+    pub(crate) fn sizes(&self) -> Sizes {
+        let values = self.lock();
+        let count = |state: &KnownState| state.sessions.iter().map(|(_, count)| count).sum::<u64>();
+        values.values().fold(Sizes::default(), |sizes, truth| Sizes {
+            co_values: sizes.co_values + 1,
+            deleted: sizes.deleted + usize::from(truth.deleted.is_some()),
+            written: sizes.written + count(&truth.value.known_state()),
+            acknowledged: sizes.acknowledged + count(&truth.acknowledged),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<CoValueId, True>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl True {
+    fn newest(&self) -> &CoValue {
+        self.deleted.as_ref().unwrap_or(&self.value)
+    }
+
+    fn written(&self, session: &SessionId) -> u64 {
+        let both = [Some(&self.value), self.deleted.as_ref()];
+        let logs = both.into_iter().flatten().filter_map(|value| value.session(session));
+        logs.map(downbeat_core::SessionLog::len).max().unwrap_or(0)
+    }
+
+    /// What has been acknowledged and is not in a copy.
+    fn lost(&self, copy: Option<&CoValue>) -> Option<String> {
+        let Some(copy) = copy else {
+            return self.acknowledged.header.then(|| "the whole CoValue is gone".to_owned());
+        };
+        let state = copy.known_state().sessions;
+        let mut expected = self.acknowledged.sessions.iter();
+        // A deletion takes everything else with it.
+        let lost = expected.find(|(session, count)| {
+            state.get(session) < *count && (session.is_delete() || !copy.is_deleted())
+        });
+        lost.map(|(session, count)| {
+            format!("{session} has {} of {count} acknowledged transactions", state.get(session))
+        })
+    }
+}
+
+impl Directory for Truth {
+    fn agent(&self, account: CoValueId) -> Option<AgentId> {
+        self.lock().get(&account)?.value.header().account_agent().cloned()
+    }
+
+    /// The server has to decide that; what comes of it is compared with what was written.
+    fn may_delete(&self, _: &Claim) -> Result<(), DeleteError> {
+        Ok(())
+    }
+}
