@@ -5,6 +5,7 @@
 //! installed), `npm` (the packages of the Node.js programs) and `workspace` (where things are and
 //! how they are built).
 
+mod bench;
 mod differential;
 mod fuzz;
 mod interop;
@@ -34,6 +35,7 @@ enum Command {
     Differential(differential::Arguments),
     Fuzz(fuzz::Arguments),
     Simulate(simulate::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Differential(arguments) => differential::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Bench(arguments) => bench::run_benchmark(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ pub enum BenchError {
     /// The server's URL is none.
     #[error("{url}: {source}")]
     Url {
-        /// The URL.
+        /// The URL, without its query.
         url: String,
         /// What is wrong with it.
         source: InvalidUrl,

@@ -22,8 +22,13 @@ impl Target {
         Self { url: url.to_owned(), process: None, seed: 1 }
     }
 
+    /// The URL without its query, which may hold a key.
+    pub fn address(&self) -> &str {
+        self.url.split('?').next().unwrap_or_default()
+    }
+
     pub(crate) fn connector(&self) -> Result<WsConnector, BenchError> {
         WsConnector::new(&self.url, WsOptions::default())
-            .map_err(|source| BenchError::Url { url: self.url.clone(), source })
+            .map_err(|source| BenchError::Url { url: self.address().to_owned(), source })
     }
 }

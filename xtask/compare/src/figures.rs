@@ -1,0 +1,127 @@
+//! The figures of all rounds, and their medians.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+/// The name under which the figures of the null server stand.
+pub(crate) const CEILING: &str = "null";
+
+/// A report of `downbeat bench --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Report {
+    pub unit: String,
+    pub per_second: f64,
+    pub latency: Option<Latency>,
+    pub server: Option<ServerCost>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Latency {
+    pub p50: f64,
+    pub p99: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ServerCost {
+    pub cpu_per_operation: f64,
+    pub resident_before: f64,
+    pub resident_after: f64,
+    pub resident_peak: f64,
+}
+
+/// Reports by workload and server, in the order of the rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Figures(HashMap<(&'static str, &'static str), Vec<Report>>);
+
+/// The median of some figures, and how far apart they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Median {
+    pub value: f64,
+    /// The distance between the least and the greatest, as a part of the median.
+    pub spread: f64,
+}
+
+impl Report {
+    /// One line for whoever watches.
+    pub(crate) fn summary(&self) -> String {
+        let rate = format!("{:.0} {}/s", self.per_second, self.unit);
+        let latency = self
+            .latency
+            .as_ref()
+            .map(|latency| format!("median {:.2} ms, 99 % {:.2} ms", latency.p50, latency.p99));
+        let server = self.server.as_ref().map(|server| {
+            let peak = server.resident_peak / 1e6;
+            format!("{:.1} us CPU each, {peak:.0} MB", server.cpu_per_operation)
+        });
+        [Some(rate), latency, server].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Figures {
+    pub(crate) fn add(&mut self, workload: &'static str, server: &'static str, report: Report) {
+        self.0.entry((workload, server)).or_default().push(report);
+    }
+
+    /// The median of what `figure` takes of each round's report.
+    pub(crate) fn median(
+        &self,
+        workload: &'static str,
+        server: &'static str,
+        figure: impl Fn(&Report) -> Option<f64>,
+    ) -> Option<Median> {
+        let reports = self.0.get(&(workload, server))?;
+        let mut values: Vec<f64> = reports.iter().filter_map(figure).collect();
+        values.sort_by(f64::total_cmp);
+        let (least, greatest) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let value = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            f64::midpoint(values[middle - 1], values[middle])
+        };
+        Some(Median { value, spread: (greatest - least) / value })
+    }
+
+    pub(crate) fn throughput(
+        &self,
+        workload: &'static str,
+        server: &'static str,
+    ) -> Option<Median> {
+        self.median(workload, server, |report| Some(report.per_second))
+    }
+
+    pub(crate) fn cpu(&self, workload: &'static str, server: &'static str) -> Option<Median> {
+        self.median(workload, server, |report| {
+            report.server.as_ref().map(|server| server.cpu_per_operation)
+        })
+    }
+
+    pub(crate) fn unit(&self, workload: &'static str, server: &'static str) -> Option<&str> {
+        self.0.get(&(workload, server))?.first().map(|report| report.unit.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(per_second: f64) -> Report {
+        Report { unit: "edit".to_owned(), per_second, latency: None, server: None }
+    }
+
+    #[test]
+    fn the_median_is_that_of_all_rounds() {
+        let mut figures = Figures::default();
+        for rate in [3.0, 1.0, 2.0] {
+            figures.add("a", "b", report(rate));
+        }
+        let shown = |median: Option<Median>| {
+            median.map(|Median { value, spread }| format!("{value:.1} {spread:.1}"))
+        };
+        assert_eq!(shown(figures.throughput("a", "b")).as_deref(), Some("2.0 1.0"));
+        figures.add("a", "b", report(10.0));
+        assert_eq!(shown(figures.throughput("a", "b")).as_deref(), Some("2.5 3.6"));
+        assert!(figures.cpu("a", "b").is_none());
+    }
+}

@@ -1,0 +1,126 @@
+//! Starting and stopping the servers that are compared.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::Arguments;
+
+/// How long a server may take to stop by itself.
+const STOP_TIME: Duration = Duration::from_mins(1);
+
+/// A server that is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contender {
+    /// cojson over `SQLite`, in Node.js.
+    Reference,
+    /// Downbeat over sled, acknowledging what is on disk.
+    Sled,
+    /// Downbeat over the reference's file format, acknowledging what is on disk.
+    Sqlite,
+}
+
+impl Contender {
+    pub(crate) const ALL: [Self; 3] = [Self::Reference, Self::Sled, Self::Sqlite];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Sled => "sled",
+            Self::Sqlite => "sqlite",
+        }
+    }
+}
+
+/// A running server, which is killed when this is dropped.
+pub(crate) struct Server {
+    process: Child,
+    url: String,
+    /// Kept open, so that the server can go on writing to it.
+    output: BufReader<ChildStdout>,
+}
+
+impl Server {
+    pub(crate) fn start(
+        contender: Contender,
+        arguments: &Arguments,
+        folder: &Path,
+    ) -> Result<Self> {
+        let mut command = match contender {
+            Contender::Reference => {
+                let mut command = Command::new("node");
+                command.current_dir(&arguments.reference);
+                command.arg("server.mjs").arg(folder.join("storage.db"));
+                command
+            }
+            Contender::Sled => downbeat(arguments, &format!("sled:{}", folder.display())),
+            Contender::Sqlite => {
+                let file = folder.join("storage.db");
+                downbeat(arguments, &format!("sqlite:{}", file.display()))
+            }
+        };
+        Self::spawn(&mut command)
+    }
+
+    /// A server that does nothing but answer.
+    pub(crate) fn start_null(arguments: &Arguments) -> Result<Self> {
+        let mut command = Command::new(&arguments.downbeat);
+        Self::spawn(command.args(["bench", "null-server"]))
+    }
+
+    fn spawn(command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut process = command.spawn().with_context(|| format!("{command:?}"))?;
+        let output = process.stdout.take().context("the output of the server is not there")?;
+        let mut server = Self { process, url: String::new(), output: BufReader::new(output) };
+        let mut line = String::new();
+        while server.output.read_line(&mut line)? > 0 {
+            if let Some(url) = line.split_ascii_whitespace().find(|word| word.starts_with("ws://"))
+            {
+                server.url = url.to_owned();
+                return Ok(server);
+            }
+            line.clear();
+        }
+        bail!("{command:?} ended before it was listening")
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends the server as an operator does, and waits until it has stored everything.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = self.pid().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status().context("kill")?;
+        anyhow::ensure!(told.success(), "the server could not be told to stop");
+        let end = Instant::now() + STOP_TIME;
+        while self.process.try_wait()?.is_none() {
+            anyhow::ensure!(Instant::now() < end, "the server did not stop in {STOP_TIME:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has usually ended; if not, nobody waits for what it would still do.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn downbeat(arguments: &Arguments, storage: &str) -> Command {
+    let mut command = Command::new(&arguments.downbeat);
+    command.args(["serve", "--port", "0", "--storage", storage]);
+    command.env("RUST_LOG", "warn");
+    command
+}

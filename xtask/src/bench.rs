@@ -1,0 +1,56 @@
+//! `cargo xtask bench`: Downbeat side by side with the reference server.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::npm;
+use crate::steps::{Steps, run};
+use crate::tools;
+use crate::workspace::{Profile, binary, build, cargo, root};
+
+/// Benchmarks that are more than those of one crate (`cargo bench -p CRATE`).
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Compare with the reference server, on Linux: `cargo xtask bench compare [--rounds N] [--only
+    /// ACT] [--without SERVER,...] [--write docs]`.
+    #[command(disable_help_flag = true)]
+    Compare {
+        /// As `downbeat-compare` takes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+pub(crate) fn run_benchmark(arguments: &Arguments) -> Result<()> {
+    let Benchmark::Compare { arguments } = &arguments.benchmark;
+    tools::require_node()?;
+    tools::require_c_compiler()?;
+    let reference = root().join("xtask/compare/reference");
+    let mut steps = Steps::new(3);
+    steps.command("server and clients", &mut build(Profile::Release))?;
+    steps.step("reference server", "cd xtask/compare/reference && npm ci", || {
+        npm::install(&reference)?;
+        // Built from source; nothing is done when it is there.
+        if reference.join("node_modules/better-sqlite3/build/Release").is_dir() {
+            return Ok(());
+        }
+        let mut rebuild = Command::new(tools::npm());
+        rebuild.args(["rebuild", "better-sqlite3", "--ignore-scripts=false"]);
+        run(rebuild.current_dir(&reference))
+    })?;
+    let mut compare = cargo();
+    compare.args(["run", "--quiet", "--package", "downbeat-compare", "--"]);
+    compare.arg("--downbeat").arg(binary(Profile::Release)?);
+    compare.arg("--reference").arg(&reference).args(arguments);
+    steps.command("comparison", &mut compare)?;
+    steps.finish();
+    Ok(())
+}
