@@ -4,6 +4,7 @@ use std::io::{self, Cursor};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use downbeat_transport::net::Progress;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
@@ -12,9 +13,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 /// What is read from the socket at once. On the stack while reading; kept only as long as it holds
 /// bytes of a frame that the library has not asked for yet.
 const READ_BYTES: usize = 8 << 10;
-
-/// What has to come of an unfinished message for it not to count as stalled.
-const PROGRESS_BYTES: usize = 4 << 10;
 
 /// A stream that never lets a read run past the end of a WebSocket frame.
 ///
@@ -31,8 +29,8 @@ pub(crate) struct FrameGate<S> {
     remaining: u64,
     /// Whether a message of several fragments has begun.
     message_open: bool,
-    /// Since when an unfinished message has not come [`PROGRESS_BYTES`] nearer, and how far it has.
-    stalled: Option<(Instant, usize)>,
+    /// How an unfinished message comes on.
+    progress: Progress,
     /// Whether the stream ended within a frame.
     cut_off: bool,
     kind: Kind,
@@ -56,7 +54,7 @@ impl<S> FrameGate<S> {
             taken: 0,
             remaining: 0,
             message_open: false,
-            stalled: None,
+            progress: Progress::default(),
             cut_off: false,
             kind,
         }
@@ -74,7 +72,7 @@ impl<S> FrameGate<S> {
 
     /// Since when an unfinished message has hardly come nearer.
     pub(crate) fn stalled_since(&self) -> Option<Instant> {
-        self.stalled.map(|(since, _)| since)
+        self.progress.stalled_since()
     }
 
     /// Whether the stream ended in the middle of a frame.
@@ -86,22 +84,6 @@ impl<S> FrameGate<S> {
     fn unfinished(&self) -> bool {
         self.kind == Kind::Frames
             && (self.remaining > 0 || self.message_open || !self.waiting().is_empty())
-    }
-
-    /// Takes note of how far an unfinished message has come: called when there is nothing more to
-    /// read for now.
-    fn note_waiting(&mut self) {
-        if !self.unfinished() {
-            self.stalled = None;
-        } else if self.stalled.is_none_or(|(_, progress)| progress >= PROGRESS_BYTES) {
-            self.stalled = Some((Instant::now(), 0));
-        }
-    }
-
-    fn note_progress(&mut self, bytes: usize) {
-        if let Some((_, progress)) = &mut self.stalled {
-            *progress = progress.saturating_add(bytes);
-        }
     }
 
     fn waiting(&self) -> &[u8] {
@@ -116,7 +98,7 @@ impl<S> FrameGate<S> {
             Ok(Some((header, length))) => {
                 self.remaining = length.saturating_add(cursor.position());
                 if !self.message_open {
-                    self.stalled = None;
+                    self.progress.begun();
                 }
                 match header.opcode {
                     OpCode::Data(Data::Text | Data::Binary | Data::Continue) => {
@@ -166,11 +148,11 @@ impl<S: AsyncRead + Unpin> FrameGate<S> {
                 return Poll::Ready(Err(error));
             }
             Poll::Pending => {
-                self.note_waiting();
+                self.progress.waiting(self.unfinished());
                 return Poll::Pending;
             }
         }
-        self.note_progress(buf.filled().len());
+        self.progress.received(buf.filled().len());
         self.buffer.drain(..self.taken);
         self.taken = 0;
         self.buffer.extend_from_slice(buf.filled());

@@ -154,9 +154,11 @@ impl Reception {
             self.counters().handshakes_malformed.increment();
             Box::new(text(StatusCode::BAD_REQUEST, body))
         };
-        let key = parts.uri.query().map_or(Ok(None), api_key).map_err(|NotPercentEncoded| {
-            malformed("the key is not percent-encoded UTF-8\n".to_owned())
-        })?;
+        let key = parts
+            .uri
+            .query()
+            .map_or(Ok(None), ApiKey::from_query)
+            .map_err(|error| malformed(format!("{error}\n")))?;
         let request = Request::from_parts(parts, ());
         let response = create_response(&request).map_err(|error| match error {
             WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
@@ -268,50 +270,4 @@ fn upgrade_required(body: &'static str) -> Answer {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade, close"));
     headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     answer
-}
-
-/// The query's first `key`, percent-decoded. A `+` stays one: keys are often mail addresses that an
-/// application pastes into its URL unescaped.
-fn api_key(query: &str) -> Result<Option<ApiKey>, NotPercentEncoded> {
-    let mut members = query.split('&').filter_map(|member| member.strip_prefix("key="));
-    members.next().map(|key| percent_decode(key).map(ApiKey::new)).transpose()
-}
-
-#[derive(Debug, PartialEq)]
-struct NotPercentEncoded;
-
-fn percent_decode(text: &str) -> Result<String, NotPercentEncoded> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut parts = text.split('%');
-    decoded.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2).ok_or(NotPercentEncoded)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(NotPercentEncoded);
-        }
-        decoded.push(u8::from_str_radix(digits, 16).map_err(|_| NotPercentEncoded)?);
-        decoded.extend_from_slice(rest.as_bytes());
-    }
-    String::from_utf8(decoded).map_err(|_| NotPercentEncoded)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_key_is_found_among_other_members_and_decoded() {
-        let key = |query| api_key(query).unwrap().map(|key| key.expose().to_owned());
-        assert_eq!(key("key=you@example.com").as_deref(), Some("you@example.com"));
-        assert_eq!(key("a=b&key=a%20b%2Bc+d&key=other").as_deref(), Some("a b+c+d"));
-        assert_eq!(key("key=").as_deref(), Some(""));
-        assert_eq!(key("monkey=1&keys=2"), None);
-    }
-
-    #[test]
-    fn a_key_that_is_not_percent_encoded_utf8_is_refused() {
-        for query in ["key=%", "key=%4", "key=%+1", "key=%zz", "key=%ff", "key=%€"] {
-            assert_eq!(api_key(query), Err(NotPercentEncoded), "{query}");
-        }
-    }
 }

@@ -51,4 +51,4 @@ pub use connection::{
 pub use counters::{Counter, TransportCounters, TransportSnapshot};
 pub use error::{Fault, Rejection, TransportError};
 pub use pair::pair;
-pub use peer::{ApiKey, PeerInfo};
+pub use peer::{ApiKey, InvalidKey, PeerInfo};

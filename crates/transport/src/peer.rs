@@ -14,6 +14,9 @@ pub struct PeerInfo {
     pub address: String,
     /// The same as a number, for limits by address; `None` where we connected, and in-process.
     pub remote: Option<IpAddr>,
+    /// What the peer calls itself, where the transport carries that. Anybody may call itself
+    /// anything.
+    pub name: Option<Arc<str>>,
     /// What [`Admission`](crate::Admission) knows the peer by: the name of its key.
     pub label: Option<Arc<str>>,
     /// The API key that the peer came with, if any.
@@ -23,13 +26,20 @@ pub struct PeerInfo {
 impl PeerInfo {
     /// A peer at an address, without a key.
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), remote: None, label: None, key: None }
+        Self { address: address.into(), remote: None, name: None, label: None, key: None }
     }
 
     /// The same peer at this remote address.
     #[must_use]
     pub fn with_remote(mut self, remote: IpAddr) -> Self {
         self.remote = Some(remote);
+        self
+    }
+
+    /// The same peer with what it calls itself.
+    #[must_use]
+    pub fn with_name(mut self, name: Option<Arc<str>>) -> Self {
+        self.name = name;
         self
     }
 
@@ -58,6 +68,13 @@ impl ApiKey {
         Self(key.into())
     }
 
+    /// The first `key` of a URL's query (what follows the `?`), percent-decoded. A `+` stays one:
+    /// keys are often mail addresses that an application pastes into its URL unescaped.
+    pub fn from_query(query: &str) -> Result<Option<Self>, InvalidKey> {
+        let mut members = query.split('&').filter_map(|member| member.strip_prefix("key="));
+        members.next().map(|key| percent_decode(key).map(Self::new)).transpose()
+    }
+
     /// The key itself, to be hashed or compared.
     pub fn expose(&self) -> &str {
         &self.0
@@ -70,9 +87,45 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// A key in a URL that cannot be read. Does not repeat the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key is not percent-encoded UTF-8")]
+pub struct InvalidKey;
+
+fn percent_decode(text: &str) -> Result<String, InvalidKey> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut parts = text.split('%');
+    decoded.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).ok_or(InvalidKey)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(InvalidKey);
+        }
+        decoded.push(u8::from_str_radix(digits, 16).map_err(|_| InvalidKey)?);
+        decoded.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(decoded).map_err(|_| InvalidKey)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_is_found_among_other_members_and_decoded() {
+        let key = |query| ApiKey::from_query(query).unwrap().map(|key| key.expose().to_owned());
+        assert_eq!(key("key=you@example.com").as_deref(), Some("you@example.com"));
+        assert_eq!(key("a=b&key=a%20b%2Bc+d&key=other").as_deref(), Some("a b+c+d"));
+        assert_eq!(key("key=").as_deref(), Some(""));
+        assert_eq!(key("monkey=1&keys=2"), None);
+    }
+
+    #[test]
+    fn a_key_that_is_not_percent_encoded_utf8_is_refused() {
+        for query in ["key=%", "key=%4", "key=%+1", "key=%zz", "key=%ff", "key=%€"] {
+            assert_eq!(ApiKey::from_query(query), Err(InvalidKey), "{query}");
+        }
+    }
 
     #[test]
     fn a_key_is_not_shown_by_debug() {

@@ -3,11 +3,13 @@
 mod acceptor;
 mod door;
 mod limits;
+mod progress;
 mod proxies;
 mod socket;
 
 pub use acceptor::{Acceptor, AcceptorSettings};
 pub use door::{Door, Pass};
 pub use limits::{AddressKey, ConnectionLimits, Full, Gate, Place};
+pub use progress::Progress;
 pub use proxies::{ForwardedHeader, InvalidNetwork, Network, TrustedProxies};
 pub use socket::{Io, Linger, configure};

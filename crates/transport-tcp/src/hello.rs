@@ -1,0 +1,237 @@
+//! What both sides say before the first frame, as bytes. The layout is in `docs/transport-tcp.md`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use downbeat_transport::{ApiKey, Refusal, RefusalKind};
+
+use crate::frame::cut;
+
+/// What a hello and its answer begin with. Its first byte begins no text and no TLS, and the line
+/// break shows whether something on the way changes text.
+pub(crate) const MAGIC: [u8; 8] = *b"\xD0BEAT\r\n\0";
+/// The only version so far.
+pub(crate) const VERSION: u8 = 1;
+/// The part of fixed length: the magic, two bytes, the length of the rest.
+pub(crate) const HEAD_BYTES: usize = 12;
+/// What may follow it. The longest of ours has a name of 255 bytes and a key of 2 KiB.
+const MAX_BODY_BYTES: usize = 4 << 10;
+/// The longest name that is sent.
+const MAX_NAME_BYTES: usize = 255;
+/// The longest key that is sent; longer than any URL that a proxy would let through.
+pub(crate) const MAX_KEY_BYTES: usize = 2 << 10;
+/// What is sent of a reason for a refusal.
+const MAX_REASON_BYTES: usize = 512;
+
+/// The role of whoever asks something of the other side, and so far the only one.
+const ROLE_CLIENT: u8 = 0;
+
+/// What a client says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Hello {
+    /// The lowest and the highest version that it speaks.
+    pub(crate) versions: (u8, u8),
+    /// How often it wants a sign of life; none for zero.
+    pub(crate) keep_alive: Duration,
+    pub(crate) name: String,
+    pub(crate) key: Option<ApiKey>,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Answer {
+    Welcome { version: u8, keep_alive: Duration, name: String },
+    Refused(Denial),
+}
+
+/// Why a server refuses.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Denial {
+    pub(crate) status: Status,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) reason: Cow<'static, str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Version,
+    Malformed,
+    Refused(RefusalKind),
+}
+
+/// What is wrong with a hello or an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadHello {
+    #[error("what came is not the hello of this transport")]
+    Magic,
+    #[error("a hello that announces {0} bytes")]
+    TooLarge(usize),
+    #[error("a hello that is too short for what it says")]
+    Short,
+    #[error("a name that is not UTF-8")]
+    Name,
+    #[error("a key that is not UTF-8")]
+    Key,
+    #[error("the unknown role {0}")]
+    Role(u8),
+    #[error("an answer of the unknown status {0}")]
+    Status(u8),
+}
+
+/// The head's two bytes, and how many bytes follow.
+pub(crate) fn parse_head(head: &[u8; HEAD_BYTES]) -> Result<([u8; 2], usize), BadHello> {
+    let mut reader = Reader(head);
+    if reader.take(MAGIC.len())? != MAGIC {
+        return Err(BadHello::Magic);
+    }
+    let pair = reader.array()?;
+    let length = usize::from(u16::from_be_bytes(reader.array()?));
+    if length > MAX_BODY_BYTES { Err(BadHello::TooLarge(length)) } else { Ok((pair, length)) }
+}
+
+fn with_head(pair: [u8; 2], body: &[u8]) -> Vec<u8> {
+    // Every body of ours is within the bound, and so within two bytes.
+    let length = u16::try_from(body.len()).unwrap_or(u16::MAX);
+    [&MAGIC[..], &pair, &length.to_be_bytes(), body].concat()
+}
+
+impl Hello {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let name = cut(&self.name, MAX_NAME_BYTES);
+        let key = self.key.as_ref().map(ApiKey::expose).unwrap_or_default();
+        let mut body = vec![ROLE_CLIENT];
+        body.extend(millis(self.keep_alive).to_be_bytes());
+        put_name(&mut body, name);
+        body.extend(u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes());
+        body.extend(key.as_bytes());
+        with_head(self.versions.into(), &body)
+    }
+
+    pub(crate) fn decode([lowest, highest]: [u8; 2], body: &[u8]) -> Result<Self, BadHello> {
+        let mut reader = Reader(body);
+        let [role] = reader.array()?;
+        if role != ROLE_CLIENT {
+            return Err(BadHello::Role(role));
+        }
+        let keep_alive = Duration::from_millis(u32::from_be_bytes(reader.array()?).into());
+        let name = reader.name()?;
+        let length = usize::from(u16::from_be_bytes(reader.array()?));
+        let key = std::str::from_utf8(reader.take(length)?).map_err(|_| BadHello::Key)?;
+        let key = (!key.is_empty()).then(|| ApiKey::new(key));
+        Ok(Self { versions: (lowest, highest), keep_alive, name, key })
+    }
+}
+
+impl Answer {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        match self {
+            Self::Welcome { version, keep_alive, name } => {
+                body.extend(millis(*keep_alive).to_be_bytes());
+                put_name(&mut body, cut(name, MAX_NAME_BYTES));
+                with_head([0, *version], &body)
+            }
+            Self::Refused(Denial { status, retry_after, reason }) => {
+                let seconds = retry_after.map_or(0, |wait| wait.as_secs().max(1));
+                body.extend(u32::try_from(seconds).unwrap_or(u32::MAX).to_be_bytes());
+                body.extend(cut(reason, MAX_REASON_BYTES).as_bytes());
+                with_head([status.byte(), VERSION], &body)
+            }
+        }
+    }
+
+    pub(crate) fn decode([status, version]: [u8; 2], body: &[u8]) -> Result<Self, BadHello> {
+        let mut reader = Reader(body);
+        if status == 0 {
+            let keep_alive = Duration::from_millis(u32::from_be_bytes(reader.array()?).into());
+            return Ok(Self::Welcome { version, keep_alive, name: reader.name()? });
+        }
+        let status = Status::from_byte(status).ok_or(BadHello::Status(status))?;
+        let seconds = u32::from_be_bytes(reader.array()?);
+        let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+        let text = String::from_utf8_lossy(reader.0);
+        let reason: String = text.chars().filter(|c| !c.is_control()).collect();
+        Ok(Self::Refused(Denial { status, retry_after, reason: reason.into() }))
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.status {
+            Status::Version => "no common version",
+            Status::Malformed => "malformed hello",
+            Status::Refused(RefusalKind::Unauthorized) => "unauthorized",
+            Status::Refused(RefusalKind::Forbidden) => "forbidden",
+            Status::Refused(RefusalKind::TooMany) => "too many",
+            Status::Refused(_) => "unavailable",
+        };
+        write!(f, "{kind}: {}", self.reason)
+    }
+}
+
+impl Status {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Version => 1,
+            Self::Malformed => 2,
+            Self::Refused(RefusalKind::Unauthorized) => 3,
+            Self::Refused(RefusalKind::Forbidden) => 4,
+            Self::Refused(RefusalKind::TooMany) => 5,
+            // What later kinds stand for, an older client need not know.
+            Self::Refused(_) => 6,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Version,
+            2 => Self::Malformed,
+            3 => Self::Refused(RefusalKind::Unauthorized),
+            4 => Self::Refused(RefusalKind::Forbidden),
+            5 => Self::Refused(RefusalKind::TooMany),
+            6 => Self::Refused(RefusalKind::Unavailable),
+            _ => return None,
+        })
+    }
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        let status = Status::Refused(refusal.kind);
+        Self { status, retry_after: refusal.retry_after, reason: refusal.reason }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn put_name(body: &mut Vec<u8>, name: &str) {
+    body.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+    body.extend(name.as_bytes());
+}
+
+/// What is left to read.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], BadHello> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(BadHello::Short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadHello> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(BadHello::Short)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    /// Control characters would let a name write lines of its own into a log.
+    fn name(&mut self) -> Result<String, BadHello> {
+        let [length] = self.array()?;
+        let name = std::str::from_utf8(self.take(length.into())?).map_err(|_| BadHello::Name)?;
+        Ok(name.chars().filter(|c| !c.is_control()).collect())
+    }
+}

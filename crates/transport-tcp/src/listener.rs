@@ -1,0 +1,59 @@
+//! The server's side.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use downbeat_transport::net::{Acceptor, AcceptorSettings, TrustedProxies};
+use downbeat_transport::{Connection, Listener, TransportError};
+use tokio::net::ToSocketAddrs;
+
+use crate::handshake::Reception;
+use crate::options::TcpOptions;
+
+/// Takes connections of other nodes and programs.
+///
+/// Everything happens within [`accept`](Listener::accept): while nobody calls it, new connections
+/// wait in the operating system's queue, and handshakes that are complete wait here.
+pub struct TcpListener {
+    acceptor: Acceptor,
+    reception: Arc<Reception>,
+}
+
+impl TcpListener {
+    /// Listens on an address; port 0 lets the system choose one.
+    pub async fn bind(address: impl ToSocketAddrs, options: TcpOptions) -> io::Result<Self> {
+        let settings = AcceptorSettings {
+            limits: options.connection_limits,
+            handshake_timeout: options.handshake_timeout,
+            dead_peer_timeout: options.dead_peer_timeout,
+            proxies: TrustedProxies::default(),
+            counters: Arc::clone(&options.counters),
+        };
+        let reception = Arc::new(Reception::new(options).map_err(io::Error::other)?);
+        Ok(Self { acceptor: Acceptor::bind(address, settings).await?, reception })
+    }
+
+    /// The address that it listens on, with the port that the system chose.
+    pub fn local_address(&self) -> SocketAddr {
+        self.acceptor.local_address()
+    }
+}
+
+#[async_trait]
+impl Listener for TcpListener {
+    async fn accept(&mut self) -> Result<Connection, TransportError> {
+        let reception = &self.reception;
+        let handshake = |stream, peer| {
+            let reception = Arc::clone(reception);
+            async move { reception.receive(stream, peer).await }
+        };
+        Ok(self.acceptor.accept(handshake).await)
+    }
+
+    fn url(&self) -> String {
+        let scheme = if self.reception.encrypts() { "tcps" } else { "tcp" };
+        format!("{scheme}://{}", self.local_address())
+    }
+}
