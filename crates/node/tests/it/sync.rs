@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use downbeat_node::{LocalError, Node};
 use downbeat_storage::MemoryStorage;
-use downbeat_transport::Listener;
+use downbeat_transport::{Connector, Listener};
+use downbeat_transport_tcp::{TcpConnector, TcpListener, TcpOptions};
 use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
 
 use crate::given::{Author, SOON, count, link, map, node, transaction, wait_for};
@@ -15,6 +16,7 @@ use crate::given::{Author, SOON, count, link, map, node, transaction, wait_for};
 enum Wire {
     InProcess,
     WebSocket,
+    Tcp,
 }
 
 /// A node and its upstream.
@@ -28,17 +30,20 @@ async fn nodes(wire: Wire) -> (Node, Node) {
         Wire::WebSocket => {
             let listener = WsListener::bind("127.0.0.1:0", WsOptions::default()).await.unwrap();
             let connector = WsConnector::new(&listener.url(), WsOptions::default()).unwrap();
-            let server = Node::builder(Arc::new(MemoryStorage::new()))
-                .listen(Box::new(listener))
-                .start()
-                .unwrap();
-            let edge = Node::builder(Arc::new(MemoryStorage::new()))
-                .upstream(Arc::new(connector))
-                .start()
-                .unwrap();
-            (edge, server)
+            over_sockets(Box::new(listener), Arc::new(connector))
+        }
+        Wire::Tcp => {
+            let listener = TcpListener::bind("127.0.0.1:0", TcpOptions::default()).await.unwrap();
+            let connector = TcpConnector::new(&listener.url(), TcpOptions::default()).unwrap();
+            over_sockets(Box::new(listener), Arc::new(connector))
         }
     }
+}
+
+fn over_sockets(listener: Box<dyn Listener>, connector: Arc<dyn Connector>) -> (Node, Node) {
+    let server = Node::builder(Arc::new(MemoryStorage::new())).listen(listener).start().unwrap();
+    let edge = Node::builder(Arc::new(MemoryStorage::new())).upstream(connector).start().unwrap();
+    (edge, server)
 }
 
 async fn what_is_written_here_is_acknowledged_there(wire: Wire) {
@@ -133,4 +138,5 @@ macro_rules! over {
 over! {
     in_process: Wire::InProcess;
     web_socket: Wire::WebSocket;
+    tcp: Wire::Tcp;
 }
