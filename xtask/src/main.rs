@@ -6,6 +6,7 @@
 //! how they are built).
 
 mod bench;
+mod crash;
 mod differential;
 mod fuzz;
 mod interop;
@@ -36,6 +37,7 @@ enum Command {
     Fuzz(fuzz::Arguments),
     Simulate(simulate::Arguments),
     Bench(bench::Arguments),
+    Crash(crash::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Differential(arguments) => differential::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Crash(arguments) => crash::run(&arguments),
         Command::Bench(arguments) => bench::run_benchmark(&arguments),
     };
     match result {

@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use downbeat_core::known_state;
-use downbeat_protocol::{
-    CoValueId, Content, Known, KnownState, Message, SessionContent, SessionId, Signature,
-    Transaction,
-};
+use downbeat_protocol::{CoValueId, Content, Known, KnownState, Message, Transaction};
 use downbeat_transport::{Connection, Connector, Receiver, Sender};
 use downbeat_transport_ws::{WsConnector, WsOptions};
 use fastrand::Rng;
@@ -110,8 +107,7 @@ impl Session<'_> {
     async fn work(&mut self, receiver: &mut dyn Receiver, steps: Option<usize>) -> Result<()> {
         let mut left = steps;
         loop {
-            let may_write =
-                self.unacknowledged.len() < MAX_UNACKNOWLEDGED && left != Some(0);
+            let may_write = self.unacknowledged.len() < MAX_UNACKNOWLEDGED && left != Some(0);
             if left == Some(0) && self.unacknowledged.is_empty() {
                 return Ok(());
             }
@@ -199,7 +195,6 @@ impl Session<'_> {
                 let id = owned.swap_remove(rng.usize(..owned.len()));
                 (id, person.delete_session(random), people::deletion(id))
             }
-            16..19 => return Ok(self.lie()),
             _ => {
                 let Some(id) = rng.choice(lock(shared).iter().copied()) else {
                     return Ok(Vec::new());
@@ -230,36 +225,13 @@ impl Session<'_> {
                 let ends = content.sessions.iter().map(|run| (run.session.clone(), run.end()));
                 let sent = KnownState { id, header: true, sessions: ends.collect() };
                 known_state::merge(expected, &sent);
-                let waiting = self.unacknowledged.entry(id).or_insert_with(|| KnownState::empty(id));
+                let waiting =
+                    self.unacknowledged.entry(id).or_insert_with(|| KnownState::empty(id));
                 known_state::merge(waiting, &sent);
             }
             messages.extend(contents(missing));
         }
         messages
-    }
-
-    /// Content of a session of the author's, with a signature that is somebody else's, and a
-    /// CoValue whose header is another's.
-    fn lie(&mut self) -> Vec<Message> {
-        let Author { person, shared, rng, .. } = &mut *self.author;
-        let Some(id) = rng.choice(lock(shared).iter().copied()) else { return Vec::new() };
-        let false_run = |session: &SessionId, after: u64| SessionContent {
-            session: session.clone(),
-            after,
-            transactions: vec![people::set("lie", "true")],
-            last_signature: Signature::from_bytes(&[7; 64]),
-        };
-        let after = self.expected.get(&id).map_or(0, |state| state.sessions.get(&person.sessions[0]));
-        let header = people::map(None, rng.u64(..));
-        let runs = vec![false_run(&person.lying_session, 0), false_run(&person.sessions[0], after)];
-        vec![Message::Content(Content {
-            id,
-            priority: header.priority(),
-            header: Some(header),
-            sessions: runs,
-            malformed: Vec::new(),
-            expect_content_until: None,
-        })]
     }
 }
 
@@ -281,6 +253,6 @@ fn text(rng: &mut Rng) -> Transaction {
     people::set("text", &"x".repeat(len))
 }
 
-fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, VecDeque<CoValueId>> {
+pub(crate) fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, VecDeque<CoValueId>> {
     shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -157,8 +157,7 @@ impl<'a> Copies<'a> {
         if let Some((session, error)) = ingested.refused().next() {
             anyhow::bail!("{id} {session}: what is served does not verify: {error}");
         }
-        if let (Some(until), Some(copy)) =
-            (&content.expect_content_until, self.values.get_mut(&id))
+        if let (Some(until), Some(copy)) = (&content.expect_content_until, self.values.get_mut(&id))
         {
             copy.expect(until);
         }

@@ -19,7 +19,7 @@ use crate::server::Program;
 use crate::truth::Truth;
 
 /// What each author does before there is damage.
-const STEPS: usize = 25;
+const STEPS: usize = 80;
 
 /// Lives of the server before that, so that the store has old and new parts.
 const LIVES: u8 = 3;
@@ -178,7 +178,11 @@ impl Victim {
                 );
             }
         }
-        if missing == 0 { survival.whole += 1 } else { survival.partial += 1 }
+        if missing == 0 {
+            survival.whole += 1
+        } else {
+            survival.partial += 1
+        }
         server.kill().await
     }
 }

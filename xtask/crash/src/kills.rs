@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{AUTHORS, Author, Shared};
 use crate::copies::Copies;
+use crate::liar::lie;
 use crate::places::{Kind, Place};
 use crate::server::Program;
 use crate::truth::Truth;
@@ -47,9 +49,11 @@ pub(crate) struct Run {
 
 /// What there is at any time in a run.
 struct State {
+    seed: u64,
     program: Program,
     truth: Truth,
     authors: Vec<Author>,
+    shared: Shared,
     rng: Rng,
     /// What the server has, as it last said.
     server: BTreeMap<CoValueId, KnownState>,
@@ -65,8 +69,10 @@ impl Run {
         let shared = Shared::default();
         let authors = (0..AUTHORS).map(|number| Author::new(self.seed, number, &truth, &shared));
         let mut state = State {
+            seed: self.seed,
             program: Program { options: self.options.clone(), ..place.program(&self.binary) },
             authors: authors.collect(),
+            shared,
             rng: Rng::with_seed(self.seed),
             server: BTreeMap::new(),
             starts: Vec::new(),
@@ -115,8 +121,10 @@ impl State {
                 (author, result)
             });
         }
+        let lying = tokio::spawn(lie(self.seed, self.rng.fork(), Arc::clone(&self.shared), url));
         tokio::time::sleep(random_time(&mut self.rng, MAX_LIFE)).await;
         server.kill().await?;
+        lying.await??;
         // What the server had said before it died arrives all the same.
         while let Some(done) = writing.join_next().await {
             let (author, result) = done?;
@@ -162,7 +170,9 @@ impl State {
         let at = |part: usize| starts.get((starts.len() * part / 100).min(starts.len() - 1));
         if let (Some(median), Some(most)) = (at(50), at(100)) {
             let count = starts.len();
-            println!("    {count} starts until it listened: median {median:.0?}, longest {most:.0?}");
+            println!(
+                "    {count} starts until it listened: median {median:.0?}, longest {most:.0?}"
+            );
         }
     }
 }

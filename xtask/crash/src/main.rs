@@ -4,9 +4,11 @@ mod client;
 mod copies;
 mod damage;
 mod kills;
+mod liar;
 mod people;
 mod places;
 mod server;
+mod shortage;
 mod truth;
 
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use clap::Parser;
 
 use crate::kills::Run;
 use crate::places::Kind;
+use crate::shortage::Means;
 
 /// Kill, damage and starve the real server, and look at what is left.
 #[derive(Debug, Parser)]
@@ -34,6 +37,10 @@ struct Arguments {
     /// How many places in a store's files to damage, one at a time.
     #[arg(long, default_value_t = 200)]
     places: usize,
+    /// Take the server's room away on a small file system as well, which takes the right to mount
+    /// one.
+    #[arg(long)]
+    mount: bool,
     /// Further options for the server, as in `--server-option=--durability=relaxed`.
     #[arg(long = "server-option")]
     server_options: Vec<String>,
@@ -73,6 +80,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
             if arguments.places > 0 {
                 damage::run(&run, arguments.places).await?;
             }
+            shortage::run(&run, Means::Limit).await?;
+            if arguments.mount {
+                shortage::run(&run, Means::Disk).await?;
+            }
+            shortage::refuse_read_only(&run).await?;
         }
     }
     Ok(())

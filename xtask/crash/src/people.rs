@@ -16,8 +16,6 @@ pub(crate) struct Person {
     pub(crate) secret: AgentSecret,
     pub(crate) account: Header,
     pub(crate) sessions: Vec<SessionId>,
-    /// A session that only ever says what it has not signed.
-    pub(crate) lying_session: SessionId,
     owner: Owner,
 }
 
@@ -30,13 +28,7 @@ impl Person {
         let account = Header::account(&secret.agent());
         let owner = Owner::Account(header_id(&account));
         let session = |session| session_id(&owner, [number, session, 1, 2, 3, 4, 5, 6]);
-        Self {
-            secret,
-            account,
-            sessions: (0..SESSIONS).map(session).collect(),
-            lying_session: session(u8::MAX),
-            owner,
-        }
+        Self { secret, account, sessions: (0..SESSIONS).map(session).collect(), owner }
     }
 
     /// A group whose admin is this person, with the transaction that says so.
@@ -54,8 +46,7 @@ impl Person {
 
 /// A map that a group owns, or that anybody may write.
 pub(crate) fn map(group: Option<CoValueId>, random: u64) -> Header {
-    let ruleset =
-        group.map_or(Ruleset::UnsafeAllowAll, |group| Ruleset::OwnedByGroup { group });
+    let ruleset = group.map_or(Ruleset::UnsafeAllowAll, |group| Ruleset::OwnedByGroup { group });
     header(ruleset, random)
 }
 

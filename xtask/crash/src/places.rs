@@ -1,6 +1,7 @@
 //! Where a server keeps its data in a test.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -55,6 +56,15 @@ impl Place {
         match self.kind {
             Kind::Sled => Ok(Box::new(SledStorage::open(self.data())?)),
         }
+    }
+
+    /// A copy of a program that everybody may run, wherever the original lies.
+    pub(crate) fn public_copy(&self, program: &Path) -> Result<PathBuf> {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o755))?;
+        let copy = self.dir.path().join("program");
+        fs::copy(program, &copy).context("cannot copy the server")?;
+        Ok(copy)
     }
 
     /// The directory that holds the data and nothing else.

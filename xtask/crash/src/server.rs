@@ -62,7 +62,11 @@ impl Program {
         let first = words.next().context("there is a program")?;
         let mut command = Command::new(first);
         command.args(words).arg("serve").args(["--port", "0", "--storage", &self.storage]);
-        command.args(&self.options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command.kill_on_drop(true);
         #[cfg(unix)]
         if let Some(user) = self.user {

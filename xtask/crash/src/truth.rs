@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use downbeat_core::delete::Claim;
 use downbeat_core::{CoValue, DeleteError, Directory, known_state};
 use downbeat_crypto::SignerSecret;
-use downbeat_protocol::{AgentId, CoValueId, Content, Header, KnownState, SessionCounts, SessionId, Transaction};
+use downbeat_protocol::{
+    AgentId, CoValueId, Content, Header, KnownState, SessionCounts, SessionId, Transaction,
+};
 
 /// Everything that was ever written. Clones share it.
 #[derive(Debug, Clone, Default)]

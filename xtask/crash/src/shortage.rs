@@ -1,0 +1,236 @@
+//! A disk on which nothing can be written: nothing is acknowledged, and everything goes on by
+//! itself as soon as there is room.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, geteuid, prlimit};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::client::write_all;
+use crate::copies::Copies;
+use crate::kills::Run;
+use crate::places::Place;
+use crate::server::{Program, Server};
+use crate::truth::Truth;
+
+/// What each author does in each part of a test.
+const STEPS: usize = 20;
+
+/// How long nothing must be acknowledged. The server tries again several times meanwhile.
+const SHORTAGE: Duration = Duration::from_secs(3);
+
+/// How soon everything must be acknowledged when there is room.
+const RECOVERY: Duration = Duration::from_secs(20);
+
+/// How often to look whether what is waited for has happened.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The size of a small disk: a store and its log, with some room.
+const DISK_BYTES: u64 = 24 << 20;
+
+/// Whom a server runs as that must not be able to write everywhere: `nobody`.
+const NOBODY: u32 = 65_534;
+
+/// What the server logs for each try that failed.
+const FAILURE: &str = "storage did not take content";
+
+/// How to make the server run out of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// A limit on the length of files, set from outside while the server runs. Works everywhere;
+    /// the error is another than that of a full disk.
+    Limit,
+    /// A small file system of its own that is filled up. Takes the right to mount one.
+    Disk,
+}
+
+/// Runs out of room twice, and goes on each time.
+pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
+    let place = Place::new(run.kind)?;
+    let disk = match means {
+        Means::Limit => None,
+        Means::Disk => Some(SmallDisk::mount().await?),
+    };
+    let data = disk.as_ref().map_or_else(|| place.data(), |disk| disk.dir.path().join("data"));
+    let mut program = place.program_in(&run.binary, &data);
+    if means == Means::Limit {
+        // Exceeding the limit is an error then, and not the end of the process.
+        let script = r#"trap '' XFSZ; exec "$0" "$@""#;
+        program.wrapper = ["sh", "-c", script].map(str::to_owned).to_vec();
+    }
+    let shortage = Shortage { disk, truth: Truth::default() };
+    let (mut server, url, _) = program.start().await?;
+    write_all(run.seed, &shortage.truth, &url, STEPS).await?;
+    for time in 1..=2 {
+        let took = shortage.live_through(&server, &url, run.seed + time).await?;
+        println!("{} without room ({means:?}): acknowledged again after {took:.1?}", run.kind);
+    }
+    let ids = shortage.truth.ids();
+    Copies::load(&shortage.truth, &url, &ids, RECOVERY).await?.check(&ids)?;
+    server.kill().await?;
+    let (mut server, url, _) = program.start().await.context("after the shortage")?;
+    Copies::load(&shortage.truth, &url, &ids, RECOVERY).await?.check(&ids)?;
+    server.kill().await?;
+    if let Some(disk) = shortage.disk {
+        disk.unmount().await?;
+    }
+    Ok(())
+}
+
+/// A server's store in a directory that cannot be written is refused with its name.
+pub(crate) async fn refuse_read_only(run: &Run) -> Result<()> {
+    let place = Place::new(run.kind)?;
+    let truth = Truth::default();
+    let program = place.program(&run.binary);
+    let (mut server, url, _) = program.start().await?;
+    write_all(run.seed, &truth, &url, STEPS).await?;
+    server.stop().await?;
+    // The superuser may write everywhere, so the server has to be somebody else.
+    let is_root = geteuid().is_root();
+    let binary = if is_root { place.public_copy(&run.binary)? } else { run.binary.clone() };
+    let user = is_root.then_some(NOBODY);
+    let locked = place.data();
+    let empty = locked.with_file_name("empty");
+    fs::create_dir(&empty)?;
+    for data in [&locked, &empty] {
+        set_mode_of_all(data, 0o444, 0o555)?;
+        let program = Program { user, ..place.program_in(&binary, data) };
+        let refusal = match program.spawn()?.listening().await? {
+            Ok(_) => bail!("the server starts with {}, which cannot be written", data.display()),
+            Err(refusal) => refusal,
+        };
+        let names_it = refusal.message.contains(&data.display().to_string());
+        ensure!(names_it && !refusal.status.success(), "the refusal is not clear: {refusal}");
+        set_mode_of_all(data, 0o644, 0o755)?;
+    }
+    let (mut server, url, _) = program.start().await.context("when it can be written again")?;
+    let ids = truth.ids();
+    Copies::load(&truth, &url, &ids, RECOVERY).await?.check(&ids)?;
+    server.kill().await?;
+    println!("{} in directories that cannot be written: refused", run.kind);
+    Ok(())
+}
+
+struct Shortage {
+    disk: Option<SmallDisk>,
+    truth: Truth,
+}
+
+impl Shortage {
+    /// Takes the room away while clients write, and gives it back. Returns how long it took then
+    /// until everything was acknowledged.
+    async fn live_through(&self, server: &Server, url: &str, seed: u64) -> Result<Duration> {
+        let failures = failures(server)?;
+        self.begin(server)?;
+        let before = self.truth.sizes();
+        let writing = tokio::spawn({
+            let (truth, url) = (self.truth.clone(), url.to_owned());
+            async move { write_all(seed, &truth, &url, STEPS).await }
+        });
+        wait_until("the server notices", || Ok(self::failures(server)? > failures)).await?;
+        let acknowledged = self.truth.sizes().acknowledged;
+        tokio::time::sleep(SHORTAGE).await;
+        let during = self.truth.sizes();
+        ensure!(during.written > before.written, "nobody writes");
+        ensure!(
+            during.acknowledged == acknowledged,
+            "{} transactions are acknowledged that cannot have been stored",
+            during.acknowledged - acknowledged
+        );
+        self.end(server)?;
+        let start = Instant::now();
+        let written = tokio::time::timeout(RECOVERY, writing).await;
+        written.context("the server does not go on when there is room")???;
+        Ok(start.elapsed())
+    }
+
+    fn begin(&self, server: &Server) -> Result<()> {
+        match &self.disk {
+            Some(disk) => disk.fill(),
+            None => limit_files(server, Some(1)),
+        }
+    }
+
+    fn end(&self, server: &Server) -> Result<()> {
+        match &self.disk {
+            Some(disk) => Ok(fs::remove_file(disk.ballast())?),
+            None => limit_files(server, getrlimit(Resource::Fsize).maximum),
+        }
+    }
+}
+
+/// How often the server has said that it could not write.
+fn failures(server: &Server) -> Result<usize> {
+    Ok(server.log()?.matches(FAILURE).count())
+}
+
+async fn wait_until(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + RECOVERY;
+    while !happened()? {
+        ensure!(Instant::now() < end, "in vain waited until {what}");
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// Limits the length of the files that a server writes, which can be undone.
+fn limit_files(server: &Server, bytes: Option<u64>) -> Result<()> {
+    let pid = i32::try_from(server.pid()?).ok().and_then(Pid::from_raw);
+    let pid = pid.context("a process has a number")?;
+    let limit = Rlimit { current: bytes, maximum: getrlimit(Resource::Fsize).maximum };
+    prlimit(Some(pid), Resource::Fsize, limit).context("cannot limit the server's files")?;
+    Ok(())
+}
+
+fn set_mode_of_all(path: &Path, file: u32, dir: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    if !path.is_dir() {
+        return Ok(set(path, file)?);
+    }
+    for entry in fs::read_dir(path)? {
+        set_mode_of_all(&entry?.path(), file, dir)?;
+    }
+    Ok(set(path, dir)?)
+}
+
+/// A file system in memory.
+struct SmallDisk {
+    dir: TempDir,
+}
+
+impl SmallDisk {
+    async fn mount() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let size = format!("size={DISK_BYTES}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "downbeat-crash"]).arg(dir.path());
+        ensure!(mount.status().await?.success(), "cannot mount a small disk");
+        Ok(Self { dir })
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.dir.path().join("ballast")
+    }
+
+    /// Takes all room.
+    fn fill(&self) -> Result<()> {
+        let mut file = File::create(self.ballast())?;
+        for len in [1 << 20, 4 << 10, 1] {
+            while file.write_all(&vec![0; len]).is_ok() {}
+        }
+        Ok(())
+    }
+
+    async fn unmount(self) -> Result<()> {
+        let status = Command::new("umount").arg(self.dir.path()).status().await?;
+        ensure!(status.success(), "cannot unmount the small disk");
+        Ok(())
+    }
+}
