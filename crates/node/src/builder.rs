@@ -16,6 +16,7 @@ use crate::connection::{Stage, Surroundings};
 use crate::contained::Contained;
 use crate::content::ContentStore;
 use crate::engine::{Engine, Parts};
+use crate::gate::Gate;
 use crate::limits::Limits;
 use crate::node::{Node, NodeError, Shared, accept, check_name};
 use crate::stats::Counters;
@@ -139,9 +140,15 @@ impl NodeBuilder {
         let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
         let (stage, stages) = watch::channel(Stage::Running);
         let counters = Arc::new(Counters::default());
-        let usage = Usage::open(self.access, limits.key, self.usage_file);
+        let usage = Usage::open(self.access.clone(), limits.key, self.usage_file);
         let usage = Arc::new(usage.map_err(NodeError::Usage)?);
         let content = ContentStore::new(Arc::clone(&storage), self.content_cache);
+        let gate = Arc::new(Gate::new(
+            self.access,
+            content.clone(),
+            Arc::clone(&usage),
+            Arc::clone(&counters),
+        ));
         let mut sync = self.sync;
         sync.subscriptions_per_peer = sync.subscriptions_per_peer.min(limits.subscriptions);
         let mut machine = Machine::new(sync);
@@ -171,10 +178,11 @@ impl NodeBuilder {
             events: events.clone(),
             counters: Arc::clone(&counters),
             usage: Arc::clone(&usage),
+            gate: Arc::clone(&gate),
         });
         tasks.spawn(engine.run(orders, incoming));
         tasks.spawn(Arc::clone(&usage).keep_saving());
-        let around = Surroundings { events, content, stage: stages, counters, usage, limits };
+        let around = Surroundings { events, content, stage: stages, counters, usage, gate, limits };
         let next_peer = AtomicU64::new(0);
         let shared = Arc::new(Shared { storage, commands, around, stage, next_peer });
         for listener in listeners {

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::info;
 
 use crate::content::ContentStore;
+use crate::gate::{Gate, Proof};
 use crate::limits::Limits;
 use crate::reading;
 use crate::stats::{BackPressureCells, Counters, add, micros};
@@ -84,6 +85,8 @@ pub(crate) struct Link {
     /// The access key, where the peer is a client that came with one.
     pub key: Option<Arc<Key>>,
     pub credit: Credit,
+    /// Where only some accounts may store content: whether one of them is behind the peer.
+    pub proof: Proof,
     close: watch::Sender<Option<CloseReason>>,
 }
 
@@ -106,6 +109,7 @@ pub(crate) struct Surroundings {
     pub stage: watch::Receiver<Stage>,
     pub counters: Arc<Counters>,
     pub usage: Arc<Usage>,
+    pub gate: Arc<Gate>,
     pub limits: Limits,
 }
 
@@ -161,7 +165,15 @@ pub(crate) fn open(
         (Kind::Client, Some(label)) => Some(around.usage.key(label)),
         _ => None,
     };
-    let link = Arc::new(Link { peer, info, kind, key, credit: Credit::new(), close });
+    let link = Arc::new(Link {
+        peer,
+        info,
+        kind,
+        key,
+        credit: Credit::new(),
+        proof: Proof::default(),
+        close,
+    });
     let end = End { stage: around.stage.clone(), close: closing };
     let starter =
         Starter { link: Arc::clone(&link), sender, receiver, turns: incoming_turns, end, around };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use downbeat_protocol::{CoValueId, KnownState, SessionId};
+use downbeat_protocol::{CoValueId, KnownState, Message, SessionId};
 use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate};
 use downbeat_sync::{
     Action, Event, Item, Machine, Millis, PeerId, Rejection, Report, StorageFailed, StoreJob,
@@ -17,6 +17,7 @@ use tracing::{error, info};
 
 use crate::connection::{Kind, Link};
 use crate::content::ContentStore;
+use crate::gate::Gate;
 use crate::loader;
 use crate::stats::{Counters, Stats, UpstreamStats, add};
 use crate::synced::SyncWaits;
@@ -84,6 +85,7 @@ pub(crate) struct Parts {
     pub events: mpsc::Sender<Event>,
     pub counters: Arc<Counters>,
     pub usage: Arc<Usage>,
+    pub gate: Arc<Gate>,
 }
 
 /// Owns the machine.
@@ -108,11 +110,14 @@ pub(crate) struct Engine {
     synced: SyncWaits,
     counters: Arc<Counters>,
     usage: Arc<Usage>,
+    gate: Arc<Gate>,
+    /// Whether carrying out an action has given the machine something to do.
+    fed: bool,
 }
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { machine, upstreams, content, verifier, writer, events, counters, usage } =
+        let Parts { machine, upstreams, content, verifier, writer, events, counters, usage, gate } =
             parts;
         Self {
             machine,
@@ -134,6 +139,8 @@ impl Engine {
             synced: SyncWaits::default(),
             counters,
             usage,
+            gate,
+            fed: false,
         }
     }
 
@@ -167,9 +174,14 @@ impl Engine {
                     self.synced.answer(id, &self.machine);
                 }
             }
-            self.machine.poll(&mut actions);
-            for action in actions.drain(..) {
-                self.carry_out(action);
+            loop {
+                self.machine.poll(&mut actions);
+                for action in actions.drain(..) {
+                    self.carry_out(action);
+                }
+                if !std::mem::take(&mut self.fed) {
+                    break;
+                }
             }
             if incoming.is_empty() {
                 self.drain();
@@ -381,12 +393,28 @@ impl Engine {
 
     fn store(&mut self, job: StoreJob) {
         self.under_way += 1;
+        self.take_parked(&job);
         let key = job.author.and_then(|author| self.key_of(author));
         self.usage.charge(&job, key.map(|key| &**key));
         let run = job.sessions.first();
         let began = run.and_then(|run| self.began.remove(&(job.id, run.session.clone())));
         self.content.add(&job);
         self.writer.push(Job::Store(job, began));
+    }
+
+    /// Goes on with what a peer has sent and had to wait until it showed who it is, if it has.
+    fn take_parked(&mut self, job: &StoreJob) {
+        let Some(peer) = job.author else { return };
+        let Some(Connected { link, .. }) = self.links.get(&peer) else { return };
+        if !matches!(link.kind, Kind::Client) {
+            return;
+        }
+        let now = self.now();
+        for content in self.gate.verified(link, job) {
+            let message = Message::Content(content);
+            self.machine.handle(now, Event::Received { peer, message });
+            self.fed = true;
+        }
     }
 
     /// The key that a peer came with, which may have left since.

@@ -60,6 +60,8 @@ mod content;
 mod delete;
 mod engine;
 mod failure;
+mod gate;
+mod groups;
 mod limits;
 mod loader;
 mod local;

@@ -1,13 +1,15 @@
 //! Reading from a peer: frames in, within its limits, and events out.
 
-use downbeat_protocol::Message;
+use std::time::Duration;
+
+use downbeat_protocol::{Content, Message};
 use downbeat_sync::{Event, content_bytes, content_credit};
 use downbeat_transport::{CloseCode, CloseReason, Incoming, Receiver, TransportError};
-use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::connection::{Kind, Link, Stage, Surroundings, reached};
+use crate::gate::{Parked, Verdict};
 use crate::limits::{Buckets, Patience};
 use crate::stats::{add, micros};
 
@@ -61,11 +63,42 @@ struct EngineGone;
 
 async fn hand_on(link: &Link, message: Message, around: &Surroundings) -> Result<(), EngineGone> {
     around.counters.received(&message);
-    if let Message::Content(content) = &message {
-        link.credit.take(content_credit(content), &around.counters.back_pressure).await;
-    }
-    let received = Event::Received { peer: link.peer, message };
-    around.events.send(received).await.map_err(|_| EngineGone)
+    let event = match message {
+        Message::Content(content) => match pass_gate(link, content, around).await {
+            Some(event) => event,
+            None => return Ok(()),
+        },
+        Message::Load(state) if around.gate.is_unwanted(link, state.id) => {
+            Event::Refused { peer: link.peer, id: state.id }
+        }
+        message => Event::Received { peer: link.peer, message },
+    };
+    around.events.send(event).await.map_err(|_| EngineGone)
+}
+
+/// What the machine is told of content, if it is told of it now.
+async fn pass_gate(link: &Link, content: Content, around: &Surroundings) -> Option<Event> {
+    let waits = &around.counters.back_pressure;
+    let id = content.id;
+    let content = match around.gate.content(link, content).await {
+        Verdict::Take(content) => {
+            link.credit.take(content_credit(&content), waits).await;
+            content
+        }
+        Verdict::Refuse => return Some(Event::Refused { peer: link.peer, id }),
+        Verdict::Park(content) => {
+            link.credit.take(content_credit(&content), waits).await;
+            match link.proof.park(content) {
+                Parked::NotNeeded(content) => content,
+                Parked::Kept => return None,
+                Parked::Displaced(content) => {
+                    link.credit.release(content_credit(&content));
+                    return Some(Event::Refused { peer: link.peer, id: content.id });
+                }
+            }
+        }
+    };
+    Some(Event::Received { peer: link.peer, message: Message::Content(content) })
 }
 
 /// Holds a client to its rates, and to those of its key, by reading nothing for a while.

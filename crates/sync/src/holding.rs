@@ -301,7 +301,7 @@ impl Machine {
     }
 
     /// An upstream's content was lost here: it is asked for it again when somebody wants it.
-    fn ask_again(&mut self, peer: PeerId, id: CoValueId) {
+    pub(crate) fn ask_again(&mut self, peer: PeerId, id: CoValueId) {
         if self.peers.get(&peer).is_some_and(|state| state.upstream.is_some())
             && let Some(subscription) = self.subscription_mut(peer, id)
         {

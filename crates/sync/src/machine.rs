@@ -148,6 +148,7 @@ impl Machine {
 
     fn refused(&mut self, peer: PeerId, id: CoValueId) {
         self.upstream_told(peer, id, false);
+        self.ask_again(peer, id);
         let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
         if is_client && let Some(subscription) = self.track(peer, id) {
             subscription.owes.not_found = true;

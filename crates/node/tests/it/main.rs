@@ -1,5 +1,6 @@
 //! The runtime's tests: real machines, verifiers, storages and transports.
 
+mod access;
 mod chain;
 mod credit;
 mod deletion;
