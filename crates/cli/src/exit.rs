@@ -2,17 +2,25 @@
 
 use std::process::ExitCode;
 
-use downbeat_node::NodeError;
-
 use crate::config::Problems;
+use crate::serve;
 
 /// Something failed: the port is taken, the storage cannot be opened, a bug has stopped the server.
 const FAILED: u8 = 1;
 /// The command line or the configuration is wrong; clap exits with the same code.
 const WRONG_CONFIGURATION: u8 = 2;
 /// The server stopped before everything that it had taken in was stored. None of that was
-/// acknowledged.
-const NOT_DRAINED: u8 = 3;
+/// acknowledged. The tools have the same code for work that was done in part.
+const UNFINISHED: u8 = 3;
+
+/// What `--help` says of them.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0  all is well; the server has stopped in order
+  1  something failed, and standard error says what
+  2  the command line or the configuration is wrong
+  3  not everything was finished: what had not been acknowledged may be lost (serve), or something
+     was left out (tools)";
 
 /// Says on standard error what went wrong, and turns it into the exit code.
 pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
@@ -24,8 +32,5 @@ pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
         return WRONG_CONFIGURATION.into();
     }
     eprintln!("downbeat: {error:#}");
-    match error.downcast_ref::<NodeError>() {
-        Some(NodeError::NotDrained(_)) => NOT_DRAINED.into(),
-        _ => FAILED.into(),
-    }
+    if serve::is_unfinished(&error) { UNFINISHED.into() } else { FAILED.into() }
 }

@@ -6,8 +6,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
+/// Sends on what is left when it is dropped.
+#[must_use]
+pub(crate) struct LogGuard;
+
 /// Starts logging as the configuration says.
-pub(crate) fn init(config: &Config) -> anyhow::Result<()> {
+pub(crate) fn init(config: &Config) -> anyhow::Result<LogGuard> {
     let filter = EnvFilter::try_new(&config.log)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -18,5 +22,5 @@ pub(crate) fn init(config: &Config) -> anyhow::Result<()> {
         // Fields beside the message, where programs that collect logs look for them.
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    Ok(())
+    Ok(LogGuard)
 }

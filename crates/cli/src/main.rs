@@ -1,16 +1,21 @@
 //! Downbeat: a sync server for Jazz applications.
 
+mod access;
+mod admin;
 mod args;
+mod bench;
 mod config;
 mod exit;
+mod keys;
 mod log;
 mod serve;
+mod signals;
 mod storage;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::args::{Args, Command};
 
@@ -18,9 +23,19 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Command::Serve(sources) => serve::run(&sources),
+        Command::Bench(options) => bench::run(&options),
         Command::Config(options) => print_config(&options),
+        Command::Key(command) => keys::run(&command),
+        Command::Completions { shell } => print_completions(shell),
     };
     exit::report(result)
+}
+
+fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "downbeat", &mut text);
+    std::io::stdout().write_all(&text)?;
+    Ok(())
 }
 
 fn print_config(options: &args::ConfigOptions) -> anyhow::Result<()> {

@@ -1,22 +1,30 @@
 //! `downbeat serve`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use downbeat_node::{Node, SyncConfig};
+use downbeat_node::{Node, NodeError, SyncConfig};
+use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
+use downbeat_transport::tls::{ServerTls, TlsReloader};
 use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
 
-use crate::config::{Config, Sources};
+use crate::access::AccessControl;
+use crate::admin::{Admin, AdminServer, Facts, PublicRoutes, SharedNode};
+use crate::config::{AccessConfig, Config, Sources};
+use crate::signals::{Signal, Signals};
+use crate::storage::{DurabilityChoice, StorageChoice};
 use crate::{log, storage};
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(sources: &Sources) -> anyhow::Result<()> {
     let loaded = sources.load()?;
-    log::init(&loaded.config)?;
+    let _log = log::init(&loaded.config)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -29,38 +37,171 @@ pub(crate) fn run(sources: &Sources) -> anyhow::Result<()> {
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
     // Before anything is announced, so that a stop right after it is not missed.
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let mut signals = Signals::listen()?;
+    let access = AccessControl::load(config)?;
+    let shared = SharedNode::default();
+    let (options, tls) = ws_options(config, &access, &shared)?;
+    let counters = Arc::clone(&options.counters);
 
-    let storage = storage::open(&config.storage, config.durability).await?;
-    let address = config.address;
-    let listener = WsListener::bind(address, WsOptions::default())
+    let listener = WsListener::bind(config.address, options)
         .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+        .with_context(|| format!("cannot listen on {}", config.address))?;
     let url = listener.url();
-    let mut node =
-        Node::builder(storage).listen(Box::new(listener)).sync_config(sync_config(config));
+    let facts = facts(config, url.clone());
+    let admin = Arc::new(Admin::new(Arc::clone(&shared), counters, facts));
+    let admin_port = match config.admin {
+        Some(address) => Some(
+            admin.listen(address).await.with_context(|| format!("cannot listen on {address}"))?,
+        ),
+        None => None,
+    };
+    let storage = storage::open(&config.storage, config.durability).await?;
+    let node = node(config, &access, listener, storage)?;
+    *shared.write().await = Some(node);
+    access.apply_limits(&shared).await;
+
+    announce(&url, config, admin_port.as_ref())?;
+    warn_of_strangers(config, admin_port.as_ref());
+    let mut tasks = JoinSet::new();
+    if let Some(port) = admin_port {
+        tasks.spawn(port.run());
+        tasks.spawn(admin.keep_history());
+    }
+    let (look, looks) = watch::channel(());
+    tasks.spawn(access.watch(Arc::clone(&shared), looks));
+
+    run_until_stopped(&mut signals, &shared, &look, tls.as_ref()).await?;
+    drain(&mut signals, &shared).await?;
+    tasks.shutdown().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Serves until a signal says to stop.
+async fn run_until_stopped(
+    signals: &mut Signals,
+    shared: &SharedNode,
+    look: &watch::Sender<()>,
+    tls: Option<&TlsReloader>,
+) -> anyhow::Result<()> {
+    loop {
+        // Held only while nothing happens, so that a shutdown can take the node.
+        let node = shared.read().await;
+        let Some(running) = node.as_ref() else { return Ok(()) };
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            () = running.failed() => {
+                anyhow::bail!("the server has stopped because of a bug; see its log")
+            }
+        };
+        match signal {
+            Signal::Stop(name) => {
+                info!("{name}: finishing what was taken in");
+                return Ok(());
+            }
+            Signal::Reload => {
+                info!("SIGHUP: reading certificates, keys and accounts again");
+                let _ = look.send(());
+                if let Some(tls) = tls.cloned() {
+                    let reloading = tokio::task::spawn_blocking(move || tls.reload());
+                    match reloading.await {
+                        Ok(Ok(())) => info!("the certificate has been read again"),
+                        Ok(Err(error)) => error!(%error, "the certificate in use stays in use"),
+                        Err(error) => error!(%error, "reading the certificate broke off"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Shuts the node down. A second signal to stop means at once.
+async fn drain(signals: &mut Signals, shared: &SharedNode) -> anyhow::Result<()> {
+    let Some(node) = shared.write().await.take() else { return Ok(()) };
+    let hurried = async {
+        loop {
+            if let Signal::Stop(name) = signals.next().await {
+                return name;
+            }
+        }
+    };
+    tokio::select! {
+        result = node.shutdown() => Ok(result?),
+        name = hurried => Err(Hurried(name).into()),
+    }
+}
+
+/// A second signal has ended the server before it had finished.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hurried(&'static str);
+
+impl std::fmt::Display for Hurried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a second {} ended the server before it had finished", self.0)
+    }
+}
+
+impl std::error::Error for Hurried {}
+
+fn ws_options(
+    config: &Config,
+    access: &AccessControl,
+    shared: &SharedNode,
+) -> anyhow::Result<(WsOptions, Option<TlsReloader>)> {
+    let tls = match &config.tls {
+        Some(files) => Some(ServerTls::from_files(&files.cert, &files.key)?),
+        None => None,
+    };
+    let reloader = tls.as_ref().map(ServerTls::reloader);
+    let options = WsOptions {
+        limits: Limits { message_bytes: config.max_message_bytes, ..Limits::default() },
+        max_frame_bytes: config.max_message_bytes,
+        connection_limits: config.connections,
+        admission: Some(Arc::clone(&access.door) as Arc<_>),
+        trusted_proxies: config.proxies.clone(),
+        tls,
+        routes: Some(Arc::new(PublicRoutes(Arc::clone(shared)))),
+        ..WsOptions::default()
+    };
+    Ok((options, reloader))
+}
+
+fn node(
+    config: &Config,
+    access: &AccessControl,
+    listener: WsListener,
+    storage: Arc<dyn downbeat_storage::Storage>,
+) -> anyhow::Result<Node> {
+    let mut node = Node::builder(storage)
+        .listen(Box::new(listener))
+        .sync_config(sync_config(config))
+        .content_cache(config.memory.content_cache)
+        .limits(config.limits)
+        .access(access.of_node())
+        .drain_time(config.drain_time);
+    if let Some(path) = usage_file(&config.storage) {
+        node = node.usage_file(path);
+    }
     for upstream in &config.upstreams {
         let connector = WsConnector::new(&upstream.0, WsOptions::default())
             .with_context(|| format!("the upstream {upstream:?}"))?;
         node = node.upstream(Arc::new(connector));
     }
-    let node = node.start()?;
-    announce(&url, config)?;
+    Ok(node.start()?)
+}
 
-    tokio::select! {
-        _ = interrupt.recv() => info!("SIGINT: stopping"),
-        _ = terminate.recv() => info!("SIGTERM: stopping"),
-        () = node.failed() => anyhow::bail!("the server has stopped because of a bug; see its log"),
-    }
-    node.shutdown().await?;
-    info!("stopped");
-    Ok(())
+/// Beside the store: what it holds is counted again from nothing when it is not there.
+fn usage_file(storage: &StorageChoice) -> Option<PathBuf> {
+    let text = storage.to_string();
+    let (_, path) = text.split_once(':')?;
+    Some(format!("{}.usage", path.trim_end_matches('/')).into())
 }
 
 fn sync_config(config: &Config) -> SyncConfig {
     let mut sync = SyncConfig {
         full_storage_reconciliation: config.full_storage_reconciliation,
+        warm_co_values: config.memory.warm_co_values,
+        warm_chains: config.memory.warm_chains,
         ..SyncConfig::default()
     };
     if let Some(count) = config.upstreams_per_co_value {
@@ -69,10 +210,54 @@ fn sync_config(config: &Config) -> SyncConfig {
     sync
 }
 
+fn facts(config: &Config, url: String) -> Facts {
+    Facts {
+        url,
+        storage: config.storage.to_string(),
+        durability: match config.durability {
+            DurabilityChoice::Safe => "safe",
+            DurabilityChoice::Relaxed => "relaxed",
+        },
+        access: match config.access {
+            AccessConfig::Open => "open",
+            AccessConfig::Keys(_) => "keys",
+            AccessConfig::Accounts { .. } => "accounts",
+        },
+        encrypted: config.tls.is_some(),
+    }
+}
+
 /// Says on standard output where the server is: for people, and for programs that started it.
-fn announce(url: &str, config: &Config) -> anyhow::Result<()> {
+fn announce(url: &str, config: &Config, admin: Option<&AdminServer>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Downbeat is listening. Point your Jazz app's sync peer at:\n\n    {url}\n")?;
+    if let Some(admin) = admin {
+        writeln!(out, "The status page is at http://{}/", admin.address())?;
+    }
     writeln!(out, "Data is kept in {}. Ctrl-C stops the server.", config.storage)?;
     out.flush().context("standard output is closed")
+}
+
+/// Warns where people who were not meant may come in.
+fn warn_of_strangers(config: &Config, admin: Option<&AdminServer>) {
+    if !config.address.ip().is_loopback() && config.access == AccessConfig::Open {
+        warn!(
+            address = %config.address,
+            "whoever can reach this address can store data here: `--access keys` or \
+             `--access accounts` lets in only whom you choose"
+        );
+    }
+    if let Some(address) = admin.map(AdminServer::address).filter(|a| !a.ip().is_loopback()) {
+        warn!(
+            %address,
+            "whoever can reach the admin port can read all figures of the server, with addresses \
+             of clients and ids of CoValues"
+        );
+    }
+}
+
+/// Whether an error says that not all was finished, rather than that something failed.
+pub(crate) fn is_unfinished(error: &anyhow::Error) -> bool {
+    error.is::<Hurried>()
+        || matches!(error.downcast_ref::<NodeError>(), Some(NodeError::NotDrained(_)))
 }

@@ -1,11 +1,17 @@
 //! From settings that are right by themselves to a configuration that is right as a whole.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use downbeat_node::{KeyLimits, Limits, Rates};
+use downbeat_protocol::CoValueId;
+use downbeat_transport::net::{ConnectionLimits, TrustedProxies};
 
 use super::origin::{Origin, Problems};
-use super::settings::{Setting, Settings};
-use super::value::{LogFormat, Site, UpstreamUrl};
+use super::settings::Settings;
+use super::value::{AccessMode, Count, LogFormat, Site, Size, UpstreamUrl};
 use crate::storage::{DurabilityChoice, StorageChoice};
 
 /// What the server is to do.
@@ -13,15 +19,60 @@ use crate::storage::{DurabilityChoice, StorageChoice};
 pub(crate) struct Config {
     pub address: SocketAddr,
     pub tls: Option<TlsFiles>,
+    pub access: AccessConfig,
     pub allowed_origins: Vec<Site>,
+    pub proxies: TrustedProxies,
+    pub connections: ConnectionLimits,
+    pub max_message_bytes: usize,
+    pub limits: Limits,
     pub storage: StorageChoice,
     pub durability: DurabilityChoice,
+    pub memory: MemoryPlan,
     pub upstreams: Vec<UpstreamUrl>,
     pub upstreams_per_co_value: Option<usize>,
     pub full_storage_reconciliation: bool,
+    pub admin: Option<SocketAddr>,
+    pub drain_time: Duration,
     pub log_format: LogFormat,
     pub log: String,
 }
+
+/// Who may use the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AccessConfig {
+    /// Everybody.
+    Open,
+    /// Who has a key of this file.
+    Keys(PathBuf),
+    /// Whose account is listed.
+    Accounts {
+        file: Option<PathBuf>,
+        ids: Vec<CoValueId>,
+        /// Stored bytes for each.
+        quota: Option<u64>,
+    },
+}
+
+/// What the memory is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemoryPlan {
+    /// CoValues of which header and counts are kept.
+    pub warm_co_values: usize,
+    /// Hash chains that are kept.
+    pub warm_chains: usize,
+    /// Bytes of content for readers.
+    pub content_cache: u64,
+    /// Bytes for the store's own cache.
+    pub storage_cache: u64,
+}
+
+/// What a warm CoValue takes with a client connected that is subscribed to it, in bytes
+/// (`docs/benchmarks.md`).
+const WARM_CO_VALUE_BYTES: u64 = 2_000;
+/// What a hash chain takes, in bytes.
+const CHAIN_BYTES: u64 = 2 << 10;
+/// The least budget: below it the caches would be too small to be of use.
+const MIN_MEMORY: u64 = 64 << 20;
 
 /// Where the certificate is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,19 +86,33 @@ impl Config {
         let mut problems = Problems::default();
         let storage = storage(settings, &mut problems);
         let tls = tls(settings, &mut problems);
+        let access = access(settings, &mut problems);
+        let proxies = proxies(settings, &mut problems);
         upstreams(settings, &mut problems);
         let config = Self {
             address: SocketAddr::new(settings.host.value.0, settings.port.value),
             tls,
+            access,
             allowed_origins: settings.allowed_origin.value.clone(),
+            proxies,
+            connections: ConnectionLimits {
+                total: settings.max_connections.value.as_usize(),
+                per_address: settings.max_connections_per_address.value.as_usize(),
+                ..ConnectionLimits::default()
+            },
+            max_message_bytes: settings.max_message_size.value.as_usize(),
+            limits: limits(settings),
             storage,
             durability: settings.durability.value,
+            memory: memory(settings, &mut problems),
             upstreams: settings.upstream.value.clone(),
             upstreams_per_co_value: settings
                 .upstreams_per_covalue
                 .value
                 .map(super::value::Count::as_usize),
             full_storage_reconciliation: settings.full_storage_reconciliation.value,
+            admin: admin(settings, &mut problems),
+            drain_time: settings.drain_time.value.0,
             log_format: settings.log_format.value,
             log: settings.log.value.0.clone(),
         };
@@ -67,12 +132,24 @@ fn storage(settings: &Settings, problems: &mut Problems) -> StorageChoice {
     if let [(first, _, first_origin), (second, _, second_origin), ..] = written.as_slice() {
         problems.add(
             second_origin,
-            format_args!(
-                "`{second}` contradicts `{first}` ({first_origin}): write one of the two"
-            ),
+            format_args!("`{second}` contradicts `{first}` ({first_origin}): write one of the two"),
         );
     }
     written.pop().map_or(StorageChoice::Memory, |(_, storage, _)| storage)
+}
+
+fn memory(settings: &Settings, problems: &mut Problems) -> MemoryPlan {
+    let budget = settings.memory_budget.value.0;
+    if budget < MIN_MEMORY {
+        problems.add(&settings.memory_budget.origin, "`memory-budget` must be 64MiB or more");
+    }
+    let number = |bytes: u64, each: u64| usize::try_from(bytes / each).unwrap_or(usize::MAX);
+    MemoryPlan {
+        warm_co_values: number(budget / 2, WARM_CO_VALUE_BYTES),
+        warm_chains: number(budget / 32, CHAIN_BYTES),
+        content_cache: budget / 16,
+        storage_cache: budget / 8,
+    }
 }
 
 fn tls(settings: &Settings, problems: &mut Problems) -> Option<TlsFiles> {
@@ -91,6 +168,110 @@ fn tls(settings: &Settings, problems: &mut Problems) -> Option<TlsFiles> {
     }
 }
 
+fn access(settings: &Settings, problems: &mut Problems) -> AccessConfig {
+    let Settings { access, keys, accounts, account, .. } = settings;
+    // What is in a file or a variable may wait there for the day on which it is wanted, but what is
+    // on the command line is meant now.
+    let unused = |name: &str, origin: &Origin, mode: &str, problems: &mut Problems| {
+        if matches!(origin, Origin::Flag(_)) {
+            let text = format!("`{name}` changes nothing without `--access {mode}`");
+            problems.add(origin, text);
+        }
+    };
+    if access.value != AccessMode::Keys && keys.value.is_some() {
+        unused("keys", &keys.origin, "keys", problems);
+    }
+    if access.value != AccessMode::Accounts {
+        if accounts.value.is_some() {
+            unused("accounts", &accounts.origin, "accounts", problems);
+        }
+        if !account.value.is_empty() {
+            unused("account", &account.origin, "accounts", problems);
+        }
+    }
+    match access.value {
+        AccessMode::Open => AccessConfig::Open,
+        AccessMode::Keys => {
+            if keys.value.is_none() {
+                problems.add(
+                    &access.origin,
+                    "`access = keys` needs `keys`: the key file, which \
+                    `downbeat key add NAME --keys FILE` begins",
+                );
+            }
+            AccessConfig::Keys(keys.value.clone().unwrap_or_default())
+        }
+        AccessMode::Accounts => {
+            if accounts.value.is_none() && account.value.is_empty() {
+                problems.add(
+                    &access.origin,
+                    "`access = accounts` needs `accounts`, a file with an \
+                    account's id on each line, or `account`",
+                );
+            }
+            AccessConfig::Accounts {
+                file: accounts.value.clone(),
+                ids: account.value.clone(),
+                quota: settings.max_stored_per_account.value.map(|size| size.0),
+            }
+        }
+    }
+}
+
+fn proxies(settings: &Settings, problems: &mut Problems) -> TrustedProxies {
+    let Settings { trusted_proxy, proxy_header, .. } = settings;
+    if trusted_proxy.value.is_empty() && proxy_header.origin != Origin::Default {
+        problems
+            .add(&proxy_header.origin, "`proxy-header` needs `trusted-proxy`: whose header it is");
+    }
+    let mut proxies = TrustedProxies::new(trusted_proxy.value.iter().copied());
+    proxies.header = proxy_header.value;
+    proxies
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        connection: Rates {
+            messages: rate(settings.messages_per_second.value),
+            bytes: byte_rate(settings.bytes_per_second.value),
+        },
+        key: KeyLimits {
+            rates: Rates {
+                messages: rate(settings.key_messages_per_second.value),
+                bytes: byte_rate(settings.key_bytes_per_second.value),
+            },
+            stored_bytes: settings.max_stored_per_key.value.map(|size| size.0),
+        },
+        subscriptions: settings.max_subscriptions.value.as_usize(),
+        patience: settings.rate_patience.value.0,
+    }
+}
+
+/// A number a second, for the node.
+pub(crate) fn rate(count: Option<Count>) -> Option<NonZeroU64> {
+    count.map(|count| count.0)
+}
+
+/// Bytes a second, for the node.
+pub(crate) fn byte_rate(size: Option<Size>) -> Option<NonZeroU64> {
+    size.and_then(|size| NonZeroU64::new(size.0))
+}
+
+fn admin(settings: &Settings, problems: &mut Problems) -> Option<SocketAddr> {
+    let Settings { admin_host, admin_port, .. } = settings;
+    if admin_port.value.is_none() && admin_host.origin != Origin::Default {
+        problems.add(&admin_host.origin, "`admin-host` needs `admin-port`: the port to listen on");
+    }
+    let port = admin_port.value?;
+    if port != 0 && port == settings.port.value {
+        problems.add(
+            &admin_port.origin,
+            "`admin-port` is the public port: write another one, like 4201",
+        );
+    }
+    Some(SocketAddr::new(admin_host.value.0, port))
+}
+
 fn upstreams(settings: &Settings, problems: &mut Problems) {
     if !settings.upstream.value.is_empty() {
         return;
@@ -102,6 +283,10 @@ fn upstreams(settings: &Settings, problems: &mut Problems) {
         needs("upstreams-per-covalue", &settings.upstreams_per_covalue.origin, problems);
     }
     if settings.full_storage_reconciliation.value {
-        needs("full-storage-reconciliation", &settings.full_storage_reconciliation.origin, problems);
+        needs(
+            "full-storage-reconciliation",
+            &settings.full_storage_reconciliation.origin,
+            problems,
+        );
     }
 }

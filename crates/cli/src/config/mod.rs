@@ -9,23 +9,26 @@ mod origin;
 mod settings;
 mod show;
 mod source;
+mod table;
 mod units;
 mod value;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub(crate) use check::Config;
+pub(crate) use check::{AccessConfig, Config, byte_rate, rate};
 pub(crate) use origin::{Place, Problems};
 pub(crate) use show::show;
 pub(crate) use source::Flags;
-pub(crate) use value::LogFormat;
+pub(crate) use table::Fields;
+pub(crate) use value::{Count, LogFormat, Scalar, Site, Size, Value};
 
 use settings::Settings;
+use source::Layer;
 
-/// Where settings come from.
+/// The file, for every command that reads settings.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct Sources {
+pub(crate) struct FileSources {
     /// A TOML file with settings: each key is a flag's name without the dashes.
     ///
     /// Flags count before variables, variables before the file, the file before the defaults;
@@ -34,6 +37,13 @@ pub(crate) struct Sources {
     /// [variable: DOWNBEAT_CONFIG]
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+}
+
+/// Where settings come from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Sources {
+    #[command(flatten)]
+    pub file: FileSources,
     #[command(flatten)]
     pub flags: Flags,
 }
@@ -50,27 +60,33 @@ pub(crate) struct Loaded {
 impl Sources {
     /// Reads everything from where this process can see it.
     pub(crate) fn load(&self) -> Result<Loaded, Problems> {
-        self.load_with(std::env::vars_os())
+        let (settings, warnings) = self.file.resolve(self.flags.0.clone(), std::env::vars_os())?;
+        let config = Config::of(&settings)?;
+        Ok(Loaded { settings, config, warnings })
+    }
+}
+
+impl FileSources {
+    /// The settings of the file and the variables.
+    pub(crate) fn settings(&self) -> Result<Settings, Problems> {
+        self.resolve(Layer::default(), std::env::vars_os()).map(|(settings, _)| settings)
     }
 
-    fn load_with(
+    fn resolve(
         &self,
+        flags: Layer,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Loaded, Problems> {
+    ) -> Result<(Settings, Vec<String>), Problems> {
         let mut problems = Problems::default();
         let environment: Vec<_> = environment.into_iter().collect();
         let named = environment.iter().find(|(name, _)| name == source::CONFIG_VARIABLE);
-        let path = self.config.clone().or_else(|| {
-            named.map(|(_, value)| value.into()).filter(|path: &PathBuf| path != "")
-        });
+        let named = named.map(|(_, value)| PathBuf::from(value));
+        let path = self.config.clone().or(named).filter(|path| !path.as_os_str().is_empty());
         let (variables, warnings) = source::variables(environment, &mut problems);
         let file = path.map(|path| source::file(&path, &mut problems)).unwrap_or_default();
-        let layers = [self.flags.0.clone(), variables, file];
-        let settings = Settings::resolve(&layers, &mut problems);
-        let Some(settings) = settings.filter(|_| problems.is_empty()) else {
-            return Err(problems);
-        };
-        let config = Config::of(&settings)?;
-        Ok(Loaded { settings, config, warnings })
+        match Settings::resolve(&[flags, variables, file], &mut problems) {
+            Some(settings) => problems.or((settings, warnings)),
+            None => Err(problems),
+        }
     }
 }

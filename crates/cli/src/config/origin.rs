@@ -108,10 +108,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// `; did you mean X?` when one of the names is close to what was written.
-pub(crate) fn did_you_mean<'a>(
-    written: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(crate) fn did_you_mean<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     /// As alike as `prot` and `port`, or a name with its end cut off.
     const CLOSE: f64 = 0.85;
     let close = names.into_iter().map(|name| (strsim::jaro_winkler(written, name), name));

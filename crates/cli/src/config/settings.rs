@@ -2,6 +2,8 @@
 //! the help text, and what `downbeat config` shows.
 
 use clap::ValueHint;
+use downbeat_protocol::CoValueId;
+use downbeat_transport::net::{ForwardedHeader, Network};
 use serde_json::Value as Json;
 
 use super::origin::{Origin, Problems};
@@ -125,12 +127,6 @@ settings! {
         tls_cert("tls-cert", "FILE"): Option<std::path::PathBuf> = "";
         /// The private key of the certificate, a PEM file. SIGHUP reads it again.
         tls_key("tls-key", "FILE"): Option<std::path::PathBuf> = "";
-        /// A site whose pages may connect, as `https://app.example.com`; every site if none is
-        /// given. Can be given several times.
-        ///
-        /// Browsers say which site a page is from, and only they do: what other programs may do is
-        /// chosen by --access.
-        allowed_origin("allowed-origin", "SITE"): Vec<Site> = "";
     }
     "Storage" {
         /// Where data is kept: `memory`, or `sled:DIR`.
@@ -143,6 +139,64 @@ settings! {
         /// With `safe`, nothing that was acknowledged is lost when the machine crashes. `relaxed`
         /// is faster on slow disks; a crash loses up to 0.2 s of what was acknowledged.
         durability("durability", "WHEN"): DurabilityChoice = "safe";
+        /// Memory that the server is to take; it keeps more CoValues and content at hand with more.
+        ///
+        /// Half of it is for what is known of CoValues, an eighth for the store's cache, a
+        /// sixteenth for content, and the rest for connections and what is under way.
+        memory_budget("memory-budget", "SIZE"): Size = "1GiB";
+    }
+    "Access" {
+        /// Who may use the server: `open`, everybody who can reach it; `keys`, who brings a key of
+        /// the file of --keys; or `accounts`, everybody may connect, and only content of the listed
+        /// accounts is stored.
+        access("access", "WHO"): AccessMode = "open";
+        /// The key file, for `--access keys`. `downbeat key add NAME` adds keys to it; changes
+        /// count within two seconds.
+        keys("keys", "FILE"): Option<std::path::PathBuf> = "";
+        /// A file with the ids of accounts, one on each line, for `--access accounts`. Changes count
+        /// within two seconds.
+        accounts("accounts", "FILE"): Option<std::path::PathBuf> = "";
+        /// The id of an account, for `--access accounts`, besides those of the file. Can be given
+        /// several times.
+        account("account", "ID"): Vec<CoValueId> = "";
+        /// A site whose pages may connect, as `https://app.example.com`; every site if none is
+        /// given. Can be given several times.
+        ///
+        /// Browsers say which site a page is from, and only they do: what other programs may do is
+        /// chosen by --access.
+        allowed_origin("allowed-origin", "SITE"): Vec<Site> = "";
+        /// A proxy in front of the server, as `127.0.0.1` or `10.0.0.0/8`, whose word on a client's
+        /// address is taken. Can be given several times.
+        trusted_proxy("trusted-proxy", "NETWORK"): Vec<Network> = "";
+        /// The header in which the trusted proxies write a client's address.
+        proxy_header("proxy-header", "HEADER"): ForwardedHeader = "x-forwarded-for";
+    }
+    "Limits" {
+        /// Connections in all.
+        max_connections("max-connections", "N"): Count = "20000";
+        /// Connections from one IPv4 address, or from one /64 network of IPv6.
+        max_connections_per_address("max-connections-per-address", "N"): Count = "1000";
+        /// Bytes in one message; a client that sends more is closed.
+        max_message_size("max-message-size", "SIZE"): Size = "32MiB";
+        /// Messages a second from one connection; beyond that it is read more slowly.
+        messages_per_second("messages-per-second", "N"): Option<Count> = "10000";
+        /// Bytes a second from one connection; beyond that it is read more slowly.
+        bytes_per_second("bytes-per-second", "SIZE"): Option<Size> = "64MiB";
+        /// How long a connection may be read more slowly without a rest, before it is closed.
+        rate_patience("rate-patience", "TIME"): Time = "5m";
+        /// CoValues that one connection may be subscribed to; one that asks for more is closed.
+        max_subscriptions("max-subscriptions", "N"): Count = "1000000";
+        /// Messages a second from all connections with the same key together, where the key file
+        /// says nothing else.
+        key_messages_per_second("key-messages-per-second", "N"): Option<Count> = "";
+        /// Bytes a second from all connections with the same key together, where the key file says
+        /// nothing else.
+        key_bytes_per_second("key-bytes-per-second", "SIZE"): Option<Size> = "";
+        /// Bytes stored for one key, where the key file says nothing else; content beyond that is
+        /// refused.
+        max_stored_per_key("max-stored-per-key", "SIZE"): Option<Size> = "";
+        /// Bytes stored for one account, with `--access accounts`; content beyond that is refused.
+        max_stored_per_account("max-stored-per-account", "SIZE"): Option<Size> = "";
     }
     "Upstreams" {
         /// A server to sync with, as `wss://sync.example.com/?key=KEY`: what is not here is asked
@@ -152,6 +206,15 @@ settings! {
         upstreams_per_covalue("upstreams-per-covalue", "N"): Option<Count> = "";
         /// Compare everything in storage with each upstream when it is connected.
         full_storage_reconciliation("full-storage-reconciliation", "BOOL"): bool = "false";
+    }
+    "Operations" {
+        /// The port of the status page, /metrics and /ready; 0 takes a free one. Without it there
+        /// is no such port, and nothing of it is on the public one, save /health and /ready.
+        admin_port("admin-port", "PORT"): Option<u16> = "";
+        /// The address of the admin port. Whoever can reach it can read all figures.
+        admin_host("admin-host", "IP"): Host = "127.0.0.1";
+        /// How long a stop may take to finish what was taken in.
+        drain_time("drain-time", "TIME"): Time = "20s";
     }
     "Logs" {
         /// How log lines look: `text`, or `json` with one object a line.

@@ -187,7 +187,7 @@ pub(crate) fn parse_file(path: &Path, text: &str, problems: &mut Problems) -> La
 }
 
 /// The texts of a value as they would stand on the command line.
-fn texts(item: &Item, shape: Shape) -> Result<Vec<String>, &'static str> {
+pub(super) fn texts(item: &Item, shape: Shape) -> Result<Vec<String>, &'static str> {
     match (item, shape) {
         (Item::Value(Toml::Array(array)), Shape::Many) => {
             let texts = array.iter().map(text);

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
+use downbeat_protocol::CoValueId;
+use downbeat_transport::net::{ForwardedHeader, Network};
 use serde_json::Value as Json;
 
 use super::units::{parse_duration, parse_size, show_duration, show_size};
@@ -133,6 +135,38 @@ impl Scalar for Host {
     }
 }
 
+impl Scalar for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+
+    fn json(&self) -> Json {
+        self.clone().into()
+    }
+}
+
+impl Scalar for CoValueId {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "write the id of an account, which begins with co_z".to_owned())
+    }
+
+    fn json(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
+impl Scalar for Network {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| {
+            "write an address or a network, like 127.0.0.1, 10.0.0.0/8 or 2001:db8::/32".to_owned()
+        })
+    }
+
+    fn json(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
 impl Scalar for u16 {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "write a port from 0 to 65535, like 4200".to_owned())
@@ -185,6 +219,13 @@ impl Scalar for Count {
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size(pub u64);
+
+impl Size {
+    /// The number, for bounds of what is in memory.
+    pub(crate) fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
 
 impl Scalar for Size {
     fn parse(text: &str) -> Result<Self, String> {
@@ -295,6 +336,11 @@ choice!(LogFormat, "write text or json",
     "json" => LogFormat::Json,
 );
 
+choice!(ForwardedHeader, "write x-forwarded-for or forwarded",
+    "x-forwarded-for" => ForwardedHeader::XForwardedFor,
+    "forwarded" => ForwardedHeader::Forwarded,
+);
+
 /// Which log lines are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogFilter(pub String);
@@ -303,8 +349,10 @@ impl Scalar for LogFilter {
     fn parse(text: &str) -> Result<Self, String> {
         match tracing_subscriber::EnvFilter::builder().parse(text) {
             Ok(_) if !text.is_empty() => Ok(Self(text.to_owned())),
-            _ => Err("write a level, like info, or directives, like info,downbeat_node=debug"
-                .to_owned()),
+            _ => {
+                Err("write a level, like info, or directives, like info,downbeat_node=debug"
+                    .to_owned())
+            }
         }
     }
 

@@ -1,0 +1,424 @@
+//! Who may use the server: keys, sites and accounts, and what happens when their files change.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use downbeat_node::{Access, AccountList, KeyLimits};
+use downbeat_protocol::CoValueId;
+use downbeat_transport::{
+    Admission, AdmissionRequest, Admitted, ApiKey, CloseCode, CloseReason, PeerInfo, Refusal,
+};
+use tracing::{error, info};
+
+use crate::admin::SharedNode;
+use crate::config::{AccessConfig, Config, Place, Problems, Scalar, Site};
+use crate::keys::{KeyFile, KeyHash};
+
+/// How often files are looked at. Asking for their times costs next to nothing, and works on every
+/// file system; notifications do not.
+const POLL_PERIOD: Duration = Duration::from_secs(1);
+/// For how long after a change of the keys connections are looked through. One that was admitted
+/// just before may not be the node's yet: its handshake ends within ten seconds.
+const SWEEP_TIME: Duration = Duration::from_secs(15);
+/// When a client that has as many connections as its key may have should come again.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// The accounts of a file: 5 MB of ids.
+const MAX_ACCOUNTS: usize = 100_000;
+
+/// Judges who may connect.
+pub(crate) struct Doorkeeper {
+    /// `None` where no key is needed.
+    keys: Option<RwLock<Arc<KeyFile>>>,
+    sites: Vec<Site>,
+    connections: Arc<Mutex<HashMap<String, u64>>>,
+}
+
+impl Admission for Doorkeeper {
+    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal> {
+        if let Some(origin) = request.origin
+            && !self.sites.is_empty()
+            && !self.sites.iter().any(|site| site.0.eq_ignore_ascii_case(origin))
+        {
+            return Err(Refusal::forbidden("pages of this site may not connect here"));
+        }
+        let Some(keys) = self.keys() else { return Ok(Admitted::anonymous()) };
+        let Some(key) = request.key else {
+            return Err(Refusal::unauthorized("a key is needed: add ?key=KEY to the URL"));
+        };
+        let Some(entry) = keys.find(key.expose()) else {
+            return Err(Refusal::unauthorized("this key is not known here"));
+        };
+        let admitted = Admitted::labelled(entry.name.0.as_str());
+        let Some(max) = entry.max_connections else { return Ok(admitted) };
+        match KeyPlace::take(&self.connections, &entry.name.0, max.0.get()) {
+            Some(place) => Ok(admitted.holding(place)),
+            None => {
+                let reason = format!("this key has {} connections already", max.0);
+                Err(Refusal::too_many(reason, RETRY_AFTER))
+            }
+        }
+    }
+}
+
+impl Doorkeeper {
+    fn keys(&self) -> Option<Arc<KeyFile>> {
+        let keys = self.keys.as_ref()?;
+        // Nothing panics while the lock is held.
+        Some(Arc::clone(&keys.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// One of the connections that a key may have; given back when dropped.
+struct KeyPlace {
+    connections: Arc<Mutex<HashMap<String, u64>>>,
+    key: String,
+}
+
+impl KeyPlace {
+    fn take(connections: &Arc<Mutex<HashMap<String, u64>>>, key: &str, max: u64) -> Option<Self> {
+        let mut counts = connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(key.to_owned()).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Self { connections: Arc::clone(connections), key: key.to_owned() })
+    }
+}
+
+impl Drop for KeyPlace {
+    fn drop(&mut self) {
+        let mut counts = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Keys and accounts as their files have them, and what is to be done when they change.
+pub(crate) struct AccessControl {
+    pub door: Arc<Doorkeeper>,
+    watched: Option<Watched>,
+    /// The limits of keys that have none of their own.
+    common: KeyLimits,
+    quota: Option<u64>,
+    accounts: Option<AccountList>,
+    /// Until when connections are looked through for keys that are not there any more.
+    sweep_until: Option<SystemTime>,
+}
+
+/// A file that is looked at again and again.
+#[derive(Debug, Clone)]
+struct Watched {
+    path: PathBuf,
+    content: Content,
+    seen: Option<Fingerprint>,
+}
+
+/// What is in a watched file.
+#[derive(Debug, Clone)]
+enum Content {
+    Keys,
+    /// Besides these accounts.
+    Accounts(Vec<CoValueId>),
+}
+
+/// What changes when a file is written anew.
+type Fingerprint = (SystemTime, u64);
+
+/// What was read from a file.
+enum Read {
+    Keys(KeyFile),
+    Accounts(Vec<CoValueId>),
+}
+
+impl AccessControl {
+    /// Reads the files that the configuration names.
+    pub(crate) fn load(config: &Config) -> Result<Self, Problems> {
+        let (mut keys, mut accounts, mut watched, mut quota) = (None, None, None, None);
+        match &config.access {
+            AccessConfig::Open => {}
+            AccessConfig::Keys(path) => {
+                watched = Some(Watched::new(path, Content::Keys));
+                keys = Some(RwLock::new(Arc::new(KeyFile::read(path)?)));
+            }
+            AccessConfig::Accounts { file, ids, quota: each } => {
+                quota = *each;
+                let mut all = ids.clone();
+                if let Some(path) = file {
+                    watched = Some(Watched::new(path, Content::Accounts(ids.clone())));
+                    all.extend(read_accounts(path)?);
+                }
+                accounts = Some(AccountList::new(all));
+            }
+        }
+        let door = Arc::new(Doorkeeper {
+            keys,
+            sites: config.allowed_origins.clone(),
+            connections: Arc::default(),
+        });
+        let common = config.limits.key;
+        Ok(Self { door, watched, common, quota, accounts, sweep_until: None })
+    }
+
+    /// What the node is to store.
+    pub(crate) fn of_node(&self) -> Access {
+        match &self.accounts {
+            Some(accounts) => Access::Accounts { accounts: accounts.clone(), quota: self.quota },
+            None => Access::Open,
+        }
+    }
+
+    /// Tells the node of the limits that keys have of their own.
+    pub(crate) async fn apply_limits(&self, node: &SharedNode) {
+        if let Some(keys) = self.door.keys() {
+            limit(node, &keys, &KeyFile::default(), self.common).await;
+        }
+    }
+
+    /// Looks at the files again and again, and at once when told to.
+    pub(crate) async fn watch(
+        mut self,
+        node: SharedNode,
+        mut now: tokio::sync::watch::Receiver<()>,
+    ) {
+        let mut ticks = tokio::time::interval(POLL_PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let forced = tokio::select! {
+                _ = ticks.tick() => false,
+                changed = now.changed() => match changed {
+                    Ok(()) => true,
+                    Err(_) => return,
+                },
+            };
+            self.look(&node, forced).await;
+        }
+    }
+
+    async fn look(&mut self, node: &SharedNode, forced: bool) {
+        if let Some(watched) = self.watched.clone() {
+            // Reading may take long where the file is on a network.
+            let read = tokio::task::spawn_blocking(move || watched.read_if_changed(forced)).await;
+            if let Ok(Some((seen, read))) = read {
+                if let Some(watched) = &mut self.watched {
+                    watched.seen = seen;
+                }
+                match read {
+                    Ok(read) => self.apply(node, read).await,
+                    Err(problems) => {
+                        for problem in problems.to_string().lines() {
+                            error!("what is in use stays in use: {problem}");
+                        }
+                    }
+                }
+            }
+        }
+        if self.sweep_until.is_some_and(|until| until < SystemTime::now()) {
+            self.sweep_until = None;
+        }
+        if self.sweep_until.is_some() {
+            self.sweep(node).await;
+        }
+    }
+
+    async fn apply(&mut self, node: &SharedNode, read: Read) {
+        match read {
+            Read::Accounts(ids) => {
+                info!(accounts = ids.len(), "the accounts have been read again");
+                if let Some(accounts) = &self.accounts {
+                    accounts.set(ids);
+                }
+            }
+            Read::Keys(file) => {
+                let (Some(old), Some(keys)) = (self.door.keys(), &self.door.keys) else { return };
+                info!(keys = file.entries.len(), "the keys have been read again");
+                limit(node, &file, &old, self.common).await;
+                // First, so that nobody comes in while the others are sent away.
+                *keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
+                self.sweep_until = SystemTime::now().checked_add(SWEEP_TIME);
+            }
+        }
+    }
+
+    /// Ends connections whose key is not in the file any more.
+    async fn sweep(&self, node: &SharedNode) {
+        let Some(keys) = self.door.keys() else { return };
+        let hashes: HashMap<String, KeyHash> =
+            keys.entries.iter().map(|entry| (entry.name.0.clone(), entry.hash)).collect();
+        let is_revoked = move |peer: &PeerInfo| {
+            let hash = peer.label.as_deref().and_then(|label| hashes.get(label));
+            let key = peer.key.as_ref().map(ApiKey::expose).map(KeyHash::of);
+            !matches!((hash, key), (Some(hash), Some(key)) if hash.matches(key))
+        };
+        let reason = CloseReason::new(CloseCode::PolicyViolation, "the access key was revoked");
+        let node = node.read().await;
+        let Some(node) = node.as_ref() else { return };
+        match node.disconnect(is_revoked, reason).await {
+            Ok(0) | Err(_) => {}
+            Ok(count) => info!(count, "connections of revoked keys have been closed"),
+        }
+    }
+}
+
+/// Gives each key its limits, and forgets those of keys that are gone.
+async fn limit(node: &SharedNode, new: &KeyFile, old: &KeyFile, common: KeyLimits) {
+    let node = node.read().await;
+    let Some(node) = node.as_ref() else { return };
+    for gone in &old.entries {
+        if !new.entries.iter().any(|entry| entry.name == gone.name) {
+            node.limit_key(&gone.name.0, None);
+        }
+    }
+    for entry in &new.entries {
+        node.limit_key(&entry.name.0, Some(entry.limits(common)));
+    }
+}
+
+impl Watched {
+    fn new(path: &Path, content: Content) -> Self {
+        Self { path: path.to_owned(), content, seen: fingerprint(path) }
+    }
+
+    /// What is in the file, if that may be something else than before.
+    fn read_if_changed(
+        &self,
+        forced: bool,
+    ) -> Option<(Option<Fingerprint>, Result<Read, Problems>)> {
+        let seen = fingerprint(&self.path);
+        if seen == self.seen && !forced {
+            return None;
+        }
+        let read = match &self.content {
+            Content::Keys => KeyFile::read(&self.path).map(Read::Keys),
+            Content::Accounts(others) => read_accounts(&self.path).map(|mut ids| {
+                ids.extend(others);
+                Read::Accounts(ids)
+            }),
+        };
+        Some((seen, read))
+    }
+}
+
+fn fingerprint(path: &Path) -> Option<Fingerprint> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// Reads a file with the id of an account on each line.
+fn read_accounts(path: &Path) -> Result<Vec<CoValueId>, Problems> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = format_args!("the accounts cannot be read: {error}").to_string();
+        Problems::one(path.display(), text)
+    })?;
+    parse_accounts(path, &text)
+}
+
+fn parse_accounts(path: &Path, text: &str) -> Result<Vec<CoValueId>, Problems> {
+    let mut problems = Problems::default();
+    let mut ids = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let id = line.split('#').next().unwrap_or_default().trim();
+        if id.is_empty() {
+            continue;
+        }
+        match <CoValueId as Scalar>::parse(id) {
+            Ok(id) => ids.push(id),
+            Err(expected) => {
+                let place = Place { path: path.to_owned(), line: index + 1 };
+                problems.add(place, format_args!("{id:?} cannot be used: {expected}"));
+            }
+        }
+    }
+    if ids.len() > MAX_ACCOUNTS {
+        problems.add(path.display(), format_args!("more than {MAX_ACCOUNTS} accounts"));
+    }
+    problems.or(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use downbeat_transport::RefusalKind;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn door(keys: Option<&str>, sites: &[&str]) -> Doorkeeper {
+        let keys = keys.map(|text| KeyFile::parse(Path::new("keys.toml"), text).unwrap());
+        Doorkeeper {
+            keys: keys.map(|keys| RwLock::new(Arc::new(keys))),
+            sites: sites.iter().map(|site| Site::parse(site).unwrap()).collect(),
+            connections: Arc::default(),
+        }
+    }
+
+    fn entry(name: &str, key: &str) -> String {
+        format!("[[key]]\nname = \"{name}\"\nhash = \"{}\"\n", KeyHash::of(key))
+    }
+
+    fn kind(result: Result<Admitted, Refusal>) -> Option<RefusalKind> {
+        result.err().map(|refusal| refusal.kind)
+    }
+
+    #[test]
+    fn who_brings_a_key_of_the_file_is_known_by_its_name() {
+        let door = door(Some(&entry("app", "right")), &[]);
+        let (right, wrong) = (ApiKey::new("right"), ApiKey::new("wrong"));
+        let request = AdmissionRequest::new(HERE);
+        let admitted = door.admit(&request.with_key(Some(&right))).unwrap();
+        assert_eq!(admitted.label.as_deref(), Some("app"));
+        assert_eq!(
+            kind(door.admit(&request.with_key(Some(&wrong)))),
+            Some(RefusalKind::Unauthorized)
+        );
+        assert_eq!(kind(door.admit(&request)), Some(RefusalKind::Unauthorized));
+    }
+
+    #[test]
+    fn without_keys_a_key_is_not_looked_at() {
+        let key = ApiKey::new("you@example.com");
+        let admitted = door(None, &[]).admit(&AdmissionRequest::new(HERE).with_key(Some(&key)));
+        assert!(admitted.unwrap().label.is_none());
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused_and_programs_are_not() {
+        let door = door(None, &["https://app.example.com"]);
+        let request = AdmissionRequest::new(HERE);
+        assert_eq!(kind(door.admit(&request)), None);
+        assert_eq!(kind(door.admit(&request.with_origin(Some("https://app.example.com")))), None);
+        for other in ["https://evil.example", "null", "http://app.example.com"] {
+            let refused = kind(door.admit(&request.with_origin(Some(other))));
+            assert_eq!(refused, Some(RefusalKind::Forbidden), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_key_has_so_many_connections_until_one_ends() {
+        let door = door(Some(&(entry("app", "k") + "max-connections = 2\n")), &[]);
+        let key = ApiKey::new("k");
+        let request = AdmissionRequest::new(HERE).with_key(Some(&key));
+        let first = door.admit(&request).unwrap();
+        let _second = door.admit(&request).unwrap();
+        assert_eq!(kind(door.admit(&request)), Some(RefusalKind::TooMany));
+        drop(first);
+        let _third = door.admit(&request).unwrap();
+    }
+
+    #[test]
+    fn accounts_are_lines_with_comments() {
+        let parse = |text| parse_accounts(Path::new("accounts"), text);
+        let text = "# ours\nco_z1  # Ada\n\nco_z2\n";
+        assert_eq!(parse(text).unwrap().len(), 2);
+        let error = parse("co_z1\nAda\n").unwrap_err().to_string();
+        assert!(error.starts_with("accounts:2: \"Ada\" cannot be used"), "{error}");
+    }
+}

@@ -1,0 +1,160 @@
+//! The admin port: HTTP, one request a connection.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use downbeat_transport_ws::RouteResponse;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::Admin;
+
+/// Requests at the same time: a few people with a page each, and what collects the metrics. More
+/// wait in the operating system's queue.
+const MAX_CONNECTIONS: usize = 32;
+/// From the connection to the end of the answer.
+const REQUEST_TIME: Duration = Duration::from_secs(15);
+/// Headers of a request; hyper's least buffer.
+const MAX_HEADER_BYTES: usize = 8 << 10;
+/// How long nothing is accepted after the system refused a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Nothing from elsewhere, and nothing inside a frame of another page.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Takes requests on the admin port.
+pub(crate) struct AdminServer {
+    tcp: TcpListener,
+    address: SocketAddr,
+    admin: Arc<Admin>,
+}
+
+impl AdminServer {
+    pub(super) async fn bind(address: SocketAddr, admin: Arc<Admin>) -> std::io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        Ok(Self { address: tcp.local_addr()?, tcp, admin })
+    }
+
+    /// Where it listens, with the port that the system chose.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers requests for ever.
+    pub(crate) async fn run(self) {
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut requests = JoinSet::new();
+        loop {
+            while requests.try_join_next().is_some() {}
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            match self.tcp.accept().await {
+                Ok((stream, peer)) => {
+                    let admin = Arc::clone(&self.admin);
+                    let only_local = self.address.ip().is_loopback();
+                    requests.spawn(async move {
+                        let serving = serve(stream, &admin, only_local);
+                        if tokio::time::timeout(REQUEST_TIME, serving).await.is_err() {
+                            debug!(%peer, "a request on the admin port took too long");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "no connection to the admin port can be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, admin: &Admin, only_local: bool) {
+    let service = service_fn(|request: Request<Incoming>| async move {
+        Ok::<_, Infallible>(answer(&request, admin, only_local).await)
+    });
+    let serving = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = serving.await {
+        debug!(%error, "a bad request on the admin port");
+    }
+}
+
+async fn answer(
+    request: &Request<Incoming>,
+    admin: &Admin,
+    only_local: bool,
+) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return respond(RouteResponse::text(405, "only GET is answered here\n"));
+    }
+    if only_local && !names_this_machine(request) {
+        // A page from elsewhere whose host's name now stands for this machine (DNS rebinding).
+        let text = "this port is for this machine: call it localhost or by its address\n";
+        return respond(RouteResponse::text(421, text));
+    }
+    let uri = request.uri();
+    respond(admin.respond(uri.path(), uri.query()).await)
+}
+
+fn respond(answer: RouteResponse) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers: [(HeaderName, &'static str); 5] = [
+        (header::CONTENT_TYPE, answer.content_type),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Whether a request asks for `localhost` or an address, which no foreign name can stand for.
+fn names_this_machine(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(is_local_name)
+}
+
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_localhost_and_addresses_are_names_of_this_machine() {
+        for host in ["localhost", "LOCALHOST:4201", "127.0.0.1:4201", "[::1]:4201", "10.0.0.1"] {
+            assert!(is_local_name(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:4201", "localhost.evil.example", "", ":80"] {
+            assert!(!is_local_name(host), "{host}");
+        }
+    }
+}

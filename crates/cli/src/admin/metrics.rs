@@ -1,0 +1,467 @@
+//! `/metrics`: the node's and the listener's figures for Prometheus, in the `OpenMetrics` text
+//! format. `docs/metrics.md` lists them; a test holds the two together.
+
+use std::fmt;
+
+use downbeat_node::{Histogram, MessageStats, Stats};
+use downbeat_transport::TransportSnapshot;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::process;
+
+/// The media type of what [`render`] makes.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything that is exported, at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub stats: Stats,
+    pub transport: TransportSnapshot,
+    pub ready: bool,
+    /// Seconds since 1970.
+    pub started: f64,
+}
+
+/// The figures as Prometheus reads them.
+pub(crate) fn render(snapshot: Snapshot) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        self.server(&mut out)?;
+        self.traffic(&mut out)?;
+        self.refused(&mut out)?;
+        self.memory(&mut out)?;
+        self.storage(&mut out)?;
+        self.upstreams_and_keys(&mut out)?;
+        self.connections(&mut out)
+    }
+}
+
+impl Snapshot {
+    fn server(&self, out: &mut Out<'_>) -> fmt::Result {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        out.info("downbeat_build", "The program", &version)?;
+        out.gauge(
+            "downbeat_start_time",
+            "When the server was started, in Unix time",
+            SECONDS,
+            self.started,
+        )?;
+        out.gauge("downbeat_ready", "1 if /ready says so", None, u64::from(self.ready))?;
+        if let Some(bytes) = process::resident_bytes() {
+            out.gauge("process_resident_memory", "Memory of the process", BYTES, bytes)?;
+        }
+        if let Some(count) = process::open_files() {
+            out.gauge("process_open_fds", "Open files and sockets of the process", None, count)?;
+        }
+        Ok(())
+    }
+
+    fn traffic(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Stats { peers, traffic, received, sent, .. } = &self.stats;
+        out.gauges(
+            "downbeat_peers",
+            "Connections by what the peer is to this server",
+            None,
+            "role",
+            [("client", peers.clients), ("upstream", peers.upstreams), ("local", peers.local)],
+        )?;
+        let by_action = |direction, stats: &MessageStats| -> Vec<_> {
+            stats
+                .iter()
+                .map(|(action, count)| ([("direction", direction), ("action", action)], count))
+                .collect()
+        };
+        let messages = [by_action("received", received), by_action("sent", sent)].concat();
+        out.family(
+            "downbeat_messages",
+            "Messages by direction and action",
+            None,
+            MetricType::Counter,
+            messages,
+        )?;
+        out.counters(
+            "downbeat_frame",
+            "Bytes of frames on the wire",
+            BYTES,
+            "direction",
+            [("received", traffic.frames_received), ("sent", traffic.frames_sent)],
+        )?;
+        out.counters(
+            "downbeat_content",
+            "Bytes of transactions in messages",
+            BYTES,
+            "direction",
+            [("received", traffic.content_received), ("sent", traffic.content_sent)],
+        )
+    }
+
+    fn refused(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Stats { rejections, limits, back_pressure, .. } = &self.stats;
+        out.counters(
+            "downbeat_rejections",
+            "What was refused of what peers sent, by reason",
+            None,
+            "reason",
+            rejections.iter(),
+        )?;
+        out.counters(
+            "downbeat_limits",
+            "How often a limit bit",
+            None,
+            "limit",
+            [
+                ("connection_rate", limits.connection_rate),
+                ("key_rate", limits.key_rate),
+                ("closed_for_rate", limits.closed_for_rate),
+                ("closed_for_subscriptions", limits.closed_for_subscriptions),
+                ("key_quota", limits.key_quota),
+                ("account_quota", limits.account_quota),
+            ],
+        )?;
+        out.counters(
+            "downbeat_held_back",
+            "Time for which frames were held back by rate limits",
+            SECONDS,
+            "limit",
+            [
+                ("connection_rate", seconds(limits.connection_rate_micros)),
+                ("key_rate", seconds(limits.key_rate_micros)),
+            ],
+        )?;
+        out.counter(
+            "downbeat_credit_waits",
+            "Messages that waited until what their peer had sent before was stored",
+            None,
+            back_pressure.credit_waits,
+        )?;
+        out.counter(
+            "downbeat_credit_wait",
+            "Time that they waited",
+            SECONDS,
+            seconds(back_pressure.credit_wait_micros),
+        )
+    }
+
+    fn memory(&self, out: &mut Out<'_>) -> fmt::Result {
+        let memory = &self.stats.memory;
+        out.gauge(
+            "downbeat_warm_covalues",
+            "CoValues whose header and counts are in memory",
+            None,
+            memory.warm_co_values,
+        )?;
+        out.gauge(
+            "downbeat_held",
+            "Content that waits for CoValues on which it depends",
+            BYTES,
+            memory.held_bytes,
+        )?;
+        out.gauge(
+            "downbeat_content_memory",
+            "Transactions in memory, for readers or until they are stored",
+            BYTES,
+            memory.content_bytes,
+        )?;
+        out.gauges(
+            "downbeat_waiting_jobs",
+            "Runs of transactions that wait, by what for",
+            None,
+            "for",
+            [("verification", memory.unverified_jobs), ("storage", memory.unstored_jobs)],
+        )
+    }
+
+    fn storage(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Stats { storage, stored, .. } = &self.stats;
+        out.counter(
+            "downbeat_storage_batches",
+            "Batches that were made durable, each with one flush at most",
+            None,
+            storage.batches,
+        )?;
+        out.counter(
+            "downbeat_storage_stores",
+            "Runs of transactions in these batches",
+            None,
+            storage.stores,
+        )?;
+        out.counter(
+            "downbeat_storage_written",
+            "Transactions in these batches",
+            BYTES,
+            storage.bytes,
+        )?;
+        out.counters(
+            "downbeat_storage_retries",
+            "How often storage failed and was tried again",
+            None,
+            "kind",
+            [("write", storage.write_retries), ("read", storage.read_retries)],
+        )?;
+        if let Some(stored) = stored {
+            out.gauge(
+                "downbeat_known_covalues",
+                "CoValues in storage, with the deleted ones",
+                None,
+                stored.co_values,
+            )?;
+            out.gauge(
+                "downbeat_deleted_covalues",
+                "CoValues in storage of which a tombstone is left",
+                None,
+                stored.deleted,
+            )?;
+            out.gauge("downbeat_stored_sessions", "Sessions in storage", None, stored.sessions)?;
+            out.gauge(
+                "downbeat_stored_transactions",
+                "Transactions in storage",
+                None,
+                stored.transactions,
+            )?;
+            out.gauge(
+                "downbeat_stored",
+                "Transactions in storage",
+                BYTES,
+                stored.transaction_bytes,
+            )?;
+            if let Some(bytes) = stored.disk_bytes {
+                out.gauge("downbeat_disk", "What the store takes on disk", BYTES, bytes)?;
+            }
+        }
+        let Stats { verification, append, batch_size, acknowledgement, .. } = &self.stats;
+        out.histogram(
+            "downbeat_verification",
+            "From when a run of transactions could be verified until it was",
+            SECONDS,
+            verification,
+        )?;
+        out.histogram(
+            "downbeat_storage_append",
+            "What storage took to make a batch durable",
+            SECONDS,
+            append,
+        )?;
+        out.histogram("downbeat_acknowledgement", "From when a run of transactions could be verified until it was durable and acknowledged", SECONDS, acknowledgement)?;
+        out.histogram(
+            "downbeat_batch_stores",
+            "Runs of transactions in one batch",
+            None,
+            batch_size,
+        )
+    }
+
+    fn upstreams_and_keys(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Stats { upstreams, keys, .. } = &self.stats;
+        out.gauges(
+            "downbeat_upstream_connected",
+            "1 if the upstream is connected",
+            None,
+            "upstream",
+            upstreams.iter().map(|upstream| (&*upstream.name, u64::from(upstream.connected))),
+        )?;
+        out.gauges(
+            "downbeat_upstream_unsynced_covalues",
+            "CoValues of which the upstream has not acknowledged everything",
+            None,
+            "upstream",
+            upstreams.iter().map(|upstream| (&*upstream.name, upstream.unsynced)),
+        )?;
+        out.gauges(
+            "downbeat_key_connections",
+            "Connections with an access key",
+            None,
+            "key",
+            keys.iter().map(|key| (&*key.label, key.connections)),
+        )?;
+        out.gauges(
+            "downbeat_key_stored",
+            "Headers and transactions that were stored for an access key",
+            BYTES,
+            "key",
+            keys.iter().map(|key| (&*key.label, key.stored_bytes)),
+        )
+    }
+
+    fn connections(&self, out: &mut Out<'_>) -> fmt::Result {
+        let transport = &self.transport;
+        out.gauge("downbeat_connections", "Connections to the public port", None, transport.open)?;
+        out.gauge("downbeat_handshakes_pending", "Handshakes under way", None, transport.pending)?;
+        out.counter(
+            "downbeat_connections_accepted",
+            "Connections whose handshake was complete",
+            None,
+            transport.accepted,
+        )?;
+        out.counters(
+            "downbeat_connections_refused",
+            "Connections that were refused, by reason",
+            None,
+            "reason",
+            transport.refusals(),
+        )?;
+        out.counters(
+            "downbeat_handshakes_failed",
+            "Handshakes that failed, by reason",
+            None,
+            "reason",
+            transport.failed_handshakes(),
+        )?;
+        out.counters(
+            "downbeat_bad_frames",
+            "Frames that were not taken, by reason",
+            None,
+            "reason",
+            transport.bad_frames(),
+        )?;
+        out.counter(
+            "downbeat_peers_lost",
+            "Connections given up because the peer was silent",
+            None,
+            transport.peers_lost,
+        )?;
+        out.counter(
+            "downbeat_http_requests",
+            "Plain HTTP requests on the public port",
+            None,
+            transport.http_requests,
+        )
+    }
+}
+
+const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
+
+fn seconds(micros: u64) -> f64 {
+    std::time::Duration::from_micros(micros).as_secs_f64()
+}
+
+/// A figure.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    Whole(u64),
+    Real(f64),
+}
+
+impl From<u64> for Number {
+    fn from(number: u64) -> Self {
+        Self::Whole(number)
+    }
+}
+
+impl From<f64> for Number {
+    fn from(number: f64) -> Self {
+        Self::Real(number)
+    }
+}
+
+/// Writes metrics from plain numbers; the library's own types are for counting.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str); 1]) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
+    }
+
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl Into<Number>,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Gauge, [([], value.into())])
+    }
+
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl Into<Number>,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Counter, [([], value.into())])
+    }
+
+    fn gauges<'a, N: Into<Number>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        label: &str,
+        values: impl IntoIterator<Item = (&'a str, N)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(value, number)| ([(label, value)], number));
+        self.family(name, help, unit, MetricType::Gauge, values)
+    }
+
+    fn counters<'a, N: Into<Number>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        label: &str,
+        values: impl IntoIterator<Item = (&'a str, N)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(value, number)| ([(label, value)], number));
+        self.family(name, help, unit, MetricType::Counter, values)
+    }
+
+    /// One metric with a value for each set of labels.
+    fn family<'a, const LABELS: usize, N: Into<Number>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        kind: MetricType,
+        values: impl IntoIterator<Item = ([(&'a str, &'a str); LABELS], N)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, unit, kind)?;
+        for (labels, value) in values {
+            let mut metric = metric.encode_family(&labels)?;
+            match (kind, value.into()) {
+                (MetricType::Counter, Number::Whole(value)) => {
+                    metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+                }
+                (MetricType::Counter, Number::Real(value)) => {
+                    metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+                }
+                (_, Number::Whole(value)) => metric.encode_gauge(&value)?,
+                (_, Number::Real(value)) => metric.encode_gauge(&value)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        histogram: &Histogram,
+    ) -> fmt::Result {
+        // Ours say how many are at most a bound; the library wants how many are between two, and
+        // takes the greatest number for infinity.
+        let mut before = 0;
+        let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(histogram.bounds.len() + 1);
+        for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
+            buckets.push((*bound, count.saturating_sub(before)));
+            before = *count;
+        }
+        buckets.push((f64::MAX, histogram.count.saturating_sub(before)));
+        self.0
+            .encode_descriptor(name, help, unit, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(histogram.sum, histogram.count, &buckets, None)
+    }
+}

@@ -1,0 +1,229 @@
+//! What operators look at: the admin port with its status page and `/metrics`, and `/ready`.
+
+mod history;
+mod http;
+mod metrics;
+mod process;
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use downbeat_node::{Node, NodeError, Stats};
+use downbeat_transport::TransportCounters;
+use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
+use tokio::sync::RwLock;
+
+use history::History;
+use metrics::Snapshot;
+
+pub(crate) use http::AdminServer;
+
+/// How long an answer may take: twice what a node gives its storage to say that it is well.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// The running node, for whoever asks it something; nothing before it is started, and once it is
+/// shut down.
+pub(crate) type SharedNode = Arc<RwLock<Option<Node>>>;
+
+/// What the status page says of the server besides its figures.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub url: String,
+    pub storage: String,
+    pub durability: &'static str,
+    pub access: &'static str,
+    pub encrypted: bool,
+}
+
+/// What answers requests on the admin port.
+pub(crate) struct Admin {
+    node: SharedNode,
+    counters: Arc<TransportCounters>,
+    facts: Facts,
+    started: SystemTime,
+    history: Mutex<History>,
+}
+
+/// Why there is no figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unavailable {
+    Stopped,
+    Silent,
+}
+
+impl Admin {
+    pub(crate) fn new(node: SharedNode, counters: Arc<TransportCounters>, facts: Facts) -> Self {
+        Self { node, counters, facts, started: SystemTime::now(), history: Mutex::default() }
+    }
+
+    /// Listens on the admin port.
+    pub(crate) async fn listen(
+        self: &Arc<Self>,
+        address: SocketAddr,
+    ) -> std::io::Result<AdminServer> {
+        AdminServer::bind(address, Arc::clone(self)).await
+    }
+
+    /// Looks at the figures again and again, so that the page has a past to show when it is opened.
+    pub(crate) async fn keep_history(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(history::PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Ok(stats) = self.stats().await {
+                let now = millis(SystemTime::now());
+                let sample = history::Sample::new(now, &stats);
+                self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(sample);
+            }
+        }
+    }
+
+    /// The answer to a GET of a path.
+    async fn respond(&self, path: &str, query: Option<&str>) -> RouteResponse {
+        match path {
+            "/" => asset("text/html; charset=utf-8", PAGE),
+            "/page.css" => asset("text/css; charset=utf-8", STYLE),
+            "/page.js" => asset("text/javascript; charset=utf-8", SCRIPT),
+            "/health" => RouteResponse::text(200, "ok"),
+            "/ready" => ready(&self.node, Detail::Full).await,
+            "/metrics" => self.metrics().await,
+            "/status.json" => self.status(query).await,
+            _ => RouteResponse::text(404, "here are /, /metrics, /ready and /health\n"),
+        }
+    }
+
+    async fn metrics(&self) -> RouteResponse {
+        let stats = match self.stats().await {
+            Ok(stats) => stats,
+            Err(unavailable) => return unavailable.response(),
+        };
+        let ready = ready(&self.node, Detail::Short).await.status == 200;
+        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let snapshot = Snapshot { stats, transport: self.counters.snapshot(), ready, started };
+        match metrics::render(snapshot) {
+            Ok(text) => RouteResponse {
+                status: 200,
+                content_type: metrics::CONTENT_TYPE,
+                body: text.into(),
+            },
+            Err(error) => RouteResponse::text(500, error.to_string()),
+        }
+    }
+
+    async fn status(&self, query: Option<&str>) -> RouteResponse {
+        let since = query.and_then(|query| query.strip_prefix("since="));
+        let since = since.and_then(|since| since.parse().ok()).unwrap_or(0);
+        let stats = match self.stats().await {
+            Ok(stats) => stats,
+            Err(unavailable) => return unavailable.response(),
+        };
+        let ready = ready(&self.node, Detail::Full).await;
+        let history = self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let value = status::Status {
+            facts: &self.facts,
+            started: self.started,
+            stats: &stats,
+            transport: &self.counters.snapshot(),
+            ready: &String::from_utf8_lossy(&ready.body),
+            is_ready: ready.status == 200,
+            history: &history,
+            since,
+        };
+        RouteResponse {
+            status: 200,
+            content_type: "application/json",
+            body: value.json().to_string().into(),
+        }
+    }
+
+    async fn stats(&self) -> Result<Stats, Unavailable> {
+        let node = self.node.read().await;
+        let node = node.as_ref().ok_or(Unavailable::Stopped)?;
+        match tokio::time::timeout(ANSWER_TIME, node.stats()).await {
+            Ok(Ok(stats)) => Ok(stats),
+            Ok(Err(_)) => Err(Unavailable::Stopped),
+            Err(_) => Err(Unavailable::Silent),
+        }
+    }
+}
+
+impl Unavailable {
+    fn response(self) -> RouteResponse {
+        RouteResponse::text(503, self.text())
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Stopped => "the server is starting or stopping\n",
+            Self::Silent => "the server does not answer\n",
+        }
+    }
+}
+
+fn asset(content_type: &'static str, text: &'static str) -> RouteResponse {
+    RouteResponse { status: 200, content_type, body: Bytes::from_static(text.as_bytes()) }
+}
+
+/// How much `/ready` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Yes or no: for strangers.
+    Short,
+    /// What is wrong, and which upstreams are away.
+    Full,
+}
+
+/// `/ready`: whether the server can do its work.
+async fn ready(node: &SharedNode, detail: Detail) -> RouteResponse {
+    let node = node.read().await;
+    let asked = match node.as_ref() {
+        Some(node) => tokio::time::timeout(ANSWER_TIME, node.ready()).await,
+        None => Ok(Err(NodeError::ShutDown)),
+    };
+    let readiness = match asked {
+        Ok(Ok(readiness)) => readiness,
+        Ok(Err(_)) => return Unavailable::Stopped.response(),
+        Err(_) => return Unavailable::Silent.response(),
+    };
+    let mut text = match &readiness.storage {
+        Ok(()) => "ready\n".to_owned(),
+        Err(_) if detail == Detail::Short => "not ready\n".to_owned(),
+        Err(trouble) => match std::error::Error::source(trouble) {
+            Some(source) => format!("not ready: {trouble}: {source}\n"),
+            None => format!("not ready: {trouble}\n"),
+        },
+    };
+    if detail == Detail::Full {
+        for upstream in readiness.upstreams.iter().filter(|upstream| !upstream.connected) {
+            text += &format!("the upstream {} is not connected\n", upstream.name);
+        }
+    }
+    RouteResponse::text(if readiness.is_ready() { 200 } else { 503 }, text)
+}
+
+/// What the public port answers besides WebSockets and `/health`.
+pub(crate) struct PublicRoutes(pub SharedNode);
+
+#[async_trait]
+impl Routes for PublicRoutes {
+    async fn respond(&self, request: RouteRequest<'_>) -> Option<RouteResponse> {
+        match request.path {
+            "/ready" => Some(ready(&self.0, Detail::Short).await),
+            _ => None,
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

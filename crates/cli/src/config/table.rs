@@ -1,0 +1,86 @@
+//! Tables of other files of ours, such as the key file: values by their names, with the place of
+//! what is wrong.
+
+use std::path::Path;
+
+use toml_edit::{Item, Table};
+
+use super::origin::{Place, Problems, did_you_mean};
+use super::source::texts;
+use super::value::Value;
+
+/// The values of one table.
+pub(crate) struct Fields<'a> {
+    path: &'a Path,
+    text: &'a str,
+    table: &'a Table,
+    problems: &'a mut Problems,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// The values of a table that stands in this text.
+    pub(crate) fn new(
+        path: &'a Path,
+        text: &'a str,
+        table: &'a Table,
+        problems: &'a mut Problems,
+    ) -> Self {
+        Self { path, text, table, problems, asked: Vec::new() }
+    }
+
+    /// A value, if it is there and right.
+    pub(crate) fn get<T: Value>(&mut self, name: &'static str) -> Option<T> {
+        self.asked.push(name);
+        let item = self.table.get(name)?;
+        let value =
+            texts(item, T::SHAPE).map_err(str::to_owned).and_then(|texts| T::from_texts(&texts));
+        match value {
+            Ok(value) => Some(value),
+            Err(expected) => {
+                let place = self.place(name, item);
+                self.problems.add(place, format_args!("{name}: {expected}"));
+                None
+            }
+        }
+    }
+
+    /// A value that must be there.
+    pub(crate) fn require<T: Value>(&mut self, name: &'static str, example: &str) -> Option<T> {
+        if !self.table.contains_key(name) {
+            let place = self.start();
+            self.problems.add(place, format_args!("`{name}` is missing here, like {example}"));
+        }
+        self.get(name)
+    }
+
+    /// Notes what is wrong with a value that was got.
+    pub(crate) fn wrong(&mut self, name: &str, what: impl std::fmt::Display) {
+        let place = match self.table.get(name) {
+            Some(item) => self.place(name, item),
+            None => self.start(),
+        };
+        self.problems.add(place, format_args!("{name}: {what}"));
+    }
+
+    /// Notes everything that has not been asked for, which nobody reads.
+    pub(crate) fn finish(self) {
+        for (name, item) in self.table {
+            if !self.asked.contains(&name) {
+                let place = self.place(name, item);
+                let meant = did_you_mean(name, self.asked.iter().copied());
+                self.problems.add(place, format_args!("`{name}` means nothing here{meant}"));
+            }
+        }
+    }
+
+    fn start(&self) -> Place {
+        let byte = self.table.span().map_or(0, |span| span.start);
+        Place::of(self.path, self.text, byte)
+    }
+
+    fn place(&self, name: &str, item: &Item) -> Place {
+        let span = self.table.key(name).and_then(toml_edit::Key::span).or_else(|| item.span());
+        Place::of(self.path, self.text, span.map_or(0, |span| span.start))
+    }
+}

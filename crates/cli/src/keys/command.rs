@@ -1,0 +1,192 @@
+//! `downbeat key`.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::edit;
+use super::file::{KeyEntry, KeyFile, KeyName};
+use super::secret::{self, KeyHash};
+use crate::config::{Count, FileSources, Scalar, Size, Value};
+
+/// A key from standard input is read up to this; longer ones do not fit into a URL.
+const MAX_KEY_BYTES: u64 = 1_024;
+
+/// Make, list and revoke the keys with which clients may connect.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key, and print it: only now, because the file keeps a hash of it.
+    ///
+    /// A running server takes it within a second or two. Clients bring it in the URL of the sync
+    /// server: wss://sync.example.com/?key=KEY
+    #[command(
+        after_help = "Example:\n  downbeat key add my-app --keys keys.toml --max-stored 10GiB"
+    )]
+    Add(Add),
+    /// List the keys and their limits.
+    List(List),
+    /// Take a key back. A running server closes its connections within a second or two.
+    #[command(after_help = "Example:\n  downbeat key revoke my-app --keys keys.toml")]
+    Revoke(Revoke),
+}
+
+/// Which key file.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The key file; the one of the configuration if none is given.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    keys: Option<PathBuf>,
+    #[command(flatten)]
+    sources: FileSources,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// What the key is called in logs, metrics and commands: `my-app`.
+    name: KeyName,
+    /// Read the key from standard input instead of making one. It must be random.
+    #[arg(long)]
+    stdin: bool,
+    /// Connections with the key at the same time.
+    #[arg(long, value_name = "N", value_parser = checked::<Count>)]
+    max_connections: Option<String>,
+    /// Messages a second from all its connections together.
+    #[arg(long, value_name = "N", value_parser = checked::<Count>)]
+    messages_per_second: Option<String>,
+    /// Bytes a second from all its connections together.
+    #[arg(long, value_name = "SIZE", value_parser = checked::<Size>)]
+    bytes_per_second: Option<String>,
+    /// Bytes that may be stored for it.
+    #[arg(long, value_name = "SIZE", value_parser = checked::<Size>)]
+    max_stored: Option<String>,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Print one JSON array.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// The key's name.
+    name: KeyName,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Carries the command out.
+pub(crate) fn run(command: &KeyCommand) -> anyhow::Result<()> {
+    match command {
+        KeyCommand::Add(options) => add(options),
+        KeyCommand::List(options) => list(options),
+        KeyCommand::Revoke(options) => {
+            let path = options.which.path()?;
+            edit::remove(&path, &options.name)?;
+            eprintln!("{} is revoked. Its connections end within a second or two.", options.name.0);
+            Ok(())
+        }
+    }
+}
+
+fn add(options: &Add) -> anyhow::Result<()> {
+    let path = options.which.path()?;
+    let key = if options.stdin {
+        let mut key = String::new();
+        let mut input = std::io::stdin().take(MAX_KEY_BYTES);
+        input.read_to_string(&mut key).context("the key cannot be read")?;
+        let key = key.trim_end_matches(['\r', '\n']).to_owned();
+        secret::check_chosen(&key)?;
+        key
+    } else {
+        secret::generate()?
+    };
+    let limits: Vec<(&str, String)> = [
+        ("max-connections", &options.max_connections),
+        ("messages-per-second", &options.messages_per_second),
+        ("bytes-per-second", &options.bytes_per_second),
+        ("max-stored", &options.max_stored),
+    ]
+    .into_iter()
+    .filter_map(|(name, text)| Some((name, text.clone()?)))
+    .collect();
+    edit::add(&path, &options.name, KeyHash::of(&key), &limits)?;
+    if options.stdin {
+        eprintln!("{} is in {}.", options.name.0, path.display());
+        return Ok(());
+    }
+    // The key alone on standard output, for programs.
+    writeln!(std::io::stdout(), "{key}")?;
+    eprintln!(
+        "This is the key of {}; it is not shown again. Clients bring it as ?key= of the URL.",
+        options.name.0
+    );
+    Ok(())
+}
+
+fn list(options: &List) -> anyhow::Result<()> {
+    let file = KeyFile::read(&options.which.path()?)?;
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        let keys: Vec<_> = file.entries.iter().map(as_json).collect();
+        writeln!(out, "{:#}", json!(keys))?;
+        return Ok(());
+    }
+    if file.entries.is_empty() {
+        eprintln!("There is no key. `downbeat key add NAME` makes one.");
+    }
+    for entry in &file.entries {
+        let created = entry.created.as_deref().unwrap_or("-");
+        let limits = limits_of(entry);
+        let limits: Vec<_> = limits.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        writeln!(out, "{:24} {created:20}  {}", entry.name.0, limits.join(", "))?;
+    }
+    Ok(())
+}
+
+fn as_json(entry: &KeyEntry) -> serde_json::Value {
+    let mut value = json!({ "name": entry.name.0, "created": entry.created });
+    if let Some(members) = value.as_object_mut() {
+        members.extend(limits_of(entry).into_iter().map(|(name, limit)| (name.to_owned(), limit)));
+    }
+    value
+}
+
+/// The limits that the key has of its own.
+fn limits_of(entry: &KeyEntry) -> Vec<(&'static str, serde_json::Value)> {
+    [
+        ("max-connections", entry.max_connections.json()),
+        ("messages-per-second", entry.messages_per_second.json()),
+        ("bytes-per-second", entry.bytes_per_second.json()),
+        ("max-stored", entry.max_stored.json()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_null())
+    .collect()
+}
+
+impl Which {
+    fn path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(path) = &self.keys {
+            return Ok(path.clone());
+        }
+        self.sources
+            .settings()?
+            .keys
+            .value
+            .context("no key file: name it with --keys FILE, or as `keys` in the file of --config")
+    }
+}
+
+/// The text of a value, once it can be read.
+fn checked<T: Scalar>(text: &str) -> Result<String, String> {
+    T::parse(text).map(|_| text.to_owned())
+}
