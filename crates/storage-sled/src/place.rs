@@ -42,6 +42,12 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// How often to try for it.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
+/// What the names of sled's snapshots begin with.
+const SNAPSHOT_PREFIX: &str = "snap.";
+
+/// What the name of one ends with until it is complete.
+const UNFINISHED_SNAPSHOT_SUFFIX: &str = ".generating";
+
 /// What may lie in a directory that counts as empty: the root of a file system has this.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -142,6 +148,7 @@ fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
     let db = loop {
         match config.open() {
             Ok(db) => break db,
+            Err(sled::Error::Corruption { .. }) if remove_unfinished_snapshots(dir)? => {}
             Err(error) if !is_lock_error(&error) => return Err(describe(error, "open", dir)),
             Err(_) if Instant::now() < give_up => thread::sleep(LOCK_POLL),
             Err(_) => return Err(StorageError::Locked { path: dir.to_owned() }),
@@ -150,6 +157,28 @@ fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
     let path = dir.join(LOG_FILE);
     let log = File::open(&path).map_err(|error| io_error("open", &path, error))?;
     Ok(Tree::new(db, log, dir))
+}
+
+/// Removes what is left of snapshots that were being written when the process died or the disk was
+/// full, and tells whether there was anything. sled takes them for its newest snapshots, and finds
+/// them damaged; the one before is still there, and has not lost its place in the log.
+///
+/// To be called when sled has complained, and so had the store to itself: then nobody is writing
+/// one of them.
+fn remove_unfinished_snapshots(dir: &Path) -> Result<bool, StorageError> {
+    let read = |error| io_error("read", dir, error);
+    let mut found = false;
+    for entry in fs::read_dir(dir).map_err(read)? {
+        let entry = entry.map_err(read)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(SNAPSHOT_PREFIX) && name.ends_with(UNFINISHED_SNAPSHOT_SUFFIX) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(|error| io_error("remove", &path, error))?;
+            found = true;
+        }
+    }
+    Ok(found)
 }
 
 /// sled has no error of its own for a log that another process has locked.

@@ -38,6 +38,26 @@ async fn a_creation_that_was_broken_off_is_begun_anew() {
     assert!(dir.path().join("format").is_file());
 }
 
+/// What a process leaves behind that dies while sled writes a snapshot.
+#[tokio::test]
+async fn a_snapshot_that_was_broken_off_does_not_keep_a_store_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let co_value = CoValueFixture::new(1);
+    let mut author = Author::new(1);
+    for broken_off in [&b""[..], b"some bytes of it"] {
+        let store = SledStorage::open(dir.path()).unwrap();
+        store.append(vec![co_value.create(vec![author.write(1, 20)])]).await.unwrap();
+        store.close().await.unwrap();
+        let snapshot = dir.path().join("snap.7FFFFFFFFFFFFFFF.generating");
+        fs::write(&snapshot, broken_off).unwrap();
+        let store = SledStorage::open(dir.path()).unwrap();
+        let stored = store.load(co_value.id).await.unwrap().unwrap();
+        assert_eq!(stored.sessions[0].count, author.count());
+        assert!(!snapshot.exists());
+        store.close().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_store_in_use_is_refused_until_it_is_closed() {
     let dir = tempfile::tempdir().unwrap();
