@@ -13,7 +13,7 @@ const REMEMBERED: usize = 50_000;
 
 /// How long it counts that a CoValue is of nobody's concern here: a client that asks again and
 /// again is not a reason to bring it from upstream each time.
-const UNWANTED_TIME: Duration = Duration::from_secs(60);
+const UNWANTED_TIME: Duration = Duration::from_mins(1);
 
 /// How long it counts who has a role in a group, where the group does not pass by.
 const STANDING_TIME: Duration = Duration::from_secs(10);

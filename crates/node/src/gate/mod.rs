@@ -93,8 +93,8 @@ impl Gate {
         };
         let Some(listed) = self.listed() else { return Verdict::Take(content) };
         match &link.kind {
-            Kind::Upstream(_) => self.from_upstream(&listed, link, content).await,
-            Kind::Client | Kind::Local(_) => self.from_client(&listed, link, content).await,
+            Kind::Upstream(_) => self.of_upstream(&listed, link, content).await,
+            Kind::Client | Kind::Local(_) => self.of_client(&listed, link, content).await,
         }
     }
 
@@ -133,7 +133,7 @@ impl Gate {
         refused
     }
 
-    async fn from_client(
+    async fn of_client(
         &self,
         listed: &Arc<BTreeSet<CoValueId>>,
         link: &Link,

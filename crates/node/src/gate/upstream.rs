@@ -13,7 +13,7 @@ use crate::connection::Link;
 impl Gate {
     /// An upstream sends what it was asked for, and was chosen by whoever runs the node: what it
     /// sends is not taken apart, but it is only kept where a listed account may load it.
-    pub(super) async fn from_upstream(
+    pub(super) async fn of_upstream(
         &self,
         listed: &Arc<BTreeSet<CoValueId>>,
         link: &Link,

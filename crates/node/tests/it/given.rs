@@ -92,7 +92,7 @@ pub(crate) async fn wait_for(value: &mut LocalValue, author: &Author, wanted: u6
 /// A client that is played by the test, message by message.
 pub(crate) struct Peer {
     pub sender: Box<dyn Sender>,
-    receiver: Box<dyn Receiver>,
+    pub receiver: Box<dyn Receiver>,
     inbox: VecDeque<Message>,
 }
 
@@ -100,8 +100,20 @@ impl Peer {
     pub(crate) async fn connect(node: &Node, capacity: usize) -> Self {
         let (ours, theirs) = pair(capacity);
         node.connect(theirs).await.unwrap();
-        let Connection { sender, receiver, .. } = ours;
+        Self::over(ours)
+    }
+
+    /// The peer at this end of a connection.
+    pub(crate) fn over(connection: Connection) -> Self {
+        let Connection { sender, receiver, .. } = connection;
         Self { sender, receiver, inbox: VecDeque::new() }
+    }
+
+    /// Waits until the node has ended the connection.
+    pub(crate) async fn ended(&mut self) {
+        let end =
+            async { while self.receiver.receive().await.is_ok_and(|frame| frame.is_some()) {} };
+        tokio::time::timeout(SOON, end).await.expect("the connection is still open");
     }
 
     pub(crate) async fn send(&mut self, message: Message) {

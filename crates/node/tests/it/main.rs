@@ -8,6 +8,7 @@ mod failing;
 mod fork;
 mod given;
 mod large;
+mod limits;
 mod local;
 mod restart;
 mod shutdown;

@@ -1,0 +1,215 @@
+//! What peers may do, and what happens when they do more.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use downbeat_core::CoValue;
+use downbeat_node::{KeyLimits, Limits, Node, NodeBuilder, Rates};
+use downbeat_protocol::{KnownState, Message};
+use downbeat_storage::MemoryStorage;
+use downbeat_transport::{CloseCode, CloseReason, Connection, PeerInfo, pair};
+
+use crate::given::{Author, Peer, SOON, count, map, transaction};
+
+fn builder(limits: Limits) -> NodeBuilder {
+    Node::builder(Arc::new(MemoryStorage::new())).limits(limits)
+}
+
+fn rate(messages: u64) -> Rates {
+    Rates { messages: NonZeroU64::new(messages), bytes: None }
+}
+
+/// A client that came with the key of this name.
+async fn connect_as(node: &Node, label: &str, capacity: usize) -> Peer {
+    let (ours, theirs) = pair(capacity);
+    let info = PeerInfo::new(format!("client with {label}")).with_label(Some(label.into()));
+    node.connect(Connection { info, ..theirs }).await.unwrap();
+    Peer::over(ours)
+}
+
+/// A LOAD of something that nobody has.
+fn load() -> Message {
+    Message::Load(KnownState::empty(CoValue::new(map()).id()))
+}
+
+#[tokio::test]
+async fn who_sends_too_fast_is_read_more_slowly_and_loses_nothing() {
+    let limits = Limits { connection: rate(100), ..Limits::default() };
+    let node = builder(limits).start().unwrap();
+    let mut peer = Peer::connect(&node, 1).await;
+    let mut other = Peer::connect(&node, 1).await;
+    let started = Instant::now();
+    // Five seconds' worth goes through at once, the rest in half a second.
+    for _ in 0..550 {
+        peer.send(load()).await;
+        peer.known().await;
+    }
+    let took = started.elapsed();
+    assert!(took > Duration::from_millis(300), "{took:?}");
+    // Nobody else is held back.
+    other.send(load()).await;
+    other.known().await;
+    let stats = node.stats().await.unwrap();
+    assert!(stats.limits.connection_rate > 0 && stats.limits.connection_rate_micros > 0);
+    assert_eq!(stats.limits.closed_for_rate, 0);
+}
+
+#[tokio::test]
+async fn bytes_are_limited_as_messages_are() {
+    let bytes = Rates { messages: None, bytes: NonZeroU64::new(10_000) };
+    let node = builder(Limits { connection: bytes, ..Limits::default() }).start().unwrap();
+    let author = Author::new();
+    let mut peer = Peer::connect(&node, 4).await;
+    let mut value = CoValue::new(map());
+    let mut sent = KnownState::empty(value.id());
+    let started = Instant::now();
+    for _ in 0..6 {
+        value.append(&author.session, transaction(&"x".repeat(9_500)), author.signer()).unwrap();
+        for content in value.content_since(Some(&sent)) {
+            peer.send(Message::Content(content)).await;
+        }
+        sent = value.known_state();
+    }
+    while peer.known().await.sessions.get(&author.session) < 6 {}
+    assert!(started.elapsed() > Duration::from_millis(300), "{:?}", started.elapsed());
+    assert!(node.stats().await.unwrap().limits.connection_rate > 0);
+}
+
+#[tokio::test]
+async fn who_goes_on_for_too_long_is_closed() {
+    let patience = Duration::from_millis(300);
+    let limits = Limits { connection: rate(50), patience, ..Limits::default() };
+    let node = builder(limits).start().unwrap();
+    let mut peer = Peer::connect(&node, 1).await;
+    let flood = async { while peer.sender.send(&[load()]).await.is_ok() {} };
+    let drain = async { while peer.receiver.receive().await.is_ok_and(|frame| frame.is_some()) {} };
+    let both = async { tokio::join!(flood, drain) };
+    tokio::time::timeout(SOON, both).await.expect("the connection stays open");
+    assert_eq!(node.stats().await.unwrap().limits.closed_for_rate, 1);
+}
+
+#[tokio::test]
+async fn connections_with_one_key_share_its_rate() {
+    let key = KeyLimits { rates: rate(20), ..KeyLimits::default() };
+    let node = builder(Limits { key, ..Limits::default() }).start().unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..4 {
+        peers.push(connect_as(&node, "shared", 1).await);
+    }
+    let mut free = connect_as(&node, "free", 1).await;
+    node.limit_key("free", Some(KeyLimits::default()));
+    let started = Instant::now();
+    for _ in 0..28 {
+        for peer in &mut peers {
+            peer.send(load()).await;
+            peer.known().await;
+        }
+        free.send(load()).await;
+        free.known().await;
+    }
+    // 112 messages, of which 100 are free.
+    assert!(started.elapsed() > Duration::from_millis(400), "{:?}", started.elapsed());
+    let stats = node.stats().await.unwrap();
+    assert!(stats.limits.key_rate > 0);
+    assert_eq!(stats.limits.connection_rate, 0);
+    let keys: Vec<_> = stats.keys.iter().map(|key| (&*key.label, key.connections)).collect();
+    assert_eq!(keys, [("free", 1), ("shared", 4)]);
+}
+
+#[tokio::test]
+async fn who_subscribes_to_too_much_is_closed() {
+    let node = builder(Limits { subscriptions: 3, ..Limits::default() }).start().unwrap();
+    let mut peer = Peer::connect(&node, 16).await;
+    for _ in 0..3 {
+        peer.send(load()).await;
+        peer.known().await;
+    }
+    peer.send(load()).await;
+    peer.ended().await;
+    let stats = node.stats().await.unwrap();
+    assert_eq!(stats.limits.closed_for_subscriptions, 1);
+    assert_eq!(stats.rejections.too_many_subscriptions, 1);
+}
+
+#[tokio::test]
+async fn a_key_stores_as_much_as_its_quota_across_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let usage = dir.path().join("usage.json");
+    let key = KeyLimits { stored_bytes: Some(2_000), ..KeyLimits::default() };
+    let start = || builder(Limits { key, ..Limits::default() }).usage_file(&usage).start().unwrap();
+    let author = Author::new();
+    let mut value = CoValue::new(map());
+    let node = start();
+    let mut peer = connect_as(&node, "key", 16).await;
+    let mut acknowledged = 0;
+    let mut sent = KnownState::empty(value.id());
+    for _ in 0..10 {
+        value.append(&author.session, transaction(&"x".repeat(300)), author.signer()).unwrap();
+        for content in value.content_since(Some(&sent)) {
+            peer.send(Message::Content(content)).await;
+            acknowledged = peer.known().await.sessions.get(&author.session);
+        }
+        sent = value.known_state();
+    }
+    assert!((2..6).contains(&acknowledged), "{acknowledged}");
+    let stats = node.stats().await.unwrap();
+    assert!(stats.limits.key_quota > 0 && stats.rejections.over_quota > 0);
+    assert!((1_000..=2_000).contains(&stats.keys[0].stored_bytes), "{:?}", stats.keys);
+    node.shutdown().await.unwrap();
+
+    let node = start();
+    let mut peer = connect_as(&node, "key", 16).await;
+    let mut other = CoValue::new(map());
+    other.append(&author.session, transaction(&"x".repeat(1_500)), author.signer()).unwrap();
+    for content in other.content_since(None) {
+        peer.send(Message::Content(content)).await;
+    }
+    assert!(!peer.known().await.header);
+    // Another key has its own.
+    let mut peer = connect_as(&node, "other", 16).await;
+    for content in other.content_since(None) {
+        peer.send(Message::Content(content)).await;
+    }
+    assert!(peer.known().await.header);
+}
+
+#[tokio::test]
+async fn connections_of_a_revoked_key_end_and_the_others_do_not() {
+    let node = builder(Limits::default()).start().unwrap();
+    let mut revoked = connect_as(&node, "revoked", 16).await;
+    let mut good = connect_as(&node, "good", 16).await;
+    let author = Author::new();
+    let mut value = node.local().create(map()).await.unwrap();
+    let reason = CloseReason::new(CloseCode::PolicyViolation, "the key was revoked");
+    let is_revoked = |peer: &PeerInfo| peer.label.as_deref() == Some("revoked");
+    assert_eq!(node.disconnect(is_revoked, reason.clone()).await.unwrap(), 1);
+    revoked.ended().await;
+    good.send(load()).await;
+    good.known().await;
+    author.write(&mut value, "the program's own CoValues are no connections").await;
+    assert_eq!(node.disconnect(|_| true, reason).await.unwrap(), 1);
+    value.stored(SOON).await.unwrap();
+    assert_eq!(count(value.content(), &author), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_can_be_disconnected() {
+    let node = builder(Limits::default()).start().unwrap();
+    let author = Author::new();
+    let mut value = node.local().create(map()).await.unwrap();
+    let transactions = (0..100).map(|_| transaction(&"x".repeat(10_000)));
+    value.append(&author.session, transactions, author.signer()).await.unwrap();
+    value.stored(SOON).await.unwrap();
+    let mut stuck = Peer::connect(&node, 1).await;
+    stuck.load(value.id()).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let reason = CloseReason::new(CloseCode::PolicyViolation, "enough");
+    node.disconnect(|_| true, reason).await.unwrap();
+    let gone = async {
+        while node.stats().await.unwrap().peers.clients > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.unwrap();
+}
