@@ -26,6 +26,8 @@ pub(crate) enum Command {
     /// Show the configuration: each value, and where it comes from. Takes what `serve` takes.
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(Box<ConfigOptions>),
+    #[command(flatten)]
+    Tool(crate::tools::Tool),
     /// Make, list and revoke the keys with which clients may connect.
     #[command(subcommand)]
     Key(KeyCommand),

@@ -11,6 +11,7 @@ mod log;
 mod serve;
 mod signals;
 mod storage;
+mod tools;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Serve(sources) => serve::run(&sources),
         Command::Bench(options) => bench::run(&options),
+        Command::Tool(tool) => return tools::run(&tool),
         Command::Config(options) => print_config(&options),
         Command::Key(command) => keys::run(&command),
         Command::Completions { shell } => print_completions(shell),

@@ -100,6 +100,15 @@ impl Group {
             Effect::Role { .. } => None,
         })
     }
+
+    /// Those to whom transactions give a role, whether they may or not, each as often as that
+    /// happens.
+    pub fn members(&self) -> impl Iterator<Item = Member> {
+        self.steps.iter().filter_map(|step| match &step.effect {
+            Effect::Role { member, .. } => Member::parse(member).ok(),
+            Effect::Parent { .. } => None,
+        })
+    }
 }
 
 impl Effect {
