@@ -61,19 +61,12 @@ impl Machine {
             self.upstream_refused(peer, id);
             return self.release(peer, content_credit(&content));
         }
-        let entry = self.entry(id);
-        let is_outdated = entry.index().is_some_and(|index| index.outdated);
-        match entry.presence {
-            Presence::Loading | Presence::Unknown(_) => entry.inbox.push((peer, content)),
-            _ if is_outdated => entry.inbox.push((peer, content)),
-            Presence::Asking(_) | Presence::Absent | Presence::Here(_) => {
-                self.take_content(peer, content, None);
-            }
-        }
+        self.take_content(peer, content, None);
     }
 
-    /// Content of a CoValue of which it is known whether it is there. `waited` is until when it
-    /// may wait for dependencies, where it has waited already; its credit has been released then.
+    /// Content that is to be taken now, or when it is known whether its CoValue is there. `waited`
+    /// is until when it may wait for dependencies, where it has waited already; its credit has been
+    /// released then.
     pub(crate) fn take_content(
         &mut self,
         peer: PeerId,
@@ -81,6 +74,15 @@ impl Machine {
         waited: Option<Millis>,
     ) {
         let id = content.id;
+        let entry = self.entry(id);
+        let is_looked_up = match &entry.presence {
+            Presence::Loading | Presence::Unknown(_) => false,
+            Presence::Here(index) => !index.outdated,
+            Presence::Asking(_) | Presence::Absent => true,
+        };
+        if !is_looked_up {
+            return entry.inbox.push((peer, content, waited));
+        }
         self.report_malformed(peer, &mut content);
         let is_holding = self.is_holding(peer, id);
         let entry = self.entry(id);
@@ -266,20 +268,14 @@ impl Machine {
                 return self.release(peer, credit);
             }
         };
+        let deletion = claim.as_ref().and_then(|_| self.begin_judging(id, &runs));
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         let after = index.verified().get(&session);
         let chain = index.chains.remove(&session).map(|(chain, _)| chain);
         self.warm_chains -= usize::from(chain.is_some());
         index.pipelines.insert(
             session.clone(),
-            Pipeline {
-                author: peer,
-                credit,
-                signer,
-                deletes: claim.is_some(),
-                end,
-                waiting: VecDeque::new(),
-            },
+            Pipeline { author: peer, credit, signer, deletion, end, waiting: VecDeque::new() },
         );
         if self.has_fault(Fault::TakeUnverified) {
             let accepted = runs;
@@ -309,7 +305,8 @@ impl Machine {
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         let Some(pipeline) = index.pipelines.get_mut(&session) else { return };
         let (author, credit) = (pipeline.author, std::mem::take(&mut pipeline.credit));
-        let deletes = pipeline.deletes;
+        let deletion = pipeline.deletion.take();
+        let deletes = deletion.is_some();
         // What was with the verifier when the CoValue was deleted is dropped as if taken.
         let is_late = index.deleted && !session.is_delete();
         // Of a deleted CoValue the log can no longer be compared with what is sent.
@@ -326,6 +323,7 @@ impl Machine {
             Some(end) => self.take_verified(id, end, accepted, deletes, (author, credit)),
             None => self.release(author, credit),
         }
+        let rejection = self.end_judging(author, id, deletion, rejection);
         if let Some(mut rejection) = rejection {
             if let Some(at) = self.forked_at(author, id, &session, &rejection) {
                 rejection = Rejection::Forked { at };
@@ -492,6 +490,7 @@ impl Machine {
         let Some(releases) = index.stores.pop_front() else { return };
         index.settle(&durable);
         index.outdated |= conflict;
+        let has_grown = !durable.is_empty();
         // The header goes with the first store.
         let is_first = !std::mem::replace(&mut index.header_durable, true);
         let is_deleted = index.deleted;
@@ -504,6 +503,9 @@ impl Machine {
         let kept = self.has_fault(Fault::KeepCredit);
         for (peer, credit) in releases.into_iter().filter(|_| !kept) {
             self.release(peer, credit);
+        }
+        if has_grown {
+            self.judge_again(id);
         }
         self.take_parked(id);
         self.look_up_again(id);

@@ -21,8 +21,9 @@ pub(crate) struct Entry {
     /// Peers that wait to learn whether the CoValue is there, each with the CoValue that it is
     /// to be served then: this one (at most once for each peer), or one that depends on it.
     pub waiting: Vec<(PeerId, CoValueId)>,
-    /// Content that came while storage was asked.
-    pub inbox: Vec<(PeerId, Content)>,
+    /// Content that came, or need not wait for anything else any longer, while storage was asked,
+    /// with the time until which it may wait, as for [`crate::Machine::take_content`].
+    pub inbox: Vec<(PeerId, Content, Option<Millis>)>,
     /// Content that waits for dependencies, by the peer that sent it.
     pub held: Vec<HeldQueue>,
     /// Held content that waits for this CoValue: of which CoValue, and from which peer.
@@ -105,12 +106,22 @@ pub(crate) struct Pipeline {
     /// Whose signature the session carries. Kept, because the account that tells may be forgotten
     /// while content waits.
     pub signer: SignerId,
-    /// Whether what the verifier has deletes the CoValue.
-    pub deletes: bool,
+    /// What the verifier has, if that deletes the CoValue.
+    pub deletion: Option<Box<Deletion>>,
     /// The count up to which the author has the session, if what the verifier has is in order.
     pub end: u64,
     /// What came meanwhile, in the order in which it came.
     pub waiting: VecDeque<Waiting>,
+}
+
+/// A deletion that is being judged by what is stored of the groups that decide over it.
+#[derive(Debug)]
+pub(crate) struct Deletion {
+    /// The one transaction.
+    pub run: SessionContent,
+    /// The groups, which stay in memory meanwhile, each with the number of transactions that are
+    /// stored of it, if it was in memory before.
+    pub groups: Vec<(CoValueId, Option<u64>)>,
 }
 
 /// Content that deletes, and waits until the group that decides over it is stored.
@@ -231,6 +242,12 @@ impl Index {
             sessions.set(session, *count);
         }
         KnownState { id, header: true, sessions }
+    }
+
+    /// The number of transactions that are durable.
+    pub(crate) fn durable_transactions(&self) -> u64 {
+        let counts = self.verified.iter();
+        counts.map(|(session, count)| self.behind.get(session).unwrap_or(count)).sum()
     }
 
     /// Whether these transactions are durable, or were refused and never will be.

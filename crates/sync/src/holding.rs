@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use downbeat_core::dependencies;
-use downbeat_protocol::{CoValueId, Content, Header, SessionContent};
+use downbeat_protocol::{CoValueId, Content, Header, Ruleset, SessionContent};
 use rustc_hash::FxHashSet;
 
 use crate::content::content_credit;
@@ -50,6 +50,8 @@ struct Held {
     bytes: u64,
     /// When it is given up.
     until: Millis,
+    /// Why it was refused, if that may change.
+    refused: Option<Rejection>,
 }
 
 impl Machine {
@@ -92,9 +94,17 @@ impl Machine {
             .filter(is_new)
             .filter_map(|run| run.session.account())
             .collect();
+        // The same goes for the group that judges a deletion.
+        let deletes = content.sessions.iter().any(|run| run.session.is_delete());
+        let judge = match header.ruleset() {
+            Ruleset::OwnedByGroup { group } if deletes => Some(*group),
+            _ => None,
+        };
         let mut needed = dependencies::of_content(id, header, content);
         needed.retain(|dependency| {
-            signers.contains(dependency) || !is_deleted && !entry.dependencies.contains(*dependency)
+            signers.contains(dependency)
+                || judge == Some(*dependency)
+                || !is_deleted && !entry.dependencies.contains(*dependency)
         });
 
         let may_be_circle = !entry.dependants.is_empty();
@@ -150,6 +160,37 @@ impl Machine {
         needs: &Needs,
         waited: Option<Millis>,
     ) {
+        self.keep(peer, content, needs, waited, None);
+    }
+
+    /// Keeps content that was refused for what is there of what it needs, until there is more of
+    /// that, or for a time. Its credit has been released.
+    pub(crate) fn hold_refused(
+        &mut self,
+        peer: PeerId,
+        content: Content,
+        needs: &Needs,
+        until: Millis,
+        rejection: Rejection,
+    ) {
+        self.keep(peer, content, needs, Some(until), Some(rejection));
+    }
+
+    /// Whether content from a peer waits that was refused.
+    pub(crate) fn is_holding_refused(&self, peer: PeerId, id: CoValueId) -> bool {
+        let held = self.values.get(&id).map_or(&[][..], |entry| &entry.held);
+        let mut queues = held.iter().filter(|queue| queue.peer == peer);
+        queues.any(|queue| queue.contents.iter().any(|held| held.refused.is_some()))
+    }
+
+    fn keep(
+        &mut self,
+        peer: PeerId,
+        content: Content,
+        needs: &Needs,
+        waited: Option<Millis>,
+        refused: Option<Rejection>,
+    ) {
         let id = content.id;
         let bytes = content_credit(&content);
         if waited.is_none() {
@@ -174,7 +215,7 @@ impl Machine {
         let until = waited.unwrap_or(self.now + self.config.hold_time);
         self.timers.insert((until, id));
         let queue = self.queue_of(peer, id);
-        queue.contents.push_back(Held { content, bytes, until });
+        queue.contents.push_back(Held { content, bytes, until, refused });
         queue.awaited.extend(needs.here.iter().chain(&needs.missing));
         queue.missing.extend(&needs.missing);
         for dependency in needs.here.iter().chain(&needs.missing).copied() {
@@ -192,6 +233,13 @@ impl Machine {
                 let queues: Vec<_> = held.iter().map(|queue| (circle, queue.peer)).collect();
                 self.retries.extend(queues);
             }
+        }
+    }
+
+    /// Content that waits already waits for another CoValue that is there, or may be.
+    pub(crate) fn await_also(&mut self, peer: PeerId, id: CoValueId, other: CoValueId) {
+        if self.entry(other).dependants.insert((id, peer)) {
+            self.queue_of(peer, id).awaited.push(other);
         }
     }
 
@@ -220,7 +268,7 @@ impl Machine {
 
     /// An upstream that was asked before is asked again only if it has sent something since that
     /// needs what it did not have.
-    fn ask_sender(&mut self, peer: PeerId, dependency: CoValueId, again: bool) {
+    pub(crate) fn ask_sender(&mut self, peer: PeerId, dependency: CoValueId, again: bool) {
         let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
         let now = self.now;
         let Some(subscription) = self.track(peer, dependency) else { return };
@@ -292,11 +340,26 @@ impl Machine {
             |queue: &&HeldQueue| queue.contents.front().is_some_and(|held| held.until <= now);
         let late: Vec<PeerId> = entry.held.iter().filter(is_late).map(|queue| queue.peer).collect();
         for peer in late {
-            let Some(queue) = self.take_held(peer, id) else { continue };
+            let Some(mut queue) = self.take_held(peer, id) else { continue };
+            if queue.contents.front().is_some_and(|held| held.refused.is_some()) {
+                self.give_up_refused(peer, id, &mut queue);
+                continue;
+            }
             self.ask_again(peer, id);
             let missing = queue.awaited.iter().find(|id| queue.missing.contains(id));
             let rejection = Rejection::MissingDependency(missing.copied().unwrap_or(id));
             self.report(Report::new(peer, id, rejection));
+        }
+    }
+
+    /// What was refused, and stays so, held up what came behind it for its order only.
+    fn give_up_refused(&mut self, peer: PeerId, id: CoValueId, queue: &mut HeldQueue) {
+        let Some(held) = queue.contents.pop_front() else { return };
+        if let (Some(rejection), [run]) = (held.refused, &held.content.sessions[..]) {
+            self.report(Report::new(peer, id, rejection).session(&run.session));
+        }
+        for held in queue.contents.drain(..) {
+            self.take_content(peer, held.content, Some(held.until));
         }
     }
 

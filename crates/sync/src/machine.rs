@@ -301,6 +301,7 @@ impl Machine {
         if self.values.get(&id).is_some_and(|entry| entry.index().is_some()) {
             self.watch_upstream(id);
             self.release_dependants(id);
+            self.watch_parents(id);
         } else {
             self.ask_for_dependency(id);
         }
@@ -317,8 +318,8 @@ impl Machine {
 
     /// Goes on with the content that came while storage was asked.
     fn take_inbox(&mut self, id: CoValueId) {
-        for (peer, content) in std::mem::take(&mut self.entry(id).inbox) {
-            self.take_content(peer, content, None);
+        for (peer, content, waited) in std::mem::take(&mut self.entry(id).inbox) {
+            self.take_content(peer, content, waited);
         }
     }
 

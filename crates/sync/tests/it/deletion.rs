@@ -1,6 +1,7 @@
 //! Deletion: the tombstone, and quiet answers to those who have not heard of it.
 
-use downbeat_sync::{Action, Rejection};
+use downbeat_protocol::Message;
+use downbeat_sync::{Action, Rejection, content_credit};
 
 use crate::authors::{Author, Log, Value, forged};
 use crate::world::World;
@@ -105,6 +106,7 @@ fn who_is_no_admin_deletes_nothing() {
     let alice = world.connect("alice");
     world.may_delete = false;
     world.send(alice, map.more(vec![delete.delete(map.id)]));
+    world.pass(60_000);
     assert!(matches!(world.reports[0].rejection, Rejection::InvalidDelete(_)));
     assert!(!world.store[&map.id].deleted);
     let bob = world.connect("bob");
@@ -127,6 +129,148 @@ fn who_is_no_admin_deletes_nothing_with_two_messages_either() {
     world.catch_up();
     assert!(!world.store[&map.id].deleted);
     assert_eq!(world.durable(&map, &delete), 0);
+}
+
+#[test]
+fn who_seems_to_be_no_admin_is_asked_for_the_group_and_judged_again() {
+    let (mut world, map, log, mut delete) = owned_map();
+    let author = Author::new(1);
+    let mut admin = author.agent_log(7);
+    let group = Value::group("group", &author);
+    world.name_log(&admin, "g");
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(bob, map.load(&[(&log, 1)]));
+    world.send(alice, map.load(&[(&log, 1)]));
+    world.send(alice, group.load(&[]));
+    world.skip_log();
+    world.may_delete = false;
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    world.expect(&[
+        "alice → CONTENT map d:0+1",
+        "alice ← LOAD group header",
+        "alice ← KNOWN map header a:1",
+    ]);
+    assert_ne!(world.machine.held_bytes(), 0);
+    // What she has of the group shows that she may.
+    world.may_delete = true;
+    world.send(alice, group.more(vec![admin.set_keys(&[author.account.id.to_string()])]));
+    let said = world.said();
+    assert!(said.contains(&"alice ← KNOWN map header a:1 d:1".to_owned()), "{said:?}");
+    assert!(said.contains(&"bob ← CONTENT map d:0+1".to_owned()), "{said:?}");
+    assert!(world.store[&map.id].deleted);
+    assert_eq!(world.machine.held_bytes(), 0);
+    assert_eq!(world.reports, []);
+}
+
+#[test]
+fn a_deletion_that_an_upstream_believes_in_is_judged_again_with_its_group() {
+    let (mut world, map, _, mut delete) = owned_map();
+    let author = Author::new(1);
+    let mut admin = author.agent_log(7);
+    let group = Value::group("group", &author);
+    world.name_log(&admin, "g");
+    let core = world.connect_upstream("core");
+    let bob = world.connect("bob");
+    world.send(bob, map.load_nothing());
+    world.send(core, map.known(&[]));
+    world.send(core, group.known(&[]));
+    world.skip_log();
+    world.may_delete = false;
+    world.send(core, map.more(vec![delete.delete(map.id)]));
+    assert!(world.said().contains(&"core ← LOAD group header".to_owned()));
+    world.may_delete = true;
+    world.send(core, group.more(vec![admin.set_keys(&[author.account.id.to_string()])]));
+    assert!(world.store[&map.id].deleted);
+    assert_eq!(world.reports, []);
+}
+
+#[test]
+fn a_deletion_that_was_judged_by_an_older_group_than_there_is_now_is_judged_again_at_once() {
+    let (mut world, map, _, mut delete) = owned_map();
+    let author = Author::new(1);
+    let mut admin = author.agent_log(7);
+    let group = Value::group("group", &author);
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.slow_verifier = true;
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    world.send(bob, group.more(vec![admin.set_keys(&[author.account.id.to_string()])]));
+    // The group grows while the deletion is with the verifier, which has read the old one.
+    world.catch_up_one(|action| matches!(action, Action::Verify(job) if job.id == group.id));
+    world.may_delete = false;
+    world.catch_up_one(|action| matches!(action, Action::Verify(job) if job.id == map.id));
+    world.may_delete = true;
+    world.catch_up();
+    assert!(world.store[&map.id].deleted);
+    assert_eq!(world.reports, []);
+}
+
+#[test]
+fn who_is_no_admin_is_not_ignored_from_then_on_and_holds_nothing_up_for_long() {
+    let (mut world, map, mut log, mut delete) = owned_map();
+    let alice = world.connect("alice");
+    world.may_delete = false;
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    // What comes behind it waits for its turn, and is taken without it.
+    world.send(alice, map.more(vec![log.write(&["[2]"])]));
+    world.pass(60_000);
+    assert_eq!(world.durable(&map, &log), 2);
+    assert_eq!(world.machine.held_bytes(), 0);
+    world.send(alice, map.more(vec![log.write(&["[3]"])]));
+    assert_eq!(world.durable(&map, &log), 3);
+    assert!(!world.store[&map.id].deleted);
+    let reasons: Vec<_> = world.reports.iter().map(|report| report.rejection.clone()).collect();
+    assert!(matches!(reasons[..], [Rejection::InvalidDelete(_)]), "{reasons:?}");
+}
+
+#[test]
+fn a_deletion_that_waits_for_its_group_goes_on_after_its_value_is_looked_up_again() {
+    let (mut world, map, mut log, mut delete) = owned_map();
+    let author = Author::new(1);
+    let mut admin = author.agent_log(7);
+    let group = Value::group("group", &author);
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    // The deletion is put aside until the group's last word is stored.
+    world.slow_stores = true;
+    world.send(alice, group.more(vec![admin.set_keys(&[author.account.id.to_string()])]));
+    let deletion = map.whole(vec![delete.delete(map.id)]);
+    let credit = credit_of(&deletion);
+    world.released.clear();
+    world.send(alice, deletion);
+    // Meanwhile another writer turns out to have written the map, which is looked up.
+    world.send(bob, map.more(vec![log.write(&["[2]"])]));
+    world.conflict = true;
+    world.slow_loads = true;
+    world.catch_up_one(|action| matches!(action, Action::Store(job) if job.id == map.id));
+    world.catch_up_one(|action| matches!(action, Action::Store(job) if job.id == group.id));
+    assert!(!world.store[&map.id].deleted);
+    world.catch_up();
+    assert!(world.store[&map.id].deleted);
+    assert!(world.released[&alice] >= credit);
+    assert_eq!(world.reports, []);
+}
+
+#[test]
+fn a_deletion_is_not_lost_when_its_group_is_looked_up_again() {
+    let (mut world, map, _, mut delete) = owned_map();
+    let author = Author::new(1);
+    let mut admin = author.agent_log(7);
+    let group = Value::group("group", &author);
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.slow_stores = true;
+    world.send(bob, group.more(vec![admin.set_keys(&[author.account.id.to_string()])]));
+    let deletion = map.more(vec![delete.delete(map.id)]);
+    let credit = credit_of(&deletion);
+    world.released.clear();
+    world.send(alice, deletion);
+    world.conflict = true;
+    world.catch_up();
+    assert!(world.store[&map.id].deleted);
+    assert_eq!(world.released[&alice], credit);
+}
+
+fn credit_of(message: &Message) -> u64 {
+    let Message::Content(content) = message else { panic!("content has credit") };
+    content_credit(content)
 }
 
 #[test]
