@@ -7,6 +7,7 @@
 //! more of the groups; its sender, who must have a reason to believe in it, is asked for them.
 
 use downbeat_core::delete::{self, Claim, DeleteError};
+use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, Content, Header, Ruleset, SessionContent};
 use rustc_hash::FxHashSet;
 
@@ -190,6 +191,33 @@ impl Machine {
                 self.await_also(peer, id, parent);
             }
         }
+    }
+
+    /// A peer says what it has of a group: if it has no more than there is here, its deletions
+    /// that were refused remain so.
+    pub(crate) fn answered_for_group(&mut self, peer: PeerId, group: CoValueId) {
+        for (id, _) in self.refused_by(group).into_iter().filter(|(_, other)| *other == peer) {
+            let Some(header) = self.index(id).map(|index| index.header.clone()) else { continue };
+            let groups = self.deciding_groups(&header);
+            if groups.into_iter().all(|group| self.has_no_more(peer, group)) {
+                self.give_up_refused(peer, id);
+            }
+        }
+    }
+
+    /// Whether a peer that was asked for a group has answered that it has nothing beyond what is
+    /// stored here.
+    fn has_no_more(&self, peer: PeerId, group: CoValueId) -> bool {
+        let Some(subscription) = self.subscription(peer, group) else { return false };
+        let known = subscription.known();
+        let is_all_here = match self.index(group) {
+            Some(index) => {
+                let missing = known_state::missing(&known.sessions, index.verified());
+                index.is_settled() && missing.is_empty()
+            }
+            None => !known.header,
+        };
+        !subscription.asked && is_all_here && !self.is_holding(peer, group)
     }
 
     fn refused_by(&self, group: CoValueId) -> Vec<(CoValueId, PeerId)> {

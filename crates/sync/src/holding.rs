@@ -340,11 +340,11 @@ impl Machine {
             |queue: &&HeldQueue| queue.contents.front().is_some_and(|held| held.until <= now);
         let late: Vec<PeerId> = entry.held.iter().filter(is_late).map(|queue| queue.peer).collect();
         for peer in late {
-            let Some(mut queue) = self.take_held(peer, id) else { continue };
-            if queue.contents.front().is_some_and(|held| held.refused.is_some()) {
-                self.give_up_refused(peer, id, &mut queue);
+            if self.is_holding_refused(peer, id) {
+                self.give_up_refused(peer, id);
                 continue;
             }
+            let Some(queue) = self.take_held(peer, id) else { continue };
             self.ask_again(peer, id);
             let missing = queue.awaited.iter().find(|id| queue.missing.contains(id));
             let rejection = Rejection::MissingDependency(missing.copied().unwrap_or(id));
@@ -352,14 +352,15 @@ impl Machine {
         }
     }
 
-    /// What was refused, and stays so, held up what came behind it for its order only.
-    fn give_up_refused(&mut self, peer: PeerId, id: CoValueId, queue: &mut HeldQueue) {
-        let Some(held) = queue.contents.pop_front() else { return };
-        if let (Some(rejection), [run]) = (held.refused, &held.content.sessions[..]) {
-            self.report(Report::new(peer, id, rejection).session(&run.session));
-        }
-        for held in queue.contents.drain(..) {
-            self.take_content(peer, held.content, Some(held.until));
+    /// What a peer has sent and was refused stays so. What came with it waited for its order only.
+    pub(crate) fn give_up_refused(&mut self, peer: PeerId, id: CoValueId) {
+        for held in self.take_held(peer, id).into_iter().flat_map(|queue| queue.contents) {
+            match (held.refused, &held.content.sessions[..]) {
+                (Some(rejection), [run]) => {
+                    self.report(Report::new(peer, id, rejection).session(&run.session));
+                }
+                _ => self.take_content(peer, held.content, Some(held.until)),
+            }
         }
     }
 

@@ -194,6 +194,7 @@ impl Machine {
         }
         subscription.owes.first = true;
         self.reconciled(peer, id);
+        self.answered_for_group(peer, id);
         let is_awaited = self.is_awaited_from_upstream(peer, id);
         self.upstream_told(peer, id, has_it);
         // A CoValue that was forgotten owes nothing to a peer that only acknowledges.

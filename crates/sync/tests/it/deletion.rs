@@ -163,6 +163,23 @@ fn who_seems_to_be_no_admin_is_asked_for_the_group_and_judged_again() {
 }
 
 #[test]
+fn who_has_no_more_of_the_group_than_there_is_gets_no_second_judgement() {
+    let (mut world, map, _, mut delete) = owned_map();
+    let group = Value::group("group", &Author::new(1));
+    let alice = world.connect("alice");
+    world.may_delete = false;
+    world.send(alice, map.more(vec![delete.delete(map.id)]));
+    assert_eq!(world.reports, []);
+    world.send(alice, group.known(&[]));
+    assert!(matches!(world.reports[0].rejection, Rejection::InvalidDelete(_)));
+    assert_eq!(world.machine.held_bytes(), 0);
+    assert_eq!(world.machine.deadline(), Some(60_000));
+    world.pass(60_000);
+    assert_eq!(world.reports.len(), 1);
+    assert_eq!(world.machine.deadline(), None);
+}
+
+#[test]
 fn a_deletion_that_an_upstream_believes_in_is_judged_again_with_its_group() {
     let (mut world, map, _, mut delete) = owned_map();
     let author = Author::new(1);
