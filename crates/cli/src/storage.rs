@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::ValueEnum;
 use downbeat_storage::{MemoryStorage, Storage};
-use downbeat_storage_sled::{Durability, SledOptions, SledStorage};
+use downbeat_storage_sled::{SledOptions, SledStorage};
+use downbeat_storage_sqlite::{SqliteOptions, SqliteStorage};
 
 /// How long content may stay in memory alone with `--durability relaxed`; `--help` and the README
 /// name it. Long enough that a disk which needs tens of milliseconds to flush is mostly idle.
@@ -22,6 +23,8 @@ pub(crate) enum StorageChoice {
     Memory,
     /// In a sled store in this directory.
     Sled(PathBuf),
+    /// In this SQLite file, as the reference server writes it.
+    Sqlite(PathBuf),
 }
 
 /// When content is acknowledged.
@@ -36,7 +39,7 @@ pub(crate) enum DurabilityChoice {
     Relaxed,
 }
 
-/// Opens a store. A directory that is empty or missing becomes a new one.
+/// Opens a store. A directory or file that is empty or missing becomes a new one.
 pub(crate) async fn open(
     choice: &StorageChoice,
     durability: DurabilityChoice,
@@ -50,11 +53,28 @@ pub(crate) async fn open(
             let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
             Arc::new(opening.await.context("opening the store broke off")??)
         }
+        StorageChoice::Sqlite(file) => {
+            let file = file.clone();
+            let options =
+                SqliteOptions { durability: durability.of_sqlite(), ..SqliteOptions::default() };
+            let opening =
+                tokio::task::spawn_blocking(move || SqliteStorage::open_with(file, options));
+            Arc::new(opening.await.context("opening the store broke off")??)
+        }
     })
 }
 
 impl DurabilityChoice {
-    fn of_sled(self) -> Durability {
+    fn of_sled(self) -> downbeat_storage_sled::Durability {
+        use downbeat_storage_sled::Durability;
+        match self {
+            Self::Safe => Durability::Flushed,
+            Self::Relaxed => Durability::Relaxed { within: RELAXED_FLUSH },
+        }
+    }
+
+    fn of_sqlite(self) -> downbeat_storage_sqlite::Durability {
+        use downbeat_storage_sqlite::Durability;
         match self {
             Self::Safe => Durability::Flushed,
             Self::Relaxed => Durability::Relaxed { within: RELAXED_FLUSH },
@@ -70,7 +90,9 @@ impl FromStr for StorageChoice {
             None if text == "memory" => Ok(Self::Memory),
             Some(("sled", "")) => Err("`sled:` needs a directory: sled:DIR".to_owned()),
             Some(("sled", dir)) => Ok(Self::Sled(dir.into())),
-            _ => Err("expected `memory` or `sled:DIR`".to_owned()),
+            Some(("sqlite", "")) => Err("`sqlite:` needs a file: sqlite:FILE".to_owned()),
+            Some(("sqlite", file)) => Ok(Self::Sqlite(file.into())),
+            _ => Err("expected `memory`, `sled:DIR` or `sqlite:FILE`".to_owned()),
         }
     }
 }
@@ -80,6 +102,7 @@ impl fmt::Display for StorageChoice {
         match self {
             Self::Memory => f.write_str("memory"),
             Self::Sled(dir) => write!(f, "sled:{}", dir.display()),
+            Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
         }
     }
 }
@@ -89,10 +112,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_storage_is_memory_or_a_sled_directory() {
+    fn a_storage_is_memory_or_a_directory_or_a_file() {
         assert_eq!("memory".parse(), Ok(StorageChoice::Memory));
         assert_eq!("sled:a/b".parse(), Ok(StorageChoice::Sled("a/b".into())));
-        for bad in ["", "sled", "sled:", "Memory", "rocks:dir"] {
+        assert_eq!("sqlite:a.db".parse(), Ok(StorageChoice::Sqlite("a.db".into())));
+        for bad in ["", "sled", "sled:", "sqlite", "Memory", "rocks:dir"] {
             let error = bad.parse::<StorageChoice>().unwrap_err();
             assert!(error.contains("sled:DIR"), "{bad}: {error}");
         }
@@ -100,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_storage_prints_as_it_is_written() {
-        for text in ["memory", "sled:a/b"] {
+        for text in ["memory", "sled:a/b", "sqlite:a.db"] {
             assert_eq!(text.parse::<StorageChoice>().unwrap().to_string(), text);
         }
     }
