@@ -30,6 +30,7 @@ const GROUPS = [
   "reconciliation",
   "chains",
   "old-clients",
+  "reference-file",
 ];
 
 /** The whole run; scenarios have limits of their own, so only a stuck harness gets here. */

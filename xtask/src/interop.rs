@@ -62,7 +62,8 @@ pub(crate) fn steps(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
     let rerun = "cd xtask/interop && npm ci && cd old-clients && npm ci";
     steps.step("npm packages", rerun, || {
         npm::install(&folder)?;
-        npm::install(&folder.join("old-clients"))
+        npm::install(&folder.join("old-clients"))?;
+        npm::build(&folder, "better-sqlite3", "new (require('better-sqlite3'))(':memory:')")
     })?;
 
     let mut scenarios = Command::new("node");

@@ -1,11 +1,12 @@
-//! The npm packages of the Node.js programs, installed from the lock file when they are not there.
+//! The npm packages of the Node.js programs, installed from the lock file when they are not there,
+//! and built from source where they have native code.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::steps::run;
 use crate::tools;
@@ -17,6 +18,36 @@ pub(crate) fn install(folder: &Path) -> Result<()> {
     }
     println!("    installing the npm packages of {}", folder.display());
     run(Command::new(tools::npm()).arg("ci").current_dir(folder)).context("npm ci failed")
+}
+
+/// Builds a package with native code of `folder` from its source, unless Node.js can load it
+/// already. `probe` is a JavaScript expression that works if it can.
+///
+/// Nothing built is downloaded. Compiling takes Python, a C++ compiler and the headers of Node.js;
+/// only if there are none beside Node.js itself, `node-gyp` fetches them.
+pub(crate) fn build(folder: &Path, package: &str, probe: &str) -> Result<()> {
+    if loads(folder, probe)? {
+        return Ok(());
+    }
+    println!("    building the npm package {package} from source, which takes a minute");
+    let mut npm = Command::new(tools::npm());
+    npm.args(["rebuild", package, "--ignore-scripts=false"]).current_dir(folder);
+    npm.env("npm_config_build_from_source", "true").env("npm_config_jobs", "max");
+    if let Some(prefix) = tools::node_with_headers() {
+        npm.env("npm_config_nodedir", prefix);
+    }
+    let hint = "it needs Python 3, make, a C++ compiler and the headers of Node.js";
+    run(&mut npm).with_context(|| format!("cannot build the npm package {package}: {hint}"))?;
+    if !loads(folder, probe)? {
+        bail!("Node.js cannot load the npm package {package}, although it was built");
+    }
+    Ok(())
+}
+
+fn loads(folder: &Path, probe: &str) -> Result<bool> {
+    let mut node = Command::new("node");
+    node.args(["--eval", probe]).current_dir(folder).stderr(Stdio::null());
+    Ok(node.status().context("cannot run node")?.success())
 }
 
 /// Whether `npm ci` has finished since the lock file was last changed.

@@ -1,6 +1,7 @@
 //! What must be installed, found out before it is needed and said in one line.
 
 use std::env;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
@@ -44,6 +45,14 @@ pub(crate) fn require_c_compiler() -> Result<()> {
 /// The name under which npm is started.
 pub(crate) fn npm() -> &'static str {
     if cfg!(windows) { "npm.cmd" } else { "npm" }
+}
+
+/// Where Node.js is installed, if its headers are there as well.
+pub(crate) fn node_with_headers() -> Option<PathBuf> {
+    let output = Command::new("node").args(["--print", "process.execPath"]).output().ok()?;
+    let program = String::from_utf8(output.stdout).ok()?;
+    let prefix = Path::new(program.trim()).parent()?.parent()?;
+    prefix.join("include/node/node.h").is_file().then(|| prefix.to_owned())
 }
 
 /// The first line that a program prints, or `None` if it cannot be run.

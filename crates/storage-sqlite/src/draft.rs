@@ -191,21 +191,18 @@ impl Draft<'_> {
         let mut since = head.map_or(SinceCheckpoint(0), |head| head.since);
         let checkpoint = since.extend(transactions);
         let (count, signature) = (content.end(), last_signature.as_str());
-        let row = match head {
-            Some(Head { row, .. }) => {
-                let mut update = self.connection.prepare_cached(
-                    "UPDATE sessions SET lastIdx = ?2, lastSignature = ?3,
-                        bytesSinceLastSignature = ?4 WHERE rowID = ?1",
-                )?;
-                if update.execute((row, count, signature, since.0))? == 0 {
-                    return Err(in_session(id, session, "its row cannot be found again"));
-                }
-                row
+        let row = if let Some(Head { row, .. }) = head {
+            let mut update = self.connection.prepare_cached(
+                "UPDATE sessions SET lastIdx = ?2, lastSignature = ?3,
+                    bytesSinceLastSignature = ?4 WHERE rowID = ?1",
+            )?;
+            if update.execute((row, count, signature, since.0))? == 0 {
+                return Err(in_session(id, session, &"its row cannot be found again"));
             }
-            None => {
-                self.totals.sessions += 1;
-                self.insert_session(co_value, session, count, signature, since)?
-            }
+            row
+        } else {
+            self.totals.sessions += 1;
+            self.insert_session(co_value, session, count, signature, since)?
         };
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO transactions (ses, idx, tx) VALUES (?1, ?2, ?3)
@@ -213,7 +210,7 @@ impl Draft<'_> {
         )?;
         for (idx, transaction) in (*after..).zip(transactions) {
             let json = str::from_utf8(transaction.json())
-                .map_err(|error| in_session(id, session, error))?;
+                .map_err(|error| in_session(id, session, &error))?;
             insert.execute((row, idx, json))?;
             self.totals.bytes += i64::try_from(json.len()).unwrap_or(i64::MAX);
         }

@@ -1,6 +1,7 @@
 //! What goes wrong with the file, as the store's errors.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl Fault {
             Self::Sqlite(error) if is_damage(&error) => {
                 Self::Damage(Damage::in_co_value(id, error.to_string()))
             }
-            other => other,
+            other @ Self::Sqlite(_) => other,
         }
     }
 
@@ -88,12 +89,12 @@ impl From<Damage> for Fault {
 }
 
 /// Damage in a CoValue as a whole.
-pub(crate) fn in_co_value(id: CoValueId, reason: impl ToString) -> Fault {
+pub(crate) fn in_co_value(id: CoValueId, reason: &dyn fmt::Display) -> Fault {
     Damage::in_co_value(id, reason.to_string()).into()
 }
 
 /// Damage in a session.
-pub(crate) fn in_session(id: CoValueId, session: &SessionId, reason: impl ToString) -> Fault {
+pub(crate) fn in_session(id: CoValueId, session: &SessionId, reason: &dyn fmt::Display) -> Fault {
     Damage::in_session(id, session, reason.to_string()).into()
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn limits() -> Limits {
 /// is marked as such: the reference's table takes no text twice, and [`decode`] must tell it from
 /// a damaged one.
 pub(crate) fn encode(id: CoValueId, header: &Header) -> Result<String, Fault> {
-    let mut text = str::from_utf8(header.json()).map_err(|e| in_co_value(id, e))?.to_owned();
+    let mut text = str::from_utf8(header.json()).map_err(|error| in_co_value(id, &error))?.to_owned();
     if header_id(header) != id {
         text.push_str(&mark(id));
     }
@@ -30,9 +30,9 @@ pub(crate) fn encode(id: CoValueId, header: &Header) -> Result<String, Fault> {
 /// Reads a header, and checks that it is the one of its id.
 pub(crate) fn decode(id: CoValueId, text: &str) -> Result<Header, Fault> {
     let header = Header::parse(&Bytes::copy_from_slice(text.as_bytes()), &limits())
-        .map_err(|error| in_co_value(id, format!("the header cannot be read: {error}")))?;
+        .map_err(|error| in_co_value(id, &format_args!("the header cannot be read: {error}")))?;
     if header_id(&header) != id && !text.ends_with(&mark(id)) {
-        return Err(in_co_value(id, "the header is not the one that the id is made from"));
+        return Err(in_co_value(id, &"the header is not the one that the id is made from"));
     }
     Ok(header)
 }

@@ -43,8 +43,8 @@ pub(crate) fn header(
 ) -> Result<Header, Fault> {
     let mut query = connection.prepare_cached("SELECT header FROM coValues WHERE rowID = ?1")?;
     let mut rows = query.query([row.row])?;
-    let row = rows.next()?.ok_or_else(|| in_co_value(id, "its header is missing"))?;
-    header::decode(id, text(row, 0).map_err(|reason| in_co_value(id, reason))?)
+    let row = rows.next()?.ok_or_else(|| in_co_value(id, &"its header is missing"))?;
+    header::decode(id, text(row, 0).map_err(|reason| in_co_value(id, &reason))?)
 }
 
 /// The sessions that have transactions and can be read, sorted by id.
@@ -99,12 +99,12 @@ pub(crate) fn session(
 
 /// Reads a row of the queries above; `None` if the session has no transactions.
 fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, Fault> {
-    let session = text(row, 1).map_err(|reason| in_co_value(id, reason))?;
-    let session = SessionId::parse(session).map_err(|error| in_co_value(id, error))?;
+    let session = text(row, 1).map_err(|reason| in_co_value(id, &reason))?;
+    let session = SessionId::parse(session).map_err(|error| in_co_value(id, &error))?;
     let count: Option<i64> = row.get(2)?;
     let count = count
         .and_then(|count| u64::try_from(count).ok())
-        .ok_or_else(|| in_session(id, &session, "the number of transactions is none"))?;
+        .ok_or_else(|| in_session(id, &session, &"the number of transactions is none"))?;
     if count == 0 {
         return Ok(None);
     }
@@ -114,10 +114,10 @@ fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, Fault
     {
         if end >= count {
             let reason = format!("there was a transaction {end}, but the log has only {count}");
-            return Err(in_session(id, &session, reason));
+            return Err(in_session(id, &session, &reason));
         }
         if signature(id, &session, row, 7)? != last_signature {
-            return Err(in_session(id, &session, "the last signature has been changed"));
+            return Err(in_session(id, &session, &"the last signature has been changed"));
         }
     }
     // Files of the oldest versions have no figure here, and then no checkpoints either.
@@ -134,8 +134,8 @@ pub(crate) fn signature(
     row: &Row<'_>,
     column: usize,
 ) -> Result<Signature, Fault> {
-    let text = text(row, column).map_err(|reason| in_session(id, session, reason))?;
-    Signature::parse(text).map_err(|error| in_session(id, session, error))
+    let text = text(row, column).map_err(|reason| in_session(id, session, &reason))?;
+    Signature::parse(text).map_err(|error| in_session(id, session, &error))
 }
 
 /// The text in a column, or what is wrong with it.

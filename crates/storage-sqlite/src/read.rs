@@ -81,7 +81,7 @@ fn read_log(
     }
     if log.begin < stored.count {
         let reason = format!("transactions are missing from {} on", log.position());
-        return Err(in_session(id, &stored.session, reason));
+        return Err(in_session(id, &stored.session, &reason));
     }
     Ok(true)
 }
@@ -186,7 +186,7 @@ impl Log<'_> {
     }
 
     fn damaged(&self, reason: &str) -> Fault {
-        in_session(self.id, &self.stored.session, reason)
+        in_session(self.id, &self.stored.session, &reason)
     }
 }
 

@@ -1,18 +1,19 @@
 // A sync server made of the reference engine, with the command line of Downbeat. The scenarios
 // are shown to hold against it, so that a failure with Downbeat is Downbeat's.
 //
-// node lib/reference-server.mjs serve --host 127.0.0.1 --port 0 --storage memory|sled:DIR
+// node lib/reference-server.mjs serve --host 127.0.0.1 --port 0 --storage memory|sled:DIR|sqlite:FILE
 //   [--upstream URL]...
 
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 
-import { LocalNode, LogLevel, logger } from "cojson";
+import { LocalNode, LogLevel, getSqliteStorage, logger } from "cojson";
 import { WebSocketPeerWithReconnection, createWebSocketPeer } from "cojson-transport-ws";
 import { WasmCrypto } from "cojson/crypto/WasmCrypto";
 import { WebSocket, WebSocketServer } from "ws";
 
 import { JournalStorage } from "./reference-storage.mjs";
+import { SqliteFile } from "./sqlite-file.mjs";
 
 const PING_INTERVAL = 1_500;
 
@@ -52,8 +53,14 @@ const node = new LocalNode(
   // clients' content; it finds out by comparing everything.
   options.upstream.length > 0,
 );
-if (options.storage !== "memory") {
-  node.setStorage(new JournalStorage(options.storage.replace(/^sled:/, "")));
+const [kind, ...place] = options.storage.split(":");
+const file = kind === "sqlite" ? new SqliteFile(place.join(":")) : undefined;
+if (file) {
+  node.setStorage(getSqliteStorage(file));
+  // As its own server does. It begins a second after it has started.
+  node.enableDeletedCoValuesErasure();
+} else if (kind !== "memory") {
+  node.setStorage(new JournalStorage(place.join(":")));
 }
 
 const http = createServer((request, response) => {
@@ -100,6 +107,7 @@ for (const signal of ["SIGINT", "SIGTERM"]) {
     for (const link of links) link.disable();
     for (const websocket of sockets.clients) websocket.close(1001);
     await node.gracefulShutdown();
+    file?.closeDb();
     process.exit(0);
   });
 }
