@@ -9,7 +9,8 @@ use downbeat_protocol::{CoValueId, Header, LongHash, SHORT_HASH_LEN, SessionCoun
 /// transactions, which grows with the log.
 ///
 /// A clone is an independent chain that goes on from the same position, so a candidate can be
-/// extended and thrown away. A value has about 2 KB, whatever the length of the log.
+/// extended and thrown away. A value has about 2 KB, whatever the length of the log; it is boxed, so
+/// that moving a chain moves a pointer.
 ///
 /// ```
 /// use downbeat_crypto::{HashChain, hash};
@@ -22,12 +23,12 @@ use downbeat_protocol::{CoValueId, Header, LongHash, SHORT_HASH_LEN, SessionCoun
 /// assert_eq!(checkpoint.head(), hash(br#"{"changes":"[]","madeAt":1,"privacy":"trusting"}"#));
 /// ```
 #[derive(Clone, Default)]
-pub struct HashChain(blake3::Hasher);
+pub struct HashChain(Box<blake3::Hasher>);
 
 impl HashChain {
     /// The chain of an empty log.
     pub fn new() -> Self {
-        Self(blake3::Hasher::new())
+        Self(Box::default())
     }
 
     /// Adds the canonical JSON of the next transaction.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::key::{SealerId, SignerId};
-use crate::text::{InlineText, is_base58};
+use crate::text::{InlineText, ShortText, is_base58};
 
 /// Length in bytes of the short hashes that name CoValues (reference: 19 bytes of BLAKE3).
 pub const SHORT_HASH_LEN: usize = 19;
@@ -18,6 +18,10 @@ const MAX_SHORT_HASH_DIGITS: usize = 26;
 /// The longest session id taken from a peer, in bytes. Agent-owned ids, the longest that clients
 /// make, have about 130.
 pub const MAX_SESSION_ID_LEN: usize = 256;
+
+/// Room for the id of a session that an account writes: its random part stands for 8 bytes, which
+/// have at most 11 base58 digits. Rounded up to what the allocator would give anyway.
+const ACCOUNT_SESSION_LEN: usize = 54;
 
 const CO_VALUE_PREFIX: &str = "co_z";
 const SESSION_SEPARATOR: &str = "_session_";
@@ -92,9 +96,13 @@ impl CoValueId {
 }
 
 /// An agent: a pair of public keys, `sealer_z…/signer_z…`.
+///
+/// Clones share everything.
 #[derive(Clone)]
-pub struct AgentId {
-    text: Arc<str>,
+pub struct AgentId(Arc<AgentParts>);
+
+struct AgentParts {
+    text: Box<str>,
     sealer: SealerId,
     signer: SignerId,
 }
@@ -108,28 +116,32 @@ impl AgentId {
 
     /// The agent that has these two keys.
     pub fn new(sealer: SealerId, signer: SignerId) -> Self {
-        Self { text: format!("{sealer}/{signer}").into(), sealer, signer }
+        Self(Arc::new(AgentParts { text: format!("{sealer}/{signer}").into(), sealer, signer }))
     }
 
     fn parse_opt(text: &str) -> Option<Self> {
         let (sealer, signer) = text.split_once('/')?;
         let (sealer, signer) = (SealerId::parse(sealer).ok()?, SignerId::parse(signer).ok()?);
-        Some(Self { text: text.into(), sealer, signer })
+        Some(Self(Arc::new(AgentParts { text: text.into(), sealer, signer })))
     }
 
     /// The key that verifies what this agent signs.
     pub fn signer(&self) -> SignerId {
-        self.signer
+        self.0.signer
     }
 
     /// The key that others seal messages for this agent with.
     pub fn sealer(&self) -> SealerId {
-        self.sealer
+        self.0.sealer
     }
 
     /// The id as it stands on the wire.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.0.text.as_bytes()
     }
 }
 
@@ -164,10 +176,12 @@ impl Owner {
 /// The id of a session: its owner, `_session_`, and a random part that starts with `z`, or with
 /// `d` and ends with `$` for a session that deletes its CoValue.
 ///
-/// Clones share the text.
+/// Clones share everything, and a value is one pointer: the sync machine keeps very many.
 #[derive(Clone)]
-pub struct SessionId {
-    text: Arc<str>,
+pub struct SessionId(Arc<SessionParts>);
+
+struct SessionParts {
+    text: ShortText<ACCOUNT_SESSION_LEN>,
     owner: Owner,
 }
 
@@ -194,28 +208,33 @@ impl SessionId {
         if digits.is_empty() || !is_base58(digits) {
             return None;
         }
-        Some(Self { text: text.into(), owner: Owner::parse(owner).ok()? })
+        let owner = Owner::parse(owner).ok()?;
+        Some(Self(Arc::new(SessionParts { text: ShortText::new(text), owner })))
     }
 
     /// The id as it stands on the wire.
     pub fn as_str(&self) -> &str {
-        &self.text
+        self.0.text.as_str()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.0.text.as_bytes()
     }
 
     /// The random part, without the letter before it and the `$` of a delete session.
     pub(crate) fn random_digits(&self) -> &str {
-        let start = self.owner.as_str().len() + SESSION_SEPARATOR.len() + 1;
-        self.text.get(start..).unwrap_or_default().trim_end_matches('$')
+        let start = self.owner().as_str().len() + SESSION_SEPARATOR.len() + 1;
+        self.as_str().get(start..).unwrap_or_default().trim_end_matches('$')
     }
 
     /// Who writes this session.
     pub fn owner(&self) -> &Owner {
-        &self.owner
+        &self.0.owner
     }
 
     /// The account that writes this session, unless an agent writes it by itself.
     pub fn account(&self) -> Option<CoValueId> {
-        match self.owner {
+        match self.0.owner {
             Owner::Account(id) => Some(id),
             Owner::Agent(_) => None,
         }
@@ -223,7 +242,7 @@ impl SessionId {
 
     /// Whether this session can hold only the one transaction that deletes its CoValue.
     pub fn is_delete(&self) -> bool {
-        self.text.ends_with('$')
+        self.as_bytes().ends_with(b"$")
     }
 }
 
@@ -271,7 +290,7 @@ macro_rules! shared_text_order {
     ($type:ident) => {
         impl PartialEq for $type {
             fn eq(&self, other: &Self) -> bool {
-                Arc::ptr_eq(&self.text, &other.text) || self.text == other.text
+                Arc::ptr_eq(&self.0, &other.0) || self.as_bytes() == other.as_bytes()
             }
         }
         impl Eq for $type {}
@@ -282,21 +301,22 @@ macro_rules! shared_text_order {
         }
         impl Ord for $type {
             fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-                if Arc::ptr_eq(&self.text, &other.text) {
+                if Arc::ptr_eq(&self.0, &other.0) {
                     std::cmp::Ordering::Equal
                 } else {
-                    self.text.cmp(&other.text)
+                    self.as_bytes().cmp(other.as_bytes())
                 }
             }
         }
         impl Hash for $type {
             fn hash<H: Hasher>(&self, state: &mut H) {
-                self.text.hash(state);
+                // As a string is hashed, for it can be looked up by one.
+                self.as_str().hash(state);
             }
         }
         impl Borrow<str> for $type {
             fn borrow(&self) -> &str {
-                &self.text
+                self.as_str()
             }
         }
     };

@@ -43,7 +43,7 @@ impl<const N: usize> InlineText<N> {
         str::from_utf8(self.as_bytes()).expect("only ASCII is stored")
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 }
@@ -71,6 +71,40 @@ impl<const N: usize> Ord for InlineText<N> {
 
 impl<const N: usize> Hash for InlineText<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.as_bytes());
+        // The whole array in words: for the ids that everything is looked up by, three or four of
+        // them and no branch.
+        let (words, rest) = self.bytes.as_chunks::<8>();
+        for word in words {
+            state.write_u64(u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        state.write_u64(u64::from_le_bytes(last));
+    }
+}
+
+/// A text that is stored in place if it is ASCII and has at most `N` bytes, and apart otherwise.
+pub(crate) enum ShortText<const N: usize> {
+    Inline(InlineText<N>),
+    Apart(Box<str>),
+}
+
+impl<const N: usize> ShortText<N> {
+    pub(crate) fn new(text: &str) -> Self {
+        InlineText::new(text).map_or_else(|| Self::Apart(text.into()), Self::Inline)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Inline(text) => text.as_str(),
+            Self::Apart(text) => text,
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(text) => text.as_bytes(),
+            Self::Apart(text) => text.as_bytes(),
+        }
     }
 }
