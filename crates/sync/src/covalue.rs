@@ -32,7 +32,7 @@ pub(crate) struct Entry {
     pub dependencies: Dependencies,
     /// How many walks through dependencies need the entry to stay.
     pub pins: u32,
-    /// When the entry was last used, in ticks of the machine's use counter.
+    /// When the entry was last used, as a stamp of the machine (`Machine::uses`).
     pub used: u64,
 }
 

@@ -39,6 +39,7 @@ pub struct Machine {
     pub(crate) actions: Vec<Action>,
     /// The order in which entries were used, oldest first; a stale stamp is skipped.
     used: VecDeque<(CoValueId, u64)>,
+    /// The present stamp of use: one for each event.
     pub(crate) uses: u64,
     /// The same for hash chains.
     pub(crate) chains_used: VecDeque<(CoValueId, SessionId, u64)>,
@@ -66,6 +67,7 @@ impl Machine {
     /// Takes in what has happened at a time. Completions that nobody waits for are ignored.
     pub fn handle(&mut self, now: Millis, event: Event) {
         self.now = self.now.max(now);
+        self.uses += 1;
         match event {
             Event::Connected { peer, role } => {
                 self.peers.entry(peer).or_default();
@@ -344,14 +346,15 @@ impl Machine {
 
     /// The entry of a CoValue; storage is asked if the machine has none.
     pub(crate) fn entry(&mut self, id: CoValueId) -> &mut Entry {
-        self.uses += 1;
         let actions = &mut self.actions;
         let entry = self.values.entry(id).or_insert_with(|| {
             actions.push(Action::Load(id));
             Entry::new(Presence::Loading)
         });
-        entry.used = self.uses;
-        self.used.push_back((id, self.uses));
+        if entry.used != self.uses {
+            entry.used = self.uses;
+            self.used.push_back((id, self.uses));
+        }
         entry
     }
 

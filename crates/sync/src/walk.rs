@@ -44,6 +44,9 @@ impl Machine {
         if self.walks.contains_key(&(peer, id)) {
             return None;
         }
+        if self.has_dependencies(peer, id) {
+            return Some(Vec::new());
+        }
         let mut order = Vec::new();
         let mut is_complete = true;
         let mut seen = FxHashSet::default();
@@ -80,6 +83,14 @@ impl Machine {
         }
         order.retain(|dependency| *dependency != id && self.lacks(peer, *dependency));
         Some(order)
+    }
+
+    /// Whether a peer has been sent all that a CoValue in memory depends on, which is so for nearly
+    /// all that is sent.
+    fn has_dependencies(&self, peer: PeerId, id: CoValueId) -> bool {
+        let sent = self.subscription(peer, id).and_then(|state| state.dependencies_sent);
+        let entry = self.values.get(&id).filter(|entry| !entry.is_undecided());
+        entry.is_some_and(|entry| sent == Some(entry.dependencies.len()))
     }
 
     /// A CoValue that a walk has waited for is there, or is known not to be.

@@ -1,8 +1,12 @@
 //! How many events the machine handles on one core, with everything around it played: checks,
 //! stores and look-ups are done as soon as they are asked for, and every peer has room.
 //!
-//! Only the machine is timed, in rounds as the runtime has them; what plays the rest is not. Run
-//! with `cargo bench -p downbeat-sync --bench traffic`.
+//! Only the machine is timed, in rounds as the runtime has them; what plays the rest is not. Time is
+//! that of the processor, so that what else runs on the computer takes little away. Run with
+//! `cargo bench -p downbeat-sync --bench traffic`.
+//!
+//! With the argument `count` the same events are handled without a clock, to have their
+//! instructions counted: `docs/benchmarks.md` has the command.
 
 mod play;
 
@@ -18,6 +22,9 @@ const EVENTS: usize = 2_000_000;
 /// Events before a measurement, after which all that is active is warm.
 const WARM_UP: usize = 300_000;
 
+/// Events whose instructions are counted, on request.
+const COUNTED: usize = 200_000;
+
 /// Measurements, of which the best counts: what else runs on the computer only takes away.
 const RUNS: usize = 40;
 
@@ -30,6 +37,12 @@ const ACTIVE: Size = Size { peers: 100, values: 1_000, idle_peers: 0, idle_value
 fn main() {
     // The test runner asks every bench target for its tests.
     if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+        return;
+    }
+    if std::env::args().any(|argument| argument == "count") {
+        let mut traffic = Traffic::new(MIXED, Config::default());
+        traffic.run_untimed(WARM_UP);
+        println!("{} events", traffic.run_counted(COUNTED));
         return;
     }
     let (rate, mix) = measure(MIXED);

@@ -93,24 +93,48 @@ impl Traffic {
         traffic
     }
 
-    /// Lets so many events happen. Gives their number, and the time that the machine took.
+    /// Lets so many events happen. Gives their number, and the processor's time that the machine
+    /// took.
     pub(crate) fn run(&mut self, events: usize) -> (usize, Duration) {
-        let (mut done, mut time) = (0, Duration::ZERO);
+        let mut time = Duration::ZERO;
+        let done = self.rounds(events, |machine, round, actions| {
+            let started = processor_time();
+            handle_round(machine, round, actions);
+            time += processor_time().saturating_sub(started);
+        });
+        (done, time)
+    }
+
+    /// The same without a clock.
+    pub(crate) fn run_untimed(&mut self, events: usize) -> usize {
+        self.rounds(events, handle_round)
+    }
+
+    /// The same without a clock, and in a function that a profiler can be told to look at.
+    pub(crate) fn run_counted(&mut self, events: usize) -> usize {
+        self.rounds(events, handle_counted)
+    }
+
+    fn rounds(
+        &mut self,
+        events: usize,
+        mut handle: impl FnMut(&mut Machine, Vec<Event>, &mut Vec<Action>),
+    ) -> usize {
+        let mut done = 0;
         while done < events {
-            while self.queue.len() < EVENTS_PER_ROUND {
-                self.act();
-            }
-            let round: Vec<Event> = self.queue.drain(..EVENTS_PER_ROUND).collect();
+            let round = self.next_round();
             done += round.len();
-            let started = Instant::now();
-            for event in round {
-                self.machine.handle(0, event);
-            }
-            self.machine.poll(&mut self.actions);
-            time += started.elapsed();
+            handle(&mut self.machine, round, &mut self.actions);
             self.carry_out();
         }
-        (done, time)
+        done
+    }
+
+    fn next_round(&mut self) -> Vec<Event> {
+        while self.queue.len() < EVENTS_PER_ROUND {
+            self.act();
+        }
+        self.queue.drain(..EVENTS_PER_ROUND).collect()
     }
 
     /// The same, with the time of each event and of each poll by itself.
@@ -125,10 +149,7 @@ impl Traffic {
         };
         let mut done = 0;
         while done < events {
-            while self.queue.len() < EVENTS_PER_ROUND {
-                self.act();
-            }
-            let round: Vec<Event> = self.queue.drain(..EVENTS_PER_ROUND).collect();
+            let round = self.next_round();
             done += round.len();
             for event in round {
                 let kind = kind_of(&event);
@@ -362,6 +383,24 @@ impl Traffic {
         let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.random % bound).unwrap_or_default()
     }
+}
+
+fn handle_round(machine: &mut Machine, round: Vec<Event>, actions: &mut Vec<Action>) {
+    for event in round {
+        machine.handle(0, event);
+    }
+    machine.poll(actions);
+}
+
+#[inline(never)]
+fn handle_counted(machine: &mut Machine, round: Vec<Event>, actions: &mut Vec<Action>) {
+    handle_round(machine, round, actions);
+}
+
+/// The time that the processor has given to this thread.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 fn kind_of(event: &Event) -> &'static str {
