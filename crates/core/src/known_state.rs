@@ -28,9 +28,12 @@ pub fn merge(target: &mut KnownState, source: &KnownState) {
 
 /// Raises the counts in `target` to those in `source` where they are lower.
 pub fn merge_counts(target: &mut SessionCounts, source: &SessionCounts) {
-    if target.is_empty() {
+    if is_subset(source, target) {
+        return;
+    }
+    if is_subset(target, source) {
         target.clone_from(source);
-    } else if !is_subset(source, target) {
+    } else {
         let mut merged = Vec::with_capacity(target.len().max(source.len()));
         for (session, in_target, in_source) in Join::new(target, source) {
             merged.push((session.clone(), in_target.max(in_source)));
@@ -41,7 +44,8 @@ pub fn merge_counts(target: &mut SessionCounts, source: &SessionCounts) {
 
 /// Whether `target` has all transactions that `current` has.
 pub fn is_subset(current: &SessionCounts, target: &SessionCounts) -> bool {
-    Join::new(current, target).all(|(_, in_current, in_target)| in_current <= in_target)
+    current.is_shared_with(target)
+        || Join::new(current, target).all(|(_, in_current, in_target)| in_current <= in_target)
 }
 
 /// What `current` has and `target` lacks: the sessions in which `current` is ahead, with the
@@ -50,6 +54,9 @@ pub fn is_subset(current: &SessionCounts, target: &SessionCounts) -> bool {
 /// This is what a peer with `target` is to be sent, and what it is told to expect
 /// (`expectContentUntil`).
 pub fn missing(current: &SessionCounts, target: &SessionCounts) -> SessionCounts {
+    if current.is_shared_with(target) {
+        return SessionCounts::new();
+    }
     let ahead = || Join::new(current, target).filter(|(_, ours, theirs)| ours > theirs);
     // Counting first costs less than a list that grows, and where everything is missing (a peer
     // that asks for the first time) a plain copy will do.

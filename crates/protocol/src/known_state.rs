@@ -1,5 +1,8 @@
 //! What a peer has of a CoValue: whether the header, and how many transactions of each session.
 
+use std::fmt;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CoValueId, SessionId};
@@ -8,68 +11,103 @@ use crate::id::{CoValueId, SessionId};
 ///
 /// A sorted array: known states are compared and merged far more often than a session is added to
 /// them, and a walk over two arrays beats look-ups.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SessionCounts(Vec<(SessionId, u64)>);
+///
+/// Clones share the array until one of them is changed, and a value is one pointer: what a server
+/// and all its peers agree on is there once.
+#[derive(Clone, Default)]
+pub struct SessionCounts(Option<Arc<Vec<Count>>>);
+
+type Count = (SessionId, u64);
 
 impl SessionCounts {
     /// No session at all.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 
     /// No session yet, with room for `capacity` of them.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
+        Self((capacity > 0).then(|| Arc::new(Vec::with_capacity(capacity))))
     }
 
     /// The number of transactions of a session; 0 for one that is not listed.
     pub fn get(&self, session: &SessionId) -> u64 {
-        self.find(session).map_or(0, |index| self.0[index].1)
+        self.find(session).map_or(0, |index| self.as_slice()[index].1)
     }
 
     /// Sets the count of a session. Setting 0 removes it.
     pub fn set(&mut self, session: &SessionId, count: u64) {
         match (self.find(session), count) {
             (Ok(index), 0) => {
-                self.0.remove(index);
+                self.array().remove(index);
             }
-            (Ok(index), _) => self.0[index].1 = count,
+            (Ok(index), _) => self.array()[index].1 = count,
             (Err(_), 0) => {}
-            (Err(index), _) => self.0.insert(index, (session.clone(), count)),
+            (Err(index), _) => self.array().insert(index, (session.clone(), count)),
         }
     }
 
     /// Raises the count of a session to `count`, if it is lower.
     pub fn raise(&mut self, session: &SessionId, count: u64) {
         match self.find(session) {
-            Ok(index) => self.0[index].1 = self.0[index].1.max(count),
+            Ok(index) if self.as_slice()[index].1 >= count => {}
+            Ok(index) => self.array()[index].1 = count,
             Err(_) if count == 0 => {}
-            Err(index) => self.0.insert(index, (session.clone(), count)),
+            Err(index) => self.array().insert(index, (session.clone(), count)),
         }
     }
 
     /// The sessions and their counts, in the order of the session ids.
     pub fn iter(&self) -> std::slice::Iter<'_, (SessionId, u64)> {
-        self.0.iter()
+        self.as_slice().iter()
     }
 
     /// The same as a sorted slice.
     pub fn as_slice(&self) -> &[(SessionId, u64)] {
-        &self.0
+        self.0.as_ref().map_or(&[], |array| array)
+    }
+
+    /// Whether both are one array in memory, and therefore equal. What is not shared may be equal
+    /// all the same.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(array), Some(other)) => Arc::ptr_eq(array, other),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// The number of sessions.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_slice().len()
     }
 
     /// Whether no session is listed.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_slice().is_empty()
     }
 
     fn find(&self, session: &SessionId) -> Result<usize, usize> {
-        self.0.binary_search_by(|(other, _)| other.cmp(session))
+        self.as_slice().binary_search_by(|(other, _)| other.cmp(session))
+    }
+
+    /// The array, for this value alone to change.
+    fn array(&mut self) -> &mut Vec<Count> {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+}
+
+impl PartialEq for SessionCounts {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_shared_with(other) || self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for SessionCounts {}
+
+impl fmt::Debug for SessionCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionCounts").field(&self.as_slice()).finish()
     }
 }
 
@@ -78,20 +116,18 @@ impl FromIterator<(SessionId, u64)> for SessionCounts {
     fn from_iter<I: IntoIterator<Item = (SessionId, u64)>>(counts: I) -> Self {
         let mut counts: Vec<_> = counts.into_iter().collect();
         // Mostly they come from another list of this kind, in its order.
-        if counts.is_sorted_by(|(a, _), (b, _)| a < b) {
-            counts.retain(|&(_, count)| count > 0);
-            return Self(counts);
+        if !counts.is_sorted_by(|(a, _), (b, _)| a < b) {
+            counts.sort_by(|(a, _), (b, _)| a.cmp(b));
+            counts.dedup_by(|later, kept| {
+                let same = later.0 == kept.0;
+                if same {
+                    kept.1 = later.1;
+                }
+                same
+            });
         }
-        counts.sort_by(|(a, _), (b, _)| a.cmp(b));
-        counts.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                kept.1 = later.1;
-            }
-            same
-        });
         counts.retain(|&(_, count)| count > 0);
-        Self(counts)
+        Self((!counts.is_empty()).then(|| Arc::new(counts)))
     }
 }
 
@@ -99,7 +135,7 @@ impl<'a> IntoIterator for &'a SessionCounts {
     type Item = &'a (SessionId, u64);
     type IntoIter = std::slice::Iter<'a, (SessionId, u64)>;
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.iter()
     }
 }
 
@@ -107,7 +143,7 @@ impl IntoIterator for SessionCounts {
     type Item = (SessionId, u64);
     type IntoIter = std::vec::IntoIter<(SessionId, u64)>;
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.0.map(Arc::unwrap_or_clone).unwrap_or_default().into_iter()
     }
 }
 

@@ -356,6 +356,10 @@ impl Machine {
             self.warm_chains -= index.chains.len();
             index.delete();
         }
+        let ours = index.verified().clone();
+        if let Some(subscription) = self.subscription_mut(release.0, id) {
+            subscription.share(&ours);
+        }
         self.note_unsynced(id);
         self.store(id, runs, deletes, vec![release]);
         self.forward(id);

@@ -292,6 +292,11 @@ impl Index {
         self.announced = SessionCounts::new();
     }
 
+    /// Whether someone that has `sessions` lacks anything of this CoValue.
+    pub(crate) fn is_ahead_of(&self, sessions: &SessionCounts) -> bool {
+        !known_state::is_subset(&self.verified, sessions)
+    }
+
     /// What of this CoValue someone lacks that has `sessions`.
     pub(crate) fn missing(&self, sessions: &SessionCounts) -> SessionCounts {
         known_state::missing(&self.verified, sessions)

@@ -127,7 +127,7 @@ pub(crate) struct Owes {
 }
 
 /// A known state without the id.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub header: bool,
     pub sessions: SessionCounts,
@@ -261,9 +261,25 @@ impl Subscription {
 
     /// The peer has this as well.
     pub(crate) fn merge(&mut self, header: bool, sessions: &SessionCounts) {
+        // Mostly it acknowledges all that was sent.
+        let is_all = |sent: &mut Counts| header && sent.header && sent.sessions == *sessions;
+        if let Some(sent) = self.sent.take_if(is_all) {
+            self.known = sent;
+            return;
+        }
         for counts in std::iter::once(&mut self.known).chain(&mut self.sent) {
             counts.header |= header;
             known_state::merge_counts(&mut counts.sessions, sessions);
+        }
+        if let Some(sent) = self.sent.take_if(|sent| *sent == self.known) {
+            self.known = sent;
+        }
+    }
+
+    /// Keeps no counts of its own where they are the same as ours.
+    pub(crate) fn share(&mut self, ours: &SessionCounts) {
+        if self.known.sessions == *ours {
+            self.known.sessions.clone_from(ours);
         }
     }
 
@@ -274,16 +290,20 @@ impl Subscription {
         }
     }
 
-    /// This is on its way to the peer.
-    pub(crate) fn mark_sent(&mut self, sessions: &SessionCounts) {
+    /// This, of all that we have, is on its way to the peer.
+    pub(crate) fn mark_sent(&mut self, sessions: &SessionCounts, ours: &SessionCounts) {
         let sent = self.sent.get_or_insert_with(|| self.known.clone());
         sent.header = true;
-        known_state::merge_counts(&mut sent.sessions, sessions);
+        if known_state::is_subset(&sent.sessions, ours) {
+            sent.sessions.clone_from(ours);
+        } else {
+            known_state::merge_counts(&mut sent.sessions, sessions);
+        }
     }
 
     /// Of what was on its way, only this much has been sent.
     pub(crate) fn mark_reached(&mut self, header: bool, reached: &[(SessionId, u64)]) {
-        let Some(sent) = &mut self.sent else { return };
+        let sent = self.sent.get_or_insert_with(|| self.known.clone());
         sent.header = self.known.header || header;
         for (session, count) in reached {
             let count = (*count).max(self.known.sessions.get(session));

@@ -234,7 +234,7 @@ impl Machine {
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return false };
         self.subscription(peer, id).is_none_or(|subscription| {
             let expected = subscription.expected();
-            !expected.header || !index.missing(&expected.sessions).is_empty()
+            !expected.header || index.is_ahead_of(&expected.sessions)
         })
     }
 
@@ -259,7 +259,7 @@ impl Machine {
             continuation: subscription.streaming,
             epoch: subscription.epoch,
         }));
-        subscription.mark_sent(&until);
+        subscription.mark_sent(&until, index.verified());
         subscription.told = true;
         subscription.streaming = false;
     }
