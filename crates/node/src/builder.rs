@@ -16,6 +16,7 @@ use crate::connection::{Stage, Surroundings};
 use crate::contained::Contained;
 use crate::content::ContentStore;
 use crate::engine::{Engine, Parts};
+use crate::erasing;
 use crate::gate::Gate;
 use crate::limits::Limits;
 use crate::node::{Node, NodeError, Shared, accept, check_name};
@@ -167,6 +168,11 @@ impl NodeBuilder {
             writer.clone(),
             content.clone(),
             events.clone(),
+            Arc::clone(&counters),
+        ));
+        tasks.spawn(erasing::run(
+            Arc::clone(&storage),
+            Arc::clone(writer.deleted()),
             Arc::clone(&counters),
         ));
         let engine = Engine::new(Parts {

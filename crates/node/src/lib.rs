@@ -59,6 +59,7 @@ mod contained;
 mod content;
 mod delete;
 mod engine;
+mod erasing;
 mod failure;
 mod gate;
 mod groups;

@@ -1,7 +1,7 @@
 //! Carrying out a turn: reading the content that a peer is owed, cutting it into messages, and
 //! writing them.
 
-use downbeat_core::known_state;
+use downbeat_core::{dependencies, known_state};
 use downbeat_protocol::{Content, Message, SessionContent, SessionCounts, SessionId};
 use downbeat_sync::{ContentItem, Item, Progress, content_bytes};
 use downbeat_transport::{Sender, TransportError};
@@ -79,14 +79,16 @@ struct Pieces {
 /// Reads as much of an item as there is room for, and cuts it into messages.
 async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pieces {
     let mut reached = item.have.clone();
+    // What is read from: sessions of which no more is asked for are passed over.
+    let mut have = item.have.clone();
     let mut pieces = Cutter { item: &item, contents: Vec::new(), open: 0 };
     let mut bytes = 0;
     let (mut stalled, mut failed) = (false, false);
     if room > 0 && item.until.is_empty() {
         pieces.start();
     }
-    while bytes < room && !known_state::is_subset(&item.until, &reached) {
-        let runs = match store.read(item.id, &reached, &item.until, room - bytes).await {
+    while bytes < room && !stalled && !known_state::is_subset(&item.until, &reached) {
+        let runs = match store.read(item.id, &have, &item.until, room - bytes).await {
             Ok(runs) => runs,
             Err(error) => {
                 error!(co_value = %item.id, %error, "content could not be read");
@@ -99,8 +101,22 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
             break;
         }
         for run in runs {
+            let until = item.until.get(&run.session);
+            if run.after >= until {
+                // What it needs may not have been sent.
+                have.set(&run.session, u64::MAX);
+                continue;
+            }
+            if names_more(&item, &run, until) {
+                // The machine has heard of it when it was verified, and gives it again with what
+                // it needs.
+                stalled = true;
+                have.set(&run.session, u64::MAX);
+                continue;
+            }
             bytes += usize::try_from(content_bytes(&run)).unwrap_or(usize::MAX);
             reached.raise(&run.session, run.end());
+            have.raise(&run.session, run.end());
             pieces.add(run);
         }
     }
@@ -127,6 +143,20 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
         stalled,
     });
     Pieces { contents, bytes, rest, failed }
+}
+
+/// Whether a run of a group goes on beyond what is asked for (it ends where there is a signature)
+/// with members or parents that the peer has not been sent.
+fn names_more(item: &ContentItem, run: &SessionContent, until: u64) -> bool {
+    if run.end() <= until || !item.header.is_group() {
+        return false;
+    }
+    let asked = usize::try_from(until.saturating_sub(run.after)).unwrap_or(usize::MAX);
+    let beyond = run.transactions.get(asked..).unwrap_or_default();
+    let asked = run.transactions.get(..asked).unwrap_or(&run.transactions);
+    let known = dependencies::of_group_transactions(asked);
+    let named = dependencies::of_group_transactions(beyond);
+    named.iter().any(|id| *id != item.id && !known.contains(id))
 }
 
 /// The counts of the sessions that are asked for.
@@ -175,5 +205,82 @@ impl Cutter<'_> {
             None => content.sessions.push(run),
         }
         self.open += bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, Signature, Transaction};
+    use downbeat_storage::{MemoryStorage, Storage, Write};
+
+    use super::*;
+
+    const MEMBER: &str = "co_z2";
+
+    fn session(name: &str) -> SessionId {
+        SessionId::parse(&format!("co_z1_session_z{name}")).unwrap()
+    }
+
+    fn set(key: &str) -> Transaction {
+        Transaction::trusting(&format!(r#"[{{"key":"{key}","op":"set","value":"x"}}]"#), 0, None)
+    }
+
+    fn run(name: &str, after: u64, transactions: Vec<Transaction>) -> SessionContent {
+        let last_signature = Signature::from_bytes(&[0; 64]);
+        SessionContent { session: session(name), after, transactions, last_signature }
+    }
+
+    /// What is sent of a group with these runs to a peer that is to have this much of it.
+    async fn sent(
+        runs: Vec<SessionContent>,
+        until: &[(&str, u64)],
+    ) -> (Vec<(SessionId, u64)>, bool) {
+        let initial_admin = Owner::Account(CoValueId::parse("co_z1").unwrap());
+        let header = Header::builder("comap", Ruleset::Group { initial_admin }).build().unwrap();
+        let (id, storage) = (CoValueId::parse("co_z3").unwrap(), MemoryStorage::new());
+        for run in runs {
+            let write = Write::Append { id, header: Some(header.clone()), sessions: vec![run] };
+            storage.append(vec![write]).await.unwrap();
+        }
+        let item = ContentItem {
+            id,
+            header,
+            with_header: true,
+            have: SessionCounts::new(),
+            until: until.iter().map(|(name, count)| (session(name), *count)).collect(),
+            announced: SessionCounts::new(),
+            continuation: false,
+            epoch: 0,
+        };
+        let pieces = read_pieces(&ContentStore::new(Arc::new(storage), 0), item, TURN_BYTES).await;
+        let runs = pieces.contents.into_iter().flat_map(|content| content.sessions);
+        let stalled = pieces.rest.is_some_and(|rest| rest.stalled);
+        (runs.map(|run| (run.session.clone(), run.end())).collect(), stalled)
+    }
+
+    #[tokio::test]
+    async fn sessions_that_came_since_are_left_for_the_next_turn() {
+        let long = vec![set("k"); 10];
+        let runs = vec![run("a", 0, long.clone()), run("b", 0, long)];
+        assert_eq!(sent(runs.clone(), &[("b", 10)]).await, (vec![(session("b"), 10)], false));
+        assert_eq!(sent(runs, &[("a", 10)]).await, (vec![(session("a"), 10)], false));
+    }
+
+    #[tokio::test]
+    async fn more_of_a_session_is_sent_if_it_needs_nothing_more() {
+        let more = vec![run("a", 0, vec![set(MEMBER)]), run("a", 1, vec![set("k"), set(MEMBER)])];
+        assert_eq!(sent(more, &[("a", 1)]).await, (vec![(session("a"), 3)], false));
+    }
+
+    #[tokio::test]
+    async fn members_who_were_added_since_wait_until_they_are_sent_first() {
+        let runs = vec![
+            run("a", 0, vec![set("k")]),
+            run("a", 1, vec![set(MEMBER)]),
+            run("b", 0, vec![set("k")]),
+        ];
+        assert_eq!(sent(runs, &[("a", 1), ("b", 1)]).await, (vec![(session("b"), 1)], true));
     }
 }

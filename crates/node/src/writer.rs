@@ -35,6 +35,7 @@ pub(crate) enum Job {
 #[derive(Clone, Default)]
 pub(crate) struct WriteQueue {
     shared: Arc<Shared>,
+    deleted: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -51,6 +52,11 @@ impl WriteQueue {
     pub(crate) fn push(&self, job: Job) {
         self.jobs().push_back(job);
         self.shared.added.notify_one();
+    }
+
+    /// Notified of deletions that are stored, for whoever erases what they leave behind.
+    pub(crate) fn deleted(&self) -> &Arc<Notify> {
+        &self.deleted
     }
 
     /// Jobs that wait.
@@ -136,6 +142,9 @@ pub(crate) async fn run(
             let count = writes_of(&job).len();
             let result = stored(&job, outcomes.by_ref().take(count));
             content.stored(job.id, &job.sessions, result.conflict);
+            if job.delete {
+                queue.deleted.notify_one();
+            }
             if events.send(Event::Stored(result)).await.is_err() {
                 return;
             }

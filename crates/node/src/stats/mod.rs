@@ -281,5 +281,9 @@ counted! {
         write_retries,
         /// Look-ups and reads that failed and were put off.
         read_retries,
+        /// Transactions that were erased after their CoValues were deleted.
+        erased_transactions,
+        /// Bytes of those.
+        erased_bytes,
     }
 }

@@ -1,12 +1,13 @@
 //! Who may delete is decided by the history of the owning group.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use downbeat_core::{CoValue, delete};
 use downbeat_crypto::delete_session_id;
 use downbeat_node::{LocalError, LocalValue, Node, Rejection};
-use downbeat_protocol::{Header, Message, Owner, Ruleset, SessionId, Transaction};
-use downbeat_storage::MemoryStorage;
+use downbeat_protocol::{CoValueId, Header, Message, Owner, Ruleset, SessionId, Transaction};
+use downbeat_storage::{FaultyStorage, MemoryStorage, Storage};
 
 use crate::given::{Author, Peer, SOON, node, transaction, unique};
 
@@ -89,4 +90,54 @@ async fn a_covalue_that_comes_deleted_is_acknowledged() {
             break;
         }
     }
+}
+
+/// Whether nothing is left of a CoValue but what says that it is deleted.
+async fn is_erased(storage: &MemoryStorage, id: CoValueId) -> bool {
+    let stats = storage.stats().await.unwrap();
+    let stored = storage.load(id).await.unwrap().expect("the tombstone stays");
+    assert!(stored.deleted);
+    storage.erasable(None, 10).await.unwrap().is_empty() && stats.deleted == 1
+}
+
+async fn until_erased(storage: &MemoryStorage, id: CoValueId) {
+    let erased = async {
+        while !is_erased(storage, id).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, erased).await.expect("it is never erased");
+}
+
+#[tokio::test]
+async fn what_a_deletion_leaves_behind_is_erased_in_the_background() {
+    let storage = Arc::new(FaultyStorage::new(MemoryStorage::new()));
+    let node = Node::builder(storage.clone()).start().unwrap();
+    let (admin, reader) = (Author::new(), Author::new());
+    let mut value = owned(&node, &admin, &reader).await;
+    let deletion = delete::transaction(value.id(), AT + 1);
+    value.append(&delete_session(&admin), [deletion], admin.signer()).await.unwrap();
+    value.stored(SOON).await.unwrap();
+    until_erased(storage.inner(), value.id()).await;
+    let stats = node.stats().await.unwrap();
+    assert_eq!(stats.storage.erased_transactions, 1);
+    assert_eq!(stats.storage.erased_bytes, transaction("content").json().len() as u64);
+    // It is as deleted as before.
+    let copy = node.local().load(value.id()).await.unwrap();
+    assert!(copy.content().is_deleted());
+}
+
+#[tokio::test]
+async fn what_was_not_erased_before_the_end_is_erased_after_the_next_start() {
+    let storage = Arc::new(FaultyStorage::new(MemoryStorage::new()));
+    let first = Node::builder(storage.clone()).start().unwrap();
+    let (admin, reader) = (Author::new(), Author::new());
+    let mut value = owned(&first, &admin, &reader).await;
+    let deletion = delete::transaction(value.id(), AT + 1);
+    value.append(&delete_session(&admin), [deletion], admin.signer()).await.unwrap();
+    value.stored(SOON).await.unwrap();
+    drop(first);
+    assert!(!is_erased(storage.inner(), value.id()).await, "the test is too slow");
+    let _second = Node::builder(storage.clone()).start().unwrap();
+    until_erased(storage.inner(), value.id()).await;
 }
