@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::Message;
@@ -60,12 +61,15 @@ async fn a_frame_that_is_no_message_is_rejected_and_the_connection_stays() {
 
 #[tokio::test]
 async fn a_binary_frame_is_rejected_and_the_connection_stays() {
-    let (mut client, mut server) = upgraded(WsOptions::default()).await;
+    let options = WsOptions::default();
+    let counters = Arc::clone(&options.counters);
+    let (mut client, mut server) = upgraded(options).await;
     client.write(&frame(true, BINARY, MESSAGE)).await;
     let incoming = next(&mut server).await;
     assert_eq!(incoming.rejected, [Rejection::WrongFrame("binary")]);
     assert!(incoming.messages.is_empty());
     assert_usable(&mut client, &mut server).await;
+    assert_eq!(counters.snapshot().frames_binary, 1);
 }
 
 #[tokio::test]
@@ -78,7 +82,9 @@ async fn an_empty_frame_is_a_sign_of_life() {
 
 #[tokio::test]
 async fn a_frame_over_the_limit_is_rejected_by_its_head_and_ends_the_connection() {
-    let (mut client, mut server) = upgraded(small_frames()).await;
+    let options = small_frames();
+    let counters = Arc::clone(&options.counters);
+    let (mut client, mut server) = upgraded(options).await;
     client.write(&header(true, TEXT, 10_001)).await;
     let incoming = next(&mut server).await;
     assert_eq!(incoming.rejected, [Rejection::TooLarge { max: 10_000 }]);
@@ -90,6 +96,7 @@ async fn a_frame_over_the_limit_is_rejected_by_its_head_and_ends_the_connection(
     let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
     assert!(matches!(error, TransportError::FrameTooLarge { max: 10_000 }), "{error:?}");
     assert_eq!(error.fault(), Fault::Peer);
+    assert_eq!(counters.snapshot().frames_too_large, 1);
 }
 
 #[tokio::test]
@@ -132,7 +139,9 @@ async fn a_frame_at_the_limit_is_taken() {
 
 #[tokio::test]
 async fn text_that_is_not_utf8_closes_with_1007() {
-    let (mut client, mut server) = upgraded(WsOptions::default()).await;
+    let options = WsOptions::default();
+    let counters = Arc::clone(&options.counters);
+    let (mut client, mut server) = upgraded(options).await;
     client.write(&frame(true, TEXT, b"{\"action\":\"\xff\"}")).await;
     let telling = async {
         assert_eq!(client.read_frame().await.reason().0, 1007);
@@ -140,6 +149,7 @@ async fn text_that_is_not_utf8_closes_with_1007() {
     };
     let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
     assert!(matches!(error, TransportError::Protocol(_)), "{error:?}");
+    assert_eq!(counters.snapshot().frames_not_utf8, 1);
 }
 
 #[tokio::test]
@@ -150,7 +160,9 @@ async fn broken_framing_closes_with_1002() {
     let long_ping = frame(true, PING, &[0; 126]);
     let unknown_kind = frame(true, 3, b"x");
     for bad in [&unmasked[..], &reserved_bit[..], &lone_continuation, &long_ping, &unknown_kind] {
-        let (mut client, mut server) = upgraded(WsOptions::default()).await;
+        let options = WsOptions::default();
+        let counters = Arc::clone(&options.counters);
+        let (mut client, mut server) = upgraded(options).await;
         client.write(bad).await;
         let telling = async {
             assert_eq!(client.read_frame().await.reason().0, 1002, "{bad:?}");
@@ -158,6 +170,7 @@ async fn broken_framing_closes_with_1002() {
         };
         let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
         assert_eq!(error.fault(), Fault::Peer, "{bad:?}: {error:?}");
+        assert_eq!(counters.snapshot().frames_malformed, 1);
     }
 }
 
@@ -182,7 +195,9 @@ async fn frames_dribbled_byte_by_byte_arrive() {
 
 #[tokio::test]
 async fn a_connection_that_ends_within_a_frame_is_disconnected() {
-    let (mut client, mut server) = upgraded(WsOptions::default()).await;
+    let options = WsOptions::default();
+    let counters = Arc::clone(&options.counters);
+    let (mut client, mut server) = upgraded(options).await;
     client.write(&frame(true, TEXT, MESSAGE)).await;
     let half = frame(true, TEXT, MESSAGE);
     client.write(half.get(..20).unwrap()).await;
@@ -191,6 +206,7 @@ async fn a_connection_that_ends_within_a_frame_is_disconnected() {
     let end = server.receiver.receive().await;
     assert!(matches!(end, Err(TransportError::Disconnected)), "{end:?}");
     assert!(matches!(server.receiver.receive().await, Ok(None)));
+    assert_eq!(counters.snapshot().frames_cut_off, 1);
 }
 
 #[tokio::test]
@@ -203,7 +219,9 @@ async fn a_half_open_connection_is_disconnected() {
 
 #[tokio::test]
 async fn websocket_pings_are_answered_and_count_as_signs_of_life() {
-    let (mut client, mut server) = upgraded(WsOptions::default()).await;
+    let options = WsOptions::default();
+    let counters = Arc::clone(&options.counters);
+    let (mut client, mut server) = upgraded(options).await;
     client.write(&frame(true, PING, b"are you there?")).await;
     assert!(next(&mut server).await.messages.is_empty());
     let (pong, _) = tokio::join!(
@@ -214,6 +232,7 @@ async fn websocket_pings_are_answered_and_count_as_signs_of_life() {
     client.write(&frame(true, PONG, b"")).await;
     assert!(next(&mut server).await.messages.is_empty());
     assert_usable(&mut client, &mut server).await;
+    assert_eq!(counters.snapshot().pings, 1);
 }
 
 #[tokio::test]
@@ -258,4 +277,57 @@ async fn a_close_in_the_middle_of_a_message_ends_the_connection_in_order() {
     client.write(&frame(true, CLOSE, &1000_u16.to_be_bytes())).await;
     assert!(matches!(server.receiver.receive().await, Ok(None)));
     assert_eq!(client.read_frame().await.reason(), (1000, ""));
+}
+
+#[tokio::test]
+async fn a_frame_that_does_not_come_on_is_given_up_and_concerns_nobody_else() {
+    let options =
+        WsOptions { stalled_frame_timeout: Duration::from_millis(500), ..WsOptions::default() };
+    let counters = Arc::clone(&options.counters);
+    let (mut client, mut server) = upgraded(options).await;
+    // Whole frames may take as long as they like to come, and so may a large one that comes on.
+    for _ in 0..8 {
+        client.write(&frame(true, TEXT, MESSAGE)).await;
+        assert_eq!(next(&mut server).await.messages.len(), 1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut large = MESSAGE.to_vec();
+    large.resize(100_000, b' ');
+    let large = frame(true, TEXT, &large);
+    let sending = async {
+        for part in large.chunks(10_000) {
+            client.write(part).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let (incoming, ()) = tokio::join!(next(&mut server), sending);
+    assert_eq!(incoming.messages.len(), 1);
+    // Fragments are no way around it.
+    client.write(&frame(false, TEXT, b" ")).await;
+    let telling = async {
+        assert_eq!(client.read_frame().await.reason().0, 1008);
+        drop(client);
+    };
+    let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
+    assert!(matches!(error, TransportError::TimedOut { .. }), "{error:?}");
+    assert_eq!(counters.snapshot().frames_too_slow, 1);
+}
+
+#[tokio::test]
+async fn a_compressed_frame_is_against_the_rules_however_small_it_is() {
+    // Nobody has agreed on compression, so the bit that marks it means nothing, and a bomb is
+    // refused by its first byte.
+    let options = WsOptions::default();
+    let counters = Arc::clone(&options.counters);
+    let (mut client, mut server) = upgraded(options).await;
+    let mut bomb = frame(true, TEXT, &[0xED, 0xC1, 0x01, 0x01, 0, 0, 0, 0x80, 0x90]);
+    bomb[0] |= 0x40;
+    client.write(&bomb).await;
+    let telling = async {
+        assert_eq!(client.read_frame().await.reason().0, 1002);
+        drop(client);
+    };
+    let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
+    assert_eq!(error.fault(), Fault::Peer);
+    assert_eq!(counters.snapshot().frames_malformed, 1);
 }

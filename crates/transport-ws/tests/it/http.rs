@@ -11,7 +11,7 @@ use downbeat_transport_ws::{
 use crate::raw::{RawClient, UPGRADE, accept_nothing};
 
 /// The whole response to one request.
-async fn ask(options: WsOptions, request: &str) -> String {
+pub(crate) async fn ask(options: WsOptions, request: &str) -> String {
     let mut listener = WsListener::bind("127.0.0.1:0", options).await.unwrap();
     let mut client = RawClient::connect(&listener).await;
     let asking = async {
@@ -70,18 +70,22 @@ async fn an_upgrade_that_is_none_is_refused_clearly() {
 
 #[tokio::test]
 async fn headers_over_the_limit_are_refused() {
+    let options = WsOptions::default();
     let request = format!("GET /health HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(20_000));
-    let response = ask(WsOptions::default(), &request).await;
+    let response = ask(options.clone(), &request).await;
     assert!(response.starts_with("HTTP/1.1 431 "), "{response}");
     let request = format!("GET /health HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200));
-    let response = ask(WsOptions::default(), &request).await;
+    let response = ask(options.clone(), &request).await;
     assert!(response.starts_with("HTTP/1.1 431 "), "{response}");
+    assert_eq!(options.counters.snapshot().handshakes_too_large, 2);
 }
 
 #[tokio::test]
 async fn what_is_not_http_is_refused() {
-    let response = ask(WsOptions::default(), "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n").await;
+    let options = WsOptions::default();
+    let response = ask(options.clone(), "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n").await;
     assert!(response.is_empty() || response.starts_with("HTTP/1.1 400 "), "{response}");
+    assert_eq!(options.counters.snapshot().handshakes_malformed, 1);
 }
 
 struct Metrics;
@@ -136,6 +140,7 @@ async fn upgrades_are_accepted_on_any_path_and_the_key_is_kept() {
 async fn a_slow_handshake_is_given_up_and_holds_up_nobody() {
     let options =
         WsOptions { handshake_timeout: Duration::from_millis(700), ..WsOptions::default() };
+    let counters = Arc::clone(&options.counters);
     let mut listener = WsListener::bind("127.0.0.1:0", options).await.unwrap();
     let mut slow = RawClient::connect(&listener).await;
     let connector = WsConnector::new(&listener.url(), WsOptions::default()).unwrap();
@@ -166,6 +171,8 @@ async fn a_slow_handshake_is_given_up_and_holds_up_nobody() {
     let (slow, others) = tokio::join!(dribbling, others);
     assert!(others < Duration::from_millis(600), "others waited {others:?}");
     assert!(slow > Duration::from_millis(600) && slow < Duration::from_secs(5), "{slow:?}");
+    let seen = counters.snapshot();
+    assert_eq!((seen.handshakes_timed_out, seen.pending), (1, 0));
 }
 
 #[tokio::test]

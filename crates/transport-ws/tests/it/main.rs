@@ -1,8 +1,10 @@
 //! The WebSocket transport: against the rules of transports, and against peers that keep none.
 
+mod admission;
 mod bad_input;
 mod batching;
 mod closing;
 mod conformance;
 mod http;
 mod raw;
+mod tls;
