@@ -5,6 +5,7 @@
 //! installed), `npm` (the packages of the Node.js programs) and `workspace` (where things are and
 //! how they are built).
 
+mod admin_page;
 mod bench;
 mod crash;
 mod differential;
@@ -38,6 +39,7 @@ enum Command {
     Simulate(simulate::Arguments),
     Bench(bench::Arguments),
     Crash(crash::Arguments),
+    AdminPage(admin_page::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Crash(arguments) => crash::run(&arguments),
+        Command::AdminPage(arguments) => admin_page::run(&arguments),
         Command::Bench(arguments) => bench::run_benchmark(&arguments),
     };
     match result {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::crash;
 use crate::differential;
 use crate::fuzz;
 use crate::interop;
@@ -10,11 +11,11 @@ use crate::steps::Steps;
 use crate::tools;
 use crate::workspace::cargo;
 
-/// The steps besides those of the interop scenarios.
+/// The steps besides those of crashes and interop scenarios.
 const CARGO_STEPS: usize = 6;
 
 /// Run every check: formatting, lints, tests, documentation, fuzzing, comparison with the
-/// reference, interop.
+/// reference, crashes, interop.
 ///
 /// Nothing is ever skipped: what is missing on the machine and cannot be installed from here is a
 /// failure that says what it is. The first failure ends the run.
@@ -27,7 +28,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     tools::require_node()?;
 
     let interop = interop::Arguments::default();
-    let mut steps = Steps::new(CARGO_STEPS + interop.step_count());
+    let mut steps = Steps::new(CARGO_STEPS + crash::STEPS + interop.step_count());
     steps.command("formatting", cargo().args(["fmt", "--all", "--check"]))?;
     steps.command(
         "lints",
@@ -42,6 +43,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     steps.step("comparison with the reference", "cargo xtask differential", || {
         differential::run(&differential::Arguments::default())
     })?;
+    crash::steps(&mut steps)?;
     interop::steps(&mut steps, &interop)?;
     steps.finish();
     Ok(())

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::kills::Run;
 use crate::places::Kind;
@@ -37,16 +37,30 @@ struct Arguments {
     /// How many places in a store's files to damage, one at a time.
     #[arg(long, default_value_t = 200)]
     places: usize,
-    /// Take the server's room away on a small file system as well, which takes the right to mount
-    /// one.
-    #[arg(long)]
-    mount: bool,
+    /// What to do; everything but `disk` if it is not given. Can be given several times.
+    #[arg(long, value_enum, value_name = "PART")]
+    part: Vec<Part>,
     /// Further options for the server, as in `--server-option=--durability=relaxed`.
     #[arg(long = "server-option")]
     server_options: Vec<String>,
     /// Where chance comes from; printed and random if it is not given.
     #[arg(long)]
     seed: Option<u64>,
+}
+
+/// What can be done to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Kill it at random moments.
+    Kills,
+    /// Damage its files.
+    Damage,
+    /// Limit the length of its files while it runs.
+    Limit,
+    /// Fill up the file system on which it runs. Takes the right to mount one.
+    Disk,
+    /// Start it where it may not write.
+    ReadOnly,
 }
 
 fn main() -> ExitCode {
@@ -65,7 +79,7 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<()> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     println!("seed {seed}");
-    for kind in [Kind::Sled] {
+    for kind in Kind::ALL {
         if arguments.storage.is_none_or(|wanted| wanted == kind) {
             let run = Run {
                 binary: arguments.binary.clone(),
@@ -74,17 +88,25 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 kills: arguments.kills,
                 options: arguments.server_options.clone(),
             };
-            if arguments.kills > 0 {
+            let wanted = |part: Part| match &arguments.part[..] {
+                [] => part != Part::Disk,
+                parts => parts.contains(&part),
+            };
+            if wanted(Part::Kills) {
                 run.run().await?;
             }
-            if arguments.places > 0 {
+            if wanted(Part::Damage) {
                 damage::run(&run, arguments.places).await?;
             }
-            shortage::run(&run, Means::Limit).await?;
-            if arguments.mount {
+            if wanted(Part::Limit) {
+                shortage::run(&run, Means::Limit).await?;
+            }
+            if wanted(Part::Disk) {
                 shortage::run(&run, Means::Disk).await?;
             }
-            shortage::refuse_read_only(&run).await?;
+            if wanted(Part::ReadOnly) {
+                shortage::refuse_read_only(&run).await?;
+            }
         }
     }
     Ok(())

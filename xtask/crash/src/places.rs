@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use downbeat_storage::Storage;
 use downbeat_storage_sled::SledStorage;
+use downbeat_storage_sqlite::SqliteStorage;
 use tempfile::TempDir;
 
 use crate::server::Program;
@@ -15,9 +16,18 @@ use crate::server::Program;
 /// The kinds of storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// A directory.
+    /// Our own store, a directory.
     Sled,
+    /// The reference's SQLite file.
+    Sqlite,
 }
+
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Sled, Self::Sqlite];
+}
+
+/// The name of the file, in a directory where nothing else is.
+const SQLITE_FILE: &str = "storage.db";
 
 /// A directory of a test's own, which goes with it.
 #[derive(Debug)]
@@ -41,6 +51,7 @@ impl Place {
     pub(crate) fn program_in(&self, binary: &Path, data: &Path) -> Program {
         let storage = match self.kind {
             Kind::Sled => format!("sled:{}", data.display()),
+            Kind::Sqlite => format!("sqlite:{}", data.join(SQLITE_FILE).display()),
         };
         Program {
             binary: binary.to_owned(),
@@ -55,6 +66,7 @@ impl Place {
     pub(crate) fn open(&self) -> Result<Box<dyn Storage>> {
         match self.kind {
             Kind::Sled => Ok(Box::new(SledStorage::open(self.data())?)),
+            Kind::Sqlite => Ok(Box::new(SqliteStorage::open(self.data().join(SQLITE_FILE))?)),
         }
     }
 
@@ -77,6 +89,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sled => f.write_str("sled"),
+            Self::Sqlite => f.write_str("sqlite"),
         }
     }
 }

@@ -4,12 +4,12 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, geteuid, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
 use tempfile::TempDir;
-use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::client::write_all;
@@ -21,6 +21,9 @@ use crate::truth::Truth;
 
 /// What each author does in each part of a test.
 const STEPS: usize = 20;
+
+/// The same where it takes more than what is left of sled's segment of 2 MiB.
+const MANY_STEPS: usize = 150;
 
 /// How long nothing must be acknowledged. The server tries again several times meanwhile.
 const SHORTAGE: Duration = Duration::from_secs(3);
@@ -55,7 +58,7 @@ pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
     let place = Place::new(run.kind)?;
     let disk = match means {
         Means::Limit => None,
-        Means::Disk => Some(SmallDisk::mount().await?),
+        Means::Disk => Some(SmallDisk::mount()?),
     };
     let data = disk.as_ref().map_or_else(|| place.data(), |disk| disk.dir.path().join("data"));
     let mut program = place.program_in(&run.binary, &data);
@@ -76,11 +79,7 @@ pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
     server.kill().await?;
     let (mut server, url, _) = program.start().await.context("after the shortage")?;
     Copies::load(&shortage.truth, &url, &ids, RECOVERY).await?.check(&ids)?;
-    server.kill().await?;
-    if let Some(disk) = shortage.disk {
-        disk.unmount().await?;
-    }
-    Ok(())
+    server.kill().await
 }
 
 /// A server's store in a directory that cannot be written is refused with its name.
@@ -131,9 +130,14 @@ impl Shortage {
         let before = self.truth.sizes();
         let writing = tokio::spawn({
             let (truth, url) = (self.truth.clone(), url.to_owned());
-            async move { write_all(seed, &truth, &url, STEPS).await }
+            let steps = if self.disk.is_some() { MANY_STEPS } else { STEPS };
+            async move { write_all(seed, &truth, &url, steps).await }
         });
-        wait_until("the server notices", || Ok(self::failures(server)? > failures)).await?;
+        let noticed = wait_until("the server notices", || {
+            ensure!(!writing.is_finished(), "there was room for everything");
+            Ok(self::failures(server)? > failures)
+        });
+        noticed.await.with_context(|| format!("the server's log: {:?}", server.log()))?;
         let acknowledged = self.truth.sizes().acknowledged;
         tokio::time::sleep(SHORTAGE).await;
         let during = self.truth.sizes();
@@ -146,7 +150,8 @@ impl Shortage {
         self.end(server)?;
         let start = Instant::now();
         let written = tokio::time::timeout(RECOVERY, writing).await;
-        written.context("the server does not go on when there is room")???;
+        let log = || format!("the server does not go on when there is room:\n{:?}", server.log());
+        written.with_context(log)???;
         Ok(start.elapsed())
     }
 
@@ -206,12 +211,12 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    async fn mount() -> Result<Self> {
+    fn mount() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let size = format!("size={DISK_BYTES}");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &size, "downbeat-crash"]).arg(dir.path());
-        ensure!(mount.status().await?.success(), "cannot mount a small disk");
+        ensure!(mount.status()?.success(), "cannot mount a small disk");
         Ok(Self { dir })
     }
 
@@ -227,10 +232,13 @@ impl SmallDisk {
         }
         Ok(())
     }
+}
 
-    async fn unmount(self) -> Result<()> {
-        let status = Command::new("umount").arg(self.dir.path()).status().await?;
-        ensure!(status.success(), "cannot unmount the small disk");
-        Ok(())
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.dir.path()).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("cannot unmount {}", self.dir.path().display());
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use downbeat_core::delete::Claim;
-use downbeat_core::{CoValue, DeleteError, Directory, known_state};
+use downbeat_core::{CoValue, DeleteError, Directory, dependencies, known_state};
 use downbeat_crypto::SignerSecret;
 use downbeat_protocol::{
     AgentId, CoValueId, Content, Header, KnownState, SessionCounts, SessionId, Transaction,
@@ -157,6 +157,21 @@ impl Truth {
                 *id
             })
             .collect()
+    }
+
+    /// A CoValue and all that it depends on.
+    pub(crate) fn needed_for(&self, id: CoValueId) -> BTreeSet<CoValueId> {
+        let values = self.lock();
+        let mut needed = BTreeSet::new();
+        let mut waiting = vec![id];
+        while let Some(id) = waiting.pop() {
+            if let Some(truth) = values.get(&id).filter(|_| needed.insert(id)) {
+                waiting.extend(dependencies::of_header(truth.value.header()));
+                let sessions = truth.value.sessions().map(downbeat_core::SessionLog::session);
+                waiting.extend(dependencies::of_sessions(sessions));
+            }
+        }
+        needed
     }
 
     pub(crate) fn is_group(&self, id: CoValueId) -> bool {
