@@ -33,7 +33,8 @@ pub enum Action {
     /// content can be asked for by turns. The stores of one CoValue are carried out in order.
     Store(StoreJob),
     /// Note durably whether an upstream has acknowledged all of a CoValue. Carried out before the
-    /// stores that follow, so that no CoValue is stored and forgotten.
+    /// stores that follow, so that no CoValue is stored and forgotten. The same may be said again:
+    /// the last word on a CoValue and an upstream counts.
     Track {
         /// The CoValue.
         id: CoValueId,

@@ -132,10 +132,9 @@ impl Machine {
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.errored = true;
         }
-        let is_upstream = self.peers.get(&peer).is_some_and(|state| state.upstream.is_some());
-        if is_upstream && let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) {
+        if let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) {
             // The rest of what it has announced would be ignored.
-            index.announced = SessionCounts::new();
+            index.expect_nothing_from(peer);
         }
     }
 
@@ -167,7 +166,7 @@ impl Machine {
             && self.peers.get(&peer).is_some_and(|state| state.upstream.is_some())
             && let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut)
         {
-            known_state::merge_counts(&mut index.announced, expected);
+            index.announce(peer, expected);
         }
         let sent: SessionCounts =
             content.sessions.iter().map(|run| (run.session.clone(), run.end())).collect();

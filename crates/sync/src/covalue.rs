@@ -85,8 +85,8 @@ pub(crate) struct Index {
     pub stores: VecDeque<Vec<(PeerId, u64)>>,
     /// Peers that are owed an acknowledgement when this is durable, which they have sent.
     pub awaiting_ack: Vec<(PeerId, SessionCounts)>,
-    /// Counts that an upstream has announced and not sent yet.
-    pub announced: SessionCounts,
+    /// Counts that upstreams have announced and not sent yet, by upstream.
+    pub announced: Vec<(PeerId, SessionCounts)>,
     /// Deletions of CoValues of this group that wait until all of it is stored.
     pub parked: Vec<Parked>,
     /// Whether the CoValue has been deleted.
@@ -223,7 +223,7 @@ impl Index {
             chains: FxHashMap::default(),
             stores: VecDeque::new(),
             awaiting_ack: Vec::new(),
-            announced: SessionCounts::new(),
+            announced: Vec::new(),
             parked: Vec::new(),
             deleted: false,
             outdated: false,
@@ -271,6 +271,24 @@ impl Index {
         let before = self.verified.get(session);
         self.behind.entry(session.clone()).or_insert(before);
         self.verified.raise(session, count);
+        let verified = &self.verified;
+        self.announced.retain(|(_, counts)| !known_state::is_subset(counts, verified));
+    }
+
+    /// An upstream says what it will have sent in the end.
+    pub(crate) fn announce(&mut self, peer: PeerId, counts: &SessionCounts) {
+        if known_state::is_subset(counts, &self.verified) {
+            return;
+        }
+        match self.announced.iter_mut().find(|(other, _)| *other == peer) {
+            Some((_, announced)) => known_state::merge_counts(announced, counts),
+            None => self.announced.push((peer, counts.clone())),
+        }
+    }
+
+    /// An upstream will not send what it has announced.
+    pub(crate) fn expect_nothing_from(&mut self, peer: PeerId) {
+        self.announced.retain(|(other, _)| *other != peer);
     }
 
     /// More has become durable.
@@ -289,7 +307,7 @@ impl Index {
             self.verified.iter().filter(|(session, _)| session.is_delete()).cloned().collect();
         self.behind.retain(|session, _| session.is_delete());
         self.chains.clear();
-        self.announced = SessionCounts::new();
+        self.announced.clear();
     }
 
     /// Whether someone that has `sessions` lacks anything of this CoValue.
@@ -304,7 +322,11 @@ impl Index {
 
     /// What upstreams have announced beyond what we have.
     pub(crate) fn still_expected(&self) -> SessionCounts {
-        known_state::missing(&self.announced, &self.verified)
+        let mut expected = SessionCounts::new();
+        for (_, announced) in &self.announced {
+            known_state::merge_counts(&mut expected, announced);
+        }
+        known_state::missing(&expected, &self.verified)
     }
 
     /// Whether the CoValue may be so large that it is sent in several pieces. A guess, for sizes

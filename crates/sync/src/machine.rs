@@ -124,8 +124,9 @@ impl Machine {
         let Some(state) = self.peers.remove(&peer) else { return };
         for id in state.subscriptions.keys() {
             self.unsubscribe(peer, *id);
+            self.wait_for_nobody(*id);
             if state.upstream.is_none() && !self.values.contains_key(id) {
-                self.unwatch_upstream(*id);
+                self.unwatch_upstream(*id, false);
             }
         }
         self.keep_held_of(peer, state.held_bytes, &state.holds);
@@ -182,6 +183,11 @@ impl Machine {
         let id = state.id;
         let is_new = self.subscription(peer, id).is_none();
         let has_it = state.header;
+        let is_upstream = self.peers.get(&peer).is_some_and(|state| state.upstream.is_some());
+        if is_new && is_upstream && !has_it && !is_correction {
+            // The answer to a LOAD that nobody needs any longer.
+            return self.upstream_told(peer, id, false);
+        }
         let replaces = self.has_fault(Fault::KnownReplaces);
         let Some(subscription) = self.subscribe(peer, id) else { return };
         if subscription.errored {
@@ -459,7 +465,7 @@ impl Machine {
     fn forget(&mut self, id: CoValueId) {
         if let Some(entry) = self.values.remove(&id) {
             self.warm_chains -= entry.index().map_or(0, |index| index.chains.len());
-            self.unwatch_upstream(id);
+            self.unwatch_upstream(id, matches!(entry.presence, Presence::Absent));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, Content, KnownState, Reconcile, ShortHash};
 use md5::{Digest, Md5};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::action::Action;
 use crate::covalue::{Asked, Entry, Presence};
@@ -20,13 +20,22 @@ const UNSYNCED_PAGE: usize = 100;
 /// CoValues compared in one reconcile message (reference: 100).
 const RECONCILE_PAGE: usize = 100;
 
+/// Notes that may be in memory though hardly any CoValues are to be, so that the list in storage is
+/// not gone through for a handful.
+const MIN_TRACKED: usize = 1_024;
+
+/// LOADs that wait for room though nobody needs them any longer, before they are looked through,
+/// so that this is not done for a handful.
+const MIN_STALE_LOADS: usize = 1_024;
+
 /// The upstreams that there are, connected or not.
 #[derive(Debug, Default)]
 pub(crate) struct Upstreams {
     by_name: BTreeMap<UpstreamName, Upstream>,
     /// CoValues with a note in storage that an upstream has not acknowledged all of them. Those
-    /// that are forgotten are left out while the upstream is away: it is given the notes in storage
-    /// when it comes.
+    /// that are forgotten are left out while the upstream is away, and where there are more than
+    /// CoValues may be warm: the notes in storage are listed when it comes, or has acknowledged
+    /// enough.
     tracked: FxHashMap<CoValueId, Vec<UpstreamName>>,
 }
 
@@ -42,6 +51,8 @@ struct Upstream {
     reconciled: bool,
     /// The last CoValue in storage of those that have been compared with it.
     compared: Option<CoValueId>,
+    /// Whether there are notes in storage that are not in memory, nor listed by what is under way.
+    has_left_out: bool,
 }
 
 impl Machine {
@@ -75,6 +86,7 @@ impl Machine {
     pub(crate) fn upstream_connected(&mut self, peer: PeerId, name: &UpstreamName) {
         let upstream = self.upstreams.by_name.entry(name.clone()).or_default();
         upstream.peer = Some(peer);
+        upstream.has_left_out = false;
         let left = std::mem::take(&mut upstream.left);
         let compare = self.config.full_storage_reconciliation && !upstream.reconciled;
         let compared = upstream.compared;
@@ -138,6 +150,11 @@ impl Machine {
     }
 
     pub(crate) fn upstream_disconnected(&mut self, name: &UpstreamName, peer: PeerId, state: Peer) {
+        for id in state.subscriptions.keys() {
+            if let Some(index) = self.values.get_mut(id).and_then(Entry::index_mut) {
+                index.expect_nothing_from(peer);
+            }
+        }
         let Some(upstream) = self.upstreams.by_name.get_mut(name) else { return };
         if upstream.peer != Some(peer) {
             return;
@@ -159,12 +176,19 @@ impl Machine {
     /// send what is new of it, unless they have not got all of it yet. It is asked for again when
     /// somebody comes for it. So no more is kept for an upstream than for as many CoValues as may
     /// be warm, those that are, and those that clients watch.
-    pub(crate) fn unwatch_upstream(&mut self, id: CoValueId) {
+    ///
+    /// What is absent was asked for in vain, or for somebody who has left: no answer is waited for.
+    pub(crate) fn unwatch_upstream(&mut self, id: CoValueId, is_absent: bool) {
         let mut unwatched = Vec::new();
         let is_watched = self.is_watched(id);
         let bound = self.config.warm_co_values;
+        let is_too_much = self.upstreams.tracked.len() > bound.max(MIN_TRACKED);
         for (name, upstream) in &mut self.upstreams.by_name {
-            let tracked = self.upstreams.tracked.get_mut(&id);
+            let mut tracked = self.upstreams.tracked.get_mut(&id);
+            if is_too_much && let Some(names) = &mut tracked {
+                upstream.has_left_out |= names.contains(name);
+                names.retain(|other| other != name);
+            }
             let Some(peer) = upstream.peer else {
                 if !is_watched {
                     upstream.left.remove(&id);
@@ -177,7 +201,7 @@ impl Machine {
             let Some(state) = self.peers.get_mut(&peer).filter(|_| !is_watched) else { continue };
             let is_open = state.subscriptions.len() <= bound
                 || tracked.is_some_and(|names| names.contains(name))
-                || state.loads.contains_key(&id)
+                || !is_absent && state.loads.contains_key(&id)
                 || state.subscriptions.get(&id).is_none_or(|subscription| subscription.queued);
             if !is_open {
                 state.subscriptions.remove(&id);
@@ -189,6 +213,7 @@ impl Machine {
         }
         for peer in unwatched {
             self.unsubscribe(peer, id);
+            self.request_done(peer, id);
         }
     }
 
@@ -284,7 +309,17 @@ impl Machine {
             self.owe(peer, id);
         } else {
             state.loads_waiting.push_back(id);
+            if state.loads_waiting.len() > 2 * state.subscriptions.len() + MIN_STALE_LOADS {
+                let mut seen = FxHashSet::default();
+                let subscriptions = &state.subscriptions;
+                state.loads_waiting.retain(|id| subscriptions.contains_key(id) && seen.insert(*id));
+            }
         }
+    }
+
+    /// LOADs to an upstream that are under way or wait for room.
+    pub fn loads_to(&self, peer: PeerId) -> usize {
+        self.peers.get(&peer).map_or(0, |state| state.loads.len() + state.loads_waiting.len())
     }
 
     /// An upstream has answered a LOAD, or will not: the next may go.
@@ -390,6 +425,25 @@ impl Machine {
         }
     }
 
+    /// A peer has left: what only it has waited for is not waited for any longer. If it comes after
+    /// all, it is taken.
+    pub(crate) fn wait_for_nobody(&mut self, id: CoValueId) {
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        if !matches!(entry.presence, Presence::Asking(_)) {
+            return;
+        }
+        let peers = &self.peers;
+        let needs_it = |(peer, served): &(PeerId, CoValueId)| {
+            // Upstreams wait for it only to be given it.
+            *served != id || peers.get(peer).is_some_and(|state| state.upstream.is_none())
+        };
+        let is_needed = entry.waiting.iter().any(needs_it);
+        if !is_needed && entry.dependants.is_empty() && entry.held.is_empty() {
+            entry.presence = Presence::Absent;
+            self.decided(id);
+        }
+    }
+
     fn upstream_lacks(&mut self, id: CoValueId, name: &UpstreamName) {
         let Some(entry) = self.values.get_mut(&id) else { return };
         let Presence::Asking(asked) = &mut entry.presence else { return };
@@ -414,7 +468,7 @@ impl Machine {
             self.request_done(peer, id);
         }
         if is_forgotten {
-            self.unwatch_upstream(id);
+            self.unwatch_upstream(id, false);
         }
         if let Some(entry) = self.values.get_mut(&id)
             && matches!(&entry.presence, Presence::Asking(asked) if asked.until <= now)
@@ -457,7 +511,24 @@ impl Machine {
                 self.upstreams.tracked.remove(&id);
             }
         }
-        self.actions.push(Action::Track { id, upstream: name, synced: true });
+        self.actions.push(Action::Track { id, upstream: name.clone(), synced: true });
+        self.list_left_out(peer, &name);
+    }
+
+    /// Notes that are not in memory are listed once there is room for some.
+    fn list_left_out(&mut self, peer: PeerId, name: &UpstreamName) {
+        if self.upstreams.tracked.len() > self.config.warm_co_values.max(MIN_TRACKED) / 2 {
+            return;
+        }
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(upstream) = self.upstreams.by_name.get_mut(name) else { return };
+        if !upstream.has_left_out || !matches!(state.unsynced_pages, Pages::Done) {
+            return;
+        }
+        upstream.has_left_out = false;
+        state.unsynced_pages = Pages::Asked;
+        let (upstream, limit) = (name.clone(), UNSYNCED_PAGE);
+        self.actions.push(Action::ListUnsynced { upstream, after: None, limit });
     }
 
     fn mark_tracked(&mut self, id: CoValueId, name: &UpstreamName) {
@@ -552,8 +623,6 @@ fn select(id: CoValueId, mut names: Vec<UpstreamName>, count: usize) -> Vec<Upst
 
 #[cfg(test)]
 mod tests {
-    use rustc_hash::FxHashSet;
-
     use super::*;
 
     /// What the reference's selector chooses among these four, by CoValue: the first, the second

@@ -1,5 +1,7 @@
 //! How much is asked of an upstream at a time, and how much is kept for it.
 
+use std::collections::BTreeSet;
+
 use downbeat_sync::Config;
 
 use crate::authors::{Author, Value};
@@ -243,4 +245,65 @@ fn an_upstream_is_told_nothing_that_its_load_has_told_it() {
     world.send(core, map.known(&[(&log, 1)]));
     world.send(core, map.known(&[(&log, 1)]));
     world.expect(&["core → KNOWN map header a:1", "core → KNOWN map header a:1"]);
+}
+
+#[test]
+fn what_an_upstream_never_acknowledges_is_noted_in_storage_and_not_in_memory() {
+    let mut world = World::with_config(Config { warm_co_values: 0, ..Config::default() });
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    let values = many(3_000);
+    for (value, _) in &values {
+        world.send(ann, value.whole(Vec::new()));
+    }
+    world.disconnect(ann);
+    world.pass(60_000);
+    assert_eq!(world.notes.len(), 3_000);
+    assert!(world.machine.noted_in_memory() <= 1_100, "{}", world.machine.noted_in_memory());
+    assert!(world.machine.subscriptions(core) <= 1_100, "{}", world.machine.subscriptions(core));
+    // When it begins to, all of them are looked up again.
+    for _ in 0..20 {
+        let noted: BTreeSet<_> = world.notes.iter().map(|(_, id)| *id).collect();
+        for (value, _) in values.iter().filter(|(value, _)| noted.contains(&value.id)) {
+            world.send(core, value.known(&[]));
+        }
+    }
+    assert!(world.notes.is_empty(), "{} notes", world.notes.len());
+    assert_eq!(world.machine.noted_in_memory(), 0);
+}
+
+#[test]
+fn what_those_who_left_have_asked_for_is_not_asked_for_any_longer() {
+    let config = Config { warm_co_values: 0, loads_per_upstream: 2, ..Config::default() };
+    let mut world = World::with_config(config);
+    let core = world.connect_upstream("core");
+    let values = many(1_500);
+    for _ in 0..3 {
+        let eve = world.connect("eve");
+        for (value, _) in &values {
+            world.send(eve, value.load_nothing());
+        }
+        assert!(world.machine.loads_to(core) >= 1_500);
+        world.disconnect(eve);
+        assert_eq!(world.machine.warm_co_values(), 0);
+        assert_eq!(world.machine.loads_to(core), 0);
+        assert_eq!(world.machine.subscriptions(core), 0);
+    }
+}
+
+#[test]
+fn loads_that_wait_for_room_are_no_more_than_what_is_watched() {
+    let config = Config { warm_co_values: 0, loads_per_upstream: 0, ..Config::default() };
+    let mut world = World::with_config(config);
+    let core = world.connect_upstream("core");
+    for _ in 0..5 {
+        let ann = world.connect("ann");
+        for (value, _) in many(1_000) {
+            world.send(ann, value.whole(Vec::new()));
+            world.send(core, value.known(&[]));
+            world.send(ann, value.load(&[]));
+        }
+        world.disconnect(ann);
+    }
+    assert!(world.machine.loads_to(core) <= 2_100, "{}", world.machine.loads_to(core));
 }

@@ -115,3 +115,19 @@ fn nothing_more_is_expected_of_a_deleted_value() {
     let said = world.said();
     assert_eq!(said.last().map(String::as_str), Some("bob ← CONTENT map header d:0+1"));
 }
+
+#[test]
+fn what_an_upstream_that_left_has_announced_is_not_expected_any_longer() {
+    let (mut world, map, mut log) = world_and_map();
+    let core = world.connect_upstream("core");
+    let ann = world.connect("ann");
+    world.send(ann, map.load_nothing());
+    let first = log.write(&["[1]"]);
+    log.write(&["[2]"]);
+    world.send(core, announcing(map.whole(vec![first]), &[(&log, 2)]));
+    world.disconnect(core);
+    world.skip_log();
+    let bob = world.connect("bob");
+    world.send(bob, map.load_nothing());
+    world.expect(&["bob → LOAD map nothing", "bob ← CONTENT map header a:0+1"]);
+}
