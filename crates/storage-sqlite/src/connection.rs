@@ -170,3 +170,56 @@ fn snapshot<T>(
     let snapshot = connection.unchecked_transaction()?;
     read(&snapshot)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pragma(connection: &Connection, name: &str) -> String {
+        let value: rusqlite::types::Value =
+            connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+        match value {
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            rusqlite::types::Value::Text(text) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn commits_are_flushed_unless_told_otherwise() {
+        /// What SQLite calls FULL and NORMAL.
+        const LEVELS: [&str; 2] = ["2", "1"];
+        let relaxed = Durability::Relaxed { within: Duration::from_secs(1) };
+        for (durability, level) in [Durability::Flushed, relaxed].into_iter().zip(LEVELS) {
+            let dir = tempfile::tempdir().unwrap();
+            let options = SqliteOptions { durability, ..SqliteOptions::default() };
+            let connection = open_writer(&dir.path().join("storage.db"), &options).unwrap();
+            assert_eq!(pragma(&connection, "synchronous"), level);
+            assert_eq!(pragma(&connection, "journal_mode"), "wal");
+        }
+    }
+
+    #[test]
+    fn readers_cannot_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());
+        drop(open_writer(&file, &options).unwrap());
+        let reader = open_reader(&file, &options).unwrap();
+        assert!(reader.execute("DELETE FROM coValues", []).is_err());
+    }
+
+    #[test]
+    fn a_file_that_must_not_be_written_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());
+        drop(open_writer(&file, &options).unwrap());
+        let mut permissions = fs::metadata(&file).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&file, permissions).unwrap();
+        // Whoever may do everything on this machine may write to it all the same.
+        if fs::OpenOptions::new().write(true).open(&file).is_err() {
+            let error = open_writer(&file, &options).unwrap_err();
+            assert!(matches!(error, StorageError::Io { .. }), "{error:?}");
+        }
+    }
+}

@@ -20,7 +20,8 @@ pub(crate) fn limits() -> Limits {
 /// is marked as such: the reference's table takes no text twice, and [`decode`] must tell it from
 /// a damaged one.
 pub(crate) fn encode(id: CoValueId, header: &Header) -> Result<String, Fault> {
-    let mut text = str::from_utf8(header.json()).map_err(|error| in_co_value(id, &error))?.to_owned();
+    let mut text =
+        str::from_utf8(header.json()).map_err(|error| in_co_value(id, &error))?.to_owned();
     if header_id(header) != id {
         text.push_str(&mark(id));
     }

@@ -109,14 +109,17 @@ fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, Fault
         return Ok(None);
     }
     let last_signature = signature(id, &session, row, 3)?;
-    if let Some(end) = row.get::<_, Option<u64>>(5)?
-        && row.get::<_, u32>(6)? == owner(id, &session)
-    {
-        if end >= count {
+    if let Some(end) = row.get::<_, Option<u64>>(5)? {
+        let signed = signature(id, &session, row, 7)?;
+        if row.get::<_, u32>(6)? != owner(id, &session) {
+            // A row that another session has left, unless it is known by its signature.
+            if signed == last_signature {
+                return Err(in_session(id, &session, &"the log is another session's"));
+            }
+        } else if end >= count {
             let reason = format!("there was a transaction {end}, but the log has only {count}");
             return Err(in_session(id, &session, &reason));
-        }
-        if signature(id, &session, row, 7)? != last_signature {
+        } else if signed != last_signature {
             return Err(in_session(id, &session, &"the last signature has been changed"));
         }
     }

@@ -228,3 +228,85 @@ fn data_version(connection: &Connection) -> Result<i64, Fault> {
     let mut query = connection.prepare_cached("PRAGMA data_version")?;
     Ok(query.query_row([], |row| row.get(0))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use downbeat_storage::conformance::{Author, CoValueFixture};
+
+    use super::*;
+    use crate::connection::open_writer;
+    use crate::options::SqliteOptions;
+    use crate::queue::queue;
+    use crate::read;
+
+    fn writer(dir: &Path) -> Writer {
+        let file = dir.join("storage.db");
+        let connection = open_writer(&file, &SqliteOptions::default()).unwrap();
+        let (_queue, inbox) = queue();
+        Writer::new(file, connection, inbox, Durability::Flushed, Arc::default()).unwrap()
+    }
+
+    fn append(writer: &mut Writer, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError> {
+        let (reply, _answer) = oneshot::channel();
+        let mut jobs = [Job::Append { writes: batch, outcomes: Vec::new(), reply }];
+        writer.attempt(&mut jobs, Caution::Usual)?;
+        let [Job::Append { outcomes, .. }] = jobs else { panic!("it is an append") };
+        Ok(outcomes)
+    }
+
+    fn count(writer: &Writer, co_value: &CoValueFixture) -> u64 {
+        let stored = read::load(&writer.connection, co_value.id).unwrap().unwrap();
+        stored.sessions.iter().map(|session| session.count).sum()
+    }
+
+    #[test]
+    fn a_full_disk_fails_a_batch_as_a_whole_and_there_may_be_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path());
+        let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+        append(&mut writer, vec![co_value.create(vec![author.write(1, 20)])]).unwrap();
+        let pages: i64 =
+            writer.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        let limit = |writer: &Writer, pages: i64| {
+            let set = |_: &rusqlite::Row<'_>| Ok(());
+            writer.connection.pragma_update_and_check(None, "max_page_count", pages, set).unwrap();
+        };
+        limit(&writer, pages + 10);
+        let before = author.clone();
+        let batch = |author: &mut Author| {
+            vec![
+                co_value.extend(vec![author.write(1, 20)]),
+                co_value.extend(vec![author.write(1, 200_000)]),
+            ]
+        };
+        for _ in 0..3 {
+            let error = append(&mut writer, batch(&mut before.clone())).unwrap_err();
+            assert!(matches!(error, StorageError::Full { .. }), "{error:?}");
+            assert_eq!(count(&writer, &co_value), 1, "nothing of the batch is stored");
+        }
+        append(&mut writer, vec![co_value.extend(vec![author.write(1, 20)])]).unwrap();
+        limit(&writer, i64::from(i32::MAX));
+        let outcomes = append(&mut writer, batch(&mut author)).unwrap();
+        assert!(outcomes.iter().all(Outcome::is_complete));
+        assert_eq!(count(&writer, &co_value), 4);
+    }
+
+    #[test]
+    fn a_lock_that_another_process_holds_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path());
+        writer.connection.busy_timeout(Duration::from_millis(1)).unwrap();
+        let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+        append(&mut writer, vec![co_value.create(vec![author.write(1, 20)])]).unwrap();
+        let other = Connection::open(dir.path().join("storage.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let late = vec![co_value.extend(vec![author.write(1, 20)])];
+        let error = append(&mut writer, late.clone()).unwrap_err();
+        assert!(matches!(error, StorageError::Locked { .. }), "{error:?}");
+        other.execute_batch("ROLLBACK").unwrap();
+        append(&mut writer, late).unwrap();
+        assert_eq!(count(&writer, &co_value), 2);
+    }
+}

@@ -1,0 +1,215 @@
+use std::fs;
+use std::path::Path;
+
+use downbeat_protocol::SessionCounts;
+use downbeat_storage::conformance::{Author, CoValueFixture};
+use downbeat_storage::{Damage, Outcome, SessionOutcome, Storage, StorageError};
+use downbeat_storage_sqlite::SqliteStorage;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::migration::assert_holds;
+use crate::reference::{ReferenceFile, path_in, stored};
+
+/// A closed store with two CoValues, of which the first has several extensions and a checkpoint.
+async fn two() -> (TempDir, [(CoValueFixture, Author); 2]) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStorage::open(path_in(&dir)).unwrap();
+    let mut written = [1, 2].map(|number| (CoValueFixture::new(number), Author::new(number)));
+    for (co_value, author) in &mut written {
+        for len in [20, 60_000, 60_000, 20, 20] {
+            store.append(vec![co_value.create(vec![author.write(2, len)])]).await.unwrap();
+        }
+    }
+    store.close().await.unwrap();
+    (dir, written)
+}
+
+fn change(dir: &TempDir, statement: &str) {
+    let connection = Connection::open(path_in(dir)).unwrap();
+    assert!(connection.execute(statement, []).unwrap() > 0, "{statement}");
+    connection.close().unwrap();
+}
+
+async fn damage_of(store: &SqliteStorage, co_value: &CoValueFixture) -> Option<Damage> {
+    let loaded = store.load(co_value.id).await.err();
+    let read = store.read(co_value.id, &SessionCounts::new(), 1 << 30).await.err();
+    loaded.or(read).map(|error| match error {
+        StorageError::Corrupt(damage) => damage,
+        other => panic!("{other:?}"),
+    })
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_what_was_written_is_refused_by_the_name_of_its_covalue() {
+    for statement in [
+        "UPDATE coValues SET header = '{' WHERE rowID = 1",
+        "UPDATE coValues SET header = replace(header, 'comap', 'colist') WHERE rowID = 1",
+        "UPDATE coValues SET header = x'00ff' WHERE rowID = 1",
+        "UPDATE sessions SET lastIdx = 9 WHERE coValue = 1",
+        "UPDATE sessions SET lastIdx = 8 WHERE coValue = 1",
+        "UPDATE sessions SET lastIdx = 11 WHERE coValue = 1",
+        "UPDATE sessions SET lastIdx = -1 WHERE coValue = 1",
+        "UPDATE sessions SET lastIdx = NULL WHERE coValue = 1",
+        "UPDATE sessions SET lastIdx = 'ten' WHERE coValue = 1",
+        "UPDATE sessions SET lastSignature = 'signature_z1' WHERE coValue = 1",
+        "UPDATE sessions SET lastSignature = NULL WHERE coValue = 1",
+        "UPDATE sessions SET sessionID = 'nobody' WHERE coValue = 1",
+        "UPDATE sessions SET sessionID = replace(sessionID, '_z', '_z2') WHERE coValue = 1",
+        "UPDATE transactions SET tx = '{' WHERE ses = 1 AND idx = 3",
+        "UPDATE transactions SET tx = '{}' WHERE ses = 1 AND idx = 3",
+        "UPDATE transactions SET tx = replace(tx, '00000003', '00000004') WHERE ses = 1 AND idx = 3",
+        "UPDATE transactions SET tx = CAST(x'ff' AS TEXT) WHERE ses = 1 AND idx = 3",
+        "UPDATE transactions SET tx = 7 WHERE ses = 1 AND idx = 3",
+        "DELETE FROM transactions WHERE ses = 1 AND idx = 0",
+        "DELETE FROM transactions WHERE ses = 1 AND idx = 4",
+        "DELETE FROM transactions WHERE ses = 1 AND idx = 9",
+        "UPDATE transactions SET idx = 20 WHERE ses = 1 AND idx = 4",
+        "UPDATE signatureAfter SET signature = 'signature_z1' WHERE ses = 1",
+        "UPDATE signatureAfter SET signature = 'nonsense' WHERE ses = 1",
+        "UPDATE downbeat_extensions SET checksum = checksum + 1 WHERE ses = 1 AND idx = 1",
+    ] {
+        let (dir, [(damaged, _), (whole, author)]) = two().await;
+        change(&dir, statement);
+        let store = SqliteStorage::open(path_in(&dir)).unwrap();
+        let damage = damage_of(&store, &damaged).await.unwrap_or_else(|| panic!("{statement}"));
+        assert_eq!(damage.id(), Some(damaged.id), "{statement}: {damage}");
+        assert_holds(&store, &whole, &author).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_reference_wrote_is_checked_as_far_as_it_can_be() {
+    for (statement, is_found) in [
+        ("UPDATE transactions SET tx = '{' WHERE ses = 1 AND idx = 3", true),
+        ("DELETE FROM transactions WHERE ses = 1 AND idx = 3", true),
+        ("UPDATE coValues SET header = replace(header, 'comap', 'colist') WHERE rowID = 1", true),
+        ("UPDATE sessions SET lastIdx = 7 WHERE rowID = 1", true),
+        // Only the signature can tell.
+        ("UPDATE transactions SET tx = replace(tx, '00000003', '00000004') WHERE idx = 3", false),
+    ] {
+        let file = ReferenceFile::new(7);
+        let (co_value, _) = stored(&file, 1);
+        assert!(file.connection.execute(statement, []).unwrap() > 0);
+        let store = SqliteStorage::open(file.path()).unwrap();
+        assert_eq!(damage_of(&store, &co_value).await.is_some(), is_found, "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_leaves_out_what_meets_damage() {
+    let (dir, [(damaged, mut damageds), (whole, mut wholes)]) = two().await;
+    change(&dir, "UPDATE sessions SET lastSignature = 'nonsense' WHERE coValue = 1");
+    let store = SqliteStorage::open(path_in(&dir)).unwrap();
+    let before = store.stats().await.unwrap();
+    let mut new = Author::new(3);
+    let batch = vec![
+        whole.extend(vec![wholes.write(1, 20)]),
+        damaged.extend(vec![new.write(1, 20), damageds.write(1, 20)]),
+        whole.extend(vec![wholes.write(2, 20)]),
+    ];
+    let outcomes = store.append(batch).await.unwrap();
+    let applied = Outcome::Applied(vec![SessionOutcome::Applied]);
+    assert_eq!((&outcomes[0], &outcomes[2]), (&applied, &applied));
+    let Outcome::Damaged(damage) = &outcomes[1] else { panic!("{:?}", outcomes[1]) };
+    assert_eq!((damage.id(), damage.session()), (Some(damaged.id), Some(&damageds.session)));
+    assert_holds(&store, &whole, &wholes).await;
+    let stats = store.stats().await.unwrap();
+    assert_eq!(stats.transactions, before.transactions + 3);
+    assert_eq!(stats.sessions, before.sessions, "nothing of the damaged write is stored");
+}
+
+/// Checks that whatever is served of these is what was written, and all of it if the file is
+/// whole. Gives how many calls were refused.
+async fn served(file: &Path, written: &[(CoValueFixture, Author)]) -> usize {
+    let store = match SqliteStorage::open(file) {
+        Ok(store) => store,
+        Err(error) => {
+            assert!(error.to_string().contains("storage.db"), "{error}");
+            return 1;
+        }
+    };
+    let mut refused = 0;
+    for (co_value, author) in written {
+        match store.load(co_value.id).await {
+            Ok(Some(stored)) => {
+                assert_eq!(stored.header, co_value.header);
+                for head in stored.sessions {
+                    assert_eq!(head.session, author.session);
+                    assert_eq!(head.last_signature, author.signature());
+                    assert_eq!(head.count, author.count());
+                }
+            }
+            Ok(None) => refused += 1,
+            Err(error) => {
+                assert!(
+                    error.to_string().contains(co_value.id.as_str())
+                        || error.to_string().contains("storage.db"),
+                    "{error}"
+                );
+                refused += 1;
+            }
+        }
+        match store.read(co_value.id, &SessionCounts::new(), 1 << 30).await {
+            Ok(runs) => {
+                for run in runs {
+                    assert_eq!(run.session, author.session);
+                    let range = usize::try_from(run.after).unwrap()..;
+                    let log = &author.log[range][..run.transactions.len()];
+                    assert!(run.transactions == log, "what is served was written");
+                }
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    refused += usize::from(store.list(None, 100).await.is_err());
+    refused += usize::from(store.stats().await.is_err());
+    refused
+}
+
+#[tokio::test]
+async fn flipped_bytes_are_refused_or_do_no_harm() {
+    let (dir, written) = two().await;
+    assert_eq!(served(&path_in(&dir), &written).await, 0);
+    let whole = fs::read(path_in(&dir)).unwrap();
+    let mut refused = 0;
+    // Every page, and everything in the first ones, where the tables begin.
+    let places = (0..whole.len()).step_by(2_039).chain((0..8 * 4_096).step_by(257));
+    for place in places {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x41;
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(path_in(&dir), bytes).unwrap();
+        refused += served(&path_in(&dir), &written).await;
+    }
+    assert!(refused > 50, "{refused} were refused");
+}
+
+#[tokio::test]
+async fn a_truncated_file_is_refused_or_serves_what_is_there() {
+    let (dir, written) = two().await;
+    let whole = fs::read(path_in(&dir)).unwrap();
+    for len in (1..whole.len()).step_by(whole.len() / 40) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(path_in(&dir), &whole[..len]).unwrap();
+        assert!(served(&path_in(&dir), &written).await > 0, "{len} bytes");
+    }
+}
+
+#[tokio::test]
+async fn pages_can_be_checked() {
+    let (dir, _) = two().await;
+    let store = SqliteStorage::open(path_in(&dir)).unwrap();
+    assert!(store.check_pages().await.unwrap().is_empty());
+    store.close().await.unwrap();
+    // An index that has lost an entry.
+    let connection = Connection::open(path_in(&dir)).unwrap();
+    connection.pragma_update(None, "writable_schema", true).unwrap();
+    let schema = "UPDATE sqlite_schema SET sql = replace(sql, '(coValue)', '(lastIdx)')
+        WHERE name = 'sessionsByCoValue'";
+    connection.execute(schema, []).unwrap();
+    connection.close().unwrap();
+    let store = SqliteStorage::open(path_in(&dir)).unwrap();
+    let found = store.check_pages().await.unwrap();
+    assert!(!found.is_empty());
+}
