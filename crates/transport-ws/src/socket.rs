@@ -355,6 +355,49 @@ mod tests {
         assert!(!socket.lock().grown, "released as soon as everything was written");
     }
 
+    /// What the operating system says when a peer has not acknowledged anything for too long.
+    struct Vanished;
+
+    impl AsyncRead for Vanished {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        }
+    }
+
+    impl AsyncWrite for Vanished {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_vanished_is_counted() {
+        let gate = FrameGate::new(Vanished, Vec::new());
+        let ws = WebSocketStream::from_raw_socket(gate, Role::Server, None).await;
+        let counters = Arc::<TransportCounters>::default();
+        let socket = Socket::new(ws, Pass::default(), Arc::clone(&counters));
+        let end = poll_fn(|cx| socket.poll_next(cx)).await;
+        assert!(matches!(end, Some(Err(WsError::Io(_)))), "{end:?}");
+        assert_eq!(counters.snapshot().peers_lost, 1);
+        assert!(!socket.cut_off(), "nothing had begun");
+    }
+
     #[tokio::test]
     async fn a_socket_that_is_closing_is_left_as_it_is() {
         let (socket, mut far) = socket(200_000).await;
