@@ -32,7 +32,7 @@ const GATHERED_BYTES: usize = 256 << 10;
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line are bools")]
 pub(crate) struct Options {
-    /// The store to read: `sled:DIR`.
+    /// The store to read: `sled:DIR` or `sqlite:FILE`.
     from: StorageChoice,
     /// The file to write, or `-` for standard output. A name that ends with `.zst` is compressed.
     file: PathBuf,

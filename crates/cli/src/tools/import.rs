@@ -32,7 +32,7 @@ use crate::storage::StorageChoice;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// What to read: a store (`sled:DIR`), a file written by `downbeat export` (compressed or
+    /// What to read: a store (`sled:DIR` or `sqlite:FILE`), a file written by `downbeat export` (compressed or
     /// not), or `-` for such a file on standard input.
     from: Source,
     /// The store to write to; it is made if it is not there.
@@ -48,7 +48,7 @@ pub(crate) struct Options {
 const EXAMPLES: &str = "\
 Examples:
   downbeat import backup.ndjson.zst sled:./downbeat-data
-  downbeat import sled:./old sled:./new
+  downbeat import sqlite:storage.db sled:./downbeat-data
   ssh server downbeat export sled:/srv/data - | downbeat import - sled:./copy
 
 Exit codes:

@@ -29,7 +29,7 @@ use crate::storage::StorageChoice;
 pub(crate) struct Options {
     /// The CoValue: `co_z…`.
     id: CoValueId,
-    /// The store: `sled:DIR`.
+    /// The store: `sled:DIR` or `sqlite:FILE`.
     #[arg(default_value = "sled:./downbeat-data")]
     store: StorageChoice,
     /// Print JSON.

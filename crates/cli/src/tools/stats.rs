@@ -13,7 +13,7 @@ use crate::storage::StorageChoice;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// The store: `sled:DIR`.
+    /// The store: `sled:DIR` or `sqlite:FILE`.
     #[arg(default_value = "sled:./downbeat-data")]
     store: StorageChoice,
     /// Print JSON.

@@ -35,6 +35,7 @@ impl Store {
                 bail!("there is nothing in `memory`, which ends with the process")
             }
             StorageChoice::Sled(dir) => require_sled(dir)?,
+            StorageChoice::Sqlite(file) => require_sqlite(file)?,
         }
         Self::open(choice, runtime)
     }
@@ -150,7 +151,7 @@ impl Reading<'_> {
 pub(crate) fn path_of(choice: &StorageChoice) -> Option<&Path> {
     match choice {
         StorageChoice::Memory => None,
-        StorageChoice::Sled(dir) => Some(dir),
+        StorageChoice::Sled(path) | StorageChoice::Sqlite(path) => Some(path),
     }
 }
 
@@ -164,14 +165,31 @@ fn require_sled(dir: &Path) -> anyhow::Result<()> {
     /// The file by which the sled store knows its directories; see `docs/storage-format.md`.
     const FORMAT_FILE: &str = "format";
 
-    if !dir.try_exists().with_context(|| format!("cannot look at {}", dir.display()))? {
-        bail!("there is no store: {} does not exist", dir.display());
-    }
+    require(dir)?;
     if !dir.is_dir() {
         bail!("there is no sled store: {} is no directory", dir.display());
     }
     if !dir.join(FORMAT_FILE).exists() {
         bail!("there is no sled store in {}", dir.display());
+    }
+    Ok(())
+}
+
+fn require_sqlite(file: &Path) -> anyhow::Result<()> {
+    require(file)?;
+    let found = file.metadata().with_context(|| format!("cannot look at {}", file.display()))?;
+    if !found.is_file() {
+        bail!("there is no SQLite store: {} is no file", file.display());
+    }
+    if found.len() == 0 {
+        bail!("there is no SQLite store: {} is empty", file.display());
+    }
+    Ok(())
+}
+
+fn require(path: &Path) -> anyhow::Result<()> {
+    if !path.try_exists().with_context(|| format!("cannot look at {}", path.display()))? {
+        bail!("there is no store: {} does not exist", path.display());
     }
     Ok(())
 }
