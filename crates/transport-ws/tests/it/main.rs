@@ -6,5 +6,6 @@ mod batching;
 mod closing;
 mod conformance;
 mod http;
+mod neighbours;
 mod raw;
 mod tls;
