@@ -5,8 +5,9 @@
 //! transport they speak before the first message, and a listener may ask for a key, as it does of
 //! WebSocket clients. The format is described byte by byte in `docs/transport-tcp.md`.
 //!
-//! Compared with the WebSocket transport, messages are about half as large and cheaper to read and
-//! write, and both sides batch and show signs of life.
+//! Compared with the WebSocket transport, frames are not masked, messages somewhat smaller, both
+//! sides batch from the start, and both show signs of life, so that a vanished server is noticed as
+//! well as a vanished client.
 //!
 //! ```
 //! use downbeat_protocol::Message;
