@@ -59,6 +59,8 @@ pub enum Fault {
     Delay(Duration),
     /// The call begins after a permit of this gate ([`Notify::notify_one`]).
     Wait(Arc<Notify>),
+    /// The call panics, as that of a backend with a bug.
+    Panic,
 }
 
 /// A store around another one, which answers as that one does but for the faults that are injected.
@@ -106,6 +108,7 @@ impl<S: Storage> FaultyStorage<S> {
         match fault {
             Fault::Delay(time) => tokio::time::sleep(time).await,
             Fault::Wait(gate) => gate.notified().await,
+            Fault::Panic => panic!("this panic was injected into {operation:?}"),
             fault => return Some(fault),
         }
         None
@@ -123,7 +126,7 @@ impl<S: Storage> FaultyStorage<S> {
                 call.await?;
                 Err(error)
             }
-            Some(Fault::Delay(_) | Fault::Wait(_)) | None => call.await,
+            Some(Fault::Delay(_) | Fault::Wait(_) | Fault::Panic) | None => call.await,
         }
     }
 
@@ -140,7 +143,7 @@ impl<S: Storage> FaultyStorage<S> {
                 batch.truncate(writes);
                 Ok((batch, Some(error)))
             }
-            Some(Fault::Delay(_) | Fault::Wait(_)) | None => Ok((batch, None)),
+            Some(Fault::Delay(_) | Fault::Wait(_) | Fault::Panic) | None => Ok((batch, None)),
         }
     }
 }

@@ -155,3 +155,10 @@ impl Peer {
         }
     }
 }
+
+/// Sends content, all of it.
+pub(crate) async fn send(peer: &mut Peer, contents: Vec<Content>) {
+    for content in contents {
+        peer.send(Message::Content(content)).await;
+    }
+}

@@ -119,7 +119,7 @@ async fn small_edits_overtake_a_large_stream() {
     let author = Author::new();
     let mut large = node.local().create(map()).await.unwrap();
     let piece = "x".repeat(20_000);
-    let transactions = (0..500).map(|_| transaction(&piece));
+    let transactions = (0..200).map(|_| transaction(&piece));
     large.append(&author.session, transactions, author.signer()).await.unwrap();
     large.stored(SOON).await.unwrap();
     let mut small = node.local().create(map()).await.unwrap();
@@ -140,5 +140,6 @@ async fn small_edits_overtake_a_large_stream() {
         }
         reached = run.map_or(reached, downbeat_protocol::SessionContent::end);
     };
-    assert!(before_it < 100, "{before_it} of the 500 transactions came first");
+    // The messages that wait in the connection, and the turn that is being written.
+    assert!(before_it < 100, "{before_it} of the 200 transactions came first");
 }

@@ -10,6 +10,7 @@ mod given;
 mod large;
 mod limits;
 mod local;
+mod operating;
 mod restart;
 mod shutdown;
 mod slow;

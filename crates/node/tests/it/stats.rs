@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use downbeat_core::CoValue;
 use downbeat_node::Node;
-use downbeat_protocol::{Content, Message, Signature};
+use downbeat_protocol::Signature;
 use downbeat_storage::{Fault, FaultyStorage, MemoryStorage, Operation, StorageError};
 
-use crate::given::{Author, Peer, SOON, link, map, node, transaction};
+use crate::given::{Author, Peer, SOON, link, map, node, send, transaction};
 
 #[tokio::test]
 async fn messages_bytes_and_peers_are_counted_by_their_kind() {
@@ -62,12 +62,6 @@ async fn a_forgery_is_told_from_a_fork() {
     };
     let rejections = tokio::time::timeout(SOON, counted).await.unwrap();
     assert_eq!((rejections.forked, rejections.bad_signature), (1, 1));
-}
-
-async fn send(peer: &mut Peer, contents: Vec<Content>) {
-    for content in contents {
-        peer.send(Message::Content(content)).await;
-    }
 }
 
 #[tokio::test]
