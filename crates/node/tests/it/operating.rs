@@ -104,9 +104,12 @@ async fn a_shutdown_gives_up_after_its_time() {
     storage.inject(Operation::Append, Fault::Wait(Arc::new(Notify::new())));
     let mut value = node.local().create(map()).await.unwrap();
     Author::new().write(&mut value, "never stored").await;
-    while node.stats().await.unwrap().memory.unstored_jobs == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let taken_in = async {
+        while node.stats().await.unwrap().verification.count == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, taken_in).await.unwrap();
     let started = Instant::now();
     let ended = node.shutdown().await;
     assert!(matches!(ended, Err(NodeError::NotDrained(_))), "{ended:?}");
