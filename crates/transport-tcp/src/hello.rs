@@ -235,3 +235,105 @@ impl<'a> Reader<'a> {
         Ok(name.chars().filter(|c| !c.is_control()).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The parts of encoded bytes: the head's two bytes, and the body.
+    fn parts(bytes: &[u8]) -> ([u8; 2], &[u8]) {
+        let (head, body) = bytes.split_first_chunk().unwrap();
+        let (pair, length) = parse_head(head).unwrap();
+        assert_eq!(body.len(), length);
+        (pair, body)
+    }
+
+    #[test]
+    fn a_hello_has_the_documented_bytes() {
+        let hello = Hello {
+            versions: (1, 2),
+            keep_alive: Duration::from_secs(5),
+            name: "edge".to_owned(),
+            key: Some(ApiKey::new("abc")),
+        };
+        let expected = [
+            &[0xD0, 0x42, 0x45, 0x41, 0x54, 0x0D, 0x0A, 0x00, 1, 2, 0, 15, 0][..],
+            &[0, 0, 0x13, 0x88, 4, b'e', b'd', b'g', b'e', 0, 3, b'a', b'b', b'c'],
+        ]
+        .concat();
+        let bytes = hello.encode();
+        assert_eq!(bytes, expected);
+        let (pair, body) = parts(&bytes);
+        assert_eq!(Hello::decode(pair, body), Ok(hello));
+    }
+
+    #[test]
+    fn answers_have_the_documented_bytes() {
+        let welcome =
+            Answer::Welcome { version: 1, keep_alive: Duration::ZERO, name: "core".to_owned() };
+        let expected = [&MAGIC[..], &[0, 1, 0, 9, 0, 0, 0, 0, 4], b"core"].concat();
+        assert_eq!(welcome.encode(), expected);
+        let denial = |kind| Denial {
+            status: Status::Refused(kind),
+            retry_after: Some(Duration::from_millis(300)),
+            reason: "no".into(),
+        };
+        let refused = Answer::Refused(denial(RefusalKind::TooMany));
+        let expected = [&MAGIC[..], &[5, 1, 0, 6, 0, 0, 0, 1], b"no"].concat();
+        assert_eq!(refused.encode(), expected);
+        let (pair, body) = parts(&expected);
+        let mut read = denial(RefusalKind::TooMany);
+        read.retry_after = Some(Duration::from_secs(1));
+        assert_eq!(Answer::decode(pair, body), Ok(Answer::Refused(read)));
+    }
+
+    #[test]
+    fn every_status_is_read_as_written() {
+        for (byte, status) in [
+            (1, Status::Version),
+            (2, Status::Malformed),
+            (3, Status::Refused(RefusalKind::Unauthorized)),
+            (4, Status::Refused(RefusalKind::Forbidden)),
+            (5, Status::Refused(RefusalKind::TooMany)),
+            (6, Status::Refused(RefusalKind::Unavailable)),
+        ] {
+            assert_eq!((status.byte(), Status::from_byte(byte)), (byte, Some(status)));
+        }
+        assert_eq!(Status::from_byte(7), None);
+        assert_eq!(Answer::decode([7, 1], &[0; 4]), Err(BadHello::Status(7)));
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_or_refused() {
+        let hello = Hello {
+            versions: (1, 1),
+            keep_alive: Duration::MAX,
+            name: "ä".repeat(1_000),
+            key: Some(ApiKey::new("k".repeat(MAX_KEY_BYTES))),
+        };
+        let bytes = hello.encode();
+        let (pair, body) = parts(&bytes);
+        let read = Hello::decode(pair, body).unwrap();
+        assert_eq!(read.name, "ä".repeat(127));
+        assert_eq!(read.key, hello.key);
+        let mut head = [0; HEAD_BYTES];
+        head.copy_from_slice(&bytes[..HEAD_BYTES]);
+        head[10..].copy_from_slice(&[0x10, 0x01]);
+        assert_eq!(parse_head(&head), Err(BadHello::TooLarge(4_097)));
+    }
+
+    #[test]
+    fn every_cut_of_a_body_is_too_short() {
+        let hello = Hello {
+            versions: (1, 1),
+            keep_alive: Duration::ZERO,
+            name: "name".to_owned(),
+            key: Some(ApiKey::new("key")),
+        };
+        let bytes = hello.encode();
+        let (pair, body) = parts(&bytes);
+        for end in 0..body.len() {
+            assert_eq!(Hello::decode(pair, &body[..end]), Err(BadHello::Short), "{end}");
+        }
+    }
+}
