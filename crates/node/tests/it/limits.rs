@@ -2,13 +2,17 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use downbeat_core::CoValue;
 use downbeat_node::{KeyLimits, Limits, Node, NodeBuilder, Rates};
 use downbeat_protocol::{KnownState, Message};
 use downbeat_storage::MemoryStorage;
-use downbeat_transport::{CloseCode, CloseReason, Connection, PeerInfo, pair};
+use downbeat_transport::{
+    CloseCode, CloseReason, Connection, PeerInfo, Sender, TransportError, pair,
+};
 
 use crate::given::{Author, Peer, SOON, count, map, transaction};
 
@@ -212,4 +216,48 @@ async fn a_peer_that_reads_nothing_can_be_disconnected() {
         }
     };
     tokio::time::timeout(SOON, gone).await.unwrap();
+}
+
+/// A connection that wants a sign of life every few milliseconds, and counts them.
+struct Pinged {
+    inner: Box<dyn Sender>,
+    pings: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Sender for Pinged {
+    async fn send(&mut self, messages: &[Message]) -> Result<usize, TransportError> {
+        self.inner.send(messages).await
+    }
+    fn keep_alive_interval(&self) -> Option<Duration> {
+        Some(Duration::from_millis(10))
+    }
+    async fn keep_alive(&mut self) -> Result<(), TransportError> {
+        self.pings.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+    async fn close(&mut self, reason: CloseReason) -> Result<(), TransportError> {
+        self.inner.close(reason).await
+    }
+}
+
+#[tokio::test]
+async fn who_is_held_back_has_signs_of_life_all_the_same() {
+    let limits = Limits { connection: rate(1), ..Limits::default() };
+    let node = builder(limits).start().unwrap();
+    let (ours, theirs) = pair(1);
+    let pings = Arc::new(AtomicU64::new(0));
+    let sender = Box::new(Pinged { inner: theirs.sender, pings: Arc::clone(&pings) });
+    node.connect(Connection { sender, ..theirs }).await.unwrap();
+    let mut peer = Peer::over(ours);
+    for _ in 0..5 {
+        peer.send(load()).await;
+        peer.known().await;
+    }
+    // The sixth is held back for a second.
+    peer.send(load()).await;
+    let before = pings.load(Ordering::Relaxed);
+    peer.known().await;
+    let meanwhile = pings.load(Ordering::Relaxed) - before;
+    assert!(meanwhile > 10, "{meanwhile}");
 }
