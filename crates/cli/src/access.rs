@@ -52,13 +52,11 @@ impl Admission for Doorkeeper {
         };
         let admitted = Admitted::labelled(entry.name.0.as_str());
         let Some(max) = entry.max_connections else { return Ok(admitted) };
-        match KeyPlace::take(&self.connections, &entry.name.0, max.0.get()) {
-            Some(place) => Ok(admitted.holding(place)),
-            None => {
-                let reason = format!("this key has {} connections already", max.0);
-                Err(Refusal::too_many(reason, RETRY_AFTER))
-            }
-        }
+        let Some(place) = KeyPlace::take(&self.connections, &entry.name.0, max.0.get()) else {
+            let reason = format!("this key has {} connections already", max.0);
+            return Err(Refusal::too_many(reason, RETRY_AFTER));
+        };
+        Ok(admitted.holding(place))
     }
 }
 

@@ -26,11 +26,11 @@ pub(crate) enum Command {
     /// Show the configuration: each value, and where it comes from. Takes what `serve` takes.
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(Box<ConfigOptions>),
-    #[command(flatten)]
-    Tool(crate::tools::Tool),
     /// Make, list and revoke the keys with which clients may connect.
     #[command(subcommand)]
     Key(KeyCommand),
+    #[command(flatten)]
+    Tool(crate::tools::Tool),
     /// Put load on a sync server and measure it.
     Bench(BenchOptions),
     /// Print the completions for a shell.

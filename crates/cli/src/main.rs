@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Command::Serve(sources) => serve::run(&sources),
-        Command::Bench(options) => bench::run(&options),
         Command::Tool(tool) => return tools::run(&tool),
+        Command::Bench(options) => bench::run(&options),
         Command::Config(options) => print_config(&options),
         Command::Key(command) => keys::run(&command),
         Command::Completions { shell } => print_completions(shell),

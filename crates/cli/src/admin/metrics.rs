@@ -7,7 +7,7 @@ use downbeat_node::{Histogram, MessageStats, Stats};
 use downbeat_transport::TransportSnapshot;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -429,16 +429,10 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, unit, kind)?;
         for (labels, value) in values {
-            let mut metric = metric.encode_family(&labels)?;
-            match (kind, value.into()) {
-                (MetricType::Counter, Number::Whole(value)) => {
-                    metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-                }
-                (MetricType::Counter, Number::Real(value)) => {
-                    metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-                }
-                (_, Number::Whole(value)) => metric.encode_gauge(&value)?,
-                (_, Number::Real(value)) => metric.encode_gauge(&value)?,
+            if LABELS == 0 {
+                put(&mut metric, kind, value.into())?;
+            } else {
+                put(&mut metric.encode_family(&labels)?, kind, value.into())?;
             }
         }
         Ok(())
@@ -463,5 +457,18 @@ impl Out<'_> {
         self.0
             .encode_descriptor(name, help, unit, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(histogram.sum, histogram.count, &buckets, None)
+    }
+}
+
+fn put(metric: &mut MetricEncoder<'_>, kind: MetricType, value: Number) -> fmt::Result {
+    match (kind, value) {
+        (MetricType::Counter, Number::Whole(value)) => {
+            metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        }
+        (MetricType::Counter, Number::Real(value)) => {
+            metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        }
+        (_, Number::Whole(value)) => metric.encode_gauge(&value),
+        (_, Number::Real(value)) => metric.encode_gauge(&value),
     }
 }

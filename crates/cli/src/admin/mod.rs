@@ -7,7 +7,7 @@ mod process;
 mod status;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -81,7 +81,7 @@ impl Admin {
             if let Ok(stats) = self.stats().await {
                 let now = millis(SystemTime::now());
                 let sample = history::Sample::new(now, &stats);
-                self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(sample);
+                self.history().add(sample);
             }
         }
     }
@@ -126,7 +126,7 @@ impl Admin {
             Err(unavailable) => return unavailable.response(),
         };
         let ready = ready(&self.node, Detail::Full).await;
-        let history = self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let history = self.history();
         let value = status::Status {
             facts: &self.facts,
             started: self.started,
@@ -142,6 +142,11 @@ impl Admin {
             content_type: "application/json",
             body: value.json().to_string().into(),
         }
+    }
+
+    /// Nothing panics while the lock is held.
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn stats(&self) -> Result<Stats, Unavailable> {
@@ -202,9 +207,10 @@ async fn ready(node: &SharedNode, detail: Detail) -> RouteResponse {
         },
     };
     if detail == Detail::Full {
-        for upstream in readiness.upstreams.iter().filter(|upstream| !upstream.connected) {
-            text += &format!("the upstream {} is not connected\n", upstream.name);
-        }
+        let away = readiness.upstreams.iter().filter(|upstream| !upstream.connected);
+        text.extend(
+            away.flat_map(|upstream| ["the upstream ", &*upstream.name, " is not connected\n"]),
+        );
     }
     RouteResponse::text(if readiness.is_ready() { 200 } else { 503 }, text)
 }

@@ -3,7 +3,8 @@
 "use strict";
 
 const PERIOD = 2000;
-const SPAN = 10 * 60 * 1000;
+/** What the plots may span, in minutes: as much as there is. */
+const SPANS = [1, 2, 5, 10];
 const PLOT_HEIGHT = 152;
 const MARGIN = { top: 8, right: 2, bottom: 18, left: 2 };
 
@@ -41,7 +42,12 @@ function trim(value) {
 }
 
 function lasting(millis) {
-  const minutes = Math.floor(millis / 60000);
+  const minutes = millis / 60000;
+  if (minutes < 10 && minutes % 1 === 0.5) return minutes + " min";
+  return lastingWhole(millis, Math.floor(minutes));
+}
+
+function lastingWhole(millis, minutes) {
   if (minutes < 1) return Math.max(0, Math.floor(millis / 1000)) + " s";
   if (minutes < 60) return minutes + " min";
   const hours = Math.floor(minutes / 60);
@@ -105,13 +111,14 @@ const charts = [
   { title: "Clients", format: count, series: [["connected", (s) => s.clients]] },
   { title: "Messages a second", format: count, series: [["in", (s) => s.messages[0]], ["out", (s) => s.messages[1]]] },
   { title: "Traffic a second", format: bytes, series: [["in", (s) => s.bytes[0]], ["out", (s) => s.bytes[1]]], binary: true },
-  { title: "Time to acknowledge", format: time, series: [["half", (s) => s.acknowledgement[0]], ["99 %", (s) => s.acknowledgement[1]]] },
-  { title: "Time to verify", format: time, series: [["half", (s) => s.verification[0]], ["99 %", (s) => s.verification[1]]] },
-  { title: "Time to store a batch", format: time, series: [["half", (s) => s.append[0]], ["99 %", (s) => s.append[1]]] },
+  { title: "Time to acknowledge", format: time, series: [["median", (s) => s.acknowledgement[0]], ["99 %", (s) => s.acknowledgement[1]]] },
+  { title: "Time to verify", format: time, series: [["median", (s) => s.verification[0]], ["99 %", (s) => s.verification[1]]] },
+  { title: "Time to store a batch", format: time, series: [["median", (s) => s.append[0]], ["99 %", (s) => s.append[1]]] },
 ];
 
 let samples = [];
 let latest = 0;
+let span = SPANS[0] * 60000;
 /** The moment that is pointed at, in every plot. */
 let pointed = null;
 
@@ -126,7 +133,7 @@ for (const chart of charts) {
   chart.plot.addEventListener("pointermove", (event) => {
     const box = chart.plot.getBoundingClientRect();
     const x = (event.clientX - box.left - MARGIN.left) / (box.width - MARGIN.left - MARGIN.right);
-    point(nearest(latest - SPAN + x * SPAN));
+    point(nearest(latest - span + x * span));
   });
   chart.plot.addEventListener("pointerleave", () => point(null));
   chart.plot.addEventListener("blur", () => point(null));
@@ -171,7 +178,7 @@ function draw(chart) {
   const values = samples.flatMap((sample) => chart.series.map(([, of]) => of(sample)));
   const most = values.reduce((most, value) => Math.max(most, value ?? 0), 0);
   const top = roundUp(most, chart.binary);
-  const x = (at) => MARGIN.left + inner.width * (1 - (latest - at) / SPAN);
+  const x = (at) => MARGIN.left + inner.width * (1 - (latest - at) / span);
   const y = (value) => MARGIN.top + inner.height * (1 - value / top);
   const parts = [];
   for (const part of [0, 0.5, 1]) {
@@ -181,12 +188,12 @@ function draw(chart) {
       parts.push(shape("text", { class: "axis", x: MARGIN.left, y: at + 12 }, chart.format(top * part)));
     }
   }
-  for (const [minutes, anchor] of [[10, "start"], [5, "middle"], [0, "end"]]) {
-    const text = minutes === 0 ? "now" : minutes + " min ago";
-    parts.push(shape("text", { class: "axis", x: x(latest - minutes * 60000), y: PLOT_HEIGHT - 3, "text-anchor": anchor }, text));
+  for (const [part, anchor] of [[1, "start"], [0.5, "middle"], [0, "end"]]) {
+    const text = part === 0 ? "now" : lasting(span * part) + " ago";
+    parts.push(shape("text", { class: "axis", x: x(latest - span * part), y: PLOT_HEIGHT - 3, "text-anchor": anchor }, text));
   }
   if (samples.length === 0 || values.every((value) => value === null)) {
-    const text = samples.length === 0 ? "the first figures come in a moment" : "nothing in these ten minutes";
+    const text = samples.length === 0 ? "the first figures come in a moment" : "nothing in this time";
     parts.push(shape("text", { class: "empty", x: width / 2, y: PLOT_HEIGHT / 2 }, text));
   }
   chart.series.forEach(([, of], index) => {
@@ -206,7 +213,7 @@ function draw(chart) {
     return name + " " + text;
   });
   const when = pointed === null ? "now" : "at " + clock(pointed.at);
-  const highest = most > 0 ? "; the most in ten minutes was " + chart.format(most) : "";
+  const highest = most > 0 ? "; the most in this time was " + chart.format(most) : "";
   chart.plot.setAttribute("aria-label", `${chart.title}, ${when}: ${said.join(", ")}${highest}. Arrow keys go through time.`);
 }
 
@@ -237,8 +244,8 @@ function show(status) {
   const last = samples.at(-1);
   byId("version").textContent = status.version;
   const state = byId("state");
-  state.className = "state " + (status.ready ? "good" : "bad");
   const said = status.readiness.replaceAll("\n", "; ");
+  state.className = "state " + (!status.ready ? "bad" : said === "ready" ? "good" : "wait");
   if (byId("state-text").textContent !== said) byId("state-text").textContent = said;
   byId("clock").textContent = "as of " + clock(status.now);
 
@@ -258,7 +265,7 @@ function show(status) {
     ["Clients", count(status.peers.clients), count(status.connections.accepted) + " since the start"],
     ["Messages a second", last ? count(last.messages[0] + last.messages[1]) : "–", count(sum(status.received)) + " in, " + count(sum(status.sent)) + " out"],
     ["Acknowledged in", time(latencies.acknowledgement.p50), "99 % within " + time(latencies.acknowledgement.p99)],
-    ["CoValues known", stored ? count(stored.coValues) : "–", count(memory.warm) + " of them warm"],
+    ["CoValues known", stored ? count(stored.coValues) : "–", count(memory.warm) + " warm in memory"],
     ["Stored", stored ? bytes(stored.bytes) : "–", stored && stored.diskBytes !== null ? bytes(stored.diskBytes) + " on disk, " + grouped : grouped],
     ["Memory", bytes(memory.resident), bytes(memory.content) + " of content" + (memory.held > 0 ? ", " + bytes(memory.held) + " held" : "")],
     ["Refused", count(refused), count(turnedAway) + " connections turned away", writes.write_retries > 0],
@@ -317,7 +324,9 @@ async function update() {
     const status = await answer.json();
     if (samples.length > 0 && status.started > samples.at(-1).at) samples = [];
     latest = status.now;
-    samples = [...samples, ...status.history].filter((sample) => sample.at > latest - SPAN);
+    samples = [...samples, ...status.history].filter((sample) => sample.at > latest - SPANS.at(-1) * 60000);
+    const age = samples.length > 0 ? latest - samples[0].at : 0;
+    span = 60000 * (SPANS.find((minutes) => minutes * 60000 >= age) ?? SPANS.at(-1));
     if (pointed !== null && !samples.includes(pointed)) pointed = null;
     show(status);
     drawCharts();

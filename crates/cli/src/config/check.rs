@@ -127,6 +127,9 @@ fn storage(settings: &Settings, problems: &mut Problems) -> StorageChoice {
     if settings.in_memory.value {
         written.push(("in-memory", StorageChoice::Memory, &settings.in_memory.origin));
     }
+    if let Some(file) = &settings.db.value {
+        written.push(("db", StorageChoice::Sqlite(file.clone()), &settings.db.origin));
+    }
     let rank = written.iter().map(|(_, _, origin)| origin.rank()).max().unwrap_or_default();
     written.retain(|(_, _, origin)| origin.rank() == rank);
     if let [(first, _, first_origin), (second, _, second_origin), ..] = written.as_slice() {

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 pub(crate) use check::{AccessConfig, Config, byte_rate, rate};
 pub(crate) use origin::{Place, Problems};
-pub(crate) use show::show;
+pub(crate) use show::{plain, show};
 pub(crate) use source::Flags;
 pub(crate) use table::Fields;
 pub(crate) use value::{Count, LogFormat, Scalar, Site, Size, Value};
@@ -34,7 +34,7 @@ pub(crate) struct FileSources {
     /// Flags count before variables, variables before the file, the file before the defaults;
     /// `downbeat config` shows each value and where it comes from.
     ///
-    /// [variable: DOWNBEAT_CONFIG]
+    /// [variable: `DOWNBEAT_CONFIG`]
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 }

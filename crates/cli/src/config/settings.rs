@@ -38,16 +38,16 @@ impl Spec {
     pub(crate) fn help_texts(&self) -> (String, String) {
         let text: Vec<_> = self.help.iter().map(|line| line.trim()).collect();
         let text = text.join("\n");
-        let mut paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
-        let first = paragraphs.next().unwrap_or_default();
-        let first = first.trim_end_matches('.');
-        let rest: String = paragraphs.map(|paragraph| format!("\n\n{paragraph}")).collect();
+        let paragraphs: Vec<_> =
+            text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        let first = paragraphs.first().map_or("", |first| first.trim_end_matches('.'));
+        let all = paragraphs.join("\n\n");
         let default = match (self.default, self.shape) {
             ("", _) | (_, Shape::Switch) => String::new(),
             (text, _) => format!(" [default: {text}]"),
         };
         let variable = self.variable();
-        (format!("{first}{default}"), format!("{first}.{rest}\n\n[variable: {variable}]{default}"))
+        (format!("{first}{default}"), format!("{all}\n\n[variable: {variable}]{default}"))
     }
 
     fn default_texts(&self) -> Vec<String> {
@@ -129,10 +129,14 @@ settings! {
         tls_key("tls-key", "FILE"): Option<std::path::PathBuf> = "";
     }
     "Storage" {
-        /// Where data is kept: `memory`, or `sled:DIR`.
+        /// Where data is kept: `memory`, `sled:DIR`, or `sqlite:FILE`, as the reference server
+        /// keeps it.
         storage("storage", "STORAGE"): StorageChoice = "sled:./downbeat-data";
         /// Keep data in memory: the same as `--storage memory`.
         in_memory("in-memory", "BOOL"): bool = "false";
+        /// Keep data in a SQLite file as the reference server does: the same as
+        /// `--storage sqlite:FILE`.
+        db("db", "FILE"): Option<std::path::PathBuf> = "";
         /// When content is acknowledged to its author: `safe`, when it is on disk; or `relaxed`,
         /// when it is in memory, from where it is flushed within 0.2 s.
         ///
@@ -221,7 +225,7 @@ settings! {
         log_format("log-format", "FORMAT"): LogFormat = "text";
         /// Which log lines are written: a level, or directives like `info,downbeat_node=debug`.
         ///
-        /// Where nothing else is said, the variable RUST_LOG counts as well.
+        /// Where nothing else is said, the variable `RUST_LOG` counts as well.
         log("log", "FILTER"): LogFilter = "info";
     }
 }
@@ -232,12 +236,11 @@ fn resolve_one<T: Value>(
     problems: &mut Problems,
 ) -> Option<Setting<T>> {
     let written = layers.iter().find_map(|layer| layer.get(name));
-    let (texts, origin) = match written {
-        Some(written) => (written.texts.clone(), written.origin.clone()),
-        None => {
-            let spec = SPECS.iter().find(|spec| spec.name == name)?;
-            (spec.default_texts(), Origin::Default)
-        }
+    let (texts, origin) = if let Some(written) = written {
+        (written.texts.clone(), written.origin.clone())
+    } else {
+        let spec = SPECS.iter().find(|spec| spec.name == name)?;
+        (spec.default_texts(), Origin::Default)
     };
     match T::from_texts(&texts) {
         Ok(value) => Some(Setting { value, origin }),

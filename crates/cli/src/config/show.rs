@@ -25,7 +25,8 @@ pub(crate) fn show(loaded: &Loaded, as_json: bool) -> String {
     lines.iter().map(line).collect()
 }
 
-fn plain(value: &Json) -> String {
+/// A value as people read it.
+pub(crate) fn plain(value: &Json) -> String {
     match value {
         Json::Null => "none".to_owned(),
         Json::String(text) => text.clone(),

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::edit;
 use super::file::{KeyEntry, KeyFile, KeyName};
 use super::secret::{self, KeyHash};
-use crate::config::{Count, FileSources, Scalar, Size, Value};
+use crate::config::{Count, FileSources, Scalar, Size, Value, plain};
 
 /// A key from standard input is read up to this; longer ones do not fit into a URL.
 const MAX_KEY_BYTES: u64 = 1_024;
@@ -21,7 +21,7 @@ pub(crate) enum KeyCommand {
     /// Make a key, and print it: only now, because the file keeps a hash of it.
     ///
     /// A running server takes it within a second or two. Clients bring it in the URL of the sync
-    /// server: wss://sync.example.com/?key=KEY
+    /// server, as `wss://sync.example.com/?key=KEY`.
     #[command(
         after_help = "Example:\n  downbeat key add my-app --keys keys.toml --max-stored 10GiB"
     )]
@@ -146,7 +146,8 @@ fn list(options: &List) -> anyhow::Result<()> {
     for entry in &file.entries {
         let created = entry.created.as_deref().unwrap_or("-");
         let limits = limits_of(entry);
-        let limits: Vec<_> = limits.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let limits: Vec<_> =
+            limits.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
         writeln!(out, "{:24} {created:20}  {}", entry.name.0, limits.join(", "))?;
     }
     Ok(())

@@ -47,15 +47,15 @@ pub(super) fn add(
     if file.entries.iter().any(|entry| entry.hash == hash) {
         anyhow::bail!("this key is there already, under another name");
     }
-    let mut entry = format!(
-        "[[key]]\nname = {}\nhash = {}\ncreated = {}\n",
+    let limits: Vec<_> =
+        limits.iter().map(|(limit, text)| format!("{limit} = {}\n", value(text))).collect();
+    let entry = format!(
+        "[[key]]\nname = {}\nhash = {}\ncreated = {}\n{}",
         value(&name.0),
         value(hash.to_string()),
         value(humantime::format_rfc3339_seconds(SystemTime::now()).to_string()),
+        limits.concat(),
     );
-    for (limit, text) in limits {
-        entry += &format!("{limit} = {}\n", value(text));
-    }
     let separator = if text.is_empty() || text.ends_with("\n\n") { "" } else { "\n" };
     let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     change.finish(&format!("{text}{newline}{separator}{entry}"))

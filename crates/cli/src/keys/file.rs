@@ -86,20 +86,13 @@ impl KeyFile {
         };
         let mut file = Self::default();
         for (name, item) in document.as_table() {
-            let tables = match (name, item) {
-                ("key", Item::ArrayOfTables(tables)) => tables,
-                _ => {
-                    let key = document.as_table().key(name).and_then(toml_edit::Key::span);
-                    let byte = key.or_else(|| item.span()).map_or(0, |span| span.start);
-                    let place = Place::of(path, text, byte);
-                    problems.add(
-                        place,
-                        format_args!(
-                            "`{name}` means nothing here: a key begins with the line [[key]]"
-                        ),
-                    );
-                    continue;
-                }
+            let ("key", Item::ArrayOfTables(tables)) = (name, item) else {
+                let key = document.as_table().key(name).and_then(toml_edit::Key::span);
+                let byte = key.or_else(|| item.span()).map_or(0, |span| span.start);
+                let place = Place::of(path, text, byte);
+                let hint = "a key begins with the line [[key]]";
+                problems.add(place, format_args!("`{name}` means nothing here: {hint}"));
+                continue;
             };
             for table in tables {
                 let fields = Fields::new(path, text, table, &mut problems);
@@ -115,16 +108,7 @@ impl KeyFile {
     fn take(&mut self, mut fields: Fields<'_>) {
         let name: Option<KeyName> = fields.require("name", "name = \"my-app\"");
         let hash: Option<KeyHash> = fields.require("hash", "hash = \"blake3:...\"");
-        let entry = |name, hash| KeyEntry {
-            name,
-            hash,
-            created: None,
-            max_connections: None,
-            messages_per_second: None,
-            bytes_per_second: None,
-            max_stored: None,
-        };
-        let created: Option<String> = fields.get("created");
+        let created = fields.get("created");
         let max_connections = fields.get("max-connections");
         let messages_per_second = fields.get("messages-per-second");
         let bytes_per_second = fields.get("bytes-per-second");
@@ -137,12 +121,13 @@ impl KeyFile {
                 fields.wrong("hash", "another entry has this key");
             }
             self.entries.push(KeyEntry {
+                name,
+                hash,
                 created,
                 max_connections,
                 messages_per_second,
                 bytes_per_second,
                 max_stored,
-                ..entry(name, hash)
             });
         }
         fields.finish();

@@ -1,0 +1,171 @@
+//! Who may connect: keys that come and go while the server runs, sites, and what a public address
+//! is warned of.
+
+use std::path::Path;
+
+use downbeat_transport::{Connection, Connector, TransportError};
+use downbeat_transport_ws::{WsConnector, WsOptions};
+use tempfile::TempDir;
+
+use crate::program::{PATIENCE, Server, downbeat, eventually, run, stderr, stdout, text};
+
+async fn connect(url: &str) -> Result<Connection, TransportError> {
+    WsConnector::new(url, WsOptions::default()).unwrap().connect().await
+}
+
+/// Why a client is refused.
+async fn refused(url: &str) -> String {
+    match connect(url).await {
+        Err(TransportError::Refused { reason }) => reason,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// `downbeat key` with a key file.
+fn key(file: &Path, arguments: &[&str]) -> String {
+    let output =
+        downbeat().arg("key").args(arguments).args(["--keys", text(file)]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    stdout(&output).trim().to_owned()
+}
+
+/// Waits until the server has ended the connection, and says how.
+async fn end_of(connection: &mut Connection) -> String {
+    let receiving = async {
+        loop {
+            match connection.receiver.receive().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return "closed".to_owned(),
+                Err(error) => return error.to_string(),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, receiving).await.expect("the connection goes on")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_opens_the_door_until_it_is_revoked_and_then_ends_its_connections() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("keys.toml");
+    let first = key(&file, &["add", "first"]);
+    let server = Server::start(&["--in-memory", "--access", "keys", "--keys", text(&file)]);
+    let with = |key: &str| format!("{}/?key={key}", server.url());
+
+    assert!(refused(&server.url()).await.contains("401 Unauthorized: a key is needed"));
+    assert!(refused(&with("wrong")).await.contains("401 Unauthorized: this key is not known here"));
+    let mut connected = connect(&with(&first)).await.unwrap();
+
+    // A key that is added while the server runs.
+    let second = key(&file, &["add", "second", "--max-connections", "1"]);
+    server.logged("the keys have been read again");
+    let mut other = connect(&with(&second)).await.unwrap();
+    assert!(refused(&with(&second)).await.contains("429"), "one connection is all it may have");
+
+    key(&file, &["revoke", "first"]);
+    end_of(&mut connected).await;
+    server.logged("connections of revoked keys have been closed");
+    assert!(refused(&with(&first)).await.contains("401"));
+    let still = tokio::time::timeout(std::time::Duration::from_secs(2), other.receiver.receive());
+    assert!(matches!(still.await, Ok(Ok(Some(_)))), "the other key's connection goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_that_breaks_leaves_the_keys_as_they_were() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("keys.toml");
+    let secret = key(&file, &["add", "app"]);
+    let server = Server::start(&["--in-memory", "--access", "keys", "--keys", text(&file)]);
+    std::fs::write(&file, "[[key]]\nname = \"app\"\n").unwrap();
+    server.logged("keys.toml:1: `hash` is missing here");
+    connect(&format!("{}/?key={secret}", server.url())).await.unwrap();
+}
+
+#[test]
+fn keys_are_shown_once_and_kept_as_hashes() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("keys.toml");
+    let secret = key(&file, &["add", "app", "--max-stored", "1GiB"]);
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(!written.contains(&secret) && written.contains("hash = \"blake3:"), "{written}");
+    let list = key(&file, &["list"]);
+    assert!(list.starts_with("app ") && list.contains("max-stored 1 GiB"), "{list}");
+    let listed: serde_json::Value = serde_json::from_str(&key(&file, &["list", "--json"])).unwrap();
+    assert_eq!(listed[0]["name"], "app");
+
+    // The same file by way of the configuration.
+    let config = dir.path().join("downbeat.toml");
+    std::fs::write(&config, format!("keys = '{}'\n", text(&file))).unwrap();
+    let output = run(&["key", "revoke", "app", "--config", text(&config)]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = run(&["key", "revoke", "app", "--config", text(&config)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("there is no key called app"));
+}
+
+#[test]
+fn a_chosen_key_that_could_be_guessed_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("keys.toml");
+    for (chosen, code) in [("hunter2\n", Some(1)), ("k3VbQ0xNz7Rm1tYpW9sLd4Ja\n", Some(0))] {
+        let input = dir.path().join("chosen");
+        std::fs::write(&input, chosen).unwrap();
+        let output = downbeat()
+            .args(["key", "add", "app", "--stdin", "--keys", text(&file)])
+            .stdin(std::fs::File::open(&input).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), code, "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn without_a_key_file_it_is_said_how_to_begin_one() {
+    let output = run(&["key", "list"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("name it with --keys FILE"), "{}", stderr(&output));
+    let arguments = ["serve", "--port", "0", "--access", "keys", "--keys", "no-such-keys.toml"];
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("`downbeat key add NAME --keys FILE` begins one"));
+}
+
+#[test]
+fn a_public_address_that_is_open_is_warned_of() {
+    let open = Server::start(&["--in-memory", "--host", "0.0.0.0"]);
+    open.logged("whoever can reach this address can store data here");
+    let local = Server::start(&["--in-memory"]);
+    let admin = ["--in-memory", "--admin-port", "0", "--admin-host", "0.0.0.0"];
+    let admin = Server::start(&admin);
+    admin.logged("whoever can reach the admin port can read all figures");
+    assert!(!local.log().contains("WARN"), "{}", local.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_list_is_read_again_when_it_changes() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("accounts");
+    std::fs::write(&file, "co_z1 # Ada\n").unwrap();
+    let server = Server::start(&["--in-memory", "--access", "accounts", "--accounts", text(&file)]);
+    connect(&server.url()).await.unwrap();
+    std::fs::write(&file, "co_z1\nco_z2\nco_z3\n").unwrap();
+    eventually("the list", || server.log().contains("accounts=3"));
+}
+
+#[test]
+fn pages_of_other_sites_may_not_connect_where_sites_are_named() {
+    let server = Server::start(&["--in-memory", "--allowed-origin", "https://app.example"]);
+    let status = |origin: &str| {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Origin: {origin}\r\n\r\n"
+        );
+        let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut head = [0; 12];
+        std::io::Read::read_exact(&mut stream, &mut head).unwrap();
+        String::from_utf8(head.to_vec()).unwrap()
+    };
+    assert_eq!(status("https://app.example"), "HTTP/1.1 101");
+    assert_eq!(status("https://evil.example"), "HTTP/1.1 403");
+}

@@ -1,0 +1,79 @@
+//! The admin port, and what of it is public.
+
+use downbeat_transport::Connector;
+use downbeat_transport_ws::{WsConnector, WsOptions};
+
+use crate::program::{Server, eventually, get, get_from};
+
+#[test]
+fn health_and_ready_are_public_and_nothing_else_is() {
+    let server = Server::start(&["--in-memory", "--admin-port", "0"]);
+    let status = |path| get(&server.address(), path).0;
+    assert_eq!(status("/health"), 200);
+    assert_eq!(status("/ready"), 200);
+    for path in ["/metrics", "/status.json", "/page.js"] {
+        assert_eq!(status(path), 404, "{path}");
+    }
+    assert_eq!(status("/"), 426, "the public port has no page");
+}
+
+#[test]
+fn without_an_admin_port_there_is_none() {
+    let server = Server::start(&["--in-memory"]);
+    assert!(!server.said.contains("http://"), "{}", server.said);
+    assert_eq!(get(&server.address(), "/metrics").0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_follow_what_happens() {
+    let server = Server::start(&["--in-memory", "--admin-port", "0"]);
+    let metrics = || get(&server.admin(), "/metrics");
+    let (status, head, body) = metrics();
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
+    assert!(body.contains("downbeat_peers{role=\"client\"} 0\n"), "{body}");
+    assert!(body.ends_with("# EOF\n"));
+
+    let connector = WsConnector::new(&server.url(), WsOptions::default()).unwrap();
+    let connection = connector.connect().await.unwrap();
+    eventually("a client", || metrics().2.contains("downbeat_peers{role=\"client\"} 1\n"));
+    assert!(metrics().2.contains("downbeat_connections_accepted_total 1\n"), "{}", metrics().2);
+    drop(connection);
+    eventually("its end", || metrics().2.contains("downbeat_peers{role=\"client\"} 0\n"));
+}
+
+#[test]
+fn ready_names_an_upstream_that_is_away_and_stays_ready() {
+    let arguments = ["--in-memory", "--admin-port", "0", "--upstream", "ws://127.0.0.1:9"];
+    let server = Server::start(&arguments);
+    let (status, _, body) = get(&server.admin(), "/ready");
+    assert_eq!(status, 200);
+    assert!(body.contains("the upstream ws://127.0.0.1:9/ is not connected"), "{body}");
+    assert_eq!(get(&server.address(), "/ready").2, "ready\n", "strangers are not told");
+}
+
+#[test]
+fn the_page_needs_nothing_from_elsewhere() {
+    let server = Server::start(&["--in-memory", "--admin-port", "0"]);
+    let (status, head, page) = get(&server.admin(), "/");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
+    for part in ["/page.css", "/page.js"] {
+        let (status, _, text) = get(&server.admin(), part);
+        assert_eq!(status, 200);
+        assert!(page.contains(&part[1..]));
+        let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
+        assert!(!elsewhere.contains("//www.") && !elsewhere.contains("https://"), "{part}");
+    }
+    let (_, _, status) = get(&server.admin(), "/status.json");
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["access"], "open");
+    assert_eq!(status["ready"], true);
+}
+
+#[test]
+fn a_name_from_elsewhere_that_stands_for_this_machine_is_refused() {
+    let server = Server::start(&["--in-memory", "--admin-port", "0"]);
+    assert_eq!(get_from(&server.admin(), "/metrics", "evil.example").0, 421);
+    assert_eq!(get_from(&server.admin(), "/metrics", "localhost").0, 200);
+}

@@ -1,0 +1,249 @@
+//! Where settings come from, and what is said when they are wrong.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+use crate::program::{downbeat, run, stderr, stdout, text};
+
+/// `downbeat config --json` with a file of this text.
+fn config(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Json {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("downbeat.toml");
+    std::fs::write(&path, file).unwrap();
+    let output = downbeat()
+        .args(["config", "--json", "--config", text(&path)])
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+fn from(config: &Json, name: &str) -> (Json, String) {
+    let setting = &config[name];
+    let from = setting["from"].as_str().unwrap();
+    let file = Path::new(from).file_name().unwrap().to_str().unwrap();
+    (setting["value"].clone(), file.to_owned())
+}
+
+#[test]
+fn a_flag_counts_before_a_variable_before_the_file_before_the_default() {
+    let file = "# comment\nport = 1\nhost = \"::1\"\n";
+    let one = |variables: &[_], arguments: &[_]| from(&config(file, variables, arguments), "port");
+    let of = |value: u16, from: &str| (Json::from(value), from.to_owned());
+    assert_eq!(one(&[("DOWNBEAT_PORT", "2")], &["--port", "3"]), of(3, "--port"));
+    assert_eq!(one(&[("DOWNBEAT_PORT", "2")], &[]), of(2, "DOWNBEAT_PORT"));
+    assert_eq!(one(&[("DOWNBEAT_PORT", "")], &[]), of(1, "downbeat.toml:2"));
+    assert_eq!(from(&config("", &[], &[]), "port"), of(4200, "default"));
+}
+
+#[test]
+fn lists_switches_and_numbers_can_be_written_everywhere() {
+    let file = "upstream = [\"ws://a\", \"ws://b\"]\nin-memory = true\nmax-connections = 5\n";
+    let config = config(
+        file,
+        &[("DOWNBEAT_ALLOWED_ORIGIN", "https://a.example, https://b.example")],
+        &["--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1"],
+    );
+    assert_eq!(config["upstream"]["value"], serde_json::json!(["ws://a", "ws://b"]));
+    assert_eq!(config["in-memory"]["value"], true);
+    assert_eq!(config["max-connections"]["value"], 5);
+    let sites = serde_json::json!(["https://a.example", "https://b.example"]);
+    assert_eq!(config["allowed-origin"]["value"], sites);
+    assert_eq!(config["trusted-proxy"]["value"], serde_json::json!(["10.0.0.0/8", "::1/128"]));
+}
+
+#[test]
+fn the_keys_of_upstreams_are_not_shown() {
+    let output = run(&["config", "--upstream", "wss://a.example/?key=secret"]);
+    assert!(stdout(&output).contains("wss://a.example/?***"), "{}", stdout(&output));
+    assert!(!stdout(&output).contains("secret"));
+}
+
+#[test]
+fn the_three_ways_to_name_a_storage_count_by_where_they_stand() {
+    let storage = |file, arguments: &[_]| {
+        let output = serve_briefly(file, arguments);
+        (output.status.code(), stderr(&output))
+    };
+    // A certificate that is not there ends the server before anything is opened.
+    let (code, said) = storage("in-memory = true\n", &["--storage", "sled:x"]);
+    assert_eq!(code, Some(1), "{said}");
+    let (code, said) = storage("in-memory = true\nstorage = \"sled:x\"\n", &[]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("downbeat.toml:1: `in-memory` contradicts `storage`"), "{said}");
+}
+
+fn serve_briefly(file: &str, arguments: &[&str]) -> Output {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("downbeat.toml"), file).unwrap();
+    downbeat()
+        .args(["serve", "--port", "0", "--config", "downbeat.toml"])
+        .args(["--tls-cert", "none.pem", "--tls-key", "none.key"])
+        .args(arguments)
+        .current_dir(dir.path())
+        .output()
+        .unwrap()
+}
+
+/// What is wrong, in a file and on the command line, and what is said.
+#[test]
+fn what_is_wrong_is_said_with_its_place_and_what_to_write() {
+    for (file, arguments, expected) in [
+        // Files.
+        ("prot = 1", &[][..], "downbeat.toml:1: `prot` is no setting; did you mean port?"),
+        (
+            "\n\nport = \"http\"",
+            &[],
+            "downbeat.toml:3: port: \"http\" cannot be used: write a port",
+        ),
+        ("port = 70000", &[], "downbeat.toml:1: port: \"70000\" cannot be used"),
+        ("port = [1]", &[], "downbeat.toml:1: port: write one value instead of a list"),
+        ("port = 1.5", &[], "downbeat.toml:1: port: write a string, a number, true or false"),
+        (
+            "[limits]\nmax = 1",
+            &[],
+            "downbeat.toml:1: `limits` is no setting; settings stand at the top",
+        ),
+        ("[server]\nport = 1", &[], "downbeat.toml:1: `server` is no setting"),
+        ("port = 1\nport = 2", &[], "downbeat.toml:2: this is not TOML"),
+        ("host = localhost", &[], "downbeat.toml:1: this is not TOML"),
+        ("upstream = [1.5]", &[], "downbeat.toml:1: upstream: a list must hold strings or numbers"),
+        ("upstream = \"sync.example.com\"", &[], "write a URL like wss://sync.example.com"),
+        (
+            "memory-budget = \"lots\"",
+            &[],
+            "downbeat.toml:1: memory-budget: \"lots\" cannot be used: write a size",
+        ),
+        (
+            "drain-time = 20",
+            &[],
+            "downbeat.toml:1: drain-time: \"20\" cannot be used: write a time, like 20s",
+        ),
+        (
+            "access = \"private\"",
+            &[],
+            "downbeat.toml:1: access: \"private\" cannot be used: write open, keys or accounts",
+        ),
+        ("log = \"=\"", &[], "downbeat.toml:1: log: \"=\" cannot be used: write a level"),
+        // The command line.
+        (
+            "",
+            &["--host", "example.com"],
+            "--host: \"example.com\" cannot be used: write an IP address",
+        ),
+        ("", &["--storage", "rocks:x"], "--storage: \"rocks:x\" cannot be used"),
+        (
+            "",
+            &["--trusted-proxy", "10.0.0.0/99"],
+            "--trusted-proxy: \"10.0.0.0/99\" cannot be used: write an address or a network",
+        ),
+        (
+            "",
+            &["--allowed-origin", "*"],
+            "--allowed-origin: \"*\" cannot be used: write a site like https://",
+        ),
+        (
+            "",
+            &["--max-connections", "0"],
+            "--max-connections: \"0\" cannot be used: write a whole number from 1 on",
+        ),
+        (
+            "",
+            &["--account", "Ada"],
+            "--account: \"Ada\" cannot be used: write the id of an account",
+        ),
+        (
+            "",
+            &["--memory-budget", "1MiB"],
+            "--memory-budget: `memory-budget` must be 64MiB or more",
+        ),
+        // What does not go together.
+        (
+            "",
+            &["--in-memory", "--storage", "memory"],
+            "--in-memory: `in-memory` contradicts `storage` (--storage)",
+        ),
+        ("tls-cert = \"a\"", &[], "downbeat.toml:1: `tls-cert` needs `tls-key`"),
+        ("", &["--tls-key", "a"], "--tls-key: `tls-key` needs `tls-cert`"),
+        ("", &["--access", "keys"], "--access: `access = keys` needs `keys`"),
+        ("", &["--access", "accounts"], "--access: `access = accounts` needs `accounts`"),
+        ("", &["--keys", "k.toml"], "--keys: `keys` changes nothing without `--access keys`"),
+        (
+            "",
+            &["--account", "co_z1"],
+            "--account: `account` changes nothing without `--access accounts`",
+        ),
+        (
+            "",
+            &["--proxy-header", "forwarded"],
+            "--proxy-header: `proxy-header` needs `trusted-proxy`",
+        ),
+        ("", &["--admin-host", "0.0.0.0"], "--admin-host: `admin-host` needs `admin-port`"),
+        ("admin-port = 4200", &[], "downbeat.toml:1: `admin-port` is the public port"),
+        (
+            "full-storage-reconciliation = true",
+            &[],
+            "downbeat.toml:1: `full-storage-reconciliation` needs `upstream`",
+        ),
+        (
+            "",
+            &["--upstreams-per-covalue", "2"],
+            "--upstreams-per-covalue: `upstreams-per-covalue` needs `upstream`",
+        ),
+    ] {
+        let dir = TempDir::new().unwrap();
+        std::fs::write(dir.path().join("downbeat.toml"), file).unwrap();
+        let mut command = downbeat();
+        command.args(["config", "--config", "downbeat.toml"]).args(arguments);
+        let output = command.current_dir(dir.path()).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{file} {arguments:?}\n{said}");
+        assert!(said.contains(expected), "{file} {arguments:?}\n{said}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let mut command = downbeat();
+    command.args(["config", "--host", "x"]).env("DOWNBEAT_PORT", "y");
+    let said = stderr(&command.output().unwrap());
+    assert!(said.contains("--host: ") && said.contains("DOWNBEAT_PORT: "), "{said}");
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_a_warning() {
+    let mut command = downbeat();
+    command.arg("config").env("DOWNBEAT_PROT", "1").env("DOWNBEAT_CONFIG", "");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = stderr(&output);
+    assert!(said.contains("DOWNBEAT_PROT is no setting; did you mean DOWNBEAT_PORT?"), "{said}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error() {
+    let output = run(&["config", "--config", "no-such.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("no-such.toml: the file cannot be read"));
+}
+
+#[test]
+fn every_shell_gets_completions_with_the_flags() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = run(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(stdout(&output).contains("full-storage-reconciliation"), "{shell}");
+    }
+}
+
+#[test]
+fn the_help_has_examples_and_the_exit_codes() {
+    assert!(stdout(&run(&["--help"])).contains("Exit codes:"));
+    let help = stdout(&run(&["serve", "--help"]));
+    assert!(help.contains("Examples:") && help.contains("[variable: DOWNBEAT_PORT]"), "{help}");
+}

@@ -1,0 +1,66 @@
+//! What the documents say of the program is what the program does.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::program::{Server, get, run, stdout};
+
+fn document(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The first cells of a document's tables that are names with this beginning.
+fn names_in_tables(text: &str, is_name: impl Fn(&str) -> bool) -> BTreeSet<&str> {
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    cells.filter(|name| is_name(name)).collect()
+}
+
+#[test]
+fn the_metrics_in_the_docs_are_those_that_are_exported() {
+    let upstream = ["--upstream", "ws://127.0.0.1:9"];
+    let server = Server::start(&[&["--in-memory", "--admin-port", "0"], &upstream[..]].concat());
+    let (_, _, metrics) = get(&server.admin(), "/metrics");
+    let mut exported = BTreeSet::new();
+    for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        // What a query names.
+        exported.insert(match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        });
+    }
+    let text = document("metrics.md");
+    let is_metric = |name: &str| name.starts_with("downbeat_") || name.starts_with("process_");
+    let mut documented = names_in_tables(&text, is_metric);
+    // Only a store on disk takes any.
+    assert!(documented.remove("downbeat_disk_bytes"));
+    let exported: BTreeSet<&str> = exported.iter().map(String::as_str).collect();
+    assert_eq!(documented, exported);
+}
+
+#[test]
+fn the_settings_in_the_docs_are_those_that_there_are() {
+    let output = stdout(&run(&["config"]));
+    let there: BTreeSet<&str> = output.lines().filter_map(|line| line.split(' ').next()).collect();
+    let text = document("configuration.md");
+    let documented = names_in_tables(&text, |_| true);
+    assert_eq!(documented, there);
+}
+
+#[test]
+fn the_example_files_in_the_docs_can_be_read() {
+    let text = document("configuration.md");
+    let examples: Vec<&str> =
+        text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    let dir = tempfile::tempdir().unwrap();
+    for example in examples.iter().filter(|example| !example.contains("[[key]]")) {
+        let path = dir.path().join("downbeat.toml");
+        std::fs::write(&path, example).unwrap();
+        let output = run(&["config", "--config", path.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{example}\n{said}");
+    }
+}

@@ -1,0 +1,9 @@
+//! The program as its users run it: the real binary, with flags, files, variables and signals.
+
+mod access;
+mod admin;
+mod config;
+mod docs;
+mod program;
+mod stopping;
+mod tls;

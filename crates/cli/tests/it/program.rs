@@ -1,0 +1,155 @@
+//! Running the binary.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Long enough for a loaded machine; nothing waits for it when all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The binary, without any settings of the machine's own.
+pub(crate) fn downbeat() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_downbeat"));
+    let ours = |name: &OsStr| name.to_string_lossy().starts_with("DOWNBEAT_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    downbeat().args(arguments).output().unwrap()
+}
+
+/// What it printed.
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What it complained of.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A running server; ended when dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// What it printed until it said that it was there.
+    pub said: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// `downbeat serve` with these arguments, on a free port.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::spawn(downbeat().args(["serve", "--port", "0"]).args(arguments))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (mut from, to) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = from.read(&mut buffer) {
+                to.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            }
+        });
+        let mut said = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        while !said.contains("Ctrl-C") {
+            let read = lines.read_line(&mut said).unwrap();
+            assert!(read > 0, "the server has ended: {said}\n{}", log.lock().unwrap());
+        }
+        Self { child, said, log }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> String {
+        let line = self.said.lines().find(|line| line.trim().starts_with("ws"));
+        line.expect("a URL").trim().to_owned()
+    }
+
+    /// The public address.
+    pub(crate) fn address(&self) -> String {
+        self.url().split_once("://").unwrap().1.to_owned()
+    }
+
+    /// The address of the admin port.
+    pub(crate) fn admin(&self) -> String {
+        let (_, rest) = self.said.split_once("http://").expect("an admin port");
+        rest.split_once('/').unwrap().0.to_owned()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until the log has this.
+    pub(crate) fn logged(&self, text: &str) {
+        eventually(&format!("{text:?} in the log"), || self.log().contains(text));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something holds.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "{what} has not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The answer to a GET: its status, its headers, and its body.
+pub(crate) fn get(address: &str, path: &str) -> (u16, String, String) {
+    get_from(address, path, address)
+}
+
+/// The same, asked for under another name of the host.
+pub(crate) fn get_from(address: &str, path: &str, host: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,299 @@
+//! `cargo xtask admin-page`: the status page in a headless Chromium.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::steps::Steps;
+use crate::workspace::{Profile, binary, build, root};
+
+/// What Chromium is called on different systems.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+/// How long the browser may take for one look at the page.
+const BROWSER_TIME: Duration = Duration::from_mins(2);
+/// Time of the page's own, which stands still while it waits for an answer: enough for two updates.
+const VIRTUAL_MILLIS: u32 = 5_000;
+/// How long load is driven before the page is looked at, so that the plots have something to show.
+const LOAD_TIME: Duration = Duration::from_secs(75);
+/// The window: as wide as a small laptop, and as high as the page.
+const WINDOW: &str = "1280,1610";
+
+/// Test the status page in a headless Chromium (`apt-get install chromium`), under load, and make
+/// the pictures of it in the docs.
+///
+/// Not a part of `cargo xtask test`, because a browser is not on every machine.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Where the pictures go.
+    #[arg(long, default_value_os_t = root().join("docs/images"))]
+    pictures: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let browser = find_browser()?;
+    let mut steps = Steps::new(3);
+    steps.command("server", &mut build(Profile::Debug))?;
+    let rerun = "cargo xtask admin-page";
+    let scene = steps.step("load", rerun, || {
+        let scene = Scene::set()?;
+        scene.play()?;
+        Ok(scene)
+    })?;
+    steps.step("browser", rerun, || {
+        check_page(browser, &scene.admin)?;
+        fs::create_dir_all(&arguments.pictures)?;
+        picture(browser, &scene.admin, &arguments.pictures.join("status-page.png"), false)?;
+        picture(browser, &scene.admin, &arguments.pictures.join("status-page-dark.png"), true)
+    })?;
+    drop(scene);
+    steps.finish();
+    Ok(())
+}
+
+fn find_browser() -> Result<&'static str> {
+    let runs = |name: &&str| {
+        let mut command = Command::new(name);
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    BROWSERS.into_iter().find(runs).context("no Chromium: apt-get install chromium")
+}
+
+/// An edge server with keys and two upstreams, of which one is away.
+struct Scene {
+    program: PathBuf,
+    _upstream: Running,
+    edge: Running,
+    admin: String,
+    keys: [String; 2],
+    _folder: Folder,
+}
+
+impl Scene {
+    fn set() -> Result<Self> {
+        let program = binary(Profile::Debug)?;
+        let folder = Folder::new()?;
+        let key_file = folder.0.join("keys.toml");
+        let key = |name: &str| -> Result<String> {
+            let mut command = Command::new(&program);
+            command.args(["key", "add", name, "--keys"]).arg(&key_file).stderr(Stdio::null());
+            let output = command.output().context("the key cannot be made")?;
+            ensure!(output.status.success(), "`downbeat key add` failed");
+            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        };
+        let keys = [key("mobile-app")?, key("website")?];
+        let upstream =
+            Running::start(Command::new(&program).args(["serve", "--in-memory", "--port", "0"]))?;
+        let url = upstream.url()?;
+        let mut serve = Command::new(&program);
+        serve.current_dir(&folder.0).args(["serve", "--port", "0", "--admin-port", "0"]);
+        serve.args(["--storage", "sled:data", "--access", "keys", "--keys"]).arg(&key_file);
+        serve.args(["--upstream", &url, "--upstream", "ws://127.0.0.1:9"]);
+        let edge = Running::start(&mut serve)?;
+        let admin = edge.said.split_whitespace().find(|word| word.starts_with("http://"));
+        let admin = admin.context("the server has no admin port")?.to_owned();
+        Ok(Self { program, _upstream: upstream, edge, admin, keys, _folder: folder })
+    }
+
+    /// Drives load for some time, of strangers too.
+    fn play(&self) -> Result<()> {
+        let url = self.edge.url()?;
+        let started = Instant::now();
+        self.send_nonsense(&url)?;
+        for seed in 1_u32.. {
+            let (writers, readers) = (2 + seed * 3 % 7, 20 + seed * 37 % 60);
+            self.bench(
+                &url,
+                0,
+                seed,
+                &["live", "--writers", &writers.to_string(), "--edits", "60"],
+            )?;
+            self.bench(
+                &url,
+                1,
+                seed,
+                &["fan-out", "--subscribers", &readers.to_string(), "--edits", "40"],
+            )?;
+            if started.elapsed() > LOAD_TIME {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn bench(&self, url: &str, key: usize, seed: u32, arguments: &[&str]) -> Result<()> {
+        let key = self.keys.get(key).context("no such key")?;
+        let mut command = Command::new(&self.program);
+        command.arg("bench").args(arguments).args(["--url", &format!("{url}/?key={key}")]);
+        command.args(["--seed", &seed.to_string()]).stdout(Stdio::null());
+        let status = command.status().context("the load cannot be driven")?;
+        ensure!(status.success(), "`downbeat bench {}` failed", arguments.join(" "));
+        Ok(())
+    }
+
+    /// Frames that are no messages, from somebody with a key, and connections without one.
+    fn send_nonsense(&self, url: &str) -> Result<()> {
+        let address = url.trim_start_matches("ws://");
+        let mut stream = handshake(address, &format!("/?key={}", self.keys[0]))?;
+        for text in ["nonsense", r#"{"action":"load"}"#, r#"{"action":"content","id":"co_zx"}"#] {
+            let length = u8::try_from(text.len())?;
+            // A whole text frame, with the mask 0, which leaves the text as it is.
+            stream.write_all(&[0x81, 0x80 | length, 0, 0, 0, 0])?;
+            stream.write_all(text.as_bytes())?;
+        }
+        handshake(address, "/?key=wrong")?;
+        handshake(address, "/")?;
+        // What was sent must be read before the socket is closed.
+        thread::sleep(Duration::from_secs(1));
+        Ok(())
+    }
+}
+
+fn handshake(address: &str, path: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    stream.read_exact(&mut [0; 12])?;
+    Ok(stream)
+}
+
+/// What must be on the page once its script has run.
+fn check_page(browser: &str, url: &str) -> Result<()> {
+    let mut command = headless(browser);
+    command.args(["--enable-logging=stderr", "--dump-dom", url]);
+    let (page, log) = output_within(&mut command)?;
+    for line in log.lines().filter(|line| line.contains(":CONSOLE")) {
+        bail!("the page complains: {line}");
+    }
+    let count = |part: &str| page.matches(part).count();
+    for (part, least) in [
+        ("ready; the upstream ws://127.0.0.1:9/ is not connected", 1),
+        ("class=\"tile\"", 7),
+        ("class=\"plot\" role=\"img\" tabindex=\"0\"", 6),
+        ("aria-label=\"Clients, now: connected", 1),
+        // Two lines in each plot but one, each of more than a point.
+        ("class=\"line s", 11),
+        ("<caption", 5),
+        ("mobile-app", 2),
+        ("class=\"tag\">undecodable", 3),
+        ("class=\"tag good\">connected", 1),
+        ("class=\"tag bad\">away", 1),
+        ("co_z", 10),
+    ] {
+        let found = count(part);
+        ensure!(found >= least, "{part:?} is {found} times on the page, not {least}");
+    }
+    let drawn = page.split("class=\"line s").skip(1).filter(|line| {
+        line.split("\" d=\"")
+            .nth(1)
+            .or(line.split("d=\"").nth(1))
+            .is_some_and(|path| path.split('"').next().unwrap_or_default().matches('L').count() > 5)
+    });
+    let drawn = drawn.count();
+    ensure!(drawn >= 9, "only {drawn} lines of the plots are drawn");
+    ensure!(count("class=\"stale\"") == 0, "the page has lost the server");
+    Ok(())
+}
+
+fn picture(browser: &str, url: &str, path: &Path, dark: bool) -> Result<()> {
+    let mut command = headless(browser);
+    command.arg(format!("--screenshot={}", path.display()));
+    command.args(["--hide-scrollbars", "--force-device-scale-factor=1"]);
+    command.arg(format!("--window-size={WINDOW}"));
+    if dark {
+        command.args(["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]);
+    }
+    output_within(command.arg(url))?;
+    ensure!(path.exists(), "the browser has made no picture");
+    println!("    made {}", path.display());
+    Ok(())
+}
+
+fn headless(browser: &str) -> Command {
+    let mut command = Command::new(browser);
+    // Without a sandbox of its own it runs as root too; all it sees is our page.
+    command.args(["--headless=new", "--no-sandbox", "--disable-gpu"]);
+    command.arg(format!("--virtual-time-budget={VIRTUAL_MILLIS}"));
+    command
+}
+
+/// What a program prints to either side, if it ends in time.
+fn output_within(command: &mut Command) -> Result<(String, String)> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut out = child.stdout.take().context("no standard output")?;
+    let mut err = child.stderr.take().context("no standard error")?;
+    let collect = |from: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let out = thread::spawn(move || collect(&mut out));
+    let err = thread::spawn(move || collect(&mut err));
+    let started = Instant::now();
+    while child.try_wait()?.is_none() {
+        if started.elapsed() > BROWSER_TIME {
+            child.kill()?;
+            bail!("the browser does not end");
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let joined = |text: thread::JoinHandle<String>| text.join().unwrap_or_default();
+    Ok((joined(out), joined(err)))
+}
+
+/// A server; ended when dropped.
+struct Running {
+    child: Child,
+    said: String,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("no standard output")?);
+        let mut said = String::new();
+        while !said.contains("Ctrl-C") {
+            ensure!(lines.read_line(&mut said)? > 0, "the server has ended");
+        }
+        Ok(Self { child, said })
+    }
+
+    fn url(&self) -> Result<String> {
+        let url = self.said.split_whitespace().find(|word| word.starts_with("ws://"));
+        Ok(url.context("the server has no URL")?.to_owned())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder for the server's files, taken away in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("downbeat-page-{}", std::process::id()));
+        fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
