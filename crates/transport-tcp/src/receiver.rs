@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use downbeat_protocol::Limits;
 use downbeat_protocol::binary::decode_frame;
-use downbeat_transport::net::{Io, Linger, Progress};
+use downbeat_transport::net::{Io, Linger, Progress, decode_aside};
 use downbeat_transport::{CloseCode, CloseReason, Incoming, Receiver, Rejection, TransportError};
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
@@ -220,7 +220,7 @@ impl<S: Io> TcpReceiver<S> {
 
     fn decode(&self, payload: &Bytes) -> Incoming {
         let bytes = HEAD_BYTES + payload.len();
-        match decode_frame(payload, &self.settings.limits) {
+        match decode_aside(bytes, || decode_frame(payload, &self.settings.limits)) {
             Ok(decoded) => {
                 let rejected = decoded.rejected.into_iter().map(Rejection::from).collect();
                 Incoming { messages: decoded.messages, rejected, bytes }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_protocol::Limits;
 use downbeat_protocol::json::decode_frame;
-use downbeat_transport::net::{Io, Linger};
+use downbeat_transport::net::{Io, Linger, decode_aside};
 use downbeat_transport::{Incoming, Receiver, Rejection, TransportError};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
@@ -133,7 +133,7 @@ impl<S: Io> WsReceiver<S> {
         // What is kept of a small frame must not hold the buffer that it shares with its
         // neighbours.
         let frame = if bytes <= READ_BUFFER_BYTES { Bytes::copy_from_slice(&frame) } else { frame };
-        match decode_frame(&frame, &self.limits) {
+        match decode_aside(bytes, || decode_frame(&frame, &self.limits)) {
             Ok(decoded) => {
                 if decoded.batched {
                     self.socket.set_peer_batches();
