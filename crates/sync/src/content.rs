@@ -15,6 +15,7 @@ use crate::faults::Fault;
 use crate::holding::Needs;
 use crate::machine::{MIN_STALE_STAMPS, Machine};
 use crate::report::{Rejection, Report};
+use crate::subscription::{Owes, Subscription};
 
 /// What keeping a content message costs beside its header and runs, in bytes. Counted so that
 /// messages without transactions do not come for free.
@@ -192,7 +193,7 @@ impl Machine {
 
     fn owe_correction(&mut self, peer: PeerId, id: CoValueId) {
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.owes.correction = true;
+            subscription.owes.add(Owes::CORRECTION);
         }
         self.owe(peer, id);
     }
@@ -413,7 +414,7 @@ impl Machine {
         session: &SessionId,
         rejection: &Rejection,
     ) -> Option<u64> {
-        let before = self.subscription(peer, id).and_then(|state| state.forked.as_ref());
+        let before = self.subscription(peer, id).and_then(Subscription::forked);
         match (rejection, before) {
             (Rejection::Forked { at }, _) => Some(*at),
             (Rejection::BadSignature { .. }, Some((forked, at))) if forked == session => Some(*at),
@@ -424,7 +425,7 @@ impl Machine {
     /// A peer turns out to have less of a session than it was believed to have.
     fn send_again(&mut self, peer: PeerId, id: CoValueId, session: &SessionId, from: u64) {
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.forked = Some((session.clone(), from));
+            subscription.mark_forked(session.clone(), from);
             subscription.lower(session, from);
             self.owe(peer, id);
         }
@@ -529,7 +530,7 @@ impl Machine {
         self.actions.push(Action::Load(id));
         for (peer, _) in unacknowledged {
             if let Some(subscription) = self.subscription_mut(peer, id) {
-                subscription.owes.correction = true;
+                subscription.owes.add(Owes::CORRECTION);
             }
             self.wait_for(peer, id);
         }
@@ -559,7 +560,7 @@ impl Machine {
         index.awaiting_ack = awaiting;
         for peer in due {
             if let Some(subscription) = self.subscription_mut(peer, id) {
-                subscription.owes.known = true;
+                subscription.owes.add(Owes::KNOWN);
                 self.owe(peer, id);
             }
             self.reconciled(peer, id);
@@ -569,8 +570,8 @@ impl Machine {
     /// Lets every subscriber have what it lacks now.
     pub(crate) fn forward(&mut self, id: CoValueId) {
         self.watch_upstream(id);
-        let subscribers = self.subscribers.get(&id).cloned().unwrap_or_default();
-        for peer in subscribers {
+        for number in 0..self.values.subscribers(id).len() {
+            let Some(&peer) = self.values.subscribers(id).get(number) else { return };
             if self.subscription(peer, id).is_some_and(|subscription| !subscription.errored) {
                 self.owe(peer, id);
             }

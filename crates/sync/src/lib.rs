@@ -58,6 +58,7 @@
 //! - A completion that nobody waits for is ignored.
 
 mod action;
+mod agreement;
 mod config;
 mod content;
 mod covalue;
@@ -70,8 +71,10 @@ mod machine;
 mod peer;
 mod reconcile;
 mod report;
+mod subscription;
 mod turn;
 mod upstream;
+mod values;
 mod walk;
 
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};

@@ -10,9 +10,11 @@ use crate::config::Config;
 use crate::covalue::{Entry, Presence};
 use crate::event::{Event, Loaded, Millis, PeerId, Role, StorageFailed};
 use crate::faults::Fault;
-use crate::peer::{Peer, Subscription};
+use crate::peer::Peer;
 use crate::report::{Rejection, Report};
+use crate::subscription::{Owes, Subscription};
 use crate::upstream::Upstreams;
+use crate::values::Values;
 use crate::walk::Walk;
 
 /// Stamps of use that may be out of date before they are looked through, so that this is not done
@@ -31,9 +33,8 @@ pub struct Machine {
     pub(crate) config: Config,
     pub(crate) now: Millis,
     pub(crate) peers: FxHashMap<PeerId, Peer>,
-    /// Who has a subscription to a CoValue, in the order of subscribing.
-    pub(crate) subscribers: FxHashMap<CoValueId, Vec<PeerId>>,
-    pub(crate) values: FxHashMap<CoValueId, Entry>,
+    /// The CoValues in memory, and who has a subscription to which.
+    pub(crate) values: Values,
     /// Idle peers that something is owed to.
     ready: VecDeque<PeerId>,
     pub(crate) actions: Vec<Action>,
@@ -122,16 +123,20 @@ impl Machine {
 
     fn disconnected(&mut self, peer: PeerId) {
         let Some(state) = self.peers.remove(&peer) else { return };
-        for id in state.subscriptions.keys() {
-            self.unsubscribe(peer, *id);
-            self.wait_for_nobody(*id);
-            if state.upstream.is_none() && !self.values.contains_key(id) {
-                self.unwatch_upstream(*id, false);
+        let mut left = FxHashMap::default();
+        for (key, subscription) in state.subscriptions {
+            let id = self.values.id(key);
+            self.values.unsubscribe(id, peer);
+            self.wait_for_nobody(id);
+            if state.upstream.is_some() {
+                left.insert(id, subscription);
+            } else if !self.values.contains_key(&id) {
+                self.unwatch_upstream(id, false);
             }
         }
         self.keep_held_of(peer, state.held_bytes, &state.holds);
-        if let Some(name) = state.upstream.clone() {
-            self.upstream_disconnected(&name, peer, state);
+        if let Some(name) = &state.upstream {
+            self.upstream_disconnected(name, peer, left);
         }
     }
 
@@ -154,7 +159,7 @@ impl Machine {
         self.ask_again(peer, id);
         let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
         if is_client && let Some(subscription) = self.track(peer, id) {
-            subscription.owes.not_found = true;
+            subscription.owes.add(Owes::NOT_FOUND);
             self.client_answered(peer, id);
             self.owe(peer, id);
         }
@@ -168,7 +173,7 @@ impl Machine {
         }
         subscription.replace(state);
         subscription.claimed = true;
-        subscription.owes.reply = true;
+        subscription.owes.add(Owes::REPLY);
         if self.peers.get(&peer).is_some_and(|state| state.upstream.is_some())
             && let Some(subscription) = self.subscription_mut(peer, id)
         {
@@ -189,6 +194,7 @@ impl Machine {
             return self.upstream_told(peer, id, false);
         }
         let replaces = self.has_fault(Fault::KnownReplaces);
+        let is_agreed = !self.values.contains_key(&id) && self.is_agreed(peer, &state);
         let Some(subscription) = self.subscribe(peer, id) else { return };
         if subscription.errored {
             return self.upstream_told(peer, id, has_it);
@@ -197,10 +203,12 @@ impl Machine {
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if is_correction || replaces {
             subscription.replace(state);
+        } else if is_agreed {
+            subscription.claimed = false;
         } else {
-            subscription.hear(state.header, &state.sessions);
+            subscription.hear(state);
         }
-        subscription.owes.first = true;
+        subscription.owes.add(Owes::FIRST);
         self.reconciled(peer, id);
         self.answered_for_group(peer, id);
         let is_awaited = self.is_awaited_from_upstream(peer, id);
@@ -213,9 +221,9 @@ impl Machine {
 
     /// A client that has been asked for a CoValue, or not, says something of it.
     pub(crate) fn client_answered(&mut self, peer: PeerId, id: CoValueId) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(state) = self.peers.get(&peer) else { return };
         if state.upstream.is_none()
-            && let Some(subscription) = state.subscriptions.get_mut(&id)
+            && let Some(subscription) = self.subscription_mut(peer, id)
         {
             subscription.asked = false;
         }
@@ -225,7 +233,7 @@ impl Machine {
     pub(crate) fn serve(&mut self, peer: PeerId, id: CoValueId) {
         let entry = self.entry(id);
         let is_absent = matches!(entry.presence, Presence::Absent);
-        let asks = self.subscription(peer, id).is_some_and(|state| state.owes.reply);
+        let asks = self.subscription(peer, id).is_some_and(|state| state.owes.has(Owes::REPLY));
         if is_absent && !(asks && self.ask_upstreams(id, Some(peer))) {
             self.answer_not_found(peer, id);
             return self.owe(peer, id);
@@ -248,8 +256,10 @@ impl Machine {
     }
 
     fn answer_not_found(&mut self, peer: PeerId, id: CoValueId) {
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.owes.not_found |= std::mem::take(&mut subscription.owes.reply);
+        if let Some(subscription) = self.subscription_mut(peer, id)
+            && subscription.owes.take(Owes::REPLY)
+        {
+            subscription.owes.add(Owes::NOT_FOUND);
         }
     }
 
@@ -267,6 +277,7 @@ impl Machine {
             }
             Ok(None) => {
                 entry.presence = Presence::Absent;
+                self.recall_agreement(id);
                 if self.ask_upstreams(id, None) {
                     // Those who sent what depends on it may have it as well.
                     self.take_inbox(id);
@@ -282,6 +293,7 @@ impl Machine {
                 entry.dependencies.extend(loaded.dependencies);
             }
         }
+        self.recall_agreement(id);
         self.decided(id);
     }
 
@@ -318,9 +330,12 @@ impl Machine {
 
     /// Peers that were to be told that nobody has a CoValue, and have not been, get it instead.
     fn found_after_all(&mut self, id: CoValueId) {
-        for peer in self.subscribers.get(&id).cloned().unwrap_or_default() {
-            if let Some(subscription) = self.subscription_mut(peer, id) {
-                subscription.owes.reply |= std::mem::take(&mut subscription.owes.not_found);
+        for number in 0..self.values.subscribers(id).len() {
+            let Some(&peer) = self.values.subscribers(id).get(number) else { return };
+            if let Some(subscription) = self.subscription_mut(peer, id)
+                && subscription.owes.take(Owes::NOT_FOUND)
+            {
+                subscription.owes.add(Owes::REPLY);
             }
         }
     }
@@ -353,7 +368,7 @@ impl Machine {
     /// The entry of a CoValue; storage is asked if the machine has none.
     pub(crate) fn entry(&mut self, id: CoValueId) -> &mut Entry {
         let actions = &mut self.actions;
-        let entry = self.values.entry(id).or_insert_with(|| {
+        let entry = self.values.get_or_insert_with(id, || {
             actions.push(Action::Load(id));
             Entry::new(Presence::Loading)
         });
@@ -374,31 +389,24 @@ impl Machine {
 
     /// What is kept of a peer's part in a CoValue, made if there is nothing yet.
     pub(crate) fn track(&mut self, peer: PeerId, id: CoValueId) -> Option<&mut Subscription> {
-        let state = self.peers.get_mut(&peer)?;
-        if !state.subscriptions.contains_key(&id) {
+        let state = self.peers.get(&peer)?;
+        let key = self.values.key(id).filter(|key| state.subscriptions.contains_key(key));
+        let key = if let Some(key) = key {
+            key
+        } else {
             if state.upstream.is_none()
                 && state.subscriptions.len() >= self.config.subscriptions_per_peer
             {
                 self.report(Report::new(peer, id, Rejection::TooManySubscriptions));
                 return None;
             }
-            self.subscribers.entry(id).or_default().push(peer);
-        }
-        let subscription = self.peers.get_mut(&peer)?.subscriptions.entry(id).or_default();
-        Some(subscription)
-    }
-
-    pub(crate) fn unsubscribe(&mut self, peer: PeerId, id: CoValueId) {
-        if let Some(subscribers) = self.subscribers.get_mut(&id) {
-            subscribers.retain(|other| *other != peer);
-            if subscribers.is_empty() {
-                self.subscribers.remove(&id);
-            }
-        }
+            self.values.subscribe(id, peer)
+        };
+        Some(self.peers.get_mut(&peer)?.subscriptions.entry(key).or_default())
     }
 
     pub(crate) fn subscription(&self, peer: PeerId, id: CoValueId) -> Option<&Subscription> {
-        self.peers.get(&peer)?.subscriptions.get(&id)
+        self.peers.get(&peer)?.subscriptions.get(&self.values.key(id)?)
     }
 
     pub(crate) fn subscription_mut(
@@ -406,14 +414,15 @@ impl Machine {
         peer: PeerId,
         id: CoValueId,
     ) -> Option<&mut Subscription> {
-        self.peers.get_mut(&peer)?.subscriptions.get_mut(&id)
+        self.peers.get_mut(&peer)?.subscriptions.get_mut(&self.values.key(id)?)
     }
 
     /// Something may be owed to a peer of a CoValue: what it is turns out when it is drawn.
     pub(crate) fn owe(&mut self, peer: PeerId, id: CoValueId) {
         let priority = self.values.get(&id).map_or(Priority::Medium, Entry::priority);
+        let Some(key) = self.values.key(id) else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.owe(id, priority);
+        state.owe(key, priority);
         self.wake(peer);
     }
 
@@ -463,6 +472,7 @@ impl Machine {
     }
 
     fn forget(&mut self, id: CoValueId) {
+        self.note_agreement(id);
         if let Some(entry) = self.values.remove(&id) {
             self.warm_chains -= entry.index().map_or(0, |index| index.chains.len());
             self.unwatch_upstream(id, matches!(entry.presence, Presence::Absent));

@@ -23,7 +23,7 @@ impl Machine {
         for (id, hash) in reconcile.values {
             match self.track(peer, id) {
                 Some(subscription) if !subscription.errored => {
-                    subscription.owes.comparison = Some(hash);
+                    subscription.owe_comparison(hash);
                     self.serve(peer, id);
                 }
                 _ => self.reconciled(peer, id),
@@ -34,7 +34,7 @@ impl Machine {
 
     /// The LOAD that a comparison calls for, if the peer has another state than we have.
     pub(crate) fn compare(&mut self, peer: PeerId, id: CoValueId) -> Option<Message> {
-        let hash = self.subscription_mut(peer, id)?.owes.comparison.take()?;
+        let hash = self.subscription_mut(peer, id)?.take_comparison()?;
         let ours = match self.values.get(&id).and_then(Entry::index) {
             Some(index) => KnownState { header: index.header_durable, ..index.durable(id) },
             None => KnownState::empty(id),

@@ -7,7 +7,7 @@ use crate::covalue::{Entry, Presence};
 use crate::event::{PeerId, Progress};
 use crate::faults::Fault;
 use crate::machine::Machine;
-use crate::peer::Owes;
+use crate::subscription::Owes;
 
 /// CoValues drawn for one turn. Enough to make the way through the runtime cheap per CoValue, and
 /// few enough that something more urgent does not wait long.
@@ -21,10 +21,10 @@ impl Machine {
         let mut items = Vec::new();
         let mut drawn = 0;
         while drawn < MAX_VALUES_PER_TURN {
-            let Some(id) = self.peers.get_mut(&peer).and_then(crate::peer::Peer::next_owed) else {
+            let Some(key) = self.peers.get_mut(&peer).and_then(crate::peer::Peer::next_owed) else {
                 break;
             };
-            self.draw_value(peer, id, &mut items);
+            self.draw_value(peer, self.values.id(key), &mut items);
             drawn += 1;
         }
         let second = self.has_fault(Fault::SecondTurn);
@@ -60,7 +60,7 @@ impl Machine {
         // What storage has must be known before a LOAD can say it.
         let can_ask = !matches!(entry.presence, Presence::Loading | Presence::Unknown(_));
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
-        if can_ask && std::mem::take(&mut subscription.owes.load) {
+        if can_ask && subscription.owes.take(Owes::LOAD) {
             subscription.told = true;
             items.push(Item::Message(Message::Load(self.our_state(id))));
         }
@@ -83,22 +83,25 @@ impl Machine {
         if self.values.get(&id).and_then(Entry::index).is_none() {
             return self.draw_absent(peer, id, owes, items);
         }
-        if owes.correction || owes.known {
-            let known = self.known(peer, id, owes.correction);
+        if owes.has(Owes::CORRECTION) || owes.has(Owes::KNOWN) {
+            let known = self.known(peer, id, owes.has(Owes::CORRECTION));
             items.push(Item::Message(known));
         }
         let sent = self.draw_content(peer, id, items);
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         match sent {
             Drawn::Waits => {
-                subscription.owes.reply |= owes.reply || owes.not_found;
-                subscription.owes.first |= owes.first;
+                if owes.has(Owes::ANSWER) {
+                    subscription.owes.add(Owes::REPLY);
+                }
+                if owes.has(Owes::FIRST) {
+                    subscription.owes.add(Owes::FIRST);
+                }
             }
             Drawn::Content => subscription.told = true,
             Drawn::Nothing => {
-                let answer = owes.reply || owes.not_found;
-                let first = owes.first && !subscription.told;
-                if answer || first {
+                let first = owes.has(Owes::FIRST) && !subscription.told;
+                if owes.has(Owes::ANSWER) || first {
                     let known = self.known(peer, id, false);
                     items.push(Item::Message(known));
                     items.extend(self.doubt(peer, id));
@@ -110,9 +113,8 @@ impl Machine {
     /// While upstreams are asked, content without a header cannot be taken, whatever they say.
     fn draw_correction(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
-        if std::mem::take(&mut subscription.owes.correction) {
-            let correction = Owes { correction: true, ..Owes::default() };
-            self.draw_absent(peer, id, correction, items);
+        if subscription.owes.take(Owes::CORRECTION) {
+            self.draw_absent(peer, id, Owes::CORRECTION, items);
         }
     }
 
@@ -120,8 +122,7 @@ impl Machine {
     /// word that it does not exist is all that is owed.
     fn draw_forgotten(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
-        let only_not_found = Owes { not_found: true, ..Owes::default() };
-        if subscription.owes == only_not_found {
+        if subscription.owes == Owes::NOT_FOUND {
             subscription.owes = Owes::default();
             subscription.told = true;
             items.push(Item::Message(plain_known(KnownState::empty(id))));
@@ -139,26 +140,27 @@ impl Machine {
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.told = true;
-            let owes = &mut subscription.owes;
-            (owes.reply, owes.not_found, owes.first) = (false, false, false);
+            subscription.owes.take(Owes::ANSWER);
+            subscription.owes.take(Owes::FIRST);
         }
     }
 
     /// Lets the peers have what was not drawn before the CoValue was stored.
     pub(crate) fn owe_what_waited(&mut self, id: CoValueId) {
-        for peer in self.subscribers.get(&id).cloned().unwrap_or_default() {
-            if self.subscription(peer, id).is_some_and(|state| state.owes != Owes::default()) {
+        for number in 0..self.values.subscribers(id).len() {
+            let Some(&peer) = self.values.subscribers(id).get(number) else { return };
+            if self.subscription(peer, id).is_some_and(|state| !state.owes.is_empty()) {
                 self.owe(peer, id);
             }
         }
     }
 
     fn draw_absent(&mut self, peer: PeerId, id: CoValueId, owes: Owes, items: &mut Vec<Item>) {
-        if owes.correction {
+        if owes.has(Owes::CORRECTION) {
             let known =
                 Known { state: KnownState::empty(id), is_correction: true, as_dependency_of: None };
             items.push(Item::Message(Message::Known(known)));
-        } else if owes.reply || owes.not_found {
+        } else if owes.has(Owes::ANSWER) {
             items.push(Item::Message(plain_known(KnownState::empty(id))));
         } else {
             return;
@@ -182,7 +184,7 @@ impl Machine {
             subscription.told = true;
             if deleted {
                 // As if we had taken what the peer still has of the deleted sessions.
-                let theirs = &subscription.known().sessions;
+                let theirs = subscription.known().sessions;
                 downbeat_core::known_state::merge_counts(&mut state.sessions, theirs);
             }
         }
@@ -234,21 +236,21 @@ impl Machine {
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return false };
         self.subscription(peer, id).is_none_or(|subscription| {
             let expected = subscription.expected();
-            !expected.header || index.is_ahead_of(&expected.sessions)
+            !expected.header || index.is_ahead_of(expected.sessions)
         })
     }
 
     /// The content of one CoValue, if the peer lacks any.
     fn draw_item(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
-        let Some(entry) = self.values.get(&id) else { return };
-        let Some(index) = entry.index() else { return };
+        let Some(key) = self.values.key(id) else { return };
+        let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
         let Some(subscription) =
-            self.peers.get_mut(&peer).and_then(|state| state.subscriptions.get_mut(&id))
+            self.peers.get_mut(&peer).and_then(|state| state.subscriptions.get_mut(&key))
         else {
             return;
         };
         let expected = subscription.expected();
-        let until = index.missing(&expected.sessions);
+        let until = index.missing(expected.sessions);
         items.push(Item::Content(ContentItem {
             id,
             header: index.header.clone(),

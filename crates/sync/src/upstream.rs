@@ -12,7 +12,8 @@ use crate::covalue::{Asked, Entry, Presence};
 use crate::event::{PeerId, UpstreamName};
 use crate::faults::Fault;
 use crate::machine::Machine;
-use crate::peer::{Pages, Peer, Subscription};
+use crate::peer::Pages;
+use crate::subscription::Subscription;
 
 /// CoValues that are looked up at a time in the list of those that an upstream lacks.
 const UNSYNCED_PAGE: usize = 100;
@@ -108,7 +109,7 @@ impl Machine {
         }
         let mut ids: Vec<CoValueId> = left.keys().copied().collect();
         ids.extend(self.watched(name));
-        ids.extend(self.values.keys().filter(|id| self.is_asked_for(**id, name)));
+        ids.extend(self.values.iter().map(|(id, _)| id).filter(|id| self.is_asked_for(*id, name)));
         ids.sort_unstable();
         ids.dedup();
         for (id, subscription) in left {
@@ -127,19 +128,18 @@ impl Machine {
 
     /// The CoValues that clients watch and an upstream is to be asked for.
     fn watched(&self, name: &UpstreamName) -> Vec<CoValueId> {
-        self.subscribers
-            .keys()
-            .filter(|id| self.selected(**id).contains(name))
-            .filter(|id| self.is_watched(**id))
-            .copied()
+        self.values
+            .subscribed()
+            .map(|(id, _)| id)
+            .filter(|id| self.selected(*id).contains(name))
+            .filter(|id| self.is_watched(*id))
             .collect()
     }
 
     fn is_watched(&self, id: CoValueId) -> bool {
-        self.subscribers
-            .get(&id)
-            .into_iter()
-            .flatten()
+        self.values
+            .subscribers(id)
+            .iter()
             .any(|peer| self.peers.get(peer).is_some_and(|state| state.upstream.is_none()))
     }
 
@@ -149,8 +149,14 @@ impl Machine {
         )
     }
 
-    pub(crate) fn upstream_disconnected(&mut self, name: &UpstreamName, peer: PeerId, state: Peer) {
-        for id in state.subscriptions.keys() {
+    /// `left` is what was known of its part in each CoValue.
+    pub(crate) fn upstream_disconnected(
+        &mut self,
+        name: &UpstreamName,
+        peer: PeerId,
+        mut left: FxHashMap<CoValueId, Subscription>,
+    ) {
+        for id in left.keys() {
             if let Some(index) = self.values.get_mut(id).and_then(Entry::index_mut) {
                 index.expect_nothing_from(peer);
             }
@@ -160,7 +166,6 @@ impl Machine {
             return;
         }
         upstream.peer = None;
-        let mut left = state.subscriptions;
         left.retain(|id, _| self.values.contains_key(id) || self.is_watched(*id));
         if let Some(upstream) = self.upstreams.by_name.get_mut(name) {
             upstream.left = left;
@@ -183,6 +188,7 @@ impl Machine {
         let is_watched = self.is_watched(id);
         let bound = self.config.warm_co_values;
         let is_too_much = self.upstreams.tracked.len() > bound.max(MIN_TRACKED);
+        let key = self.values.key(id);
         for (name, upstream) in &mut self.upstreams.by_name {
             let mut tracked = self.upstreams.tracked.get_mut(&id);
             if is_too_much && let Some(names) = &mut tracked {
@@ -202,9 +208,13 @@ impl Machine {
             let is_open = state.subscriptions.len() <= bound
                 || tracked.is_some_and(|names| names.contains(name))
                 || !is_absent && state.loads.contains_key(&id)
-                || state.subscriptions.get(&id).is_none_or(|subscription| subscription.queued);
-            if !is_open {
-                state.subscriptions.remove(&id);
+                || key
+                    .and_then(|key| state.subscriptions.get(&key))
+                    .is_none_or(|subscription| subscription.queued);
+            if let Some(key) = key
+                && !is_open
+            {
+                state.subscriptions.remove(&key);
                 unwatched.push(peer);
             }
         }
@@ -212,7 +222,7 @@ impl Machine {
             self.upstreams.tracked.remove(&id);
         }
         for peer in unwatched {
-            self.unsubscribe(peer, id);
+            self.values.unsubscribe(id, peer);
             self.request_done(peer, id);
         }
     }
@@ -296,7 +306,9 @@ impl Machine {
         subscription.asked = true;
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if urgent || state.loads.len() < limit {
-            if let Some(subscription) = state.subscriptions.get_mut(&id) {
+            if let Some(subscription) =
+                self.values.key(id).and_then(|key| state.subscriptions.get_mut(&key))
+            {
                 subscription.ask(now);
             }
             state.loads.insert(id, deadline);
@@ -311,8 +323,11 @@ impl Machine {
             state.loads_waiting.push_back(id);
             if state.loads_waiting.len() > 2 * state.subscriptions.len() + MIN_STALE_LOADS {
                 let mut seen = FxHashSet::default();
-                let subscriptions = &state.subscriptions;
-                state.loads_waiting.retain(|id| subscriptions.contains_key(id) && seen.insert(*id));
+                let (values, subscriptions) = (&self.values, &state.subscriptions);
+                state.loads_waiting.retain(|id| {
+                    let key = values.key(*id);
+                    key.is_some_and(|key| subscriptions.contains_key(&key)) && seen.insert(*id)
+                });
             }
         }
     }
@@ -337,7 +352,10 @@ impl Machine {
             let Some(id) = state.loads_waiting.pop_front() else {
                 return self.next_unsynced_page(peer);
             };
-            if state.subscriptions.contains_key(&id) && !state.loads.contains_key(&id) {
+            let key = self.values.key(id);
+            if key.is_some_and(|key| state.subscriptions.contains_key(&key))
+                && !state.loads.contains_key(&id)
+            {
                 self.request(peer, id, false);
             }
         }

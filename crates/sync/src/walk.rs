@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 
 use crate::event::PeerId;
 use crate::machine::Machine;
+use crate::subscription::Subscription;
 
 /// A walk that waits for look-ups.
 #[derive(Debug, Default)]
@@ -78,7 +79,7 @@ impl Machine {
         for sent in &order {
             let count = self.values.get(sent).map_or(0, |entry| entry.dependencies.len());
             if let Some(subscription) = self.subscribe(peer, *sent) {
-                subscription.dependencies_sent = Some(count);
+                subscription.mark_dependencies_sent(count);
             }
         }
         order.retain(|dependency| *dependency != id && self.lacks(peer, *dependency));
@@ -88,7 +89,7 @@ impl Machine {
     /// Whether a peer has been sent all that a CoValue in memory depends on, which is so for nearly
     /// all that is sent.
     fn has_dependencies(&self, peer: PeerId, id: CoValueId) -> bool {
-        let sent = self.subscription(peer, id).and_then(|state| state.dependencies_sent);
+        let sent = self.subscription(peer, id).and_then(Subscription::dependencies_sent);
         let entry = self.values.get(&id).filter(|entry| !entry.is_undecided());
         entry.is_some_and(|entry| sent == Some(entry.dependencies.len()))
     }
@@ -152,14 +153,14 @@ impl Machine {
 
     fn was_sent(&self, peer: PeerId, id: CoValueId) -> bool {
         self.subscription(peer, id).is_some_and(|subscription| {
-            subscription.dependencies_sent.is_some() && subscription.expected().header
+            subscription.dependencies_sent().is_some() && subscription.expected().header
         })
     }
 
     /// What a CoValue depends on, unless the peer has been sent all of that already.
     fn dependencies_to_send(&self, peer: PeerId, id: CoValueId) -> &[CoValueId] {
         let dependencies = self.values.get(&id).map(|entry| &entry.dependencies);
-        let sent = self.subscription(peer, id).and_then(|state| state.dependencies_sent);
+        let sent = self.subscription(peer, id).and_then(Subscription::dependencies_sent);
         dependencies
             .filter(|dependencies| sent.is_none_or(|sent| sent < dependencies.len()))
             .map_or(&[], |dependencies| dependencies.as_slice())
