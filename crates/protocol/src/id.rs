@@ -1,6 +1,5 @@
 //! Identifiers: parsed once at the edge, cheap to copy, compare and hash afterwards.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -310,13 +309,7 @@ macro_rules! shared_text_order {
         }
         impl Hash for $type {
             fn hash<H: Hasher>(&self, state: &mut H) {
-                // As a string is hashed, for it can be looked up by one.
-                self.as_str().hash(state);
-            }
-        }
-        impl Borrow<str> for $type {
-            fn borrow(&self) -> &str {
-                self.as_str()
+                state.write(self.as_bytes());
             }
         }
     };

@@ -10,9 +10,10 @@ use std::hash::{Hash, Hasher};
 use downbeat_protocol::{CoValueId, KnownState, SessionCounts};
 use rustc_hash::FxHasher;
 
-use crate::covalue::Entry;
+use crate::covalue::{Entry, Index};
 use crate::event::PeerId;
 use crate::machine::Machine;
+use crate::subscription::Subscription;
 
 impl Machine {
     /// A CoValue is about to be forgotten: of clients that have exactly what we have, only that is
@@ -39,7 +40,7 @@ impl Machine {
     /// taken to have nothing: they are sent what they have once more, and say so.
     pub(crate) fn recall_agreement(&mut self, id: CoValueId) {
         let Some(key) = self.values.key(id) else { return };
-        let stored = self.values.get(&id).and_then(Entry::index).map(|index| index.verified());
+        let stored = self.values.get(&id).and_then(Entry::index).map(Index::verified);
         let stored = stored.filter(|stored| self.values.agreed(id) == Some(agreement(stored)));
         for peer in self.values.subscribers(id) {
             if let Some(state) = self.peers.get_mut(peer)
@@ -52,7 +53,7 @@ impl Machine {
 
     /// Whether what a peer says that it has of a forgotten CoValue is what it is known to have.
     pub(crate) fn is_agreed(&self, peer: PeerId, state: &KnownState) -> bool {
-        self.subscription(peer, state.id).is_some_and(|subscription| subscription.agrees())
+        self.subscription(peer, state.id).is_some_and(Subscription::agrees)
             && state.header
             && self.values.agreed(state.id) == Some(agreement(&state.sessions))
     }

@@ -14,12 +14,16 @@ use crate::peer::Peer;
 use crate::report::{Rejection, Report};
 use crate::subscription::{Owes, Subscription};
 use crate::upstream::Upstreams;
-use crate::values::Values;
+use crate::values::{Key, Values};
 use crate::walk::Walk;
 
 /// Stamps of use that may be out of date before they are looked through, so that this is not done
 /// for a handful.
 pub(crate) const MIN_STALE_STAMPS: usize = 1_024;
+
+/// An entry's use is not noted again within as many events as there are entries, divided by this:
+/// what is used all the time (groups, accounts) would fill the list.
+const USED_LATELY: usize = 8;
 
 /// Busy entries that are passed over for each one that has to be forgotten.
 const BUSY_PASSED_OVER: usize = 2;
@@ -39,7 +43,7 @@ pub struct Machine {
     ready: VecDeque<PeerId>,
     pub(crate) actions: Vec<Action>,
     /// The order in which entries were used, oldest first; a stale stamp is skipped.
-    used: VecDeque<(CoValueId, u64)>,
+    used: VecDeque<(Key, u64)>,
     /// The present stamp of use: one for each event.
     pub(crate) uses: u64,
     /// The same for hash chains.
@@ -367,14 +371,15 @@ impl Machine {
 
     /// The entry of a CoValue; storage is asked if the machine has none.
     pub(crate) fn entry(&mut self, id: CoValueId) -> &mut Entry {
+        let lately = (self.values.len() / USED_LATELY) as u64;
         let actions = &mut self.actions;
-        let entry = self.values.get_or_insert_with(id, || {
+        let (key, entry) = self.values.get_or_insert_with(id, || {
             actions.push(Action::Load(id));
             Entry::new(Presence::Loading)
         });
-        if entry.used != self.uses {
+        if entry.used == 0 || self.uses - entry.used > lately {
             entry.used = self.uses;
-            self.used.push_back((id, self.uses));
+            self.used.push_back((key, self.uses));
         }
         entry
     }
@@ -450,30 +455,30 @@ impl Machine {
         let bound = self.config.warm_co_values;
         let mut tries = BUSY_PASSED_OVER * self.values.len().saturating_sub(bound);
         while self.values.len() > bound && tries > 0 {
-            let Some((id, stamp)) = self.used.pop_front() else { break };
-            let Some(entry) = self.values.get_mut(&id).filter(|entry| entry.used == stamp) else {
+            let Some((key, stamp)) = self.used.pop_front() else { break };
+            let Some(entry) = self.values.at_mut(key).filter(|entry| entry.used == stamp) else {
                 continue;
             };
             tries -= 1;
             if entry.is_quiet() {
-                self.forget(id);
+                self.forget(self.values.id(key));
             } else {
                 // Busy, so it counts as used now.
                 self.uses += 1;
                 entry.used = self.uses;
-                self.used.push_back((id, self.uses));
+                self.used.push_back((key, self.uses));
             }
         }
         if self.used.len() > 2 * self.values.len() + MIN_STALE_STAMPS {
             let values = &self.values;
             self.used
-                .retain(|(id, stamp)| values.get(id).is_some_and(|entry| entry.used == *stamp));
+                .retain(|(key, stamp)| values.at(*key).is_some_and(|entry| entry.used == *stamp));
         }
     }
 
     fn forget(&mut self, id: CoValueId) {
         self.note_agreement(id);
-        if let Some(entry) = self.values.remove(&id) {
+        if let Some(entry) = self.values.remove(id) {
             self.warm_chains -= entry.index().map_or(0, |index| index.chains.len());
             self.unwatch_upstream(id, matches!(entry.presence, Presence::Absent));
         }

@@ -73,7 +73,7 @@ impl Machine {
             };
             subscription.is_some_and(|subscription| {
                 let known = subscription.known();
-                known.header && known_state::is_subset(&state.sessions, &known.sessions)
+                known.header && known_state::is_subset(&state.sessions, known.sessions)
             })
         })
     }
@@ -561,7 +561,7 @@ impl Machine {
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return false };
         self.subscription(peer, id).is_some_and(|subscription| {
             let known = subscription.known();
-            known.header && index.missing(&known.sessions).is_empty()
+            known.header && index.missing(known.sessions).is_empty()
         })
     }
 

@@ -57,16 +57,23 @@ impl Values {
     const NOWHERE: u32 = u32::MAX;
 
     pub(crate) fn get(&self, id: &CoValueId) -> Option<&Entry> {
-        self.slot(*id)?.entry.as_deref()
+        self.at(self.key(*id)?)
     }
 
     pub(crate) fn get_mut(&mut self, id: &CoValueId) -> Option<&mut Entry> {
-        let key = self.key(*id)?;
-        self.slots[key.index()].entry.as_deref_mut()
+        self.at_mut(self.key(*id)?)
     }
 
     pub(crate) fn contains_key(&self, id: &CoValueId) -> bool {
         self.get(id).is_some()
+    }
+
+    pub(crate) fn at(&self, key: Key) -> Option<&Entry> {
+        self.slots.get(key.index())?.entry.as_deref()
+    }
+
+    pub(crate) fn at_mut(&mut self, key: Key) -> Option<&mut Entry> {
+        self.slots.get_mut(key.index())?.entry.as_deref_mut()
     }
 
     /// The number of entries.
@@ -78,17 +85,18 @@ impl Values {
         &mut self,
         id: CoValueId,
         make: impl FnOnce() -> Entry,
-    ) -> &mut Entry {
+    ) -> (Key, &mut Entry) {
         let key = self.key_or_new(id);
         let entries = &mut self.entries;
-        self.slots[key.index()].entry.get_or_insert_with(|| {
+        let entry = self.slots[key.index()].entry.get_or_insert_with(|| {
             *entries += 1;
             Box::new(make())
-        })
+        });
+        (key, entry)
     }
 
-    pub(crate) fn remove(&mut self, id: &CoValueId) -> Option<Box<Entry>> {
-        let key = self.key(*id)?;
+    pub(crate) fn remove(&mut self, id: CoValueId) -> Option<Box<Entry>> {
+        let key = self.key(id)?;
         let entry = self.slots[key.index()].entry.take()?;
         self.entries -= 1;
         self.free_unused(key);
@@ -291,7 +299,7 @@ mod tests {
         values.get_or_insert_with(id(1), || Entry::new(Presence::Absent));
         values.unsubscribe(id(1), PeerId(1));
         assert_eq!(values.key(id(1)), Some(key));
-        values.remove(&id(1));
+        values.remove(id(1));
         assert_eq!((values.key(id(1)), values.len()), (None, 0));
         assert_eq!(values.subscribe(id(2), PeerId(1)), key);
         assert_eq!(values.key(id(1)), None);
