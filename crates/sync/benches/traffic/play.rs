@@ -115,7 +115,8 @@ impl Traffic {
         self.rounds(events, handle_counted)
     }
 
-    fn rounds(
+    /// Lets so many events happen, handled in rounds by `handle`. Gives their number.
+    pub(crate) fn rounds(
         &mut self,
         events: usize,
         mut handle: impl FnMut(&mut Machine, Vec<Event>, &mut Vec<Action>),
@@ -385,7 +386,7 @@ impl Traffic {
     }
 }
 
-fn handle_round(machine: &mut Machine, round: Vec<Event>, actions: &mut Vec<Action>) {
+pub(crate) fn handle_round(machine: &mut Machine, round: Vec<Event>, actions: &mut Vec<Action>) {
     for event in round {
         machine.handle(0, event);
     }

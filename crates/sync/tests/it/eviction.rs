@@ -122,3 +122,50 @@ fn chains_of_what_was_written_lately_are_kept() {
         assert_eq!(job.chain.is_some(), number >= 3);
     }
 }
+
+#[test]
+fn who_had_all_of_a_forgotten_value_is_sent_only_what_is_new_of_it() {
+    let mut world = World::with_config(Config { warm_co_values: 0, ..Config::default() });
+    let (map, mut log) = maps(&mut world, 1).remove(0);
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(alice, map.whole(vec![log.write(&["[1]", "[2]"])]));
+    world.send(bob, map.load(&[(&log, 2)]));
+    // Once more, of a CoValue that is not in memory.
+    world.send(bob, map.known(&[(&log, 2)]));
+    world.skip_log();
+    world.send(alice, map.more(vec![log.write(&["[3]"])]));
+    world.expect(&[
+        "alice → CONTENT m0 s0:2+1",
+        "bob ← CONTENT m0 s0:2+1",
+        "alice ← KNOWN m0 header s0:3",
+    ]);
+}
+
+#[test]
+fn who_says_to_have_less_of_a_forgotten_value_is_sent_the_rest() {
+    let mut world = World::with_config(Config { warm_co_values: 0, ..Config::default() });
+    let (map, mut log) = maps(&mut world, 1).remove(0);
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(alice, map.whole(vec![log.write(&["[1]", "[2]"])]));
+    world.send(bob, map.load(&[(&log, 2)]));
+    world.skip_log();
+    world.send(bob, map.correction(&[(&log, 1)]));
+    world.expect(&["bob → KNOWN CORRECTION m0 header s0:1", "bob ← CONTENT m0 s0:1+1"]);
+}
+
+#[test]
+fn a_forgotten_value_that_somebody_else_has_changed_in_storage_is_sent_anew() {
+    let mut world = World::with_config(Config { warm_co_values: 0, ..Config::default() });
+    let (map, mut log) = maps(&mut world, 1).remove(0);
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(alice, map.whole(vec![log.write(&["[1]", "[2]"])]));
+    world.send(bob, map.load(&[(&log, 2)]));
+    world.store_elsewhere(&map, log.write(&["[3]"]));
+    world.skip_log();
+    world.send(alice, map.more(vec![log.write(&["[4]"])]));
+    world.expect(&[
+        "alice → CONTENT m0 s0:3+1",
+        "bob ← CONTENT m0 header s0:0+4",
+        "alice ← KNOWN m0 header s0:4",
+    ]);
+}

@@ -5,6 +5,7 @@ mod machines;
 mod world;
 
 mod content;
+mod costs;
 mod deletion;
 mod dependencies;
 mod eviction;

@@ -1,6 +1,4 @@
-//! What a CoValue costs in memory: warm, and when it has been forgotten.
-//!
-//! Run with `cargo bench -p downbeat-sync --bench memory`.
+//! A machine whose clients load a great many CoValues.
 
 use bytes::Bytes;
 use downbeat_crypto::{AgentSecret, header_id, session_id};
@@ -8,73 +6,54 @@ use downbeat_protocol::{
     CoValueId, Header, Known, KnownState, Limits, Message, Owner, SessionCounts, SessionId,
 };
 use downbeat_sync::{Action, Config, Event, Item, Loaded, Machine, PeerId, Role};
-use peak_alloc::PeakAlloc;
-
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
-
-/// CoValues that one client is subscribed to.
-const VALUES_PER_PEER: usize = 1_000;
 
 /// Transactions in the one session of each CoValue.
 const TRANSACTIONS: u64 = 5;
 
-fn main() {
-    // The test runner asks every bench target for its tests.
-    if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
-        return;
-    }
-    let few = Config { warm_co_values: 10_000, ..Config::default() };
-    let all = Config::default();
-    println!("bytes per CoValue, each with one session and loaded by one client:");
-    println!("  100,000, all warm:                        {:>5.0}", cost(100_000, all, true));
-    println!("  the same, the clients gone:               {:>5.0}", cost(100_000, all, false));
-    println!("  1,000,000, all but 10,000 forgotten:      {:>5.0}", cost(1_000_000, few, true));
-    println!("  the same, the clients gone:               {:>5.0}", cost(1_000_000, few, false));
-}
-
-/// Bytes that the machine has for each CoValue that a client has loaded.
-#[allow(clippy::cast_precision_loss, reason = "at most a few gigabytes")]
-fn cost(values: usize, config: Config, clients_stay: bool) -> f64 {
-    let before = MEMORY.current_usage();
-    let mut world = World::new(config);
-    for number in 0..values {
-        world.load(number);
-    }
-    if !clients_stay {
-        for peer in 0..values.div_ceil(VALUES_PER_PEER) {
-            world.machine.handle(0, Event::Disconnected(peer_id(peer)));
-        }
-    }
-    world.settle();
-    world.actions = Vec::new();
-    let used = MEMORY.current_usage().saturating_sub(before);
-    used as f64 / values as f64
-}
-
-/// A machine with a client that loads and a storage that has everything.
-struct World {
+/// A machine with clients that load and a storage that has everything.
+pub(crate) struct World {
     machine: Machine,
+    values_per_peer: usize,
+    peers: usize,
     actions: Vec<Action>,
     session: SessionId,
     header: Option<Header>,
 }
 
 impl World {
-    fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, values_per_peer: usize) -> Self {
         let agent = AgentSecret::from_secret_seed(&[1; 32]).agent();
         Self {
             machine: Machine::new(config),
+            values_per_peer,
+            peers: 0,
             actions: Vec::new(),
             session: session_id(&Owner::Agent(agent), [1; 8]),
             header: None,
         }
     }
 
-    /// A client loads the CoValue with a number, and acknowledges it.
+    /// Has clients load so many CoValues, each another, and acknowledge them.
+    pub(crate) fn load_all(&mut self, values: usize) {
+        for number in 0..values {
+            self.load(number);
+        }
+        self.actions = Vec::new();
+    }
+
+    /// Ends all connections.
+    pub(crate) fn disconnect_all(&mut self) {
+        for peer in 0..self.peers {
+            self.machine.handle(0, Event::Disconnected(peer_id(peer)));
+        }
+        self.settle();
+        self.actions = Vec::new();
+    }
+
     fn load(&mut self, number: usize) {
-        let peer = peer_id(number / VALUES_PER_PEER);
-        if number.is_multiple_of(VALUES_PER_PEER) {
+        let peer = peer_id(number / self.values_per_peer);
+        if number.is_multiple_of(self.values_per_peer) {
+            self.peers += 1;
             self.machine.handle(0, Event::Connected { peer, role: Role::Client });
         }
         let json = format!(
