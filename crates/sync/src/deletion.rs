@@ -212,7 +212,7 @@ impl Machine {
         let known = subscription.known();
         let is_all_here = match self.index(group) {
             Some(index) => {
-                let missing = known_state::missing(&known.sessions, index.verified());
+                let missing = known_state::missing(known.sessions, index.verified());
                 index.is_settled() && missing.is_empty()
             }
             None => !known.header,

@@ -160,7 +160,7 @@ fn a_forgotten_value_that_somebody_else_has_changed_in_storage_is_sent_anew() {
     let (alice, bob) = (world.connect("alice"), world.connect("bob"));
     world.send(alice, map.whole(vec![log.write(&["[1]", "[2]"])]));
     world.send(bob, map.load(&[(&log, 2)]));
-    world.store_elsewhere(&map, log.write(&["[3]"]));
+    world.store_elsewhere(&map, &log.write(&["[3]"]));
     world.skip_log();
     world.send(alice, map.more(vec![log.write(&["[4]"])]));
     world.expect(&[

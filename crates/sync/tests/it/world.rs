@@ -527,7 +527,7 @@ impl World {
     }
 
     /// Another writer stores what follows what is there.
-    pub(crate) fn store_elsewhere(&mut self, value: &Value, run: SessionContent) {
+    pub(crate) fn store_elsewhere(&mut self, value: &Value, run: &SessionContent) {
         let stored = self.store.get_mut(&value.id).expect("it has been stored here before");
         for logs in [&mut stored.logs, self.readable.entry(value.id).or_default()] {
             logs.entry(run.session.clone()).or_default().push(run.clone());
