@@ -82,6 +82,11 @@ impl Peer {
         Some(key)
     }
 
+    /// The number of CoValues in the queue.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.iter().map(VecDeque::len).sum()
+    }
+
     pub(crate) fn owes_nothing(&self) -> bool {
         self.owed.iter().all(VecDeque::is_empty)
             && !self.batches.iter().any(|batch| batch.open.is_empty())

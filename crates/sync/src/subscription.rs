@@ -174,7 +174,12 @@ impl Subscription {
             self.known.clone_from(&self.expected);
             return;
         }
+        let is_all_known = self.known.is_shared_with(&self.expected);
         known_state::merge_counts(&mut self.known, sessions);
+        if is_all_known {
+            self.expected.clone_from(&self.known);
+            return;
+        }
         known_state::merge_counts(&mut self.expected, sessions);
         if self.known == self.expected {
             self.known.clone_from(&self.expected);

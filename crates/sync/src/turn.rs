@@ -18,7 +18,7 @@ impl Machine {
     pub(crate) fn draw(&mut self, peer: PeerId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.ready = false;
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(state.owed().min(MAX_VALUES_PER_TURN));
         let mut drawn = 0;
         while drawn < MAX_VALUES_PER_TURN {
             let Some(key) = self.peers.get_mut(&peer).and_then(crate::peer::Peer::next_owed) else {
