@@ -71,10 +71,12 @@ mod machine;
 mod peer;
 mod reconcile;
 mod report;
+mod storing;
 mod subscription;
 mod turn;
 mod upstream;
 mod values;
+mod verifying;
 mod walk;
 
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
