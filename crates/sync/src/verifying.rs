@@ -198,13 +198,7 @@ impl Machine {
     }
 
     /// A peer turns out to have less of a session than it was believed to have.
-    fn send_again(
-        &mut self,
-        peer: PeerId,
-        id: CoValueId,
-        session: &SessionId,
-        from: u64,
-    ) {
+    fn send_again(&mut self, peer: PeerId, id: CoValueId, session: &SessionId, from: u64) {
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.mark_forked(session.clone(), from);
             subscription.lower(session, from);
