@@ -19,6 +19,10 @@ use super::{
 /// CoValues that are told of as those with the most traffic.
 const TOP: usize = 20;
 
+/// Of so many bytes of content, those with the last one are looked at to find out which CoValues
+/// cause the most traffic. Small edits are many, and most need not cost anything.
+const SAMPLE_BYTES: u64 = 4 << 10;
+
 /// Everything that is counted where it happens.
 pub(crate) struct Counters {
     pub received: MessageCells,
@@ -78,9 +82,10 @@ impl Counters {
     fn content(&self, message: &Message, cell: &AtomicU64) {
         let Message::Content(content) = message else { return };
         let bytes = content.sessions.iter().map(content_bytes).sum();
-        add(cell, bytes);
-        if bytes > 0 {
-            lock(&self.top).add(content.id, bytes);
+        let before = cell.fetch_add(bytes, Ordering::Relaxed);
+        let steps = before.wrapping_add(bytes) / SAMPLE_BYTES - before / SAMPLE_BYTES;
+        if steps > 0 {
+            lock(&self.top).add(content.id, steps * SAMPLE_BYTES);
         }
     }
 

@@ -13,7 +13,8 @@ const WATCHED: usize = 128;
 pub struct Traffic {
     /// The CoValue.
     pub id: CoValueId,
-    /// Bytes of transactions, to and from peers. At most [`Self::error`] too many.
+    /// Bytes of transactions, to and from peers, as far as a sample of one in 4 KiB tells. Besides
+    /// that, at most [`Self::error`] too many.
     pub bytes: u64,
     /// How many of the bytes may have been those of other CoValues: it has taken the place of one
     /// that had so many.

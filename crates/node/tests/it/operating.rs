@@ -136,10 +136,24 @@ async fn times_and_sizes_are_counted() {
     let below = stats.acknowledgement.bounds.iter().position(|bound| *bound >= 0.1).unwrap();
     assert_eq!(stats.acknowledgement.counts[below], 0);
     assert_eq!(stats.batch_size.count, stats.storage.batches);
-    let size = transaction("one").json().len() as u64;
-    assert_eq!((stats.top[0].id, stats.top[0].bytes), (value.id(), size));
     assert_eq!(stats.stored.map(|stored| (stored.co_values, stored.transactions)), Some((1, 1)));
     assert_eq!(count(value.content(), &author), 1);
+}
+
+#[tokio::test]
+async fn the_covalues_with_the_most_traffic_are_told() {
+    let (node, author) = (node(), Author::new());
+    let (mut large, mut small) =
+        (node.local().create(map()).await.unwrap(), node.local().create(map()).await.unwrap());
+    for _ in 0..10 {
+        author.write(&mut small, "one").await;
+        author.write(&mut large, &"x".repeat(10_000)).await;
+    }
+    large.stored(SOON).await.unwrap();
+    small.stored(SOON).await.unwrap();
+    let first = node.stats().await.unwrap().top[0];
+    assert_eq!(first.id, large.id());
+    assert!((90_000..=110_000).contains(&first.bytes), "{first:?}");
 }
 
 #[tokio::test]
