@@ -194,8 +194,18 @@ pub(crate) fn check<E: From<StorageError>>(
             if given_up.contains(&run.session) {
                 continue;
             }
-            match checked.extend(&run, directory) {
-                Ok(extension) => extensions.extend(extension),
+            let taken = match checked.extend(&run, directory) {
+                Err(Refusal::Reason(Reason::BadSignature { .. })) => {
+                    take_in_steps(store, checked, &run, directory, &mut extensions)
+                }
+                Ok(extension) => {
+                    extensions.extend(extension);
+                    Ok(())
+                }
+                Err(refusal) => Err(refusal),
+            };
+            match taken {
+                Ok(()) => {}
                 Err(Refusal::Storage(error)) => return Err(error.into()),
                 Err(Refusal::Reason(reason)) => {
                     refuse(Some(&run.session), reason);
@@ -204,6 +214,31 @@ pub(crate) fn check<E: From<StorageError>>(
             }
         }
         sink(checked, extensions)?;
+    }
+    Ok(())
+}
+
+/// Takes what holds of a run that as a whole does not: it was read as one, but may have been
+/// stored under several signatures.
+fn take_in_steps(
+    store: &Store,
+    checked: &mut Checked,
+    run: &SessionContent,
+    directory: &Directory,
+    extensions: &mut Vec<Extension>,
+) -> Result<(), Refusal> {
+    let have = checked.logs.get(&run.session).map_or(0, |log| log.count);
+    let mut reading = store.read_steps(checked.id, &run.session, have)?;
+    while checked.logs.get(&run.session).is_none_or(|log| log.count < run.end()) {
+        match reading.next()? {
+            Some(Step::Runs(runs)) => {
+                for run in &runs {
+                    extensions.extend(checked.extend(run, directory)?);
+                }
+            }
+            Some(Step::Damage(damage)) => return Err(Reason::Damaged(damage).into()),
+            None => return Err(Reason::BadSignature { after: have, end: run.end() }.into()),
+        }
     }
     Ok(())
 }
@@ -233,10 +268,7 @@ fn rebuild(
     session: &SessionId,
     count: u64,
 ) -> Result<HashChain, Refusal> {
-    // Of no other session anything is read.
-    let others = store.load(id)?.map(|stored| stored.counts()).unwrap_or_default();
-    let have = others.iter().filter(|(other, _)| other != session).cloned().collect();
-    let mut reading = store.read(id, have);
+    let mut reading = store.read_session(id, session)?;
     let (mut chain, mut at) = (HashChain::new(), 0);
     while at < count {
         match reading.next()? {

@@ -227,10 +227,17 @@ struct Lines<'a> {
 
 impl Lines<'_> {
     fn add(&mut self, extensions: Vec<Extension>) -> anyhow::Result<()> {
-        if extensions.is_empty() {
-            return Ok(());
+        let mut sessions: Vec<SessionContent> = Vec::new();
+        for Extension { content, .. } in extensions {
+            // A message has one run of a session at most.
+            if sessions.iter().any(|run| run.session == content.session) {
+                self.message(std::mem::take(&mut sessions));
+            }
+            sessions.push(content);
         }
-        self.message(extensions.into_iter().map(|extension| extension.content).collect());
+        if !sessions.is_empty() {
+            self.message(sessions);
+        }
         if self.bytes.len() > GATHERED_BYTES {
             self.write()?;
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
 use downbeat_storage::{Damage, Outcome, Stats, Storage, StorageError, Stored, Write};
 use tokio::runtime::Handle;
 
@@ -89,6 +89,30 @@ impl Store {
     /// Begins to read what a CoValue has beyond these counts.
     pub(crate) fn read(&self, id: CoValueId, have: SessionCounts) -> Reading<'_> {
         Reading { store: self, id, have, max_bytes: READ_BYTES, done: false }
+    }
+
+    /// Begins to read one session.
+    pub(crate) fn read_session(
+        &self,
+        id: CoValueId,
+        session: &SessionId,
+    ) -> Result<Reading<'_>, StorageError> {
+        let mut have = self.load(id)?.map(|stored| stored.counts()).unwrap_or_default();
+        have.set(session, 0);
+        Ok(self.read(id, have))
+    }
+
+    /// Begins to read one session beyond a count, one stored extension at a time.
+    pub(crate) fn read_steps(
+        &self,
+        id: CoValueId,
+        session: &SessionId,
+        count: u64,
+    ) -> Result<Reading<'_>, StorageError> {
+        let mut reading = self.read_session(id, session)?;
+        reading.have.set(session, count);
+        reading.max_bytes = ONE_EXTENSION;
+        Ok(reading)
     }
 }
 

@@ -134,7 +134,7 @@ impl Log<'_> {
                 // Looks random enough not to be compressed away.
                 let mut digits = blake3_text(from + index, changes_len);
                 digits.insert_str(0, "encrypted_U");
-                Transaction::private(&digits, "key_z1", MADE_AT + index, None)
+                Transaction::private(&digits, "key_z1", MADE_AT + from + index, None)
             })
             .collect();
         self.write(transactions)

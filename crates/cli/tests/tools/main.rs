@@ -1,0 +1,9 @@
+//! The tools of the binary, run as its users run them, on stores with real signatures.
+
+mod export;
+mod generate;
+mod given;
+mod import;
+mod inspect;
+mod usage;
+mod verify;
