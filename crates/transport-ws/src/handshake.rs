@@ -107,7 +107,8 @@ impl Reception {
         };
         self.counters().accepted.increment();
         let config = Some(options.config());
-        let stream = FrameGate::new(stream, read_buf.into());
+        // Copied, because an empty rest still has the whole buffer of the HTTP library with it.
+        let stream = FrameGate::new(stream, read_buf.to_vec());
         let ws = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
         let ping =
             PingSettings { interval: options.ping_interval, name: options.ping_name.clone() };
