@@ -68,7 +68,9 @@ async fn turn_written(
     around: &Surroundings,
 ) -> Result<Event, TransportError> {
     let started = Instant::now();
-    let progress = write_turn(sender, around, items).await?;
+    // Boxed, because the largest state by far belongs to what an idle connection does not do; it
+    // would be a part of every connection's task.
+    let progress = Box::pin(write_turn(sender, around, items)).await?;
     debug!(peer = %link.info.address, took = ?started.elapsed(), "turn written");
     Ok(Event::TurnDone { peer: link.peer, progress })
 }
