@@ -146,13 +146,12 @@ impl<'a> Copies<'a> {
     fn ingest(&mut self, content: &Content) -> Result<()> {
         let id = content.id;
         ensure!(content.malformed.is_empty(), "{id}: malformed sessions");
-        let ingested = match self.values.get_mut(&id) {
-            Some(copy) => copy.ingest(content, self.truth)?,
-            None => {
-                let (copy, ingested) = CoValue::from_content(content, self.truth)?;
-                self.values.insert(id, copy);
-                ingested
-            }
+        let ingested = if let Some(copy) = self.values.get_mut(&id) {
+            copy.ingest(content, self.truth)?
+        } else {
+            let (copy, ingested) = CoValue::from_content(content, self.truth)?;
+            self.values.insert(id, copy);
+            ingested
         };
         if let Some((session, error)) = ingested.refused().next() {
             anyhow::bail!("{id} {session}: what is served does not verify: {error}");

@@ -180,9 +180,9 @@ impl Victim {
             }
         }
         if missing == 0 {
-            survival.whole += 1
+            survival.whole += 1;
         } else {
-            survival.partial += 1
+            survival.partial += 1;
         }
         server.kill().await
     }

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Longer than the server gives itself for its shutdown.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 
 /// How to start the server.
 #[derive(Debug, Clone)]

@@ -100,9 +100,8 @@ pub(crate) async fn refuse_read_only(run: &Run) -> Result<()> {
     for data in [&locked, &empty] {
         set_mode_of_all(data, 0o444, 0o555)?;
         let program = Program { user, ..place.program_in(&binary, data) };
-        let refusal = match program.spawn()?.listening().await? {
-            Ok(_) => bail!("the server starts with {}, which cannot be written", data.display()),
-            Err(refusal) => refusal,
+        let Err(refusal) = program.spawn()?.listening().await? else {
+            bail!("the server starts with {}, which cannot be written", data.display());
         };
         let names_it = refusal.message.contains(&data.display().to_string());
         ensure!(names_it && !refusal.status.success(), "the refusal is not clear: {refusal}");
