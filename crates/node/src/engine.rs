@@ -251,6 +251,7 @@ impl Engine {
 
     fn disconnected(&mut self, peer: PeerId) {
         let Some(Connected { link, .. }) = self.links.remove(&peer) else { return };
+        self.gate.left(&link);
         if let Some(key) = &link.key {
             if self.gone.len() >= MAX_GONE {
                 self.gone.pop_front();

@@ -17,7 +17,7 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Two nodes, of which one is the other's upstream.
+//! // Two nodes, of which one is the other's upstream, take five lines.
 //! let server = Node::builder(Arc::new(MemoryStorage::new())).start()?;
 //! let edge = Node::builder(Arc::new(MemoryStorage::new())).start()?;
 //! let (up, down) = downbeat_transport::pair(64);
@@ -45,12 +45,17 @@
 //!
 //! - [`Local`] creates and loads CoValues. A [`LocalValue`] is one with its content in memory, to
 //!   be read and written; [`Updates`] is the content of one piece by piece, of whatever size.
-//! - [`Node::stats`] tells what the node has done and how it is.
+//! - [`Limits`] bound what peers may do, and [`Access`] says whose content is stored. What is
+//!   refused is answered, counted, and told in the log.
+//! - [`Node::stats`] tells what the node has done and how it is, and [`Node::ready`] whether it can
+//!   do its work.
+//! - [`Node::disconnect`] ends connections that are not welcome any longer.
 //! - [`Node::shutdown`] finishes what was taken in. Dropping a node does not.
 //!
 //! What is acknowledged to anybody, this program or a peer, is durable in the node's storage. When
 //! storage fails, nothing is acknowledged, and everything goes on by itself when it works again.
-//! `docs/architecture.md` shows the way of a message through the node.
+//! `docs/architecture.md` shows the way of a message through the node, and `docs/access.md` what is
+//! let in.
 
 mod access;
 mod builder;

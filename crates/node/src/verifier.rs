@@ -12,7 +12,7 @@ use downbeat_storage::StorageError;
 use downbeat_sync::{Event, Rejection, Verified, VerifyJob};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tracing::error;
+use tracing::{debug_span, error};
 
 use crate::contained;
 use crate::content::ContentStore;
@@ -176,6 +176,8 @@ impl Worker {
     }
 
     fn check(&self, job: &VerifyJob) -> Result<Checked, TryLater> {
+        let span = debug_span!("verify", co_value = %job.id, session = %job.session);
+        let _verifying = span.enter();
         let mut checked = Checked { accepted: 0, chain: None, rejection: None };
         // A panic would take the thread, and the session would wait for ever.
         let result = catch_unwind(AssertUnwindSafe(|| self.check_runs(job, &mut checked)));

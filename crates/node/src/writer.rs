@@ -9,7 +9,7 @@ use downbeat_protocol::{SessionContent, SessionCounts};
 use downbeat_storage::{Outcome, SessionOutcome, StorageError, UnsyncedUpdate, Write};
 use downbeat_sync::{Event, StoreJob, Stored, content_bytes};
 use tokio::sync::{Notify, mpsc};
-use tracing::{error, info};
+use tracing::{Instrument, debug_span, error, info};
 
 use crate::content::ContentStore;
 use crate::failure::RETRY;
@@ -130,7 +130,8 @@ pub(crate) async fn run(
             continue;
         }
         let started = Instant::now();
-        let outcomes = persist(&events, &counters, || storage.append(writes.clone())).await;
+        let appending = persist(&events, &counters, || storage.append(writes.clone()));
+        let outcomes = appending.instrument(debug_span!("append", stores = stores.len())).await;
         let Some(outcomes) = outcomes else { return };
         let runs = stores.iter().flat_map(|(store, _)| &store.sessions);
         counters.stored(stores.len(), runs.map(content_bytes).sum(), started.elapsed());

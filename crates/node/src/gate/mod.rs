@@ -98,7 +98,7 @@ impl Gate {
         }
     }
 
-    /// Whether what a peer asks for is is not wanted here, so that nobody is to be asked.
+    /// Whether what a client asks for is not wanted here, so that nobody is to be asked for it.
     pub(crate) fn is_unwanted(&self, link: &Link, id: CoValueId) -> bool {
         matches!(link.kind, Kind::Client)
             && self.listed().is_some()
@@ -113,6 +113,13 @@ impl Gate {
             link.proof.give()
         } else {
             Vec::new()
+        }
+    }
+
+    /// A peer has left. What it did not show to be a listed account's is refused.
+    pub(crate) fn left(&self, link: &Link) {
+        for content in link.proof.end() {
+            self.refuse(link, content.id, None, Reason::NotWanted);
         }
     }
 

@@ -41,6 +41,11 @@ impl Proof {
         std::mem::take(&mut state.parked)
     }
 
+    /// Returns what waits for the proof, which will not be given any more.
+    pub(super) fn end(&self) -> Vec<Content> {
+        std::mem::take(&mut self.state().parked)
+    }
+
     /// Keeps content until the proof is given. Gives it back if it has been, or the content that
     /// has waited longest if there is too much.
     pub(crate) fn park(&self, content: Content) -> Parked {

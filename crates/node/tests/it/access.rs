@@ -252,6 +252,14 @@ async fn a_covalue_without_content_is_stored_when_its_sender_has_shown_who_it_is
     send(&mut peer, &map).await;
     stats_when(&node, |stats| stats.stored.is_some_and(|stored| stored.co_values == 4)).await;
     assert!(is_stored(&storage, &empty).await);
+    // The stranger has shown nothing, and there is nothing for it to wait for when it leaves.
+    let other = map_of(&group);
+    stranger.send(Message::Content(whole(&other))).await;
+    stranger.load(group.id()).await;
+    stranger.content(group.id()).await;
+    drop(stranger);
+    stats_when(&node, |stats| stats.rejections.not_wanted == 2).await;
+    assert!(!is_stored(&storage, &other).await);
 }
 
 #[tokio::test]

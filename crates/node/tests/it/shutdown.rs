@@ -76,6 +76,17 @@ async fn a_peer_that_reads_nothing_holds_a_shutdown_up_only_for_a_while() {
 }
 
 #[tokio::test]
+async fn no_thread_of_the_node_is_left_when_it_has_been_shut_down() {
+    for _ in 0..20 {
+        let storage = Arc::new(MemoryStorage::new());
+        let node = Node::builder(storage.clone()).start().unwrap();
+        node.shutdown().await.unwrap();
+        // The verifiers hold it, and so does everything else that could still run.
+        assert_eq!(Arc::strong_count(&storage), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_node_at_work_has_not_failed() {
     let node = Node::builder(Arc::new(MemoryStorage::new())).start().unwrap();
     let mut value = node.local().create(map()).await.unwrap();
