@@ -43,8 +43,6 @@ struct Head {
     since_checkpoint: SinceCheckpoint,
     bytes: u64,
     signature: Signature,
-    /// Whether this writer has put it there, and so the end of the log.
-    is_from_here: bool,
 }
 
 /// Changes to the tree that are not applied yet. Each write sees those before it.
@@ -146,7 +144,8 @@ impl<'a> Draft<'a> {
         // All that can turn out damaged is read before anything is changed.
         self.look_around(&keys::co_value(id))?;
         for content in sessions {
-            self.look_at_log(id, content)?;
+            self.head(id, &content.session)?;
+            self.touch_log(id, content)?;
         }
         if let (None, Some(header)) = (stored, header) {
             self.create(id, header.clone());
@@ -167,7 +166,8 @@ impl<'a> Draft<'a> {
         if !content.session.is_delete() {
             return Ok(Outcome::Applied(vec![SessionOutcome::Deleted]));
         }
-        let stored = self.look_at_log(id, content)?.map_or(0, |head| head.count);
+        let stored = self.head(id, &content.session)?.map_or(0, |head| head.count);
+        self.touch_log(id, content)?;
         if content.transactions.is_empty() {
             return Ok(Outcome::Applied(vec![SessionOutcome::Conflict { stored }]));
         }
@@ -245,7 +245,6 @@ impl<'a> Draft<'a> {
             since_checkpoint,
             bytes: head.map_or(0, |head| head.bytes) + added,
             signature: content.last_signature,
-            is_from_here: true,
         };
         self.heads.insert(keys::head(id, &content.session), head);
         Ok(SessionOutcome::Applied)
@@ -266,33 +265,14 @@ impl<'a> Draft<'a> {
         Ok(Some(deleted))
     }
 
-    /// The head of a session that is about to be extended. Reads the places in the tree where the
-    /// extension will be put: if sled cannot, that should come out here, where it is one CoValue's
-    /// damage, and not when the whole batch is applied.
-    ///
-    /// A log that was extended lately is not looked at again, which would take a third of the
-    /// writer's time. If its place is damaged all the same, the batch is tried again with
-    /// [`Caution::High`].
-    fn look_at_log(
-        &mut self,
-        id: CoValueId,
-        content: &SessionContent,
-    ) -> Result<Option<Head>, StorageError> {
-        let key = keys::head(id, &content.session);
-        if self.caution == Caution::Usual {
-            let drafted = self.heads.get(&key);
-            let remembered = self.remembered.heads.get(&key).and_then(Option::as_ref);
-            if let Some(head) = drafted.or(remembered).filter(|head| head.is_from_here) {
-                return Ok(Some(*head));
-            }
-        }
-        let head = self.head(id, &content.session)?;
+    /// Reads the places in the tree where an extension will be put. If sled cannot, that must come
+    /// out here, where it is one CoValue's damage, and not when the whole batch is applied.
+    fn touch_log(&self, id: CoValueId, content: &SessionContent) -> Result<(), StorageError> {
         let log = keys::log(id, &content.session);
-        let part = keys::log_part(&log, content.end(), 0);
-        self.tree.get(&part)?;
-        self.look_around(&part)?;
+        let key = keys::log_part(&log, content.end(), 0);
+        self.tree.get(&key)?;
         self.look_around(&key)?;
-        Ok(head)
+        self.look_around(&keys::head(id, &content.session))
     }
 
     fn look_around(&self, key: &[u8]) -> Result<(), StorageError> {
@@ -343,7 +323,6 @@ impl Head {
             since_checkpoint: SinceCheckpoint(head.since_checkpoint),
             bytes: head.bytes,
             signature,
-            is_from_here: false,
         })
     }
 }
