@@ -7,7 +7,7 @@ use std::env;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_protocol::{SessionContent, SessionCounts, Transaction};
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, Transaction};
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage::{Storage, Write};
 use downbeat_storage_sled::{Durability, SledOptions, SledStorage};
@@ -19,6 +19,9 @@ const CO_VALUES: u64 = 1_000;
 
 /// A flush ten times a second.
 const RELAXED: Durability = Durability::Relaxed { within: Duration::from_millis(100) };
+
+/// Tasks that load at the same time.
+const LOADS_AT_A_TIME: u64 = 8;
 
 /// Bytes of a transaction's changes, such that its JSON is about 1 KB.
 const CHANGES_LEN: usize = 950;
@@ -42,8 +45,9 @@ async fn main() {
         append_in_batches(1_024, 200_000),
         append_in_batches(4_096, 200_000),
         load_warm(20_000),
+        read_small_appends(100_000),
         read_a_large_covalue(1_000),
-        open_with_many_covalues(100_000),
+        open_with_many_covalues(1_000_000),
     );
 }
 
@@ -138,6 +142,61 @@ async fn load_warm(total: u64) {
             assert!(store.load(co_value.id).await.unwrap().is_some());
         }
         report(&format!("load, warm, {sessions} sessions"), total, start.elapsed());
+        let start = Instant::now();
+        let mut tasks = JoinSet::new();
+        for _ in 0..LOADS_AT_A_TIME {
+            let (store, ids) = (Arc::clone(&store), ids(&writes.co_values));
+            tasks.spawn(async move {
+                for id in ids.iter().cycle().take(usize::try_from(total).unwrap()) {
+                    assert!(store.load(*id).await.unwrap().is_some());
+                }
+            });
+        }
+        tasks.join_all().await;
+        let what = format!("load, warm, {sessions} sessions, {LOADS_AT_A_TIME} at a time");
+        report(&what, total * LOADS_AT_A_TIME, start.elapsed());
+    }
+    store.close().await.unwrap();
+}
+
+fn ids(co_values: &[CoValueFixture]) -> Vec<CoValueId> {
+    co_values.iter().map(|co_value| co_value.id).collect()
+}
+
+/// A log that came in transaction by transaction, and another of the same content that came at
+/// once: what rewriting the one as the other would gain.
+async fn read_small_appends(transactions: u64) {
+    let (dir, store) = open();
+    let co_value = CoValueFixture::new(1);
+    let (mut slow, mut fast) = (Author::new(1), Author::new(2));
+    let transaction = slow.write(1, 100).transactions.remove(0);
+    for first in (0..transactions).step_by(1_000) {
+        let batch = (first..first + 1_000)
+            .map(|after| co_value.create(vec![extension(&slow, after, &transaction)]))
+            .collect();
+        store.append(batch).await.unwrap();
+    }
+    for _ in (0..transactions).step_by(1_000) {
+        store.append(vec![co_value.create(vec![fast.write(1_000, 100)])]).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    let store = SledStorage::open(dir.path()).unwrap();
+    for cache in ["cold", "warm"] {
+        for (author, other, how) in [(&slow, &fast, "one by one"), (&fast, &slow, "by 1,000")] {
+            let mut have = SessionCounts::new();
+            have.set(&other.session, u64::MAX);
+            let start = Instant::now();
+            let mut read = 0;
+            loop {
+                let runs = store.read(co_value.id, &have, 1 << 20).await.unwrap();
+                let Some(last) = runs.last() else { break };
+                have.set(&author.session, last.end());
+                read += runs.iter().map(|run| run.transactions.len() as u64).sum::<u64>();
+            }
+            assert_eq!(read, transactions);
+            report(&format!("read a log that came {how}, {cache}"), read, start.elapsed());
+        }
     }
     store.close().await.unwrap();
 }
