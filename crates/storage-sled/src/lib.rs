@@ -18,8 +18,8 @@
 //! - **Writes** go to one thread. It takes what waits, applies it as one batch, and flushes once
 //!   for all of it, so the cost of a flush is shared by all who write at the same time. What is
 //!   waiting is bounded; whoever comes beyond that waits in `append`.
-//! - **Reads** run on the runtime's blocking threads, a few at a time. A known state is one short
-//!   scan, a log is read in the order in which it lies.
+//! - **Reads** have a few threads, which sleep unless there is much to do. A known state is one
+//!   short scan, a log is read in the order in which it lies.
 //! - **Damage** is found: every record has a checksum that covers its key, a log that lost its end
 //!   is refused on opening, and what is damaged in one CoValue is reported for that one and leaves
 //!   the others as they are.
@@ -39,6 +39,7 @@ mod parts;
 mod place;
 mod queue;
 mod read;
+mod readers;
 mod record;
 mod shared;
 mod store;

@@ -1,4 +1,4 @@
-//! The store: hands writes to the writer thread and reads to blocking threads.
+//! The store: hands writes to the writer thread and reads to the threads that read.
 
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -10,24 +10,19 @@ use downbeat_protocol::{CoValueId, Header, SessionContent, SessionCounts};
 use downbeat_storage::{
     Erased, Outcome, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate, Write,
 };
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, oneshot};
 
 use crate::options::SledOptions;
 use crate::place;
 use crate::queue::Queue;
 use crate::read;
+use crate::readers::Readers;
 use crate::shared::Shared;
-use crate::tree::Tree;
 use crate::writer::{Job, Reply, Writer, unwound};
-
-/// Reads at a time. Few of them are ever busy, because most of what is read is in memory; more
-/// would only wait for the same disk, and each takes a thread.
-const MAX_READS: u32 = 8;
 
 /// A store in a directory, on sled.
 ///
-/// Works on any tokio runtime. Reads run on the runtime's blocking threads, writes on a thread of
-/// the store's own.
+/// Works on any tokio runtime, and reads and writes on threads of its own.
 ///
 /// Dropping the store closes it as [`Storage::close`] does, but blocks the thread meanwhile, and
 /// has nobody to tell if that fails.
@@ -35,7 +30,7 @@ const MAX_READS: u32 = 8;
 pub struct SledStorage {
     queue: Arc<Queue<Job>>,
     shared: Arc<Shared>,
-    reads: Arc<Semaphore>,
+    readers: Arc<Readers>,
     writer: Mutex<Option<JoinHandle<Result<(), StorageError>>>>,
 }
 
@@ -57,17 +52,13 @@ impl SledStorage {
         let opened = unwound("open", dir, || place::open(dir, &options))?;
         let shared = Arc::new(Shared::new(opened.tree.clone()));
         let queue = Arc::new(Queue::new());
+        let readers = Arc::new(Readers::start(Arc::clone(&shared))?);
         let writer = Writer::new(opened, Arc::clone(&queue), Arc::clone(&shared), options);
         let writer = thread::Builder::new()
             .name("downbeat-sled".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| StorageError::io("cannot start the storage's thread", error))?;
-        Ok(Self {
-            queue,
-            shared,
-            reads: Arc::new(Semaphore::new(MAX_READS as usize)),
-            writer: Mutex::new(Some(writer)),
-        })
+        Ok(Self { queue, shared, readers, writer: Mutex::new(Some(writer)) })
     }
 
     /// Hands a job to the writer and waits for the answer.
@@ -80,26 +71,6 @@ impl SledStorage {
         self.queue.push(job(reply), bytes).await?;
         answer.await.unwrap_or(Err(StorageError::Closed))
     }
-
-    /// Reads on a blocking thread.
-    async fn read_with<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Tree) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, StorageError> {
-        let turn =
-            Arc::clone(&self.reads).acquire_owned().await.map_err(|_| StorageError::Closed)?;
-        let shared = Arc::clone(&self.shared);
-        let reading = tokio::task::spawn_blocking(move || {
-            let result = unwound("read from", shared.dir(), || read(&shared.tree()?));
-            drop(turn);
-            result
-        });
-        reading.await.unwrap_or_else(|error| match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            // The runtime is shutting down.
-            Err(_) => Err(StorageError::Closed),
-        })
-    }
 }
 
 #[async_trait]
@@ -110,7 +81,7 @@ impl Storage for SledStorage {
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-        self.read_with(move |tree| read::load(tree, id)).await
+        self.readers.read(move |tree| read::load(tree, id)).await
     }
 
     async fn read(
@@ -120,7 +91,7 @@ impl Storage for SledStorage {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
-        self.read_with(move |tree| read::read(tree, id, &have, max_bytes)).await
+        self.readers.read(move |tree| read::read(tree, id, &have, max_bytes)).await
     }
 
     async fn list(
@@ -128,11 +99,11 @@ impl Storage for SledStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.read_with(move |tree| read::list(tree, after, limit)).await
+        self.readers.read(move |tree| read::list(tree, after, limit)).await
     }
 
     async fn count(&self) -> Result<u64, StorageError> {
-        self.read_with(|tree| place::totals(tree).map(|totals| totals.co_values)).await
+        self.readers.read(|tree| place::totals(tree).map(|totals| totals.co_values)).await
     }
 
     async fn erase(&self, id: CoValueId) -> Result<Erased, StorageError> {
@@ -144,7 +115,7 @@ impl Storage for SledStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.read_with(move |tree| read::erasable(tree, after, limit)).await
+        self.readers.read(move |tree| read::erasable(tree, after, limit)).await
     }
 
     async fn track_unsynced(&self, updates: Vec<UnsyncedUpdate>) -> Result<(), StorageError> {
@@ -157,11 +128,11 @@ impl Storage for SledStorage {
         after: Option<Unsynced>,
         limit: usize,
     ) -> Result<Vec<Unsynced>, StorageError> {
-        self.read_with(move |tree| read::unsynced(tree, after.as_ref(), limit)).await
+        self.readers.read(move |tree| read::unsynced(tree, after.as_ref(), limit)).await
     }
 
     async fn stats(&self) -> Result<Stats, StorageError> {
-        self.read_with(|tree| Ok(place::totals(tree)?.stats(Some(tree.disk_bytes()?)))).await
+        self.readers.read(|tree| Ok(place::totals(tree)?.stats(Some(tree.disk_bytes()?)))).await
     }
 
     async fn close(&self) -> Result<(), StorageError> {
@@ -169,12 +140,10 @@ impl Storage for SledStorage {
         let mut writer = self.writer.lock().await;
         let Some(writer) = writer.take() else { return Ok(()) };
         self.queue.close();
-        // When this has all turns, no read is under way. None comes after.
-        let turns = self.reads.acquire_many(MAX_READS).await;
-        self.reads.close();
-        drop(turns);
-        let shared = Arc::clone(&self.shared);
+        let (shared, readers) = (Arc::clone(&self.shared), Arc::clone(&self.readers));
         let closing = tokio::task::spawn_blocking(move || {
+            // No read is under way from here on.
+            readers.close();
             let result = join(writer);
             shared.set_failed(StorageError::Closed);
             result
@@ -186,6 +155,7 @@ impl Storage for SledStorage {
 impl Drop for SledStorage {
     fn drop(&mut self) {
         self.queue.close();
+        self.readers.close();
         if let Some(writer) = self.writer.get_mut().take() {
             // The writer has logged what went wrong.
             drop(join(writer));
