@@ -35,6 +35,10 @@ struct Shared {
 struct Queue {
     /// With when each was handed in.
     jobs: VecDeque<(VerifyJob, Instant)>,
+    /// Threads that sleep.
+    asleep: usize,
+    /// How many of them have been called and not woken up yet.
+    called: usize,
     closed: bool,
 }
 
@@ -88,8 +92,15 @@ impl Shared {
     }
 
     fn add(&self, job: VerifyJob, since: Instant) {
-        self.queue().jobs.push_back((job, since));
-        self.ready.notify_one();
+        let mut queue = self.queue();
+        queue.jobs.push_back((job, since));
+        // Calling costs about as much as a tenth of a check, so nobody is called in vain.
+        let call = queue.asleep > queue.called;
+        queue.called += usize::from(call);
+        drop(queue);
+        if call {
+            self.ready.notify_one();
+        }
     }
 
     fn next(&self) -> Option<(VerifyJob, Instant)> {
@@ -101,7 +112,10 @@ impl Shared {
             if let Some(job) = queue.jobs.pop_front() {
                 return Some(job);
             }
+            queue.asleep += 1;
             queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.asleep -= 1;
+            queue.called = queue.called.saturating_sub(1);
         }
     }
 }
