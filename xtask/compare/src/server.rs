@@ -120,7 +120,9 @@ impl Drop for Server {
 
 fn downbeat(arguments: &Arguments, storage: &str) -> Command {
     let mut command = Command::new(&arguments.downbeat);
-    command.args(["serve", "--port", "0", "--storage", storage]);
-    command.env("RUST_LOG", "warn");
+    command.args(["serve", "--port", "0", "--storage", storage, "--log", "error"]);
+    // The reference has no limits; these are out of the way.
+    command.args(["--max-connections-per-address", "20000", "--messages-per-second", "1000000"]);
+    command.args(["--bytes-per-second", "10GiB"]);
     command
 }
