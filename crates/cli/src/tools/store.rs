@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
 use downbeat_storage::{Damage, Outcome, Stats, Storage, StorageError, Stored, Write};
+use downbeat_storage_sled::{SledOptions, SledStorage};
 use tokio::runtime::Handle;
 
 use crate::storage::{self, DurabilityChoice, StorageChoice};
@@ -13,6 +14,10 @@ use crate::storage::{self, DurabilityChoice, StorageChoice};
 /// How much transaction JSON is read and held at a time, so that memory does not grow with the
 /// size of a CoValue. A few checkpoints, so that what one reading costs by itself does not count.
 const READ_BYTES: usize = 1 << 20;
+
+/// What sled may keep of what it has read or written. It takes a multiple of this, and an import
+/// opens two stores.
+const SLED_CACHE_BYTES: u64 = 16 << 20;
 
 /// Steps over damage read one extension at a time, and this is less than any.
 const ONE_EXTENSION: usize = 1;
@@ -45,10 +50,12 @@ impl Store {
         if *choice == StorageChoice::Memory {
             bail!("what is written to `memory` is gone when this ends: name a store that stays");
         }
-        let storage = runtime
-            .block_on(storage::open(choice, DurabilityChoice::Safe))
-            .map_err(explain_lock)
-            .with_context(|| format!("cannot open {choice}"))?;
+        let storage = match choice {
+            StorageChoice::Sled(dir) => open_sled(dir),
+            _ => runtime.block_on(storage::open(choice, DurabilityChoice::Safe)),
+        };
+        let storage =
+            storage.map_err(explain_lock).with_context(|| format!("cannot open {choice}"))?;
         Ok(Self { storage, runtime: runtime.clone() })
     }
 
@@ -183,6 +190,12 @@ pub(crate) fn path_of(choice: &StorageChoice) -> Option<&Path> {
 pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
     let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| PathBuf::from(path));
     resolved(a) == resolved(b)
+}
+
+/// Opens a sled store with a small cache: the tools go through a store once, from end to end.
+fn open_sled(dir: &Path) -> anyhow::Result<Arc<dyn Storage>> {
+    let options = SledOptions { cache_bytes: SLED_CACHE_BYTES, ..SledOptions::default() };
+    Ok(Arc::new(SledStorage::open_with(dir, options)?))
 }
 
 fn require_sled(dir: &Path) -> anyhow::Result<()> {
