@@ -8,7 +8,7 @@ use anyhow::Context;
 use downbeat_node::{Node, NodeError, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
-use downbeat_transport::tls::{ServerTls, TlsReloader};
+use downbeat_transport::tls::{ClientTls, ServerTls, TlsReloader};
 use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -55,7 +55,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         ),
         None => None,
     };
-    let storage = storage::open(&config.storage, config.durability).await?;
+    let cache = config.memory.storage_cache;
+    let storage = storage::open_with_cache(&config.storage, config.durability, Some(cache)).await?;
     let node = node(config, &access, listener, storage)?;
     *shared.write().await = Some(node);
     access.apply_limits(&shared).await;
@@ -182,8 +183,13 @@ fn node(
     if let Some(path) = usage_file(&config.storage) {
         node = node.usage_file(path);
     }
+    let mut client_tls = ClientTls::new();
+    if let Some(path) = &config.upstream_authorities {
+        client_tls = client_tls.with_authorities(path)?;
+    }
     for upstream in &config.upstreams {
-        let connector = WsConnector::new(&upstream.0, WsOptions::default())
+        let options = WsOptions { client_tls: client_tls.clone(), ..WsOptions::default() };
+        let connector = WsConnector::new(&upstream.0, options)
             .with_context(|| format!("the upstream {upstream:?}"))?;
         node = node.upstream(Arc::new(connector));
     }

@@ -44,19 +44,30 @@ pub(crate) async fn open(
     choice: &StorageChoice,
     durability: DurabilityChoice,
 ) -> anyhow::Result<Arc<dyn Storage>> {
+    open_with_cache(choice, durability, None).await
+}
+
+/// The same with so many bytes for the store's own cache, instead of what it takes by itself.
+pub(crate) async fn open_with_cache(
+    choice: &StorageChoice,
+    durability: DurabilityChoice,
+    cache_bytes: Option<u64>,
+) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(match choice {
         StorageChoice::Memory => Arc::new(MemoryStorage::new()),
         StorageChoice::Sled(dir) => {
             let dir = dir.clone();
-            let options =
-                SledOptions { durability: durability.of_sled(), ..SledOptions::default() };
+            let durability = durability.of_sled();
+            let cache_bytes = cache_bytes.unwrap_or(SledOptions::default().cache_bytes);
+            let options = SledOptions { durability, cache_bytes };
             let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
             Arc::new(opening.await.context("opening the store broke off")??)
         }
         StorageChoice::Sqlite(file) => {
             let file = file.clone();
-            let options =
-                SqliteOptions { durability: durability.of_sqlite(), ..SqliteOptions::default() };
+            let durability = durability.of_sqlite();
+            let cache_bytes = cache_bytes.unwrap_or(SqliteOptions::default().cache_bytes);
+            let options = SqliteOptions { durability, cache_bytes };
             let opening =
                 tokio::task::spawn_blocking(move || SqliteStorage::open_with(file, options));
             Arc::new(opening.await.context("opening the store broke off")??)

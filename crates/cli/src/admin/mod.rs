@@ -233,3 +233,49 @@ fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::STYLE;
+
+    /// The colours of one theme, by name.
+    fn colours(theme: &str) -> Vec<(&str, [f64; 3])> {
+        let block = STYLE.split_once(theme).unwrap().1.split_once('}').unwrap().0;
+        let lines = block.lines().filter_map(|line| line.trim().strip_prefix("--"));
+        lines
+            .filter_map(|line| {
+                let (name, hex) = line.trim_end_matches(';').split_once(": #")?;
+                let part = |at: usize| {
+                    let byte = u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap();
+                    f64::from(byte) / 255.0
+                };
+                Some((name, [part(0), part(2), part(4)]))
+            })
+            .collect()
+    }
+
+    /// How light a colour is to the eye (WCAG 2.2).
+    fn luminance(colour: [f64; 3]) -> f64 {
+        let linear = |part: f64| {
+            if part <= 0.040_45 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        };
+        let [red, green, blue] = colour.map(linear);
+        0.2126 * red + 0.7152 * green + 0.0722 * blue
+    }
+
+    #[test]
+    fn everything_on_the_page_can_be_read_in_both_themes() {
+        for theme in [":root {", ":root[data-theme=\"dark\"] {"] {
+            let colours = colours(theme);
+            let of =
+                |name: &str| luminance(colours.iter().find(|(other, _)| *other == name).unwrap().1);
+            for back in ["paper", "card", "wash"] {
+                for front in ["ink", "soft", "in", "out", "good", "bad", "wait"] {
+                    let (one, other) = (of(back), of(front));
+                    let contrast = (one.max(other) + 0.05) / (one.min(other) + 0.05);
+                    assert!(contrast >= 4.5, "{theme} {front} on {back}: {contrast:.2}");
+                }
+            }
+        }
+    }
+}

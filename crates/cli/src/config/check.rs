@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub durability: DurabilityChoice,
     pub memory: MemoryPlan,
     pub upstreams: Vec<UpstreamUrl>,
+    pub upstream_authorities: Option<PathBuf>,
     pub upstreams_per_co_value: Option<usize>,
     pub full_storage_reconciliation: bool,
     pub admin: Option<SocketAddr>,
@@ -106,6 +107,7 @@ impl Config {
             durability: settings.durability.value,
             memory: memory(settings, &mut problems),
             upstreams: settings.upstream.value.clone(),
+            upstream_authorities: settings.upstream_ca.value.clone(),
             upstreams_per_co_value: settings
                 .upstreams_per_covalue
                 .value
@@ -282,6 +284,9 @@ fn upstreams(settings: &Settings, problems: &mut Problems) {
     let needs = |name, origin: &Origin, problems: &mut Problems| {
         problems.add(origin, format_args!("`{name}` needs `upstream`: a server to sync with"));
     };
+    if settings.upstream_ca.value.is_some() {
+        needs("upstream-ca", &settings.upstream_ca.origin, problems);
+    }
     if settings.upstreams_per_covalue.value.is_some() {
         needs("upstreams-per-covalue", &settings.upstreams_per_covalue.origin, problems);
     }

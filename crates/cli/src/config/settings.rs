@@ -206,6 +206,9 @@ settings! {
         /// A server to sync with, as `wss://sync.example.com/?key=KEY`: what is not here is asked
         /// for there, and what is new here is given to it. Can be given several times.
         upstream("upstream", "URL"): Vec<UpstreamUrl> = "";
+        /// Certificates of authorities that vouch for upstreams, a PEM file, besides those that every
+        /// browser trusts.
+        upstream_ca("upstream-ca", "FILE"): Option<std::path::PathBuf> = "";
         /// With how many of the upstreams each CoValue is synced; all of them if this is not given.
         upstreams_per_covalue("upstreams-per-covalue", "N"): Option<Count> = "";
         /// Compare everything in storage with each upstream when it is connected.

@@ -190,6 +190,7 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_write() {
             &[],
             "downbeat.toml:1: `full-storage-reconciliation` needs `upstream`",
         ),
+        ("", &["--upstream-ca", "ca.pem"], "--upstream-ca: `upstream-ca` needs `upstream`"),
         (
             "",
             &["--upstreams-per-covalue", "2"],

@@ -8,7 +8,7 @@ use downbeat_transport_ws::{WsConnector, WsOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use crate::program::{Server, run, stderr, text};
+use crate::program::{Server, eventually, get, run, stderr, text};
 
 /// Writes a certificate for 127.0.0.1, its key, and the authority that vouches for it.
 fn write_certificate(dir: &Path, authority: &str) {
@@ -49,6 +49,21 @@ async fn sighup_brings_in_a_renewed_certificate() {
     server.signal("HUP");
     server.logged("the certificate in use stays in use");
     assert!(connects(&server, dir.path(), "new-ca.pem").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_whose_authority_is_our_own_can_be_trusted() {
+    let dir = TempDir::new().unwrap();
+    write_certificate(dir.path(), "ca.pem");
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let arguments = ["--in-memory", "--tls-cert", text(&cert), "--tls-key", text(&key)];
+    let upstream = Server::start(&arguments);
+    let authority = dir.path().join("ca.pem");
+    let url = upstream.url();
+    let arguments = ["--in-memory", "--upstream", &url, "--upstream-ca", text(&authority)];
+    let edge = Server::start(&[&arguments[..], &["--admin-port", "0"]].concat());
+    let ready = || get(&edge.admin(), "/ready").2;
+    eventually("the upstream", || ready() == "ready\n");
 }
 
 #[test]
