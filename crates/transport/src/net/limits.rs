@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::counters::TransportCounters;
 
-/// Connections in all. Idle WebSockets cost about 20 KiB of memory each in the whole server, so
-/// these fit where a server fits; and most systems give a process at least as many descriptors.
+/// Connections in all. Idle WebSockets cost 10 to 18 KiB of memory each in the whole server, so these
+/// fit where a server fits; a process needs as many descriptors.
 const DEFAULT_TOTAL: usize = 20_000;
 /// Connections from one address. A school or an office behind one address has hundreds of clients,
 /// and each may have several tabs open.
