@@ -149,7 +149,9 @@ impl Machine {
         if !is_released {
             self.release(peer, frame_credit(&content));
         }
-        if let Some(subscription) = self.subscription_mut(peer, id) {
+        if let Some(subscription) =
+            self.subscription_mut(peer, id).filter(|subscription| !subscription.is_older())
+        {
             subscription.merge(content.header.is_some(), &SessionCounts::new());
         }
         let entry = self.entry(id);
@@ -251,7 +253,9 @@ impl Machine {
         session: &SessionId,
         count: u64,
     ) {
-        if let Some(subscription) = self.subscription_mut(peer, id) {
+        if let Some(subscription) =
+            self.subscription_mut(peer, id).filter(|subscription| !subscription.is_older())
+        {
             subscription.merge(true, &SessionCounts::from_iter([(session.clone(), count)]));
         }
     }

@@ -210,6 +210,12 @@ impl Entry {
     }
 }
 
+impl Pipeline {
+    fn is_for(&self, peer: PeerId) -> bool {
+        self.author == peer || self.waiting.iter().any(|waiting| waiting.peer == peer)
+    }
+}
+
 impl Index {
     pub(crate) fn new(header: Header, sessions: SessionCounts) -> Self {
         Self {
@@ -261,9 +267,12 @@ impl Index {
     /// Whether something that a peer has sent of these sessions is being looked at.
     pub(crate) fn is_verifying_for(&self, peer: PeerId, sessions: &SessionCounts) -> bool {
         let mut pipelines = sessions.iter().filter_map(|(session, _)| self.pipelines.get(session));
-        pipelines.any(|pipeline| {
-            pipeline.author == peer || pipeline.waiting.iter().any(|waiting| waiting.peer == peer)
-        })
+        pipelines.any(|pipeline| pipeline.is_for(peer))
+    }
+
+    /// Whether anything that a peer has sent is being looked at.
+    pub(crate) fn is_verifying(&self, peer: PeerId) -> bool {
+        self.pipelines.values().any(|pipeline| pipeline.is_for(peer))
     }
 
     /// More of a session has been verified.

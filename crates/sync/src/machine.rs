@@ -171,11 +171,13 @@ impl Machine {
 
     fn received_load(&mut self, peer: PeerId, state: KnownState) {
         let id = state.id;
+        let is_older = self.is_sending(peer, id);
         let Some(subscription) = self.subscribe(peer, id) else { return };
         if subscription.errored {
             return;
         }
         subscription.replace(state);
+        subscription.set_older(is_older);
         subscription.claimed = true;
         subscription.owes.add(Owes::REPLY);
         if self.peers.get(&peer).is_some_and(|state| state.upstream.is_some())
@@ -185,6 +187,14 @@ impl Machine {
             subscription.asked = true;
         }
         self.serve(peer, id);
+    }
+
+    /// Whether content of a CoValue that a peer has sent is being looked at, or waits.
+    fn is_sending(&self, peer: PeerId, id: CoValueId) -> bool {
+        let Some(entry) = self.values.get(&id) else { return false };
+        entry.inbox.iter().any(|(other, ..)| *other == peer)
+            || self.is_holding(peer, id)
+            || entry.index().is_some_and(|index| index.is_verifying(peer))
     }
 
     fn received_known(&mut self, peer: PeerId, known: Known) {
@@ -205,6 +215,7 @@ impl Machine {
         }
         self.client_answered(peer, id);
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
+        subscription.set_older(false);
         if is_correction || replaces {
             subscription.replace(state);
         } else if is_agreed {

@@ -66,6 +66,9 @@ struct Rare {
     forked: Option<(SessionId, u64)>,
     /// The hash that the peer has sent in a reconcile message, until it has been compared.
     comparison: Option<ShortHash>,
+    /// Whether the peer has said in a LOAD what it has while content of it was under way here, so
+    /// that this content does not tell what it has.
+    is_older: bool,
 }
 
 /// A known state without the id.
@@ -145,6 +148,17 @@ impl Subscription {
         self.agrees = false;
         self.streaming = false;
         self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// Whether content of the peer may be older than what it has said that it has.
+    pub(crate) fn is_older(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_older)
+    }
+
+    pub(crate) fn set_older(&mut self, is_older: bool) {
+        if is_older != self.is_older() {
+            self.rare.get_or_insert_default().is_older = is_older;
+        }
     }
 
     /// The peer says in a KNOWN that it has this.

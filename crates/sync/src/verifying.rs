@@ -99,6 +99,7 @@ impl Machine {
             None => self.release(author, credit),
         }
         let rejection = self.end_judging(author, id, deletion, rejection);
+        let rejection = rejection.filter(|rejection| !self.is_checked_in_vain(id, rejection));
         if let Some(mut rejection) = rejection {
             if let Some(at) = self.forked_at(author, id, &session, &rejection) {
                 rejection = Rejection::Forked { at };
@@ -112,6 +113,15 @@ impl Machine {
         }
         self.continue_pipeline(id, &session);
         self.after_verification(id);
+    }
+
+    /// Whether content was refused because storage has something else than is known here. Then it
+    /// is nobody's fault: the CoValue is looked up, and the author told what there is.
+    fn is_checked_in_vain(&mut self, id: CoValueId, rejection: &Rejection) -> bool {
+        let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return false };
+        // What is on its way to be stored may just have turned out to be too late.
+        index.outdated |= *rejection == Rejection::Unreadable && !index.stores.is_empty();
+        index.outdated
     }
 
     /// Runs of a session, up to `end`, are part of the CoValue from now on.

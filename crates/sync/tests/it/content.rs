@@ -1,6 +1,6 @@
 //! Content: acknowledgements, corrections, duplicates.
 
-use downbeat_sync::Action;
+use downbeat_sync::{Action, Event, Rejection, Verified};
 
 use crate::authors::{Author, Log, Value};
 use crate::load::world_with_map;
@@ -210,4 +210,31 @@ fn a_lost_race_for_the_store_is_corrected() {
     }
     assert_eq!(world.durable(&map, &log), 4);
     assert_eq!(world.said().last().unwrap(), "alice ← KNOWN map header a:4");
+}
+
+#[test]
+fn what_cannot_be_checked_because_another_writer_was_first_is_nobodys_fault() {
+    let (mut world, map, mut log) = world_with_map();
+    let alice = world.connect("alice");
+    world.slow_stores = true;
+    world.slow_verifier = true;
+    world.send(alice, map.more(vec![log.write(&["[3]"])]));
+    world.catch_up_one(|action| matches!(action, Action::Verify(_)));
+    // What is on its way to be stored is too late, and is gone: what follows it has no log.
+    world.send(alice, map.more(vec![log.write(&["[4]"])]));
+    world.conflict = true;
+    world.waiting.retain(|action| !matches!(action, Action::Verify(_)));
+    world.skip_log();
+    let (id, session) = (map.id, log.session.clone());
+    let rejection = Some(Rejection::Unreadable);
+    let accepted = Vec::new();
+    world.event(Event::Verified(Verified { id, session, accepted, chain: None, rejection }));
+    world.catch_up();
+    world.expect(&["alice ← KNOWN CORRECTION map header a:2"]);
+    assert_eq!(world.reports, []);
+    // She is listened to as before.
+    let mut again = Author::new(1).agent_log(1);
+    again.write(&["[1]", "[2]"]);
+    world.send(alice, map.more(vec![again.write(&["[3]", "[4]"])]));
+    assert_eq!(world.durable(&map, &log), 4);
 }

@@ -20,6 +20,27 @@ pub(crate) fn world_with_map() -> (World, Value, Log) {
 }
 
 #[test]
+fn what_a_peer_sent_before_its_load_does_not_tell_what_it_has_after_it() {
+    let mut world = World::new();
+    let (map, mut log) = (Value::free("map"), Author::new(1).agent_log(1));
+    world.name(&map, "map");
+    world.name_log(&log, "a");
+    let ann = world.connect("ann");
+    world.slow_verifier = true;
+    world.send(ann, map.whole(vec![log.write(&["[1]"])]));
+    // She has forgotten it before it was taken.
+    world.send(ann, map.load_nothing());
+    world.catch_up();
+    let said = world.said();
+    assert!(said.contains(&"ann ← CONTENT map header a:0+1".to_owned()), "{said:?}");
+    // From her KNOWN on, what she sends tells what she has again.
+    world.send(ann, map.known(&[(&log, 1)]));
+    world.skip_log();
+    world.send(ann, map.more(vec![log.write(&["[2]"])]));
+    world.expect(&["ann → CONTENT map a:1+1", "ann ← KNOWN map header a:2"]);
+}
+
+#[test]
 fn a_load_of_what_nobody_has_is_answered_not_found() {
     let mut world = World::new();
     let map = Value::free("map");
