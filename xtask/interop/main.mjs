@@ -29,6 +29,9 @@ const GROUPS = [
   "deletion",
   "reconciliation",
   "chains",
+  "access",
+  "limits",
+  "tls",
   "old-clients",
   "reference-file",
 ];

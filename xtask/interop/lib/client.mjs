@@ -11,13 +11,17 @@ export const { crypto } = CURRENT;
 /** Short enough for scenarios in which the connection is lost on purpose. */
 const RECONNECTION_DELAY = 50;
 
-/** The peer stops listening to a socket that it gives up while it connects. */
-class HeardWebSocket extends WebSocket {
-  constructor(url) {
-    super(url);
-    this.on("error", () => {});
-  }
-}
+/** Sockets that trust whom their client's server is vouched for by, and tell what they hear. */
+const webSocketsOf = (client) =>
+  class extends WebSocket {
+    constructor(url) {
+      super(url, { ca: client.server.authority });
+      // The peer stops listening to a socket that it gives up while it connects.
+      this.on("error", () => {});
+      this.on("open", () => client.connections++);
+      this.on("message", (frame) => client.overhear?.(frame.toString()));
+    }
+  };
 
 export class Client {
   #link;
@@ -26,9 +30,10 @@ export class Client {
   /**
    * A new account, made by this client and known to nobody else yet.
    *
-   * `server` is whatever has a `url` to connect to. Of the options, `engine` is the version of
-   * Jazz that the client is made of, `storage` what it keeps its own data in, and `reconciles`
-   * whether it compares all of that with the server's when it connects.
+   * `server` is whatever has a `url` to connect to, and an `authority` if TLS needs one. Of the
+   * options, `engine` is the version of Jazz that the client is made of, `storage` what it keeps
+   * its own data in, `reconciles` whether it compares all of that with the server's when it
+   * connects, and `overhear` is called with every frame that the server sends.
    */
   static withNewAccount(server, name, options) {
     return new Client(server, name, options).#start((environment) => {
@@ -55,12 +60,15 @@ export class Client {
     });
   }
 
-  constructor(server, name, { engine = CURRENT, storage, reconciles = false } = {}) {
+  constructor(server, name, { engine = CURRENT, storage, reconciles = false, overhear } = {}) {
     this.server = server;
     this.name = name;
     this.engine = engine;
     this.storage = storage;
     this.reconciles = reconciles;
+    this.overhear = overhear;
+    /** How many connections there have been. */
+    this.connections = 0;
   }
 
   /** Loads a CoValue by id, or gives "unavailable" if the first answer says so. */
@@ -123,7 +131,7 @@ export class Client {
     this.#link = new this.engine.WebSocketPeerWithReconnection({
       peer: this.server.url,
       reconnectionTimeout: RECONNECTION_DELAY,
-      WebSocketConstructor: HeardWebSocket,
+      WebSocketConstructor: webSocketsOf(this),
       addPeer: (peer) => {
         if (this.node) this.node.syncManager.addPeer(peer);
         else early.push(peer);

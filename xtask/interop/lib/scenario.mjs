@@ -44,7 +44,7 @@ class World {
   /**
    * Starts a server with a storage of its own, on disk unless told otherwise. Of the options,
    * `upstreams` are the servers that it is a client of, and `reference` makes it the reference
-   * server in any case.
+   * server in any case; for the others see `Server`.
    */
   async server(storage, options) {
     const server = await Server.start(storage ?? (await this.storageOnDisk()), options);

@@ -5,9 +5,10 @@
 // scenario needs to know which of them it talks to.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 import { pause, within } from "./waiting.mjs";
 
@@ -28,6 +29,15 @@ const REFERENCE = fileURLToPath(new URL("./reference-server.mjs", import.meta.ur
 /** Whether the scenarios run against the reference server (DOWNBEAT_INTEROP_SERVER=reference). */
 export const againstReference = process.env.DOWNBEAT_INTEROP_SERVER === "reference";
 
+/** A command that does its work and ends, such as `downbeat key add`. */
+const COMMAND_LIMIT = 10_000;
+
+/** Runs a command of the binary under test; gives what it prints. */
+export async function downbeat(...args) {
+  const { stdout } = await promisify(execFile)(binary(), args, { timeout: COMMAND_LIMIT });
+  return stdout.trim();
+}
+
 const running = new Set();
 
 // The last resort, for a run that is interrupted or gives up: no server outlives it.
@@ -40,11 +50,14 @@ export class Server {
   #exit;
   #isToEnd = false;
   #log = [];
+  #printed = [];
   #logListeners = new Set();
 
   /**
    * `storage` as on the command line: `memory` or `sled:DIR`. `upstreams` are servers, or lines
    * to them, that this one is to be a client of. `reference` makes it the reference server.
+   * `flags` are further ones, for Downbeat alone. `authority` is the certificate (PEM) by which
+   * clients are to know a server that speaks TLS.
    */
   static async start(storage, options = {}) {
     const server = new Server(storage, options);
@@ -55,12 +68,14 @@ export class Server {
       throw error;
     }
     server.httpUrl = server.url.replace(/^ws/, "http");
+    server.authority = options.authority;
     return server;
   }
 
-  constructor(storage, { upstreams = [], reference = againstReference }) {
+  constructor(storage, { upstreams = [], reference = againstReference, flags = [] }) {
     const [program, ...fixed] = command(reference);
     const args = [...fixed, "serve", "--host", "127.0.0.1", "--port", "0", "--storage", storage];
+    args.push(...flags);
     for (const { url } of upstreams) args.push("--upstream", url);
     this.#child = spawn(program, args, {
       stdio: ["ignore", "pipe", "pipe"],
@@ -141,6 +156,11 @@ export class Server {
     assert.deepEqual(panics, [], "the server must not panic");
   }
 
+  /** Everything that the server has said, on standard output and in its log. */
+  get said() {
+    return [...this.#printed, ...this.#log].join("\n");
+  }
+
   /** The end of the log, for the report of a failure. */
   logTail(lines = 20) {
     return this.#log.slice(-lines).join("\n");
@@ -153,29 +173,30 @@ export class Server {
 
   async #address() {
     const output = createInterface({ input: this.#child.stdout });
-    const lines = [];
     const printed = new Promise((resolve) => {
       // The listener stays, so that the pipe never fills up.
       output.on("line", (line) => {
-        lines.push(line);
-        const found = line.match(/ws:\/\/127\.0\.0\.1:[1-9]\d*/);
+        this.#printed.push(line);
+        const found = line.match(/wss?:\/\/127\.0\.0\.1:[1-9]\d*/);
         if (found) resolve(found[0]);
       });
     });
     const ended = this.#exit.then(({ error, code, signal }) => {
       const how = error ?? `code ${code}, signal ${signal}`;
-      const said = [...lines, ...this.#log].join("\n");
-      throw new Error(`the server ended before it printed its address (${how}):\n${said}`);
+      throw new Error(`the server ended before it printed its address (${how}):\n${this.said}`);
     });
     return Promise.race([printed, ended]);
   }
 }
 
 function command(reference) {
-  if (reference) return [process.execPath, REFERENCE];
-  const binary = process.env.DOWNBEAT_BIN;
-  assert(binary, "DOWNBEAT_BIN must name the binary under test");
-  return [binary];
+  return reference ? [process.execPath, REFERENCE] : [binary()];
+}
+
+function binary() {
+  const path = process.env.DOWNBEAT_BIN;
+  assert(path, "DOWNBEAT_BIN must name the binary under test");
+  return path;
 }
 
 function withoutVariable(name) {

@@ -1,10 +1,31 @@
 // What was acknowledged is there after the server has been stopped, cleanly or not.
 
 import assert from "node:assert/strict";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { scenario } from "../lib/scenario.mjs";
 import { AWKWARD_VALUES } from "../lib/seeded.mjs";
-import { untilValue } from "../lib/waiting.mjs";
+import { SMALL_LIMIT, pause, untilValue } from "../lib/waiting.mjs";
+
+/** So many clients write at the same time, and for so long before the server is stopped. */
+const WRITERS = 3;
+const LOAD_TIME = 300;
+const EDITS = 3;
+
+/** Of that, at least so much is acknowledged on any machine. */
+const FEW_COVALUES = 10;
+
+/** Collects what a server acknowledges to a client: how many transactions of which session. */
+function noteAcknowledgements(acknowledged) {
+  return (frame) => {
+    for (const line of frame.split("\n").filter((line) => line !== "")) {
+      const { action, id, header, sessions } = JSON.parse(line);
+      if (action === "known" && header) {
+        acknowledged.set(id, { ...acknowledged.get(id), ...sessions });
+      }
+    }
+  };
+}
 
 /** Writes CoValues of several kinds with two clients; gives their ids and a check to repeat. */
 async function write(world, server) {
@@ -45,6 +66,48 @@ export const scenarios = [
 
     const second = await world.server(storage);
     await check(await world.client(second, "Cleo"));
+  }),
+
+  scenario("what was acknowledged up to a stop in the middle of writing is there", async (world) => {
+    const storage = await world.storageOnDisk();
+    const first = await world.server(storage);
+    const acknowledged = new Map();
+    const overhear = noteAcknowledgements(acknowledged);
+    let isWriting = true;
+    const written = [];
+    const write = async (client) => {
+      const group = client.publicGroup();
+      while (isWriting) {
+        const map = group.createMap();
+        written.push(map.id);
+        for (let edit = 0; edit < EDITS && isWriting; edit++) {
+          map.set("edit", edit);
+          await nextTurn();
+        }
+      }
+    };
+    const clients = [];
+    for (let writer = 0; writer < WRITERS; writer++) {
+      clients.push(await world.client(first, `Writer ${writer}`, { overhear }));
+    }
+    const writers = Promise.all(clients.map(write));
+    await pause(LOAD_TIME);
+    const before = acknowledged.size;
+    await first.stop().finally(() => (isWriting = false));
+    await writers;
+    assert(before >= FEW_COVALUES, `${before} CoValues are acknowledged before the stop`);
+    assert(written.some((id) => !acknowledged.has(id)), "not everything is acknowledged");
+    for (const client of clients) await client.close();
+
+    const second = await world.server(storage);
+    const reader = await world.client(second, "Reader");
+    for (const [id, sessions] of acknowledged) {
+      await reader.need(id, SMALL_LIMIT);
+      const known = reader.node.expectCoValueLoaded(id).knownState().sessions;
+      for (const [session, count] of Object.entries(sessions)) {
+        assert(known[session] >= count, `${known[session]} of ${count} in ${session} of ${id}`);
+      }
+    }
   }),
 
   scenario("an account goes on writing after the restart", async (world) => {
