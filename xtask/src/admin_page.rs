@@ -23,7 +23,7 @@ const VIRTUAL_MILLIS: u32 = 5_000;
 /// How long load is driven before the page is looked at, so that the plots have something to show.
 const LOAD_TIME: Duration = Duration::from_secs(75);
 /// The window: as wide as a small laptop, and as high as the page.
-const WINDOW: &str = "1280,1610";
+const WINDOW: &str = "1280,1550";
 
 /// Test the status page in a headless Chromium (`apt-get install chromium`), under load, and make
 /// the pictures of it in the docs.
@@ -47,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Ok(scene)
     })?;
     steps.step("browser", rerun, || {
+        let _load = scene.go_on()?;
         check_page(browser, &scene.admin)?;
         fs::create_dir_all(&arguments.pictures)?;
         picture(browser, &scene.admin, &arguments.pictures.join("status-page.png"), false)?;
@@ -128,6 +129,18 @@ impl Scene {
         Ok(())
     }
 
+    /// Drives load until what is returned is dropped.
+    fn go_on(&self) -> Result<Ended> {
+        let mut command = Command::new(&self.program);
+        command.args(["bench", "live", "--writers", "6", "--edits", "6000", "--seed", "0"]);
+        let [key, _] = &self.keys;
+        command.args(["--url", &format!("{}/?key={key}", self.edge.url()?)]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        // So that what comes now is in the first figures that the page shows.
+        thread::sleep(Duration::from_secs(12));
+        Ok(Ended(child))
+    }
+
     fn bench(&self, url: &str, key: usize, seed: u32, arguments: &[&str]) -> Result<()> {
         let key = self.keys.get(key).context("no such key")?;
         let mut command = Command::new(&self.program);
@@ -172,7 +185,7 @@ fn check_page(browser: &str, url: &str) -> Result<()> {
     let mut command = headless(browser);
     command.args(["--enable-logging=stderr", "--dump-dom", url]);
     let (page, log) = output_within(&mut command)?;
-    for line in log.lines().filter(|line| line.contains(":CONSOLE")) {
+    if let Some(line) = log.lines().find(|line| line.contains(":CONSOLE")) {
         bail!("the page complains: {line}");
     }
     let count = |part: &str| page.matches(part).count();
@@ -251,33 +264,38 @@ fn output_within(command: &mut Command) -> Result<(String, String)> {
     Ok((joined(out), joined(err)))
 }
 
+/// A program that is ended when this is dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A server; ended when dropped.
 struct Running {
-    child: Child,
+    _child: Ended,
     said: String,
 }
 
 impl Running {
     fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().context("no standard output")?);
+        let out = child.stdout.take().context("no standard output")?;
+        let child = Ended(child);
+        let mut lines = BufReader::new(out);
         let mut said = String::new();
         while !said.contains("Ctrl-C") {
             ensure!(lines.read_line(&mut said)? > 0, "the server has ended");
         }
-        Ok(Self { child, said })
+        Ok(Self { _child: child, said })
     }
 
     fn url(&self) -> Result<String> {
         let url = self.said.split_whitespace().find(|word| word.starts_with("ws://"));
         Ok(url.context("the server has no URL")?.to_owned())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

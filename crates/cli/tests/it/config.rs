@@ -90,12 +90,10 @@ fn serve_briefly(file: &str, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What is wrong, in a file and on the command line, and what is said.
 #[test]
-fn what_is_wrong_is_said_with_its_place_and_what_to_write() {
-    for (file, arguments, expected) in [
-        // Files.
-        ("prot = 1", &[][..], "downbeat.toml:1: `prot` is no setting; did you mean port?"),
+fn what_is_wrong_in_a_file_is_said_with_its_line_and_what_to_write() {
+    said_to_be_wrong(&[
+        ("prot = 1", &[], "downbeat.toml:1: `prot` is no setting; did you mean port?"),
         (
             "\n\nport = \"http\"",
             &[],
@@ -130,7 +128,12 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_write() {
             "downbeat.toml:1: access: \"private\" cannot be used: write open, keys or accounts",
         ),
         ("log = \"=\"", &[], "downbeat.toml:1: log: \"=\" cannot be used: write a level"),
-        // The command line.
+    ]);
+}
+
+#[test]
+fn what_is_wrong_on_the_command_line_is_said_with_what_to_write() {
+    said_to_be_wrong(&[
         (
             "",
             &["--host", "example.com"],
@@ -162,7 +165,12 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_write() {
             &["--memory-budget", "1MiB"],
             "--memory-budget: `memory-budget` must be 64MiB or more",
         ),
-        // What does not go together.
+    ]);
+}
+
+#[test]
+fn what_does_not_go_together_is_said_with_what_is_missing() {
+    said_to_be_wrong(&[
         (
             "",
             &["--in-memory", "--storage", "memory"],
@@ -196,11 +204,16 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_write() {
             &["--upstreams-per-covalue", "2"],
             "--upstreams-per-covalue: `upstreams-per-covalue` needs `upstream`",
         ),
-    ] {
+    ]);
+}
+
+/// A file's text, arguments, and what is said of them.
+fn said_to_be_wrong(cases: &[(&str, &[&str], &str)]) {
+    for (file, arguments, expected) in cases {
         let dir = TempDir::new().unwrap();
         std::fs::write(dir.path().join("downbeat.toml"), file).unwrap();
         let mut command = downbeat();
-        command.args(["config", "--config", "downbeat.toml"]).args(arguments);
+        command.args(["config", "--config", "downbeat.toml"]).args(*arguments);
         let output = command.current_dir(dir.path()).output().unwrap();
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{file} {arguments:?}\n{said}");
