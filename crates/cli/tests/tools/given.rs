@@ -83,7 +83,7 @@ impl Place {
             for id in store.list(None, usize::MAX >> 1).await.unwrap() {
                 let stored = store.load(id).await.unwrap().unwrap();
                 let runs = store.read(id, &SessionCounts::new(), usize::MAX >> 1).await.unwrap();
-                dumped.push(Dumped::of(id, &stored, runs));
+                dumped.push(Dumped::of(id, &stored, &runs));
             }
             dumped
         });
@@ -118,7 +118,7 @@ pub(crate) struct Dumped {
 }
 
 impl Dumped {
-    fn of(id: CoValueId, stored: &Stored, runs: Vec<SessionContent>) -> Self {
+    fn of(id: CoValueId, stored: &Stored, runs: &[SessionContent]) -> Self {
         let text = |json: &[u8]| String::from_utf8(json.to_vec()).unwrap();
         Self {
             id,
