@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     steps::run(program()?.args(&arguments.arguments))
 }
 
-/// How many steps [`steps`] takes.
+/// How many steps [`steps()`] takes.
 pub(crate) const STEPS: usize = 2;
 
 /// The steps of the full test command.

@@ -9,6 +9,7 @@
 //! Everything is really signed, and the same seed gives the same store. `--large-bytes` adds one
 //! CoValue of about as many bytes.
 
+#[allow(dead_code, reason = "the tests of the tools use the rest of it")]
 #[path = "../tests/tools/generate.rs"]
 mod generate;
 
