@@ -34,7 +34,10 @@ const COMMAND_LIMIT = 10_000;
 
 /** Runs a command of the binary under test; gives what it prints. */
 export async function downbeat(...args) {
-  const { stdout } = await promisify(execFile)(binary(), args, { timeout: COMMAND_LIMIT });
+  const { stdout } = await promisify(execFile)(binary(), args, {
+    timeout: COMMAND_LIMIT,
+    env: plainEnvironment(),
+  });
   return stdout.trim();
 }
 
@@ -79,8 +82,7 @@ export class Server {
     for (const { url } of upstreams) args.push("--upstream", url);
     this.#child = spawn(program, args, {
       stdio: ["ignore", "pipe", "pipe"],
-      // Only the defaults of the log are tested, in plain text.
-      env: { ...withoutVariable("RUST_LOG"), NO_COLOR: "1", RUST_BACKTRACE: "1" },
+      env: { ...plainEnvironment(), NO_COLOR: "1", RUST_BACKTRACE: "1" },
     });
     running.add(this.#child);
     this.#exit = new Promise((resolve) => {
@@ -199,7 +201,8 @@ function binary() {
   return path;
 }
 
-function withoutVariable(name) {
-  const { [name]: _, ...rest } = process.env;
-  return rest;
+/** Without variables that are settings: the server has only those that it is given as flags. */
+function plainEnvironment() {
+  const isSetting = ([name]) => name === "RUST_LOG" || name.startsWith("DOWNBEAT_");
+  return Object.fromEntries(Object.entries(process.env).filter((entry) => !isSetting(entry)));
 }

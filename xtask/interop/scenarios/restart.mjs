@@ -68,7 +68,7 @@ export const scenarios = [
     await check(await world.client(second, "Cleo"));
   }),
 
-  scenario("what was acknowledged up to a stop in the middle of writing is there", async (world) => {
+  scenario("what was acknowledged before a stop amid writing is there", async (world) => {
     const storage = await world.storageOnDisk();
     const first = await world.server(storage);
     const acknowledged = new Map();

@@ -14,7 +14,8 @@ import { untilValue } from "../lib/waiting.mjs";
 
 const FILE_BYTES = 300 * 1024;
 
-const certificate = (name) => fileURLToPath(new URL(`../lib/certificates/${name}`, import.meta.url));
+const certificate = (name) =>
+  fileURLToPath(new URL(`../lib/certificates/${name}`, import.meta.url));
 
 async function tlsServer(world) {
   return world.server("memory", {
