@@ -29,7 +29,7 @@ pub fn content_bytes(content: &SessionContent) -> u64 {
 
 /// What a content message counts for while it is in the machine's care: somewhat more than the
 /// bytes in it. A runtime that bounds what it takes from a peer counts the same, and has it back
-/// with [`Action::Release`].
+/// with [`Action::Release`](crate::Action::Release).
 pub fn content_credit(content: &Content) -> u64 {
     frame_credit(content) + content.sessions.iter().map(run_credit).sum::<u64>()
 }
