@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use downbeat_core::dependencies;
 use downbeat_core::roles::Member;
+use downbeat_crypto::header_id;
 use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent};
 use downbeat_storage::{StorageError, Stored};
 use downbeat_sync::{StoreJob, content_bytes};
@@ -57,6 +58,7 @@ enum Reason {
     NotListed(CoValueId),
     TooMuchOfOthers,
     NotWanted,
+    HeaderMismatch,
     HeaderTooLarge,
     BadSignature,
     AccountQuota(CoValueId),
@@ -92,6 +94,11 @@ impl Gate {
             Err(verdict) => return verdict,
         };
         let Some(listed) = self.listed() else { return Verdict::Take(content) };
+        // All that follows goes by what a header says of its CoValue, and is remembered.
+        if content.header.as_ref().is_some_and(|header| header_id(header) != content.id) {
+            self.refuse(link, content.id, None, Reason::HeaderMismatch);
+            return Verdict::Refuse;
+        }
         match &link.kind {
             Kind::Upstream(_) => self.of_upstream(&listed, link, content).await,
             Kind::Client | Kind::Local(_) => self.of_client(&listed, link, content).await,
@@ -391,6 +398,10 @@ impl Gate {
             Reason::NotWanted => {
                 let detail = "no account that may store content here has to do with it";
                 (&rejections.not_wanted, "not_wanted", detail.to_owned())
+            }
+            Reason::HeaderMismatch => {
+                let detail = "its header is that of another CoValue";
+                (&rejections.header_mismatch, "header_mismatch", detail.to_owned())
             }
             Reason::HeaderTooLarge => {
                 let detail = format!("its header has more than {MAX_HEADER_BYTES} bytes");

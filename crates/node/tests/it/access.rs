@@ -278,6 +278,24 @@ async fn a_covalue_that_only_claims_to_be_of_a_listed_account_is_not_stored() {
 }
 
 #[tokio::test]
+async fn a_header_under_the_id_of_a_listed_account_is_refused_and_changes_nothing() {
+    let (alice, mallory) = (Account::new(), Account::new());
+    let (node, storage) = server(&AccountList::new([alice.id]), None);
+    let mut peer = Peer::connect(&node, 16).await;
+    send(&mut peer, &alice.creation()).await;
+    let mut stranger = Peer::connect(&node, 16).await;
+    let mut forged = whole(&mallory.creation());
+    forged.id = alice.id;
+    forged.sessions.clear();
+    send_content(&mut stranger, forged).await;
+    assert_eq!(node.stats().await.unwrap().rejections.header_mismatch, 1);
+    // The account's signatures are good as before.
+    let group = alice.group(&[]);
+    assert!(send(&mut peer, &group).await.header);
+    assert!(is_stored(&storage, &group).await);
+}
+
+#[tokio::test]
 async fn an_account_stores_as_much_as_its_quota() {
     let alice = Account::new();
     let (node, storage) = server(&AccountList::new([alice.id]), Some(2_000));
