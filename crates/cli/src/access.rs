@@ -1,20 +1,19 @@
 //! Who may use the server: keys, sites and accounts, and what happens when their files change.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use downbeat_node::{Access, AccountList, KeyLimits};
-use downbeat_protocol::CoValueId;
 use downbeat_transport::{
     Admission, AdmissionRequest, Admitted, ApiKey, CloseCode, CloseReason, PeerInfo, Refusal,
 };
 use tracing::{error, info};
 
 use crate::admin::SharedNode;
-use crate::config::{AccessConfig, Config, Place, Problems, Scalar, Site};
+use crate::config::{AccessConfig, Config, Problems, Site};
 use crate::keys::{KeyFile, KeyHash};
+use crate::watched::{Content, Read, Watched, read_accounts};
 
 /// How often files are looked at. Asking for their times costs next to nothing, and works on every
 /// file system; notifications do not.
@@ -24,8 +23,6 @@ const POLL_PERIOD: Duration = Duration::from_secs(1);
 const SWEEP_TIME: Duration = Duration::from_secs(15);
 /// When a client that has as many connections as its key may have should come again.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// The accounts of a file: 5 MB of ids.
-const MAX_ACCOUNTS: usize = 100_000;
 
 /// Judges who may connect.
 pub(crate) struct Doorkeeper {
@@ -110,31 +107,6 @@ pub(crate) struct AccessControl {
     sweep_until: Option<SystemTime>,
 }
 
-/// A file that is looked at again and again.
-#[derive(Debug, Clone)]
-struct Watched {
-    path: PathBuf,
-    content: Content,
-    seen: Option<Fingerprint>,
-}
-
-/// What is in a watched file.
-#[derive(Debug, Clone)]
-enum Content {
-    Keys,
-    /// Besides these accounts.
-    Accounts(Vec<CoValueId>),
-}
-
-/// What changes when a file is written anew.
-type Fingerprint = (SystemTime, u64);
-
-/// What was read from a file.
-enum Read {
-    Keys(KeyFile),
-    Accounts(Vec<CoValueId>),
-}
-
 impl AccessControl {
     /// Reads the files that the configuration names.
     pub(crate) fn load(config: &Config) -> Result<Self, Problems> {
@@ -200,21 +172,20 @@ impl AccessControl {
     }
 
     async fn look(&mut self, node: &SharedNode, forced: bool) {
-        if let Some(watched) = self.watched.clone() {
+        if let Some(mut watched) = self.watched.take() {
             // Reading may take long where the file is on a network.
-            let read = tokio::task::spawn_blocking(move || watched.read_if_changed(forced)).await;
-            if let Ok(Some((seen, read))) = read {
-                if let Some(watched) = &mut self.watched {
-                    watched.seen = seen;
-                }
-                match read {
-                    Ok(read) => self.apply(node, read).await,
-                    Err(problems) => {
-                        for problem in problems.to_string().lines() {
-                            error!("what is in use stays in use: {problem}");
-                        }
+            let looking = tokio::task::spawn_blocking(move || {
+                let read = watched.look(forced);
+                (watched, read)
+            });
+            match looking.await {
+                Ok((watched, read)) => {
+                    self.watched = Some(watched);
+                    if let Some(read) = read {
+                        self.apply(node, read).await;
                     }
                 }
+                Err(error) => error!(%error, "the access file is not looked at any more"),
             }
         }
         if self.sweep_until.is_some_and(|until| until < SystemTime::now()) {
@@ -278,74 +249,15 @@ async fn limit(node: &SharedNode, new: &KeyFile, old: &KeyFile, common: KeyLimit
     }
 }
 
-impl Watched {
-    fn new(path: &Path, content: Content) -> Self {
-        Self { path: path.to_owned(), content, seen: fingerprint(path) }
-    }
-
-    /// What is in the file, if that may be something else than before.
-    fn read_if_changed(
-        &self,
-        forced: bool,
-    ) -> Option<(Option<Fingerprint>, Result<Read, Problems>)> {
-        let seen = fingerprint(&self.path);
-        if seen == self.seen && !forced {
-            return None;
-        }
-        let read = match &self.content {
-            Content::Keys => KeyFile::read(&self.path).map(Read::Keys),
-            Content::Accounts(others) => read_accounts(&self.path).map(|mut ids| {
-                ids.extend(others);
-                Read::Accounts(ids)
-            }),
-        };
-        Some((seen, read))
-    }
-}
-
-fn fingerprint(path: &Path) -> Option<Fingerprint> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
-
-/// Reads a file with the id of an account on each line.
-fn read_accounts(path: &Path) -> Result<Vec<CoValueId>, Problems> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let text = format_args!("the accounts cannot be read: {error}").to_string();
-        Problems::one(path.display(), text)
-    })?;
-    parse_accounts(path, &text)
-}
-
-fn parse_accounts(path: &Path, text: &str) -> Result<Vec<CoValueId>, Problems> {
-    let mut problems = Problems::default();
-    let mut ids = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let id = line.split('#').next().unwrap_or_default().trim();
-        if id.is_empty() {
-            continue;
-        }
-        match <CoValueId as Scalar>::parse(id) {
-            Ok(id) => ids.push(id),
-            Err(expected) => {
-                let place = Place { path: path.to_owned(), line: index + 1 };
-                problems.add(place, format_args!("{id:?} cannot be used: {expected}"));
-            }
-        }
-    }
-    if ids.len() > MAX_ACCOUNTS {
-        problems.add(path.display(), format_args!("more than {MAX_ACCOUNTS} accounts"));
-    }
-    problems.or(ids)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
+    use std::path::Path;
 
     use downbeat_transport::RefusalKind;
 
     use super::*;
+    use crate::config::Scalar;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -409,14 +321,5 @@ mod tests {
         assert_eq!(kind(door.admit(&request)), Some(RefusalKind::TooMany));
         drop(first);
         let _third = door.admit(&request).unwrap();
-    }
-
-    #[test]
-    fn accounts_are_lines_with_comments() {
-        let parse = |text| parse_accounts(Path::new("accounts"), text);
-        let text = "# ours\nco_z1  # Ada\n\nco_z2\n";
-        assert_eq!(parse(text).unwrap().len(), 2);
-        let error = parse("co_z1\nAda\n").unwrap_err().to_string();
-        assert!(error.starts_with("accounts:2: \"Ada\" cannot be used"), "{error}");
     }
 }

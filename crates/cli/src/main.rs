@@ -12,6 +12,7 @@ mod serve;
 mod signals;
 mod storage;
 mod tools;
+mod watched;
 
 use std::io::Write;
 use std::process::ExitCode;

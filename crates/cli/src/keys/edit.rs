@@ -76,7 +76,10 @@ pub(super) fn remove(path: &Path, name: &KeyName) -> anyhow::Result<()> {
         anyhow::bail!("there is no key called {} in {}", name.0, path.display());
     };
     remove_table(tables, at);
-    change.finish(&document.to_string())
+    let text = document.to_string();
+    // A file without anything in it would be taken for one that is about to be written, and the key
+    // would stay in use.
+    change.finish(if text.trim().is_empty() { HEAD } else { &text })
 }
 
 /// Takes a table out. A comment that stands before the first of them belongs to the file, and goes
@@ -190,6 +193,17 @@ mod tests {
         add(&path, &name("a"), KeyHash::of("k"), &[("max-stored", "1GiB".to_owned())]).unwrap();
         assert!(add(&path, &name("a"), KeyHash::of("other"), &[]).is_err());
         assert!(add(&path, &name("b"), KeyHash::of("k"), &[]).is_err());
+        assert_eq!(KeyFile::read(&path).unwrap().entries.len(), 1);
+    }
+
+    #[test]
+    fn when_the_last_key_goes_the_file_says_that_there_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.toml");
+        add(&path, &name("a"), KeyHash::of("k"), &[]).unwrap();
+        remove(&path, &name("a")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), HEAD);
+        add(&path, &name("a"), KeyHash::of("k"), &[]).unwrap();
         assert_eq!(KeyFile::read(&path).unwrap().entries.len(), 1);
     }
 

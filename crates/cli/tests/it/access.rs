@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use downbeat_protocol::{CoValueId, SHORT_HASH_LEN};
 use downbeat_transport::{Connection, Connector, TransportError};
 use downbeat_transport_ws::{WsConnector, WsOptions};
 use tempfile::TempDir;
@@ -144,11 +145,18 @@ fn a_public_address_that_is_open_is_warned_of() {
 async fn an_account_list_is_read_again_when_it_changes() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("accounts");
-    std::fs::write(&file, "co_z1 # Ada\n").unwrap();
+    let id = |byte| CoValueId::from_short_hash(&[byte; SHORT_HASH_LEN]);
+    std::fs::write(&file, format!("{} # Ada\n", id(1))).unwrap();
     let server = Server::start(&["--in-memory", "--access", "accounts", "--accounts", text(&file)]);
     connect(&server.url()).await.unwrap();
-    std::fs::write(&file, "co_z1\nco_z2\nco_z3\n").unwrap();
+    std::fs::write(&file, format!("{}\n{}\n{}\n", id(1), id(2), id(3))).unwrap();
     eventually("the list", || server.log().contains("accounts=3"));
+
+    std::fs::write(&file, "").unwrap();
+    server.logged("nothing is in the file, as if it were about to be written");
+    assert!(!server.log().contains("accounts=0"), "{}", server.log());
+    server.signal("HUP");
+    eventually("the empty list", || server.log().contains("accounts=0"));
 }
 
 #[test]

@@ -1,0 +1,223 @@
+//! The files of keys and accounts, which are read again when they have changed.
+//!
+//! Whoever is not in the file any more is sent away, so half a file must never be taken for a whole
+//! one. Editors and scripts empty a file before they write it anew: what has changed is read once it
+//! has stayed the same from one look to the next, and counts if it is still the same after the
+//! reading; and a file without anything in it counts at SIGHUP alone.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use downbeat_protocol::{CoValueId, SHORT_HASH_LEN};
+use tracing::error;
+
+use crate::config::{Place, Problems, Scalar};
+use crate::keys::KeyFile;
+
+/// The accounts of a file: 5 MB of ids.
+const MAX_ACCOUNTS: usize = 100_000;
+
+/// A file that is looked at again and again.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    path: PathBuf,
+    content: Content,
+    /// What the file was like when it was read.
+    seen: Option<Fingerprint>,
+    /// What the file was like at the last look, if that is something else.
+    changing: Option<Fingerprint>,
+}
+
+/// What is in a watched file.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Keys,
+    /// Besides these accounts.
+    Accounts(Vec<CoValueId>),
+}
+
+/// What was read from a file.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Read {
+    Keys(KeyFile),
+    Accounts(Vec<CoValueId>),
+}
+
+/// What changes when a file is written anew.
+type Fingerprint = (SystemTime, u64);
+
+impl Watched {
+    /// To be called before the file is read for the first time.
+    pub(crate) fn new(path: &Path, content: Content) -> Self {
+        Self { path: path.to_owned(), content, seen: fingerprint(path), changing: None }
+    }
+
+    /// What is in the file, if that may be something else than before; nothing while the file is
+    /// being written, or if it is broken, which is logged. `forced` by SIGHUP it is read at once.
+    pub(crate) fn look(&mut self, forced: bool) -> Option<Read> {
+        let found = fingerprint(&self.path);
+        if found == self.seen && !forced {
+            self.changing = None;
+            return None;
+        }
+        if !forced && self.changing != found {
+            self.changing = found;
+            return None;
+        }
+        let read = self.read(forced);
+        let after = fingerprint(&self.path);
+        if after != found {
+            self.changing = after;
+            return None;
+        }
+        (self.seen, self.changing) = (found, None);
+        match read {
+            Ok(read) => Some(read),
+            Err(problems) => {
+                for problem in problems.to_string().lines() {
+                    error!("what is in use stays in use: {problem}");
+                }
+                None
+            }
+        }
+    }
+
+    fn read(&self, forced: bool) -> Result<Read, Problems> {
+        let is_blank = std::fs::read_to_string(&self.path).is_ok_and(|text| text.trim().is_empty());
+        if is_blank && !forced {
+            return Err(Problems::one(
+                self.path.display(),
+                "nothing is in the file, as if it were about to be written: a comment in it, or \
+                 SIGHUP, says that nobody is meant",
+            ));
+        }
+        match &self.content {
+            Content::Keys => KeyFile::read(&self.path).map(Read::Keys),
+            Content::Accounts(others) => read_accounts(&self.path).map(|mut ids| {
+                ids.extend(others);
+                Read::Accounts(ids)
+            }),
+        }
+    }
+}
+
+fn fingerprint(path: &Path) -> Option<Fingerprint> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// Reads a file with the id of an account on each line.
+pub(crate) fn read_accounts(path: &Path) -> Result<Vec<CoValueId>, Problems> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = format_args!("the accounts cannot be read: {error}").to_string();
+        Problems::one(path.display(), text)
+    })?;
+    parse_accounts(path, &text)
+}
+
+fn parse_accounts(path: &Path, text: &str) -> Result<Vec<CoValueId>, Problems> {
+    let mut problems = Problems::default();
+    let mut ids = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let id = line.split('#').next().unwrap_or_default().trim();
+        if id.is_empty() {
+            continue;
+        }
+        let parsed = <CoValueId as Scalar>::parse(id).and_then(|parsed| {
+            let whole = "write the whole id: it is that of no account";
+            if is_whole(id) { Ok(parsed) } else { Err(whole.to_owned()) }
+        });
+        match parsed {
+            Ok(id) => ids.push(id),
+            Err(expected) => {
+                let place = Place { path: path.to_owned(), line: index + 1 };
+                problems.add(place, format_args!("{id:?} cannot be used: {expected}"));
+            }
+        }
+    }
+    if ids.len() > MAX_ACCOUNTS {
+        problems.add(path.display(), format_args!("more than {MAX_ACCOUNTS} accounts"));
+    }
+    problems.or(ids)
+}
+
+/// Whether as many bytes are in an id as its hash has: of one that was cut there are fewer, unless
+/// it lacks a single character.
+fn is_whole(id: &str) -> bool {
+    let hash = id.strip_prefix("co_z").and_then(|hash| bs58::decode(hash).into_vec().ok());
+    hash.is_some_and(|hash| hash.len() == SHORT_HASH_LEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(byte: u8) -> String {
+        CoValueId::from_short_hash(&[byte; SHORT_HASH_LEN]).to_string()
+    }
+
+    /// A file of accounts that is watched.
+    fn watched(dir: &tempfile::TempDir, text: &str) -> (PathBuf, Watched) {
+        let path = dir.path().join("accounts");
+        std::fs::write(&path, text).unwrap();
+        let watched = Watched::new(&path, Content::Accounts(Vec::new()));
+        (path, watched)
+    }
+
+    fn count(read: Option<Read>) -> Option<usize> {
+        match read? {
+            Read::Accounts(ids) => Some(ids.len()),
+            Read::Keys(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_change_counts_once_it_has_stayed_from_one_look_to_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut watched) = watched(&dir, &id(1));
+        assert_eq!(watched.look(false), None, "nothing has changed");
+        let all = format!("{}\n{}\n{}\n", id(1), id(2), id(3));
+        // As an editor does it: half of it, and the rest a moment later.
+        std::fs::write(&path, &all[..all.len() / 2]).unwrap();
+        assert_eq!(watched.look(false), None);
+        std::fs::write(&path, &all).unwrap();
+        assert_eq!(watched.look(false), None);
+        assert_eq!(count(watched.look(false)), Some(3));
+        assert_eq!(watched.look(false), None, "it is read once");
+        assert_eq!(count(watched.look(true)), Some(3), "unless it must be");
+    }
+
+    #[test]
+    fn a_file_without_anything_in_it_revokes_nobody_unless_that_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut watched) = watched(&dir, &id(1));
+        std::fs::write(&path, "\n").unwrap();
+        for _ in 0..3 {
+            assert_eq!(watched.look(false), None);
+        }
+        assert_eq!(count(watched.look(true)), Some(0));
+        std::fs::write(&path, "# nobody\n").unwrap();
+        watched.look(false);
+        assert_eq!(count(watched.look(false)), Some(0));
+    }
+
+    #[test]
+    fn accounts_are_lines_with_comments() {
+        let parse = |text: &str| parse_accounts(Path::new("accounts"), text);
+        let text = format!("# ours\n{}  # Ada\n\n{}\n", id(1), id(2));
+        assert_eq!(parse(&text).unwrap().len(), 2);
+        let error = parse(&format!("{}\nAda\n", id(1))).unwrap_err().to_string();
+        assert!(error.starts_with("accounts:2: \"Ada\" cannot be used"), "{error}");
+    }
+
+    #[test]
+    fn an_id_that_was_cut_is_not_that_of_an_account() {
+        let whole = id(255);
+        for cut in 1..=whole.len() - "co_z1".len() {
+            let text = &whole[..whole.len() - cut];
+            let is_read = parse_accounts(Path::new("accounts"), text).is_ok();
+            // The last character alone may be one too many or too few.
+            assert!(!is_read || cut == 1, "{text}");
+        }
+    }
+}
