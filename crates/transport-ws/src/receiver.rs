@@ -167,6 +167,12 @@ impl<S: Io> WsReceiver<S> {
                 self.fail(TransportError::Protocol(text.to_owned()), CloseCode::Invalid, text);
                 Ok(None)
             }
+            WsError::Io(_) if self.socket.too_fragmented() => {
+                counters.frames_fragmented.increment();
+                let text = "a message of too many short fragments";
+                self.fail(TransportError::Protocol(text.to_owned()), CloseCode::Policy, text);
+                Ok(None)
+            }
             WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) | WsError::Io(_)
                 if closing =>
             {

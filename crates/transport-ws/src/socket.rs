@@ -137,6 +137,11 @@ impl<S: Io> Socket<S> {
         self.lock().ws.as_ref().and_then(|ws| ws.get_ref().stalled_since())
     }
 
+    /// Whether the peer has cut a message into more fragments than are accepted.
+    pub(crate) fn too_fragmented(&self) -> bool {
+        self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().too_fragmented())
+    }
+
     /// Whether the stream has ended in the middle of a frame.
     pub(crate) fn cut_off(&self) -> bool {
         self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().cut_off())

@@ -71,6 +71,8 @@ counters! {
     /// Frames against the rules of the framing (compressed ones among them); each ended its
     /// connection.
     frames_malformed,
+    /// Messages cut into too many short fragments; each ended its connection.
+    frames_fragmented,
     /// Frames that came too slowly; each ended its connection.
     frames_too_slow,
     /// Connections that ended in the middle of a frame.
@@ -140,12 +142,13 @@ impl TransportSnapshot {
     }
 
     /// Frames that were not taken, by reason, for a metric with a label.
-    pub fn bad_frames(&self) -> [(&'static str, u64); 6] {
+    pub fn bad_frames(&self) -> [(&'static str, u64); 7] {
         [
             ("too_large", self.frames_too_large),
             ("not_utf8", self.frames_not_utf8),
             ("binary", self.frames_binary),
             ("malformed", self.frames_malformed),
+            ("fragmented", self.frames_fragmented),
             ("too_slow", self.frames_too_slow),
             ("cut_off", self.frames_cut_off),
         ]

@@ -129,6 +129,23 @@ async fn fragments_over_the_limit_together_end_the_connection() {
 }
 
 #[tokio::test]
+async fn a_message_of_endless_empty_fragments_ends_the_connection() {
+    let options = WsOptions::default();
+    let counters = Arc::clone(&options.counters);
+    let (mut client, mut server) = upgraded(options).await;
+    client.write(&frame(false, TEXT, b"")).await;
+    client.write(&frame(false, 0, b"").repeat(10_000)).await;
+    let telling = async {
+        let close = client.read_frame().await;
+        assert_eq!(close.reason(), (1008, "a message of too many short fragments"));
+        drop(client);
+    };
+    let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
+    assert_eq!(error.fault(), Fault::Peer, "{error:?}");
+    assert_eq!(counters.snapshot().frames_fragmented, 1);
+}
+
+#[tokio::test]
 async fn a_frame_at_the_limit_is_taken() {
     let (mut client, mut server) = upgraded(small_frames()).await;
     let mut padded = MESSAGE.to_vec();
