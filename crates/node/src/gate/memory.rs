@@ -22,7 +22,7 @@ const STANDING_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Memory {
     /// The list of accounts that all of this was found out for.
     listed: Arc<BTreeSet<CoValueId>>,
-    /// CoValues that have been let in, or were found in storage.
+    /// CoValues that were found in storage. What has been let in may still turn out to be forged.
     pub here: Recent<CoValueId, ()>,
     /// CoValues that something depends on that has been let in.
     pub needed: Recent<CoValueId, ()>,

@@ -197,16 +197,17 @@ impl Gate {
         is_whole: bool,
     ) -> Result<bool, Reason> {
         let Some(header) = &content.header else { return Ok(true) };
-        if self.memory().needed.contains(&content.id) {
+        if header.json().len() > MAX_HEADER_BYTES {
+            return Err(Reason::HeaderTooLarge);
+        }
+        let is_proven = link.proof.is_given();
+        // Without a proof only accounts and groups may be needed: members and parents.
+        if (is_proven || header.is_group()) && self.memory().needed.contains(&content.id) {
             return Ok(true);
         }
         if header.account_agent().is_some() {
             return if listed.contains(&content.id) { Ok(true) } else { Err(Reason::NotWanted) };
         }
-        if header.json().len() > MAX_HEADER_BYTES {
-            return Err(Reason::HeaderTooLarge);
-        }
-        let is_proven = link.proof.is_given();
         match content.sessions.iter().find(|run| is_of(listed, run)) {
             Some(_) if is_proven => Ok(true),
             Some(run) => self.is_signed(run).await.map(|()| true),
@@ -319,9 +320,8 @@ impl Gate {
     fn let_in(&self, listed: &Arc<BTreeSet<CoValueId>>, content: &Content) {
         let mut memory = self.memory();
         memory.is_for(listed);
-        let Some(header) = &content.header else { return };
-        memory.here.insert(content.id, ());
-        if let Some(agent) = header.account_agent().filter(|_| listed.contains(&content.id)) {
+        let agent = content.header.as_ref().and_then(Header::account_agent);
+        if let Some(agent) = agent.filter(|_| listed.contains(&content.id)) {
             memory.agents.insert(content.id, agent.clone());
         }
     }

@@ -5,6 +5,7 @@ mod chain;
 mod credit;
 mod deletion;
 mod failing;
+mod forging;
 mod fork;
 mod given;
 mod large;
