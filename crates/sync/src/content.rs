@@ -118,13 +118,18 @@ impl Machine {
         self.owe_correction(peer, content.id);
     }
 
+    /// One report for each message, however many of its sessions are malformed: there may be as many
+    /// as a frame has room for.
     fn report_malformed(&mut self, peer: PeerId, content: &mut Content) {
-        for malformed in std::mem::take(&mut content.malformed) {
-            let rejection = Rejection::Malformed(malformed.error.to_string());
-            let report = Report::new(peer, content.id, rejection);
-            self.report(Report { session: Some(malformed.session), ..report });
-            self.mark_errored(peer, content.id);
-        }
+        let mut malformed = std::mem::take(&mut content.malformed).into_iter();
+        let Some(first) = malformed.next() else { return };
+        let text = match malformed.len() {
+            0 => first.error.to_string(),
+            others => format!("{}, and {others} more sessions", first.error),
+        };
+        let report = Report::new(peer, content.id, Rejection::Malformed(text));
+        self.report(Report { session: Some(first.session), ..report });
+        self.mark_errored(peer, content.id);
     }
 
     pub(crate) fn mark_errored(&mut self, peer: PeerId, id: CoValueId) {

@@ -34,7 +34,7 @@ pub enum Rejection {
     /// The owner's key is not a point of the curve.
     #[error("the session's owner has no valid signing key")]
     InvalidSigner,
-    /// The session could not be decoded.
+    /// Sessions could not be decoded. There is one report for all of a message, about the first.
     #[error("malformed: {0}")]
     Malformed(String),
     /// A delete session that may not delete.

@@ -129,6 +129,25 @@ fn a_malformed_session_is_refused_and_the_others_are_taken() {
 }
 
 #[test]
+fn malformed_sessions_of_one_message_are_one_report() {
+    let (mut world, map, mut log) = world_with_map();
+    let alice = world.connect("alice");
+    let Message::Content(mut content) = map.more(vec![log.write(&["[3]"])]) else { return };
+    content.malformed = (0..1_000)
+        .map(|number| MalformedSession {
+            session: format!("x{number}"),
+            error: DecodeError::Missing("lastSignature"),
+        })
+        .collect();
+    world.send(alice, Message::Content(content));
+    assert_eq!(world.reports.len(), 1);
+    assert_eq!(world.reports[0].session.as_deref(), Some("x0"));
+    let text = world.reports[0].rejection.to_string();
+    assert!(text.ends_with(", and 999 more sessions"), "{text}");
+    assert_eq!(world.durable(&map, &log), 3);
+}
+
+#[test]
 fn a_forged_run_does_not_keep_out_the_honest_one_behind_it() {
     let (mut world, map, mut log) = world_with_map();
     let (eve, alice) = (world.connect("eve"), world.connect("alice"));
