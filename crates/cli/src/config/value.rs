@@ -39,6 +39,11 @@ pub(crate) trait Scalar: Sized {
 
     /// How it is shown. A secret in it is masked.
     fn json(&self) -> Json;
+
+    /// How a text that cannot be read is repeated in the complaint. A secret in it is masked.
+    fn echo(text: &str) -> String {
+        format!("{text:?}")
+    }
 }
 
 /// All that one setting holds.
@@ -110,7 +115,7 @@ impl<T: Scalar> Value for Vec<T> {
 }
 
 fn read<T: Scalar>(text: &str) -> Result<T, String> {
-    T::parse(text).map_err(|expected| format!("{text:?} cannot be used: {expected}"))
+    T::parse(text).map_err(|expected| format!("{} cannot be used: {expected}", T::echo(text)))
 }
 
 /// An address to listen on.
@@ -377,22 +382,43 @@ impl Scalar for UpstreamUrl {
     }
 
     fn json(&self) -> Json {
-        mask_query(&self.0).into()
+        mask(&self.0).into()
+    }
+
+    fn echo(text: &str) -> String {
+        format!("{:?}", mask(text))
     }
 }
 
 impl std::fmt::Debug for UpstreamUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&mask_query(&self.0))
+        f.write_str(&mask(&self.0))
     }
 }
 
-/// A URL whose query, where keys are, is not shown.
-fn mask_query(url: &str) -> String {
-    match url.split_once('?') {
-        Some((before, _)) => format!("{before}?***"),
-        None => url.to_owned(),
-    }
+/// What stands for a secret.
+const MASK: &str = "***";
+
+/// A URL without what may be secret in it: the query, where keys are, and a name and password before
+/// the host. Of what is no URL nothing is shown: it may be the second half of a key with a comma.
+fn mask(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
+    let scheme_ok = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let scheme = if scheme_ok { scheme } else { MASK };
+    let (before, query) = match rest.find(['?', '#']).and_then(|at| rest.split_at_checked(at)) {
+        Some((before, query)) => (before, format!("{}{MASK}", &query[..1])),
+        None => (rest, String::new()),
+    };
+    let (user, place) = match before.rsplit_once('@') {
+        Some((_, place)) => (format!("{MASK}@"), place),
+        None => (String::new(), before),
+    };
+    // `user:password` whose `@` comes after a `?` or `#` in the password.
+    let authority = place.split('/').next().unwrap_or_default();
+    let port = authority.rsplit_once(']').map_or(authority, |(_, port)| port).split_once(':');
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let place = if port.is_none_or(|(_, port)| is_port(port)) { place } else { MASK };
+    format!("{scheme}://{user}{place}{query}")
 }
 
 /// A site whose pages may connect, as browsers name it in `Origin`.
@@ -446,6 +472,35 @@ mod tests {
         let url: UpstreamUrl = one("wss://a.example/x?key=secret").unwrap();
         assert_eq!(Value::json(&url), "wss://a.example/x?***");
         assert!(!format!("{url:?}").contains("secret"));
+        for (url, shown) in [
+            ("wss://ada:secret@a.example:4200/x", "wss://***@a.example:4200/x"),
+            ("wss://secret@[::1]:4200", "wss://***@[::1]:4200"),
+            ("wss://[::1]:4200/x", "wss://[::1]:4200/x"),
+            ("wss://ada:se/cret@a.example", "wss://***@a.example"),
+            ("wss://ada:se?cret@a.example", "wss://***?***"),
+            ("wss://a.example#secret", "wss://a.example#***"),
+            ("wss://a.example?key=ada@a.example", "wss://a.example?***"),
+        ] {
+            assert_eq!(Value::json(&one::<UpstreamUrl>(url).unwrap()), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_an_upstream_that_cannot_be_used_is_not_shown() {
+        for (text, shown) in [
+            ("https://a.example/?key=secret", "\"https://a.example/?***\""),
+            ("http://ada:secret@a.example", "\"http://***@a.example\""),
+            ("secret", "\"***\""),
+            ("a?key=secret://", "\"***://\""),
+        ] {
+            for error in [
+                one::<UpstreamUrl>(text).unwrap_err(),
+                one::<Vec<UpstreamUrl>>(text).unwrap_err(),
+                one::<Option<UpstreamUrl>>(text).unwrap_err(),
+            ] {
+                assert!(error.starts_with(&format!("{shown} cannot be used")), "{error}");
+            }
+        }
     }
 
     #[test]
