@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use downbeat_protocol::{Content, Message};
 use downbeat_sync::{Event, content_bytes, content_credit};
-use downbeat_transport::{CloseCode, CloseReason, Incoming, Receiver, TransportError};
+use downbeat_transport::{CloseCode, CloseReason, Fault, Incoming, Receiver, TransportError};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::connection::{Kind, Link, Stage, Surroundings, reached};
 use crate::gate::{Parked, Verdict};
@@ -29,6 +29,11 @@ pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &
             Ok(Some(incoming)) => incoming,
             // A frame that was too large came as a rejection before.
             Ok(None) | Err(TransportError::FrameTooLarge { .. }) => return,
+            // Clients vanish all the time.
+            Err(error) if error.fault() == Fault::Link => {
+                debug!(peer = %link.info.address, %error, "the peer went away");
+                return;
+            }
             Err(error) => {
                 warn!(peer = %link.info.address, %error, "the connection broke");
                 return;
