@@ -36,8 +36,10 @@ struct Value {
 impl NullServer {
     /// Listens on an address, of which port 0 lets the system choose one.
     pub async fn bind(address: &str) -> Result<Self, BenchError> {
-        let listener =
-            WsListener::bind(address, WsOptions::default()).await.map_err(BenchError::Listen)?;
+        let mut options = WsOptions::default();
+        // All clients of a workload come from one address.
+        options.connection_limits.per_address = options.connection_limits.total;
+        let listener = WsListener::bind(address, options).await.map_err(BenchError::Listen)?;
         Ok(Self { listener, values: Arc::default() })
     }
 
