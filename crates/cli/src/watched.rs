@@ -26,6 +26,8 @@ pub(crate) struct Watched {
     seen: Option<Fingerprint>,
     /// What the file was like at the last look, if that is something else.
     changing: Option<Fingerprint>,
+    /// What was wrong at the last look, which is told once.
+    told: Option<String>,
 }
 
 /// What is in a watched file.
@@ -43,48 +45,54 @@ pub(crate) enum Read {
     Accounts(Vec<CoValueId>),
 }
 
-/// What changes when a file is written anew.
-type Fingerprint = (SystemTime, u64);
-
 impl Watched {
     /// To be called before the file is read for the first time.
     pub(crate) fn new(path: &Path, content: Content) -> Self {
-        Self { path: path.to_owned(), content, seen: fingerprint(path), changing: None }
+        let seen = Fingerprint::of(path).ok();
+        Self { path: path.to_owned(), content, seen, changing: None, told: None }
     }
 
     /// What is in the file, if that may be something else than before; nothing while the file is
     /// being written, or if it is broken, which is logged. `forced` by SIGHUP it is read at once.
     pub(crate) fn look(&mut self, forced: bool) -> Option<Read> {
-        let found = fingerprint(&self.path);
-        if found == self.seen && !forced {
-            self.changing = None;
-            return None;
+        if forced {
+            self.told = None;
         }
-        if !forced && self.changing != found {
-            self.changing = found;
-            return None;
-        }
-        let read = self.read(forced);
-        let after = fingerprint(&self.path);
-        if after != found {
-            self.changing = after;
-            return None;
-        }
-        (self.seen, self.changing) = (found, None);
-        match read {
-            Ok(read) => Some(read),
+        match self.try_look(forced) {
+            Ok(read) => {
+                self.told = None;
+                read
+            }
             Err(problems) => {
-                for problem in problems.to_string().lines() {
-                    error!("what is in use stays in use: {problem}");
-                }
+                self.tell(problems.to_string());
                 None
             }
         }
     }
 
-    fn read(&self, forced: bool) -> Result<Read, Problems> {
-        let is_blank = std::fs::read_to_string(&self.path).is_ok_and(|text| text.trim().is_empty());
-        if is_blank && !forced {
+    fn try_look(&mut self, forced: bool) -> Result<Option<Read>, Problems> {
+        // What could not be read has not been seen: the next look tries again.
+        let unreadable = |error: std::io::Error| {
+            Problems::one(self.path.display(), format_args!("the file cannot be read: {error}"))
+        };
+        let found = Fingerprint::of(&self.path).map_err(unreadable)?;
+        let is_old = self.seen == Some(found);
+        if !forced && (is_old || self.changing != Some(found)) {
+            self.changing = (!is_old).then_some(found);
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&self.path).map_err(unreadable)?;
+        let after = Fingerprint::of(&self.path).map_err(unreadable)?;
+        if after != found {
+            self.changing = Some(after);
+            return Ok(None);
+        }
+        (self.seen, self.changing) = (Some(found), None);
+        self.parse(&text, forced).map(Some)
+    }
+
+    fn parse(&self, text: &str, forced: bool) -> Result<Read, Problems> {
+        if text.trim().is_empty() && !forced {
             return Err(Problems::one(
                 self.path.display(),
                 "nothing is in the file, as if it were about to be written: a comment in it, or \
@@ -92,18 +100,48 @@ impl Watched {
             ));
         }
         match &self.content {
-            Content::Keys => KeyFile::read(&self.path).map(Read::Keys),
-            Content::Accounts(others) => read_accounts(&self.path).map(|mut ids| {
+            Content::Keys => KeyFile::parse(&self.path, text).map(Read::Keys),
+            Content::Accounts(others) => parse_accounts(&self.path, text).map(|mut ids| {
                 ids.extend(others);
                 Read::Accounts(ids)
             }),
         }
     }
+
+    /// Logs what is wrong, once.
+    fn tell(&mut self, problems: String) {
+        if self.told.as_ref() != Some(&problems) {
+            for problem in problems.lines() {
+                error!("what is in use stays in use: {problem}");
+            }
+            self.told = Some(problems);
+        }
+    }
 }
 
-fn fingerprint(path: &Path) -> Option<Fingerprint> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+/// What changes when a file is written anew, or another one put in its place. Times are coarse, and
+/// some programs set them back, but not the one that the system keeps of every change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fingerprint {
+    modified: SystemTime,
+    bytes: u64,
+    /// Device, inode, and the time of the last change in seconds and nanoseconds.
+    #[cfg(unix)]
+    file: (u64, u64, i64, i64),
+}
+
+impl Fingerprint {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self {
+            modified: metadata.modified()?,
+            bytes: metadata.len(),
+            #[cfg(unix)]
+            file: (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
 }
 
 /// Reads a file with the id of an account on each line.
@@ -199,6 +237,40 @@ mod tests {
         std::fs::write(&path, "# nobody\n").unwrap();
         watched.look(false);
         assert_eq!(count(watched.look(false)), Some(0));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_change_that_keeps_length_and_time_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut watched) = watched(&dir, &id(254));
+        let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::write(&path, id(255)).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+        watched.look(false);
+        assert_eq!(count(watched.look(false)), Some(1));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_and_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut watched) = watched(&dir, &id(1));
+        let seen = watched.seen;
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(watched.look(false), None);
+        assert!(watched.told.take().unwrap().contains("cannot be read"));
+        // It is there, but reading fails.
+        std::fs::create_dir(&path).unwrap();
+        for _ in 0..3 {
+            assert_eq!(watched.look(false), None);
+            assert_eq!(watched.seen, seen);
+        }
+        assert!(watched.told.is_some());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, format!("{}\n{}", id(1), id(2))).unwrap();
+        watched.look(false);
+        assert_eq!(count(watched.look(false)), Some(2));
+        assert_eq!(watched.told, None);
     }
 
     #[test]
