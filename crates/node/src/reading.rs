@@ -40,9 +40,6 @@ pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &
             }
         };
         add(&around.counters.traffic.frames_received, incoming.bytes as u64);
-        for rejection in &incoming.rejected {
-            around.counters.undecodable(&link.info, rejection);
-        }
         if let Some(throttle) = &mut throttle {
             let wait = throttle.take(&incoming);
             tokio::select! {
@@ -54,6 +51,10 @@ pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &
                     return std::future::pending().await;
                 }
             }
+        }
+        // Telling of them is work as well, which is why they are held back like messages.
+        for rejection in &incoming.rejected {
+            around.counters.undecodable(&link.info, rejection);
         }
         for message in incoming.messages {
             if hand_on(link, message, around).await.is_err() {
@@ -136,7 +137,7 @@ impl<'a> Throttle<'a> {
     }
 
     fn take(&mut self, incoming: &Incoming) -> Wait {
-        let messages = incoming.messages.len().max(1) as u64;
+        let messages = (incoming.messages.len() + incoming.rejected.len()).max(1) as u64;
         // Where nothing is encoded, transactions are what there is to count.
         let bytes = if incoming.bytes == 0 {
             incoming.messages.iter().map(transaction_bytes).sum()

@@ -8,6 +8,7 @@ mod failing;
 mod forging;
 mod fork;
 mod given;
+mod held_back;
 mod large;
 mod limits;
 mod local;
