@@ -7,6 +7,7 @@
 
 mod memory;
 mod proof;
+mod quota;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use tracing::error;
 
 use self::memory::Memory;
 pub(crate) use self::proof::{Parked, Proof};
+use self::quota::Room;
 use crate::access::{Access, account_of};
 use crate::connection::{Kind, Link};
 use crate::content::ContentStore;
@@ -89,7 +91,7 @@ impl Gate {
         if matches!(link.kind, Kind::Local(_)) {
             return Verdict::Take(content);
         }
-        let content = match self.within_key_quota(link, content) {
+        let content = match self.within_key_quota(link, content).await {
             Ok(content) => content,
             Err(verdict) => return verdict,
         };
@@ -131,15 +133,10 @@ impl Gate {
     }
 
     /// Takes the sessions out of a message that may not be stored.
-    fn take_out(
-        &self,
-        listed: &BTreeSet<CoValueId>,
-        content: &mut Content,
-        mut room: u64,
-    ) -> Vec<(String, Reason)> {
-        let mut refused = Vec::new();
+    fn take_out(&self, mut room: Room<'_>, content: &mut Content) -> Vec<(String, Reason)> {
+        let (mut refused, id) = (Vec::new(), content.id);
         content.sessions.retain(|run| {
-            let reason = self.may_store(listed, run, &mut room);
+            let reason = self.may_store(&mut room, id, run);
             let Err(reason) = reason else { return true };
             refused.push((run.session.to_string(), reason));
             false
@@ -156,9 +153,10 @@ impl Gate {
         let id = content.id;
         let has_others = content.sessions.iter().any(|run| !is_of(listed, run));
         let is_proven = link.proof.is_given();
-        let room =
+        let others =
             if has_others { self.room_for_others(listed, &content, is_proven).await } else { 0 };
-        let refused = self.take_out(listed, &mut content, room);
+        let room = self.room(listed, &content, others).await;
+        let refused = self.take_out(room, &mut content);
         let is_whole = refused.is_empty();
         for (session, reason) in refused {
             self.refuse(link, id, Some(session), reason);
@@ -222,30 +220,6 @@ impl Gate {
                 _ => Ok(is_proven),
             },
         }
-    }
-
-    fn may_store(
-        &self,
-        listed: &BTreeSet<CoValueId>,
-        run: &SessionContent,
-        room: &mut u64,
-    ) -> Result<(), Reason> {
-        let (account, bytes) = (account_of(run.session.owner()), content_bytes(run));
-        if listed.contains(&account) {
-            let Access::Accounts { quota: Some(quota), .. } = self.access else { return Ok(()) };
-            let is_over = self.usage.of_account(account).saturating_add(bytes) > quota;
-            // A deletion is small, and makes room in the end.
-            return if is_over && !run.session.is_delete() {
-                Err(Reason::AccountQuota(account))
-            } else {
-                Ok(())
-            };
-        }
-        if *room == 0 {
-            return Err(Reason::NotListed(account));
-        }
-        *room = room.checked_sub(bytes).ok_or(Reason::TooMuchOfOthers)?;
-        Ok(())
     }
 
     /// Bytes that may be stored in a CoValue of those who are not listed.
@@ -359,25 +333,6 @@ impl Gate {
             add(&self.counters.storage.read_retries, 1);
             tokio::time::sleep(RETRY).await;
         }
-    }
-
-    fn within_key_quota(&self, link: &Link, mut content: Content) -> Result<Content, Verdict> {
-        let Some(key) = &link.key else { return Ok(content) };
-        let header = content.header.as_ref().map_or(0, |header| header.json().len() as u64);
-        let bytes = content.sessions.iter().map(content_bytes).sum::<u64>() + header;
-        if !key.is_over_quota(bytes) {
-            return Ok(content);
-        }
-        let before = content.sessions.len();
-        // A deletion is small, and makes room in the end.
-        content.sessions.retain(|run| run.session.is_delete());
-        if content.sessions.len() < before || header > 0 {
-            self.refuse(link, content.id, None, Reason::KeyQuota);
-        }
-        if content.header.is_some() && content.sessions.is_empty() {
-            return Err(Verdict::Refuse);
-        }
-        Ok(content)
     }
 
     fn refuse(&self, link: &Link, id: CoValueId, session: Option<String>, reason: Reason) {

@@ -1,14 +1,18 @@
 //! Where only some accounts may store content, nobody stores more than their share by claiming what
 //! is not true.
 
-use downbeat_core::CoValue;
+use downbeat_core::{CoValue, delete};
+use downbeat_crypto::{delete_session_id, random_session_id};
 use downbeat_node::AccountList;
-use downbeat_protocol::{CoValueId, Content, Header, Message, Ruleset, Signature};
+use downbeat_protocol::{
+    CoValueId, Content, Header, Message, Owner, Ruleset, Signature, Transaction,
+};
+use downbeat_storage::Storage;
 
 use crate::access::{
     Account, answer, is_stored, map_of, send, send_content, server, set, stats_when, whole,
 };
-use crate::given::{Peer, unique};
+use crate::given::{Peer, transaction, unique};
 
 /// Content that claims to be of an account, with a signature that is none.
 fn forged(value: &CoValue) -> Content {
@@ -88,4 +92,70 @@ async fn what_was_forged_is_not_here() {
     answer(&mut other, map.id(), &[]).await;
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     assert!(!is_stored(&storage, &group).await);
+}
+
+/// A delete session of the map that holds this.
+fn deletion(alice: &Account, map: &CoValue, transaction: Transaction) -> Content {
+    let (mut deleted, before) = (map.clone(), map.known_state());
+    let session = delete_session_id(&Owner::Account(alice.id), [7; 7]);
+    deleted.append(&session, transaction, alice.secret.signer_secret()).unwrap();
+    let mut content = whole(&deleted);
+    content.sessions.retain(|run| before.sessions.get(&run.session) == 0);
+    content
+}
+
+#[tokio::test]
+async fn beyond_the_quota_only_a_deletion_is_taken() {
+    let alice = Account::new();
+    let (node, storage) = server(&AccountList::new([alice.id]), Some(2_000));
+    let mut peer = Peer::connect(&node, 16).await;
+    let group = alice.group(&[]);
+    let mut map = map_of(&group);
+    alice.write(&mut map, &"x".repeat(800));
+    for value in [&alice.creation(), &group, &map] {
+        assert!(send(&mut peer, value).await.header);
+    }
+    let marker = format!(r#"{{"deleted":"{}"}}"#, map.id());
+    let padded = format!(r#"[{{"key":"a","op":"set","value":"{}"}}]"#, "x".repeat(2_000));
+    let no_deletions = [
+        transaction(&"x".repeat(2_000)),
+        Transaction::trusting(&padded, 1_700_000_000_000, Some(&marker)),
+    ];
+    for transaction in no_deletions {
+        let over = deletion(&alice, &map, transaction);
+        assert_eq!(send_content(&mut peer, over).await, map.known_state());
+    }
+    assert_eq!(node.stats().await.unwrap().rejections.over_quota, 2);
+    // Until not even this little goes.
+    loop {
+        let before = map.known_state();
+        alice.write(&mut map, "x");
+        let [content] = <[Content; 1]>::try_from(map.content_since(Some(&before))).unwrap();
+        if send_content(&mut peer, content).await == before {
+            break;
+        }
+    }
+    let marker = delete::transaction(map.id(), 1_700_000_000_001);
+    send_content(&mut peer, deletion(&alice, &map, marker)).await;
+    assert!(storage.load(map.id()).await.unwrap().unwrap().deleted);
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_message_count_together() {
+    let alice = Account::new();
+    let (node, _storage) = server(&AccountList::new([alice.id]), Some(3_000));
+    let mut peer = Peer::connect(&node, 16).await;
+    let group = alice.group(&[]);
+    for value in [&alice.creation(), &group] {
+        send(&mut peer, value).await;
+    }
+    let mut map = map_of(&group);
+    for _ in 0..5 {
+        let session = random_session_id(&Owner::Account(alice.id)).unwrap();
+        let text = transaction(&"x".repeat(600));
+        map.append(&session, text, alice.secret.signer_secret()).unwrap();
+    }
+    let taken = send(&mut peer, &map).await.sessions.iter().count();
+    assert!((1..5).contains(&taken), "{taken}");
+    assert!(node.stats().await.unwrap().accounts[0].stored_bytes <= 3_000);
 }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use downbeat_core::CoValue;
+use downbeat_crypto::delete_session_id;
 use downbeat_node::{KeyLimits, Limits, Node, NodeBuilder, Rates};
-use downbeat_protocol::{KnownState, Message};
+use downbeat_protocol::{KnownState, Message, Owner};
 use downbeat_storage::MemoryStorage;
 use downbeat_transport::{
     CloseCode, CloseReason, Connection, PeerInfo, Sender, TransportError, pair,
@@ -176,6 +177,22 @@ async fn a_key_stores_as_much_as_its_quota_across_restarts() {
         peer.send(Message::Content(content)).await;
     }
     assert!(peer.known().await.header);
+}
+
+#[tokio::test]
+async fn a_delete_session_that_deletes_nothing_counts_for_the_quota() {
+    let key = KeyLimits { stored_bytes: Some(2_000), ..KeyLimits::default() };
+    let node = builder(Limits { key, ..Limits::default() }).start().unwrap();
+    let author = Author::new();
+    let session = delete_session_id(&Owner::Agent(author.secret.agent()), [7; 7]);
+    let mut value = CoValue::new(map());
+    value.append(&session, transaction(&"x".repeat(3_000)), author.signer()).unwrap();
+    let mut peer = connect_as(&node, "key", 16).await;
+    for content in value.content_since(None) {
+        peer.send(Message::Content(content)).await;
+    }
+    assert!(!peer.known().await.header);
+    assert_eq!(node.stats().await.unwrap().keys[0].stored_bytes, 0);
 }
 
 #[tokio::test]

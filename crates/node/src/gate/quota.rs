@@ -1,0 +1,115 @@
+//! Quotas of access keys and accounts, and what is taken beyond them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use downbeat_core::delete;
+use downbeat_protocol::{CoValueId, Content, Header, SessionContent};
+use downbeat_sync::content_bytes;
+
+use super::{Gate, Reason, Verdict};
+use crate::access::{Access, account_of};
+use crate::connection::Link;
+
+/// The largest deletion that is taken beyond a quota, in bytes. Those that applications make have
+/// some hundred.
+const MAX_DELETION_BYTES: u64 = 1 << 10;
+
+/// What may be stored of one message.
+pub(super) struct Room<'a> {
+    pub listed: &'a BTreeSet<CoValueId>,
+    /// Bytes of those who are not listed.
+    pub others: u64,
+    /// Bytes that are taken of each listed account.
+    taken: BTreeMap<CoValueId, u64>,
+    /// The header of the CoValue, if it may be deleted beyond a quota. One deletion takes it.
+    deletable: Option<Header>,
+}
+
+impl Gate {
+    pub(super) async fn room<'a>(
+        &self,
+        listed: &'a BTreeSet<CoValueId>,
+        content: &Content,
+        others: u64,
+    ) -> Room<'a> {
+        let deletable = self.deletable(content).await;
+        Room { listed, others, taken: BTreeMap::new(), deletable }
+    }
+
+    /// Whether a run of a message may be stored, besides those that were asked about before.
+    pub(super) fn may_store(
+        &self,
+        room: &mut Room<'_>,
+        id: CoValueId,
+        run: &SessionContent,
+    ) -> Result<(), Reason> {
+        let (account, bytes) = (account_of(run.session.owner()), content_bytes(run));
+        if room.listed.contains(&account) {
+            let taken = room.taken.entry(account).or_default();
+            let would_be = taken.saturating_add(bytes);
+            if self.is_over_quota(account, would_be)
+                && !takes_deletion(&mut room.deletable, id, run)
+            {
+                return Err(Reason::AccountQuota(account));
+            }
+            *taken = would_be;
+            return Ok(());
+        }
+        if room.others == 0 {
+            return Err(Reason::NotListed(account));
+        }
+        room.others = room.others.checked_sub(bytes).ok_or(Reason::TooMuchOfOthers)?;
+        Ok(())
+    }
+
+    /// Whether this much more is more than may be stored of an account.
+    pub(super) fn is_over_quota(&self, account: CoValueId, bytes: u64) -> bool {
+        let Access::Accounts { quota: Some(quota), .. } = self.access else { return false };
+        self.usage.of_account(account).saturating_add(bytes) > quota
+    }
+
+    pub(super) async fn within_key_quota(
+        &self,
+        link: &Link,
+        mut content: Content,
+    ) -> Result<Content, Verdict> {
+        let Some(key) = &link.key else { return Ok(content) };
+        let header = content.header.as_ref().map_or(0, |header| header.json().len() as u64);
+        let bytes = content.sessions.iter().map(content_bytes).sum::<u64>() + header;
+        if !key.is_over_quota(bytes) {
+            return Ok(content);
+        }
+        let (before, id) = (content.sessions.len(), content.id);
+        let mut deletable = self.deletable(&content).await;
+        content.sessions.retain(|run| takes_deletion(&mut deletable, id, run));
+        if content.sessions.len() < before || header > 0 {
+            self.refuse(link, content.id, None, Reason::KeyQuota);
+        }
+        if content.header.is_some() && content.sessions.is_empty() {
+            return Err(Verdict::Refuse);
+        }
+        Ok(content)
+    }
+
+    /// The header of the CoValue, if the message holds a delete session, and what is here can be
+    /// deleted by it: a deletion is small, and makes room in the end, but only the first one does.
+    async fn deletable(&self, content: &Content) -> Option<Header> {
+        if !content.sessions.iter().any(|run| run.session.is_delete()) {
+            return None;
+        }
+        let stored = self.stored(content.id).await?;
+        (!stored.deleted).then_some(stored.header)
+    }
+}
+
+/// Whether a run is the deletion that is taken beyond a quota.
+fn takes_deletion(deletable: &mut Option<Header>, id: CoValueId, run: &SessionContent) -> bool {
+    let is_deletion = deletable.as_ref().is_some_and(|header| {
+        let claim = delete::claim(id, header, &run.session, run.after, &run.transactions);
+        content_bytes(run) <= MAX_DELETION_BYTES && matches!(claim, Ok(Some(_)))
+    });
+    if is_deletion {
+        *deletable = None;
+    }
+    is_deletion
+}
