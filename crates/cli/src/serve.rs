@@ -51,7 +51,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let admin = Arc::new(Admin::new(Arc::clone(&shared), counters, facts));
     let admin_port = match config.admin {
         Some(address) => Some(
-            admin.listen(address).await.with_context(|| format!("cannot listen on {address}"))?,
+            admin
+                .listen(address, &config.admin_names)
+                .await
+                .with_context(|| format!("cannot listen on {address}"))?,
         ),
         None => None,
     };

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::Admin;
+use crate::config::HostName;
 
 /// Requests at the same time: a few people with a page each, and what collects the metrics. More
 /// wait in the operating system's queue.
@@ -40,12 +41,18 @@ pub(crate) struct AdminServer {
     tcp: TcpListener,
     address: SocketAddr,
     admin: Arc<Admin>,
+    /// Names by which it may be called, in lower case.
+    names: Arc<[HostName]>,
 }
 
 impl AdminServer {
-    pub(super) async fn bind(address: SocketAddr, admin: Arc<Admin>) -> std::io::Result<Self> {
+    pub(super) async fn bind(
+        address: SocketAddr,
+        names: &[HostName],
+        admin: Arc<Admin>,
+    ) -> std::io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
-        Ok(Self { address: tcp.local_addr()?, tcp, admin })
+        Ok(Self { address: tcp.local_addr()?, tcp, admin, names: names.into() })
     }
 
     /// Where it listens, with the port that the system chose.
@@ -63,9 +70,9 @@ impl AdminServer {
             match self.tcp.accept().await {
                 Ok((stream, peer)) => {
                     let admin = Arc::clone(&self.admin);
-                    let only_local = self.address.ip().is_loopback();
+                    let names = Arc::clone(&self.names);
                     requests.spawn(async move {
-                        let serving = serve(stream, &admin, only_local);
+                        let serving = serve(stream, &admin, &names);
                         if tokio::time::timeout(REQUEST_TIME, serving).await.is_err() {
                             debug!(%peer, "a request on the admin port took too long");
                         }
@@ -81,9 +88,9 @@ impl AdminServer {
     }
 }
 
-async fn serve(stream: TcpStream, admin: &Admin, only_local: bool) {
+async fn serve(stream: TcpStream, admin: &Admin, names: &[HostName]) {
     let service = service_fn(|request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(answer(&request, admin, only_local).await)
+        Ok::<_, Infallible>(answer(&request, admin, names).await)
     });
     let serving = http1::Builder::new()
         .keep_alive(false)
@@ -98,14 +105,16 @@ async fn serve(stream: TcpStream, admin: &Admin, only_local: bool) {
 async fn answer(
     request: &Request<Incoming>,
     admin: &Admin,
-    only_local: bool,
+    names: &[HostName],
 ) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return respond(RouteResponse::text(405, "only GET is answered here\n"));
     }
-    if only_local && !names_this_machine(request) {
-        // A page from elsewhere whose host's name now stands for this machine (DNS rebinding).
-        let text = "this port is for this machine: call it localhost or by its address\n";
+    if !names_this_machine(request, names) {
+        // A page from elsewhere whose host's name now stands for this machine (DNS rebinding). The
+        // address that is listened on does not tell who can call: a container listens on all of its
+        // own, which only its host may reach.
+        let text = "call this port localhost, by its address, or by a name of admin-allowed-host\n";
         return respond(RouteResponse::text(421, text));
     }
     let uri = request.uri();
@@ -129,19 +138,22 @@ fn respond(answer: RouteResponse) -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether a request asks for `localhost` or an address, which no foreign name can stand for.
-fn names_this_machine(request: &Request<Incoming>) -> bool {
+/// Whether a request asks for `localhost` or an address, which no foreign name can stand for, or for
+/// a name that is allowed.
+fn names_this_machine(request: &Request<Incoming>, names: &[HostName]) -> bool {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    host.is_some_and(is_local_name)
+    host.is_some_and(|host| is_own_name(host, names))
 }
 
-fn is_local_name(host: &str) -> bool {
+fn is_own_name(host: &str, names: &[HostName]) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
     let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok()
+        || names.iter().any(|own| own.0.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -149,12 +161,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_localhost_and_addresses_are_names_of_this_machine() {
-        for host in ["localhost", "LOCALHOST:4201", "127.0.0.1:4201", "[::1]:4201", "10.0.0.1"] {
-            assert!(is_local_name(host), "{host}");
+    fn only_localhost_addresses_and_allowed_names_are_names_of_this_machine() {
+        let names = [HostName("sync.internal".to_owned())];
+        for host in [
+            "localhost",
+            "LOCALHOST:4201",
+            "127.0.0.1:4201",
+            "[::1]:4201",
+            "10.0.0.1",
+            "Sync.internal:4201",
+        ] {
+            assert!(is_own_name(host, &names), "{host}");
         }
-        for host in ["evil.example", "evil.example:4201", "localhost.evil.example", "", ":80"] {
-            assert!(!is_local_name(host), "{host}");
+        for host in
+            ["evil.example", "evil.example:4201", "localhost.evil.example", "", ":80", "internal"]
+        {
+            assert!(!is_own_name(host, &names), "{host}");
         }
     }
 }

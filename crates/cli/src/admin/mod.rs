@@ -17,6 +17,8 @@ use downbeat_transport::TransportCounters;
 use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
 use tokio::sync::RwLock;
 
+use crate::config::HostName;
+
 use history::History;
 use metrics::Snapshot;
 
@@ -64,12 +66,13 @@ impl Admin {
         Self { node, counters, facts, started: SystemTime::now(), history: Mutex::default() }
     }
 
-    /// Listens on the admin port.
+    /// Listens on the admin port, which is called by an address, `localhost`, or one of these names.
     pub(crate) async fn listen(
         self: &Arc<Self>,
         address: SocketAddr,
+        names: &[HostName],
     ) -> std::io::Result<AdminServer> {
-        AdminServer::bind(address, Arc::clone(self)).await
+        AdminServer::bind(address, names, Arc::clone(self)).await
     }
 
     /// Looks at the figures again and again, so that the page has a past to show when it is opened.

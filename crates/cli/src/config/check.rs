@@ -11,7 +11,7 @@ use downbeat_transport::net::{ConnectionLimits, TrustedProxies};
 
 use super::origin::{Origin, Problems};
 use super::settings::Settings;
-use super::value::{AccessMode, Count, LogFormat, Site, Size, UpstreamUrl};
+use super::value::{AccessMode, Count, HostName, LogFormat, Site, Size, UpstreamUrl};
 use crate::storage::{DurabilityChoice, StorageChoice};
 
 /// What the server is to do.
@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub upstreams_per_co_value: Option<usize>,
     pub full_storage_reconciliation: bool,
     pub admin: Option<SocketAddr>,
+    pub admin_names: Vec<HostName>,
     pub drain_time: Duration,
     pub log_format: LogFormat,
     pub log: String,
@@ -114,6 +115,7 @@ impl Config {
                 .map(super::value::Count::as_usize),
             full_storage_reconciliation: settings.full_storage_reconciliation.value,
             admin: admin(settings, &mut problems),
+            admin_names: settings.admin_allowed_host.value.clone(),
             drain_time: settings.drain_time.value.0,
             log_format: settings.log_format.value,
             log: settings.log.value.0.clone(),
@@ -263,9 +265,15 @@ pub(crate) fn byte_rate(size: Option<Size>) -> Option<NonZeroU64> {
 }
 
 fn admin(settings: &Settings, problems: &mut Problems) -> Option<SocketAddr> {
-    let Settings { admin_host, admin_port, .. } = settings;
+    let Settings { admin_host, admin_port, admin_allowed_host, .. } = settings;
     if admin_port.value.is_none() && admin_host.origin != Origin::Default {
         problems.add(&admin_host.origin, "`admin-host` needs `admin-port`: the port to listen on");
+    }
+    if admin_port.value.is_none() && !admin_allowed_host.value.is_empty() {
+        problems.add(
+            &admin_allowed_host.origin,
+            "`admin-allowed-host` needs `admin-port`: the port that is called by this name",
+        );
     }
     let port = admin_port.value?;
     if port != 0 && port == settings.port.value {

@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 use super::origin::{Origin, Problems};
 use super::source::Layer;
 use super::value::{
-    AccessMode, Count, Host, LogFilter, LogFormat, Shape, Site, Size, Time, UpstreamUrl, Value,
+    AccessMode, Count, Host, HostName, LogFilter, LogFormat, Shape, Site, Size, Time, UpstreamUrl,
+    Value,
 };
 use crate::storage::{DurabilityChoice, StorageChoice};
 
@@ -220,6 +221,12 @@ settings! {
         admin_port("admin-port", "PORT"): Option<u16> = "";
         /// The address of the admin port. Whoever can reach it can read all figures.
         admin_host("admin-host", "IP"): Host = "127.0.0.1";
+        /// A name by which the admin port may be called, as `sync.internal`, besides `localhost` and
+        /// addresses. Can be given several times.
+        ///
+        /// Requests under other names are refused: a page of a foreign site could read the figures
+        /// through a browser, if the site's name stood for the address of this machine.
+        admin_allowed_host("admin-allowed-host", "NAME"): Vec<HostName> = "";
         /// How long a stop may take to finish what was taken in.
         drain_time("drain-time", "TIME"): Time = "20s";
     }

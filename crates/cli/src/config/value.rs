@@ -445,6 +445,26 @@ impl Scalar for Site {
     }
 }
 
+/// The name of a host, as a request names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostName(pub String);
+
+impl Scalar for HostName {
+    const HINT: ValueHint = ValueHint::Hostname;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if text.is_empty() || !text.chars().all(is_name) {
+            return Err("write the name of a host, like sync.internal, without a port".to_owned());
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+
+    fn json(&self) -> Json {
+        self.0.clone().into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -500,6 +520,14 @@ mod tests {
             ] {
                 assert!(error.starts_with(&format!("{shown} cannot be used")), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_host_has_no_port() {
+        assert_eq!(one("Sync.internal"), Ok(HostName("sync.internal".into())));
+        for bad in ["sync:4201", "*", "http://sync", ""] {
+            assert!(one::<HostName>(bad).is_err(), "{bad}");
         }
     }
 

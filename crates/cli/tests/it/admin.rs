@@ -73,7 +73,15 @@ fn the_page_needs_nothing_from_elsewhere() {
 
 #[test]
 fn a_name_from_elsewhere_that_stands_for_this_machine_is_refused() {
-    let server = Server::start(&["--in-memory", "--admin-port", "0"]);
-    assert_eq!(get_from(&server.admin(), "/metrics", "evil.example").0, 421);
-    assert_eq!(get_from(&server.admin(), "/metrics", "localhost").0, 200);
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        let port = ["--in-memory", "--admin-port", "0", "--admin-host", host];
+        let server =
+            Server::start(&[&port[..], &["--admin-allowed-host", "sync.internal"]].concat());
+        let address = server.admin().replace("0.0.0.0", "127.0.0.1");
+        let status = |name| get_from(&address, "/metrics", name).0;
+        assert_eq!(status("evil.example"), 421, "{host}");
+        for name in ["localhost", "127.0.0.1:4201", "sync.internal:4201"] {
+            assert_eq!(status(name), 200, "{name} at {host}");
+        }
+    }
 }
