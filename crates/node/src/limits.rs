@@ -42,7 +42,7 @@ pub struct Limits {
     /// subscription takes some 200 bytes of memory.
     pub subscriptions: usize,
     /// How long a connection may be held back by its rates, or by those of its key, without ten
-    /// seconds of rest. Then it is closed
+    /// seconds of rest. Then it is closed, and what would have had to wait for longer is dropped
     /// ([`PolicyViolation`](downbeat_transport::CloseCode::PolicyViolation)). By default five
     /// minutes, in which 18 GiB can be sent.
     pub patience: Duration,
@@ -101,11 +101,31 @@ impl Buckets {
         self.bytes.set(rates.bytes);
     }
 
-    /// Takes what has come, and tells how long to wait before it is handed on.
-    pub(crate) fn take(&mut self, messages: u64, bytes: u64, now: Instant) -> Duration {
-        self.messages.take(messages, now).max(self.bytes.take(bytes, now))
+    /// Takes what has come, and tells how long to wait before it is handed on. What would wait for
+    /// longer than `longest` is not to be handed on, and nothing is taken for it: so there is never
+    /// more debt than whoever waits has patience for.
+    pub(crate) fn take(
+        &mut self,
+        messages: u64,
+        bytes: u64,
+        longest: Duration,
+        now: Instant,
+    ) -> Result<Duration, TooLong> {
+        self.messages.refill(now);
+        self.bytes.refill(now);
+        let wait = self.messages.wait(messages).max(self.bytes.wait(bytes));
+        if wait > longest {
+            return Err(TooLong);
+        }
+        self.messages.take(messages);
+        self.bytes.take(bytes);
+        Ok(wait)
     }
 }
+
+/// Something would have to wait for longer than it may.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooLong;
 
 /// A token bucket that may go into debt: a frame is there before its size is known.
 #[derive(Debug)]
@@ -125,9 +145,7 @@ impl Bucket {
     }
 
     fn set(&mut self, rate: Option<NonZeroU64>) {
-        #[allow(clippy::cast_precision_loss, reason = "nobody notices beyond 2^53 a second")]
-        let rate = rate.map(|rate| rate.get() as f64);
-        self.rate = rate;
+        self.rate = rate.map(|rate| float(rate.get()));
         self.level = self.level.min(self.burst());
     }
 
@@ -135,19 +153,34 @@ impl Bucket {
         self.rate.unwrap_or_default() * BURST_SECONDS
     }
 
-    fn take(&mut self, amount: u64, now: Instant) -> Duration {
-        let Some(rate) = self.rate else { return Duration::ZERO };
+    fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;
-        #[allow(clippy::cast_precision_loss, reason = "nothing that large comes in one frame")]
-        let amount = amount as f64;
-        self.level = (self.level + passed * rate).min(self.burst()) - amount;
-        if self.level < 0.0 {
-            Duration::try_from_secs_f64(-self.level / rate).unwrap_or(Duration::MAX)
+        let rate = self.rate.unwrap_or_default();
+        self.level = (self.level + passed * rate).min(self.burst());
+    }
+
+    /// How long taking this much would mean to wait.
+    fn wait(&self, amount: u64) -> Duration {
+        let Some(rate) = self.rate else { return Duration::ZERO };
+        let level = self.level - float(amount);
+        if level < 0.0 {
+            Duration::try_from_secs_f64(-level / rate).unwrap_or(Duration::MAX)
         } else {
             Duration::ZERO
         }
     }
+
+    fn take(&mut self, amount: u64) {
+        if self.rate.is_some() {
+            self.level -= float(amount);
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "nobody notices beyond 2^53")]
+fn float(amount: u64) -> f64 {
+    amount as f64
 }
 
 /// How long a connection has been held back.
@@ -158,15 +191,21 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// The connection is held back for a time from now on. Returns whether it has been for longer
-    /// than `limit`.
-    pub(crate) fn is_over(&mut self, wait: Duration, limit: Duration, now: Instant) -> bool {
-        let since = match self.over {
+    /// For how long the connection may be held back from now on, of `limit` in all.
+    pub(crate) fn left(&self, limit: Duration, now: Instant) -> Duration {
+        limit.saturating_sub(now.saturating_duration_since(self.since(now)))
+    }
+
+    /// The connection is held back for a time from now on.
+    pub(crate) fn use_up(&mut self, wait: Duration, now: Instant) {
+        self.over = Some((self.since(now), now.checked_add(wait).unwrap_or(now)));
+    }
+
+    fn since(&self, now: Instant) -> Instant {
+        match self.over {
             Some((since, until)) if now.saturating_duration_since(until) < CALM => since,
             _ => now,
-        };
-        self.over = Some((since, now.checked_add(wait).unwrap_or(now)));
-        now.saturating_duration_since(since) >= limit
+        }
     }
 }
 
@@ -184,23 +223,38 @@ mod tests {
     fn a_burst_goes_through_and_what_follows_waits_for_its_rate() {
         let now = Instant::now();
         let mut buckets = Buckets::new(rates(10, 1_000), now);
-        assert_eq!(buckets.take(50, 0, now), Duration::ZERO);
-        assert_eq!(buckets.take(20, 0, now), 2 * SECOND);
+        let mut take = |messages, bytes, now| buckets.take(messages, bytes, Duration::MAX, now);
+        assert_eq!(take(50, 0, now), Ok(Duration::ZERO));
+        assert_eq!(take(20, 0, now), Ok(2 * SECOND));
         // Two seconds pay the debt; the next message waits for its own place.
-        assert_eq!(buckets.take(1, 0, now + 2 * SECOND), SECOND / 10);
+        assert_eq!(take(1, 0, now + 2 * SECOND), Ok(SECOND / 10));
         // The burst is back after a rest, and is no larger than before.
         let rested = now + 100 * SECOND;
-        assert_eq!(buckets.take(50, 5_000, rested), Duration::ZERO);
-        assert_eq!(buckets.take(0, 500, rested), SECOND / 2);
+        assert_eq!(take(50, 5_000, rested), Ok(Duration::ZERO));
+        assert_eq!(take(0, 500, rested), Ok(SECOND / 2));
+    }
+
+    #[test]
+    fn what_would_wait_for_too_long_is_not_taken() {
+        let now = Instant::now();
+        let mut buckets = Buckets::new(rates(10, 1_000), now);
+        assert_eq!(buckets.take(70, 5_000, SECOND, now), Err(TooLong));
+        assert_eq!(buckets.take(1, 1_000_000, SECOND, now), Err(TooLong));
+        // Neither bucket has lost anything, and nobody else waits for what nobody has sent.
+        assert_eq!(buckets.take(60, 5_000, SECOND, now), Ok(SECOND));
+        assert_eq!(buckets.take(1, 0, SECOND, now), Err(TooLong));
+        assert_eq!(buckets.take(1, 0, SECOND, now + SECOND), Ok(SECOND / 10));
     }
 
     #[test]
     fn without_a_rate_nothing_waits() {
         let now = Instant::now();
         let mut buckets = Buckets::new(Rates::default(), now);
-        assert_eq!(buckets.take(u64::MAX, u64::MAX, now), Duration::ZERO);
+        let none = Duration::ZERO;
+        assert_eq!(buckets.take(u64::MAX, u64::MAX, none, now), Ok(none));
         buckets.set(rates(1, 1));
-        assert!(buckets.take(1, 0, now) > Duration::ZERO, "a new rate begins without a burst");
+        let wait = buckets.take(1, 0, Duration::MAX, now);
+        assert_eq!(wait, Ok(SECOND), "a new rate begins without a burst");
     }
 
     #[test]
@@ -209,9 +263,10 @@ mod tests {
         let mut patience = Patience::default();
         let limit = 20 * SECOND;
         for second in 0..20 {
-            assert!(!patience.is_over(SECOND, limit, now + second * SECOND));
+            assert_eq!(patience.left(limit, now + second * SECOND), limit - second * SECOND);
+            patience.use_up(SECOND, now + second * SECOND);
         }
-        assert!(patience.is_over(SECOND, limit, now + limit));
-        assert!(!patience.is_over(SECOND, limit, now + limit + SECOND + CALM));
+        assert_eq!(patience.left(limit, now + limit), Duration::ZERO);
+        assert_eq!(patience.left(limit, now + limit + SECOND + CALM), limit);
     }
 }

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use crate::connection::{Kind, Link, Stage, Surroundings, reached};
 use crate::gate::{Parked, Verdict};
-use crate::limits::{Buckets, Patience};
+use crate::limits::{Buckets, Patience, TooLong};
 use crate::stats::{add, micros};
 
 /// Reads until the connection ends.
@@ -25,7 +25,7 @@ pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &
                 return std::future::pending().await;
             }
         };
-        let incoming = match incoming {
+        let mut incoming = match incoming {
             Ok(Some(incoming)) => incoming,
             // A frame that was too large came as a rejection before.
             Ok(None) | Err(TransportError::FrameTooLarge { .. }) => return,
@@ -42,6 +42,10 @@ pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &
         add(&around.counters.traffic.frames_received, incoming.bytes as u64);
         if let Some(throttle) = &mut throttle {
             let wait = throttle.take(&incoming);
+            if wait.is_last {
+                // Nobody will have it, so nothing keeps it in memory until then.
+                incoming = Incoming::default();
+            }
             tokio::select! {
                 may_go_on = throttle.hold_back(wait) => if let Err(reason) = may_go_on {
                     link.close(reason);
@@ -122,6 +126,8 @@ struct Wait {
     own: Duration,
     /// For all connections with its key.
     key: Duration,
+    /// Whether that is all the patience that is left, and not enough.
+    is_last: bool,
 }
 
 impl<'a> Throttle<'a> {
@@ -145,15 +151,26 @@ impl<'a> Throttle<'a> {
             incoming.bytes as u64
         };
         let now = Instant::now();
-        let key = self.link.key.as_ref();
-        Wait {
-            own: self.own.take(messages, bytes, now),
-            key: key.map_or(Duration::ZERO, |key| key.take(messages, bytes, now)),
+        let left = self.patience.left(self.around.limits.patience, now);
+        let none = Duration::ZERO;
+        let wait = match self.own.take(messages, bytes, left, now) {
+            Err(TooLong) => Wait { own: left, key: none, is_last: true },
+            Ok(own) => match self.link.key.as_ref().map(|key| key.take(messages, bytes, left, now))
+            {
+                Some(Err(TooLong)) => Wait { own, key: left, is_last: true },
+                Some(Ok(key)) => Wait { own, key, is_last: false },
+                None => Wait { own, key: none, is_last: false },
+            },
+        };
+        let longest = wait.own.max(wait.key);
+        if !longest.is_zero() {
+            self.patience.use_up(longest, now);
         }
+        wait
     }
 
     /// Waits. An error is why the connection is to end instead.
-    async fn hold_back(&mut self, wait: Wait) -> Result<(), CloseReason> {
+    async fn hold_back(&self, wait: Wait) -> Result<(), CloseReason> {
         let limits = &self.around.counters.limits;
         for (waits, micros_cell, wait) in [
             (&limits.connection_rate, &limits.connection_rate_micros, wait.own),
@@ -164,19 +181,18 @@ impl<'a> Throttle<'a> {
                 add(micros_cell, micros(wait));
             }
         }
-        let wait = wait.own.max(wait.key);
-        if wait.is_zero() {
+        let longest = wait.own.max(wait.key);
+        if !longest.is_zero() {
+            tokio::time::sleep(longest).await;
+        }
+        if !wait.is_last {
             return Ok(());
         }
+        add(&limits.closed_for_rate, 1);
         let patience = self.around.limits.patience;
-        if self.patience.is_over(wait, patience, Instant::now()) {
-            add(&limits.closed_for_rate, 1);
-            let text = format!("sending faster than allowed for {} s", patience.as_secs());
-            warn!(peer = %self.link.info.address, "closing: {text}");
-            return Err(CloseReason::new(CloseCode::PolicyViolation, text));
-        }
-        tokio::time::sleep(wait).await;
-        Ok(())
+        let text = format!("sending faster than allowed for {} s", patience.as_secs());
+        warn!(peer = %self.link.info.address, "closing: {text}");
+        Err(CloseReason::new(CloseCode::PolicyViolation, text))
     }
 }
 

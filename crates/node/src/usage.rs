@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::access::{Access, account_of};
-use crate::limits::{Buckets, KeyLimits};
+use crate::limits::{Buckets, KeyLimits, TooLong};
 use crate::stats::{AccountStats, KeyStats};
 
 /// How often the counts are written to their file. What a crash can make them forget.
@@ -198,9 +198,16 @@ impl Key {
         quota.is_some_and(|quota| stored.saturating_add(bytes) > quota)
     }
 
-    /// Takes what has come from the key's rates, and tells how long to wait.
-    pub(crate) fn take(&self, messages: u64, bytes: u64, now: Instant) -> Duration {
-        lock(&self.own).buckets.take(messages, bytes, now)
+    /// Takes what has come from the key's rates, and tells how long to wait, if that is not longer
+    /// than this.
+    pub(crate) fn take(
+        &self,
+        messages: u64,
+        bytes: u64,
+        longest: Duration,
+        now: Instant,
+    ) -> Result<Duration, TooLong> {
+        lock(&self.own).buckets.take(messages, bytes, longest, now)
     }
 }
 
