@@ -13,7 +13,7 @@ use super::secret::{self, KeyHash};
 use crate::config::{Count, FileSources, Scalar, Size, Value, plain};
 
 /// A key from standard input is read up to this; longer ones do not fit into a URL.
-const MAX_KEY_BYTES: u64 = 1_024;
+const MAX_KEY_BYTES: usize = 1_024;
 
 /// Make, list and revoke the keys with which clients may connect.
 #[derive(Debug, Subcommand)]
@@ -100,10 +100,7 @@ pub(crate) fn run(command: &KeyCommand) -> anyhow::Result<()> {
 fn add(options: &Add) -> anyhow::Result<()> {
     let path = options.which.path()?;
     let key = if options.stdin {
-        let mut key = String::new();
-        let mut input = std::io::stdin().take(MAX_KEY_BYTES);
-        input.read_to_string(&mut key).context("the key cannot be read")?;
-        let key = key.trim_end_matches(['\r', '\n']).to_owned();
+        let key = read_chosen(std::io::stdin())?;
         secret::check_chosen(&key)?;
         key
     } else {
@@ -130,6 +127,21 @@ fn add(options: &Add) -> anyhow::Result<()> {
         options.name.0
     );
     Ok(())
+}
+
+/// The key that somebody has chosen: one line.
+fn read_chosen(input: impl Read) -> anyhow::Result<String> {
+    let mut key = String::new();
+    // One byte more than a key and the end of its line may have.
+    let most = MAX_KEY_BYTES + "\r\n".len();
+    let mut input = input.take(most as u64 + 1);
+    input.read_to_string(&mut key).context("the key cannot be read")?;
+    let is_all = key.len() <= most;
+    let key = key.trim_end_matches(['\r', '\n']);
+    // What is cut here would be another key than the one that clients bring.
+    let fits = is_all && key.len() <= MAX_KEY_BYTES;
+    anyhow::ensure!(fits, "a key has at most {MAX_KEY_BYTES} bytes");
+    Ok(key.to_owned())
 }
 
 fn list(options: &List) -> anyhow::Result<()> {
@@ -190,4 +202,23 @@ impl Which {
 /// The text of a value, once it can be read.
 fn checked<T: Scalar>(text: &str) -> Result<String, String> {
     T::parse(text).map(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_too_long_is_refused_and_not_cut() {
+        let longest = "k".repeat(MAX_KEY_BYTES);
+        for end in ["", "\n", "\r\n"] {
+            let text = format!("{longest}{end}");
+            assert_eq!(read_chosen(text.as_bytes()).unwrap(), longest);
+        }
+        for longer in ["k", "k\n", "kk", "kkkk", "\n\n\nkkk"] {
+            let text = format!("{longest}{longer}");
+            let key = read_chosen(text.as_bytes());
+            assert!(key.is_err(), "{longer:?}: {key:?}");
+        }
+    }
 }
