@@ -48,9 +48,10 @@ impl Admission for Doorkeeper {
             return Err(Refusal::unauthorized("this key is not known here"));
         };
         let admitted = Admitted::labelled(entry.name.0.as_str());
-        let Some(max) = entry.max_connections else { return Ok(admitted) };
-        let Some(place) = KeyPlace::take(&self.connections, &entry.name.0, max.0.get()) else {
-            let reason = format!("this key has {} connections already", max.0);
+        // Counted without a maximum too: the key may be given one while they last.
+        let max = entry.max_connections.map_or(u64::MAX, |max| max.0.get());
+        let Some(place) = KeyPlace::take(&self.connections, &entry.name.0, max) else {
+            let reason = format!("this key has {max} connections already");
             return Err(Refusal::too_many(reason, RETRY_AFTER));
         };
         Ok(admitted.holding(place))
@@ -321,5 +322,18 @@ mod tests {
         assert_eq!(kind(door.admit(&request)), Some(RefusalKind::TooMany));
         drop(first);
         let _third = door.admit(&request).unwrap();
+    }
+    #[test]
+    fn connections_from_before_a_key_had_a_maximum_count() {
+        let mut door = door(Some(&entry("app", "k")), &[]);
+        let key = ApiKey::new("k");
+        let request = AdmissionRequest::new(HERE).with_key(Some(&key));
+        let first = door.admit(&request).unwrap();
+        let text = entry("app", "k") + "max-connections = 1\n";
+        let keys = KeyFile::parse(Path::new("keys.toml"), &text).unwrap();
+        door.keys = Some(RwLock::new(Arc::new(keys)));
+        assert_eq!(kind(door.admit(&request)), Some(RefusalKind::TooMany));
+        drop(first);
+        let _second = door.admit(&request).unwrap();
     }
 }
