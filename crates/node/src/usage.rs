@@ -2,7 +2,8 @@
 //! share.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,9 @@ pub(crate) struct Usage {
     default: KeyLimits,
     file: Option<PathBuf>,
     changed: AtomicBool,
+    /// Held by whoever writes the file. A save goes on when its caller has gone, as at the end of
+    /// the node, which saves once more.
+    writing: Mutex<()>,
 }
 
 /// An access key.
@@ -82,6 +86,7 @@ impl Usage {
             default,
             file,
             changed: AtomicBool::new(false),
+            writing: Mutex::default(),
         })
     }
 
@@ -155,18 +160,30 @@ impl Usage {
         }
     }
 
-    /// Writes the counts to their file, if there is one and they have changed.
+    /// Writes the counts to their file, if there is one and they have changed. Afterwards the file
+    /// is no older than this call, whoever has written it.
     pub(crate) async fn save(self: &Arc<Self>) {
-        let Some(path) = self.file.clone() else { return };
-        if !self.changed.swap(false, Ordering::Relaxed) {
+        if self.file.is_none() {
             return;
         }
-        let saved = self.saved();
-        let written = tokio::task::spawn_blocking(move || write(&path, &saved)).await;
+        let usage = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || usage.write_changes()).await;
         if let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             error!(%error, "the stored bytes of keys and accounts could not be saved");
+        }
+    }
+
+    fn write_changes(&self) -> io::Result<()> {
+        let Some(path) = &self.file else { return Ok(()) };
+        let _writing = lock(&self.writing);
+        if !self.changed.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let written = write(path, &self.saved());
+        if written.is_err() {
             self.changed.store(true, Ordering::Relaxed);
         }
+        written
     }
 
     fn saved(&self) -> Saved {
@@ -234,10 +251,9 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    let file = std::fs::File::create(&new)?;
-    serde_json::to_writer(&file, saved)?;
-    file.sync_all()?;
-    drop(file);
+    let mut file = BufWriter::new(File::create(&new)?);
+    serde_json::to_writer(&mut file, saved)?;
+    file.into_inner()?.sync_all()?;
     std::fs::rename(new, path)
 }
 
@@ -266,6 +282,29 @@ mod tests {
         let key = after.key(&label);
         assert!(key.is_over_quota(11) && !key.is_over_quota(10));
         assert_eq!(after.of_account(CoValueId::parse("co_z1").unwrap()), 7);
+    }
+
+    #[tokio::test]
+    async fn a_save_whose_caller_has_gone_is_done_before_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("usage.json");
+        let usage = usage(&file);
+        // Enough to take a while.
+        for number in 0..20_000 {
+            let label: Arc<str> = format!("key {number}").into();
+            usage.key(&label);
+        }
+        let key = usage.key(&"key 7".into());
+        for stored in 1..=10 {
+            key.stored.store(stored, Ordering::Relaxed);
+            usage.changed.store(true, Ordering::Relaxed);
+            let saving = Arc::clone(&usage);
+            let saving = tokio::spawn(async move { saving.save().await });
+            tokio::task::yield_now().await;
+            saving.abort();
+            usage.save().await;
+            assert_eq!(read(&file).unwrap().keys["key 7"], stored);
+        }
     }
 
     #[test]
