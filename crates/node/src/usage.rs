@@ -254,7 +254,17 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(&new)?);
     serde_json::to_writer(&mut file, saved)?;
     file.into_inner()?.sync_all()?;
-    std::fs::rename(new, path)
+    std::fs::rename(new, path)?;
+    // Its name is to be as durable as what is in it. Only Unix lets a program ask for that.
+    if cfg!(unix) { File::open(folder_of(path))?.sync_all() } else { Ok(()) }
+}
+
+/// The folder that a file is in: of a mere name, the one that the program runs in.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 #[cfg(test)]
@@ -305,6 +315,12 @@ mod tests {
             usage.save().await;
             assert_eq!(read(&file).unwrap().keys["key 7"], stored);
         }
+    }
+
+    #[test]
+    fn a_file_without_a_folder_is_in_the_current_one() {
+        assert_eq!(folder_of(Path::new("usage.json")), Path::new("."));
+        assert_eq!(folder_of(Path::new("data/usage.json")), Path::new("data"));
     }
 
     #[test]
