@@ -13,6 +13,7 @@ use downbeat_sync::{
 use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 use crate::connection::{Kind, Link};
@@ -41,6 +42,9 @@ const TELL_TIME: Duration = Duration::from_secs(5);
 /// Peers that have left whose access keys are remembered, because what they sent may not be stored
 /// yet. Those who leave have sent little that is still on its way.
 const MAX_GONE: usize = 10_000;
+
+/// How often is looked for content that has waited for too long for its sender's proof.
+const PARKED_CHECK: Duration = Duration::from_secs(5);
 
 /// Orders from the node's handle.
 pub(crate) enum Command {
@@ -152,6 +156,8 @@ impl Engine {
     ) {
         let mut events = Vec::with_capacity(EVENTS_PER_ROUND);
         let mut actions = Vec::new();
+        let mut parked_check = tokio::time::interval(PARKED_CHECK);
+        parked_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.machine.deadline();
             let wake = deadline.map(|at| self.started + Duration::from_millis(at));
@@ -161,6 +167,7 @@ impl Engine {
                     Some(command) => self.command(command),
                     None => return,
                 },
+                _ = parked_check.tick() => self.expire_parked(),
                 _ = incoming.recv_many(&mut events, EVENTS_PER_ROUND) => {}
                 () = sleep_until(wake) => events.push(Event::Tick),
                 () = tokio::time::sleep(DRAIN_CHECK), if self.draining.is_some() => {}
@@ -415,6 +422,19 @@ impl Engine {
             let message = Message::Content(content);
             self.machine.handle(now, Event::Received { peer, message });
             self.fed = true;
+        }
+    }
+
+    /// Refuses what has waited for too long for its sender's proof.
+    fn expire_parked(&mut self) {
+        if !self.gate.has_parked() {
+            return;
+        }
+        let now = self.now();
+        for (peer, Connected { link, .. }) in &self.links {
+            for id in self.gate.expire(link) {
+                self.machine.handle(now, Event::Refused { peer: *peer, id });
+            }
         }
     }
 

@@ -98,10 +98,10 @@ async fn pass_gate(link: &Link, content: Content, around: &Surroundings) -> Opti
         Verdict::Refuse => return Some(Event::Refused { peer: link.peer, id }),
         Verdict::Park(content) => {
             link.credit.take(content_credit(&content), waits).await;
-            match link.proof.park(content) {
+            match around.gate.park(link, content) {
                 Parked::NotNeeded(content) => content,
                 Parked::Kept => return None,
-                Parked::Displaced(content) => {
+                Parked::TooMuch(content) => {
                     link.credit.release(content_credit(&content));
                     return Some(Event::Refused { peer: link.peer, id: content.id });
                 }

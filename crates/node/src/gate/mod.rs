@@ -11,6 +11,7 @@ mod quota;
 mod upstream;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use downbeat_core::dependencies;
@@ -74,6 +75,8 @@ pub(crate) struct Gate {
     usage: Arc<Usage>,
     counters: Arc<Counters>,
     memory: Mutex<Memory>,
+    /// The credit of what waits for a proof, in bytes.
+    parked: AtomicU64,
 }
 
 impl Gate {
@@ -83,7 +86,14 @@ impl Gate {
         usage: Arc<Usage>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { access, content, usage, counters, memory: Mutex::default() }
+        Self {
+            access,
+            content,
+            usage,
+            counters,
+            memory: Mutex::default(),
+            parked: AtomicU64::new(0),
+        }
     }
 
     /// What becomes of content that a peer has sent.
@@ -119,7 +129,7 @@ impl Gate {
     pub(crate) fn verified(&self, link: &Link, job: &StoreJob) -> Vec<Content> {
         let Some(listed) = self.listed() else { return Vec::new() };
         if job.sessions.iter().any(|run| is_of(&listed, run)) {
-            link.proof.give()
+            self.given(link)
         } else {
             Vec::new()
         }
@@ -127,7 +137,7 @@ impl Gate {
 
     /// A peer has left. What it did not show to be a listed account's is refused.
     pub(crate) fn left(&self, link: &Link) {
-        for content in link.proof.end() {
+        for content in self.ended(link) {
             self.refuse(link, content.id, None, Reason::NotWanted);
         }
     }

@@ -1,16 +1,31 @@
 //! Whether a connection has shown that a listed account is behind it.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use downbeat_crypto::{HashChain, VerifyingKey};
 use downbeat_protocol::{AgentId, CoValueId, Content, Owner, SessionContent};
+use downbeat_sync::content_credit;
 
 use super::{Gate, Reason};
+use crate::connection::{Link, PEER_CREDIT};
 
 /// CoValues without transactions that wait until their sender has shown who it is. A client makes
 /// them before the content that refers to them.
 const MAX_PARKED: usize = 256;
+
+/// Bytes of what waits from one connection: so little of its credit that the rest goes on.
+const MAX_PARKED_BYTES: u64 = 2 << 20;
+const _: () = assert!(MAX_PARKED_BYTES < PEER_CREDIT.unsigned_abs());
+
+/// Bytes of what waits from all connections: that of a hundred that come at the same time, each
+/// with an application's usual share of it, many times over.
+const MAX_PARKED_OF_ALL: u64 = 64 << 20;
+
+/// How long content waits. The content that refers to it comes right after it.
+const PARKED_TIME: Duration = Duration::from_secs(30);
 
 /// CoValues that content of one connection may need before it has shown who it is: the members of
 /// a group that its first transaction adds.
@@ -26,7 +41,24 @@ pub(crate) struct Proof {
 #[derive(Default)]
 struct State {
     is_given: bool,
-    parked: Vec<Content>,
+    parked: VecDeque<(Instant, Content)>,
+    /// The credit of what is parked, in bytes.
+    bytes: u64,
+}
+
+impl State {
+    /// Makes room for newer content of the same CoValue.
+    fn take(&mut self, id: CoValueId) -> Option<Content> {
+        let at = self.parked.iter().position(|(_, content)| content.id == id)?;
+        let (_, content) = self.parked.remove(at)?;
+        self.bytes = self.bytes.saturating_sub(content_credit(&content));
+        Some(content)
+    }
+
+    fn take_all(&mut self) -> Vec<Content> {
+        self.bytes = 0;
+        std::mem::take(&mut self.parked).into_iter().map(|(_, content)| content).collect()
+    }
 }
 
 impl Proof {
@@ -35,31 +67,29 @@ impl Proof {
     }
 
     /// Content of a listed account has been verified. Returns what waited for that.
-    pub(super) fn give(&self) -> Vec<Content> {
+    fn give(&self) -> Vec<Content> {
         let mut state = self.state();
         state.is_given = true;
-        std::mem::take(&mut state.parked)
+        state.take_all()
     }
 
     /// Returns what waits for the proof, which will not be given any more.
-    pub(super) fn end(&self) -> Vec<Content> {
-        std::mem::take(&mut self.state().parked)
+    fn end(&self) -> Vec<Content> {
+        self.state().take_all()
     }
 
-    /// Keeps content until the proof is given. Gives it back if it has been, or the content that
-    /// has waited longest if there is too much.
-    pub(crate) fn park(&self, content: Content) -> Parked {
+    /// Returns what has waited for too long.
+    fn expire(&self, now: Instant) -> Vec<Content> {
         let mut state = self.state();
-        if state.is_given {
-            return Parked::NotNeeded(content);
+        let mut expired = Vec::new();
+        while let Some((since, _)) = state.parked.front()
+            && now.saturating_duration_since(*since) >= PARKED_TIME
+            && let Some((_, content)) = state.parked.pop_front()
+        {
+            state.bytes = state.bytes.saturating_sub(content_credit(&content));
+            expired.push(content);
         }
-        state.parked.retain(|other| other.id != content.id);
-        state.parked.push(content);
-        if state.parked.len() > MAX_PARKED {
-            Parked::Displaced(state.parked.remove(0))
-        } else {
-            Parked::Kept
-        }
+        expired
     }
 
     /// Of what content needs, as much as is believed without proof.
@@ -78,13 +108,77 @@ impl Proof {
 pub(crate) enum Parked {
     /// It waits.
     Kept,
-    /// It waits, and this does not any longer.
-    Displaced(Content),
+    /// Too much waits already.
+    TooMuch(Content),
     /// It need not wait.
     NotNeeded(Content),
 }
 
 impl Gate {
+    /// Keeps content, whose credit has been taken, until its sender has given its proof.
+    pub(crate) fn park(&self, link: &Link, content: Content) -> Parked {
+        let mut state = link.proof.state();
+        if state.is_given {
+            return Parked::NotNeeded(content);
+        }
+        if let Some(older) = state.take(content.id) {
+            self.unpark(&older);
+            link.credit.release(content_credit(&older));
+        }
+        let bytes = content_credit(&content);
+        let is_too_much = state.parked.len() >= MAX_PARKED
+            || state.bytes.saturating_add(bytes) > MAX_PARKED_BYTES;
+        if is_too_much || !self.has_room_to_park(bytes) {
+            self.refuse(link, content.id, None, Reason::NotWanted);
+            return Parked::TooMuch(content);
+        }
+        state.bytes += bytes;
+        state.parked.push_back((Instant::now(), content));
+        Parked::Kept
+    }
+
+    /// Whether anything waits for a proof.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed) > 0
+    }
+
+    /// Refuses what has waited for too long, gives its credit back, and returns its CoValues.
+    pub(crate) fn expire(&self, link: &Link) -> Vec<CoValueId> {
+        let expired = link.proof.expire(Instant::now());
+        let expired = expired.into_iter().map(|content| {
+            self.unpark(&content);
+            link.credit.release(content_credit(&content));
+            self.refuse(link, content.id, None, Reason::NotWanted);
+            content.id
+        });
+        expired.collect()
+    }
+
+    /// What waited, now that the proof has been given.
+    pub(super) fn given(&self, link: &Link) -> Vec<Content> {
+        let contents = link.proof.give();
+        contents.iter().for_each(|content| self.unpark(content));
+        contents
+    }
+
+    /// What waited for a proof that will not be given any more.
+    pub(super) fn ended(&self, link: &Link) -> Vec<Content> {
+        let contents = link.proof.end();
+        contents.iter().for_each(|content| self.unpark(content));
+        contents
+    }
+
+    fn has_room_to_park(&self, bytes: u64) -> bool {
+        let room = self.parked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |parked| {
+            Some(parked.saturating_add(bytes)).filter(|sum| *sum <= MAX_PARKED_OF_ALL)
+        });
+        room.is_ok()
+    }
+
+    fn unpark(&self, content: &Content) {
+        self.parked.fetch_sub(content_credit(content), Ordering::Relaxed);
+    }
+
     /// Whether the first run of a new CoValue has the signature of the account that it claims to
     /// be of, as far as that can be told: an account that is not here yet is waited for by the
     /// machine.
@@ -112,5 +206,37 @@ impl Gate {
         }
         let stored = self.stored(account).await?;
         stored.header.account_agent().cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_protocol::{Header, Priority, Ruleset};
+
+    use super::*;
+
+    #[test]
+    fn what_waits_for_too_long_is_given_back() {
+        let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap();
+        let content = |id: &str| Content {
+            id: CoValueId::parse(id).unwrap(),
+            header: Some(header.clone()),
+            priority: Priority::Medium,
+            sessions: Vec::new(),
+            malformed: Vec::new(),
+            expect_content_until: None,
+        };
+        let (proof, now) = (Proof::default(), Instant::now());
+        let later = now + PARKED_TIME / 2;
+        let (first, second) = (content("co_z1"), content("co_z2"));
+        let bytes = content_credit(&first);
+        {
+            let mut state = proof.state();
+            state.bytes = 2 * bytes;
+            state.parked.extend([(now, first.clone()), (later, second)]);
+        }
+        assert!(proof.expire(later).is_empty());
+        assert_eq!(proof.expire(now + PARKED_TIME), [first]);
+        assert_eq!(proof.state().bytes, bytes);
     }
 }

@@ -159,3 +159,23 @@ async fn the_sessions_of_a_message_count_together() {
     assert!((1..5).contains(&taken), "{taken}");
     assert!(node.stats().await.unwrap().accounts[0].stored_bytes <= 3_000);
 }
+
+#[tokio::test]
+async fn what_waits_for_a_proof_holds_up_nothing_that_comes_after_it() {
+    let (alice, mallory) = (Account::new(), Account::new());
+    let (node, _storage) = server(&AccountList::new([alice.id]), None);
+    let mut peer = Peer::connect(&node, 16).await;
+    // The same again and again, each in the place of the one before it.
+    let empty = large(Ruleset::UnsafeAllowAll, 4_000);
+    for _ in 0..3_000 {
+        peer.send(Message::Content(whole(&empty))).await;
+    }
+    // More than may wait.
+    for _ in 0..20 {
+        let mut group = CoValue::new(alice.group(&[]).header().clone());
+        mallory.sign(&mut group, set("profile", &"x".repeat(500_000)));
+        peer.send(Message::Content(whole(&group))).await;
+    }
+    assert!(!send(&mut peer, &mallory.creation()).await.header);
+    stats_when(&node, |stats| stats.rejections.not_wanted > 10).await;
+}
