@@ -124,7 +124,16 @@ impl<'a> Change<'a> {
         self.file.write_all(text.as_bytes()).with_context(context)?;
         keep_owner(self.path, &self.file)?;
         self.file.sync_all().with_context(context)?;
-        fs::rename(&self.new, self.path).with_context(context)
+        fs::rename(&self.new, self.path).with_context(context)?;
+        // A file is under its new name for good when its directory is on disk.
+        #[cfg(unix)]
+        File::open(directory_of(self.path))
+            .and_then(|directory| directory.sync_all())
+            .with_context(|| {
+                let path = self.path.display();
+                format!("{path} is changed, but a power failure could undo it")
+            })?;
+        Ok(())
     }
 }
 
@@ -132,6 +141,15 @@ impl Drop for Change<'_> {
     fn drop(&mut self) {
         // It is not there any more when all went well.
         let _ = fs::remove_file(&self.new);
+    }
+}
+
+/// The directory in which a file is, where the name alone means the one of the process.
+#[cfg(unix)]
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
     }
 }
 
@@ -216,6 +234,14 @@ mod tests {
         assert!(error.to_string().contains("another change is under way"), "{error}");
         drop(first);
         add(&path, &name("a"), KeyHash::of("k"), &[]).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_directory_of_a_name_alone_is_that_of_the_process() {
+        for (path, directory) in [("keys.toml", "."), ("a/keys.toml", "a"), ("/keys.toml", "/")] {
+            assert_eq!(directory_of(Path::new(path)), Path::new(directory));
+        }
     }
 
     #[cfg(unix)]
