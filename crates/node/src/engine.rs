@@ -401,7 +401,7 @@ impl Engine {
 
     fn store(&mut self, job: StoreJob) {
         self.under_way += 1;
-        self.take_parked(&job);
+        self.tell_gate(&job);
         let key = job.author.and_then(|author| self.key_of(author));
         self.usage.charge(&job, key.map(|key| &**key));
         let run = job.sessions.first();
@@ -410,13 +410,17 @@ impl Engine {
         self.writer.push(Job::Store(job, began));
     }
 
-    /// Goes on with what a peer has sent and had to wait until it showed who it is, if it has.
-    fn take_parked(&mut self, job: &StoreJob) {
+    /// Tells the gate what is verified, and goes on with what its sender has sent and had to wait
+    /// until it showed who it is, if it has.
+    fn tell_gate(&mut self, job: &StoreJob) {
         let Some(peer) = job.author else { return };
-        let Some(Connected { link, .. }) = self.links.get(&peer) else { return };
-        if !matches!(link.kind, Kind::Client) {
+        let link = self.links.get(&peer).map(|connected| &connected.link);
+        if link.is_some_and(|link| !matches!(link.kind, Kind::Client)) {
             return;
         }
+        // Of a peer that has left since as well.
+        self.gate.count_others(job);
+        let Some(link) = link else { return };
         let now = self.now();
         for content in self.gate.verified(link, job) {
             let message = Message::Content(content);

@@ -135,6 +135,19 @@ impl Gate {
         }
     }
 
+    /// Content of a client is verified, and about to be stored. What is only claimed to be somebody's
+    /// takes no room from them.
+    pub(crate) fn count_others(&self, job: &StoreJob) {
+        let Some(listed) = self.listed() else { return };
+        let others = job.sessions.iter().filter(|run| !is_of(&listed, run)).map(content_bytes);
+        let others: u64 = others.sum();
+        if others > 0 {
+            let mut memory = self.memory();
+            let before = memory.others.get(&job.id).copied().unwrap_or_default();
+            memory.others.insert(job.id, before.saturating_add(others));
+        }
+    }
+
     /// A peer has left. What it did not show to be a listed account's is refused.
     pub(crate) fn left(&self, link: &Link) {
         for content in self.ended(link) {
@@ -170,13 +183,6 @@ impl Gate {
         let is_whole = refused.is_empty();
         for (session, reason) in refused {
             self.refuse(link, id, Some(session), reason);
-        }
-        let others = content.sessions.iter().filter(|run| !is_of(listed, run)).map(content_bytes);
-        let others: u64 = others.sum();
-        if others > 0 {
-            let mut memory = self.memory();
-            let before = memory.others.get(&id).copied().unwrap_or_default();
-            memory.others.insert(id, before + others);
         }
         if content.header.is_some() && !self.is_here(id).await {
             match self.new_value(listed, link, &content, is_whole).await {

@@ -10,7 +10,7 @@ use downbeat_protocol::{
 use downbeat_storage::Storage;
 
 use crate::access::{
-    Account, answer, is_stored, map_of, send, send_content, server, set, stats_when, whole,
+    Account, answer, is_stored, map_of, send, send_content, server, set, stats_when, stored, whole,
 };
 use crate::given::{Peer, transaction, unique};
 
@@ -178,4 +178,25 @@ async fn what_waits_for_a_proof_holds_up_nothing_that_comes_after_it() {
     }
     assert!(!send(&mut peer, &mallory.creation()).await.header);
     stats_when(&node, |stats| stats.rejections.not_wanted > 10).await;
+}
+
+#[tokio::test]
+async fn who_forges_a_members_signature_takes_no_room_from_it() {
+    let (alice, bob) = (Account::new(), Account::new());
+    let (node, storage) = server(&AccountList::new([alice.id]), None);
+    let mut peer = Peer::connect(&node, 16).await;
+    let (account, mut group) = (bob.creation(), alice.group(&[bob.id]));
+    send(&mut peer, &alice.creation()).await;
+    peer.send(Message::Content(whole(&group))).await;
+    assert!(answer(&mut peer, group.id(), &[&account]).await.header);
+    let before = group.known_state();
+    bob.sign(&mut group, set("profile", &"x".repeat(900_000)));
+    let [content] = <[Content; 1]>::try_from(group.content_since(Some(&before))).unwrap();
+    let mut signed_by_none = content.clone();
+    signed_by_none.sessions[0].last_signature = Signature::from_bytes(&[7; 64]);
+    let mut stranger = Peer::connect(&node, 16).await;
+    stranger.send(Message::Content(signed_by_none)).await;
+    stats_when(&node, |stats| stats.rejections.bad_signature == 1).await;
+    send_content(&mut peer, content).await;
+    assert_eq!(stored(&storage, &group, &bob).await, 1);
 }
