@@ -256,6 +256,17 @@ fn warn_of_strangers(config: &Config, admin: Option<&AdminServer>) {
              `--access accounts` lets in only whom you choose"
         );
     }
+    let is_plain = config.tls.is_none() && !config.behind_proxy;
+    if !config.address.ip().is_loopback()
+        && matches!(config.access, AccessConfig::Keys(_))
+        && is_plain
+    {
+        warn!(
+            address = %config.address,
+            "keys come to this address unencrypted, and whoever sees one can use it: give the \
+             server a certificate (`--tls-cert`), or name the proxy that has one (`--trusted-proxy`)"
+        );
+    }
     if let Some(address) = admin.map(AdminServer::address).filter(|a| !a.ip().is_loopback()) {
         warn!(
             %address,

@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub access: AccessConfig,
     pub allowed_origins: Vec<Site>,
     pub proxies: TrustedProxies,
+    /// Whether there is any of them.
+    pub behind_proxy: bool,
     pub connections: ConnectionLimits,
     pub max_message_bytes: usize,
     pub limits: Limits,
@@ -97,6 +99,7 @@ impl Config {
             access,
             allowed_origins: settings.allowed_origin.value.clone(),
             proxies,
+            behind_proxy: !settings.trusted_proxy.value.is_empty(),
             connections: ConnectionLimits {
                 total: settings.max_connections.value.as_usize(),
                 per_address: settings.max_connections_per_address.value.as_usize(),

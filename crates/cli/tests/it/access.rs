@@ -138,7 +138,23 @@ fn a_public_address_that_is_open_is_warned_of() {
     let admin = ["--in-memory", "--admin-port", "0", "--admin-host", "0.0.0.0"];
     let admin = Server::start(&admin);
     admin.logged("whoever can reach the admin port can read all figures");
-    assert!(!local.log().contains("WARN"), "{}", local.log());
+    assert!(!local.log().contains("whoever"), "{}", local.log());
+}
+
+#[test]
+fn keys_that_come_unencrypted_to_a_public_address_are_warned_of() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("keys.toml");
+    key(&file, &["add", "app"]);
+    let keys = ["--in-memory", "--access", "keys", "--keys", text(&file)];
+    let start = |more: &[&str]| Server::start(&[&keys[..], more].concat());
+    let public = start(&["--host", "0.0.0.0"]);
+    public.logged("keys come to this address unencrypted");
+    let proxied = start(&["--host", "0.0.0.0", "--trusted-proxy", "10.0.0.0/8"]);
+    let local = start(&[]);
+    for server in [proxied, local] {
+        assert!(!server.log().contains("unencrypted"), "{}", server.log());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,3 +73,19 @@ fn a_certificate_that_is_not_there_is_named() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("no-cert.pem cannot be read"), "{}", stderr(&output));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_private_key_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new().unwrap();
+    write_certificate(dir.path(), "ca.pem");
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let start = |mode| {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        Server::start(&["--in-memory", "--tls-cert", text(&cert), "--tls-key", text(&key)])
+    };
+    start(0o644).logged("others than its owner can read the private key");
+    let server = start(0o600);
+    assert!(!server.log().contains("private key"), "{}", server.log());
+}

@@ -25,9 +25,11 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// The first private key of a file.
+/// The first private key of a file. Warns if others than its owner can read it.
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let bytes = read(path)?;
+    #[cfg(unix)]
+    warn_if_exposed(path);
     if is_encrypted(&bytes) {
         return Err(TlsError::EncryptedKey { path: path.to_owned() });
     }
@@ -49,6 +51,29 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(bytes)
 }
 
+#[cfg(unix)]
+fn warn_if_exposed(path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = std::fs::metadata(path) else { return };
+    if is_exposed(metadata.mode(), metadata.uid()) {
+        tracing::warn!(
+            path = %path.display(),
+            "others than its owner can read the private key of the certificate: `chmod 600` it"
+        );
+    }
+}
+
+/// Whether a private key with these permissions and this owner can be read by who should not. A
+/// group may read a key of root's: that is how a service that is not root gets it.
+#[cfg(unix)]
+fn is_exposed(mode: u32, owner: u32) -> bool {
+    const GROUP: u32 = 0o070;
+    const GROUP_READS: u32 = 0o040;
+    const OTHERS: u32 = 0o007;
+    let allowed_to_group = if owner == 0 { GROUP_READS } else { 0 };
+    mode & (OTHERS | GROUP) & !allowed_to_group != 0
+}
+
 /// PKCS #8 says so in its label, older formats in a header of the part.
 fn is_encrypted(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
@@ -60,4 +85,24 @@ fn is_encrypted(bytes: &[u8]) -> bool {
 
 fn not_pem(path: &Path, error: &PemError) -> TlsError {
     TlsError::NotPem { path: path.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_for_its_owner_and_one_of_root_for_a_group_too() {
+        for (mode, owner, exposed) in [
+            (0o100_600, 1000, false),
+            (0o100_400, 1000, false),
+            (0o100_640, 1000, true),
+            (0o100_644, 1000, true),
+            (0o100_640, 0, false),
+            (0o100_660, 0, true),
+            (0o100_644, 0, true),
+        ] {
+            assert_eq!(is_exposed(mode, owner), exposed, "{mode:o} of {owner}");
+        }
+    }
 }
