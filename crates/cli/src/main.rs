@@ -8,6 +8,8 @@ mod config;
 mod exit;
 mod keys;
 mod log;
+#[cfg(unix)]
+mod open_files;
 mod serve;
 mod signals;
 mod storage;

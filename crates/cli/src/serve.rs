@@ -28,6 +28,8 @@ pub(crate) fn run(sources: &Sources) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
+    #[cfg(unix)]
+    crate::open_files::allow_for(loaded.config.connections.total);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

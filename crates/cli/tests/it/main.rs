@@ -4,6 +4,8 @@ mod access;
 mod admin;
 mod config;
 mod docs;
+#[cfg(unix)]
+mod open_files;
 mod program;
 mod stopping;
 mod tls;
