@@ -19,7 +19,8 @@ pub enum Access {
     Accounts {
         /// The accounts. The list can be changed while the node runs.
         accounts: AccountList,
-        /// Bytes of transactions that each account may have stored; `None` for as many as come.
+        /// Bytes of headers and transactions that each account may have stored; `None` for as many
+        /// as come.
         quota: Option<u64>,
     },
 }

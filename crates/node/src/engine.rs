@@ -403,7 +403,9 @@ impl Engine {
         self.under_way += 1;
         self.tell_gate(&job);
         let key = job.author.and_then(|author| self.key_of(author));
-        self.usage.charge(&job, key.map(|key| &**key));
+        let author = job.author.and_then(|author| self.links.get(&author));
+        let behind = author.and_then(|author| self.gate.account_behind(&author.link));
+        self.usage.charge(&job, key.map(|key| &**key), behind);
         let run = job.sessions.first();
         let began = run.and_then(|run| self.began.remove(&(job.id, run.session.clone())));
         self.content.add(&job);

@@ -108,26 +108,30 @@ impl Usage {
         own.buckets.set(rates);
     }
 
-    /// Counts what is about to be stored.
-    pub(crate) fn charge(&self, job: &StoreJob, key: Option<&Key>) {
+    /// Counts what is about to be stored. A header counts for the account that begins the CoValue,
+    /// or else for the one that is behind the connection.
+    pub(crate) fn charge(&self, job: &StoreJob, key: Option<&Key>, behind: Option<CoValueId>) {
         let bytes: u64 = job.sessions.iter().map(content_bytes).sum();
+        let header = job.header.as_ref().map_or(0, |header| header.json().len() as u64);
         if let Some(key) = key {
-            let header = job.header.as_ref().map_or(0, |header| header.json().len() as u64);
             key.stored.fetch_add(bytes + header, Ordering::Relaxed);
             self.changed.store(true, Ordering::Relaxed);
         }
         let Access::Accounts { accounts: listed, .. } = &self.access else { return };
         let listed = listed.snapshot();
-        for run in &job.sessions {
-            let account = account_of(run.session.owner());
-            if listed.contains(&account) {
-                *lock(&self.accounts).entry(account).or_default() += content_bytes(run);
+        let runs = job.sessions.iter().map(|run| (account_of(run.session.owner()), run));
+        let runs: Vec<_> = runs.filter(|(account, _)| listed.contains(account)).collect();
+        let of_header = runs.first().map(|(account, _)| *account).or(behind);
+        let charges = runs.iter().map(|(account, run)| (*account, content_bytes(run)));
+        for (account, bytes) in charges.chain(of_header.map(|account| (account, header))) {
+            if bytes > 0 {
+                *lock(&self.accounts).entry(account).or_default() += bytes;
                 self.changed.store(true, Ordering::Relaxed);
             }
         }
     }
 
-    /// Bytes of transactions that are stored of an account.
+    /// Bytes of headers and transactions that are stored of an account.
     pub(crate) fn of_account(&self, account: CoValueId) -> u64 {
         lock(&self.accounts).get(&account).copied().unwrap_or_default()
     }

@@ -144,6 +144,7 @@ pub struct StoreJob {
     pub sessions: Vec<SessionContent>,
     /// Whether this deletes the CoValue: only header and delete sessions are kept.
     pub delete: bool,
-    /// The peer that sent the runs; `None` where there are none. It may have left since.
+    /// The peer that sent the runs, or what the header came with where there are none. It may have
+    /// left since.
     pub author: Option<PeerId>,
 }

@@ -193,7 +193,7 @@ impl Machine {
         if is_new {
             self.release_dependants(id);
         }
-        self.after_verification(id);
+        self.after_verification(id, peer);
     }
 
     pub(crate) fn owe_correction(&mut self, peer: PeerId, id: CoValueId) {

@@ -17,10 +17,11 @@ impl Machine {
         sessions: Vec<SessionContent>,
         delete: bool,
         releases: Vec<(PeerId, u64)>,
+        author: PeerId,
     ) {
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         let header = std::mem::take(&mut index.header_unstored).then(|| index.header.clone());
-        let author = releases.first().map(|(peer, _)| *peer);
+        let author = Some(author);
         index.stores.push_back(releases);
         self.actions.push(Action::Store(StoreJob { id, header, sessions, delete, author }));
     }

@@ -112,7 +112,7 @@ impl Machine {
             self.drop_waiting(author, id, &session);
         }
         self.continue_pipeline(id, &session);
-        self.after_verification(id);
+        self.after_verification(id, author);
     }
 
     /// Whether content was refused because storage has something else than is known here. Then it
@@ -146,7 +146,7 @@ impl Machine {
             subscription.share(&ours);
         }
         self.note_unsynced(id);
-        self.store(id, runs, deletes, vec![release]);
+        self.store(id, runs, deletes, vec![release], release.0);
         self.forward(id);
     }
 
@@ -238,14 +238,15 @@ impl Machine {
         }
     }
 
-    /// What is due when something may have been the last to be verified: a new CoValue's header
-    /// is stored if no content took it along, and what needs no more waiting is acknowledged.
-    pub(crate) fn after_verification(&mut self, id: CoValueId) {
+    /// What is due when something of a peer may have been the last to be verified: a new CoValue's
+    /// header is stored if no content took it along, and what needs no more waiting is
+    /// acknowledged.
+    pub(crate) fn after_verification(&mut self, id: CoValueId, peer: PeerId) {
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
         let is_verified = index.pipelines.is_empty();
         if index.header_unstored && is_verified {
             self.note_unsynced(id);
-            self.store(id, Vec::new(), false, Vec::new());
+            self.store(id, Vec::new(), false, Vec::new(), peer);
         }
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         if index.fresh && is_verified {

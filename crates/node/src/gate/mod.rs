@@ -128,11 +128,15 @@ impl Gate {
     /// may be taken now.
     pub(crate) fn verified(&self, link: &Link, job: &StoreJob) -> Vec<Content> {
         let Some(listed) = self.listed() else { return Vec::new() };
-        if job.sessions.iter().any(|run| is_of(&listed, run)) {
-            self.given(link)
-        } else {
-            Vec::new()
+        match job.sessions.iter().find(|run| is_of(&listed, run)) {
+            Some(run) => self.given(link, account_of(run.session.owner())),
+            None => Vec::new(),
         }
+    }
+
+    /// The account for which a new header is stored, beside its own content.
+    pub(crate) fn account_behind(&self, link: &Link) -> Option<CoValueId> {
+        link.proof.account(&*self.listed()?)
     }
 
     /// Content of a client is verified, and about to be stored. What is only claimed to be somebody's
@@ -175,7 +179,7 @@ impl Gate {
     ) -> Verdict {
         let id = content.id;
         let has_others = content.sessions.iter().any(|run| !is_of(listed, run));
-        let is_proven = link.proof.is_given();
+        let is_proven = link.proof.is_given(listed);
         let others =
             if has_others { self.room_for_others(listed, &content, is_proven).await } else { 0 };
         let room = self.room(listed, &content, others).await;
@@ -214,7 +218,7 @@ impl Gate {
         if header.json().len() > MAX_HEADER_BYTES {
             return Err(Reason::HeaderTooLarge);
         }
-        let is_proven = link.proof.is_given();
+        let is_proven = link.proof.is_given(listed);
         // Without a proof only accounts and groups may be needed: members and parents.
         if (is_proven || header.is_group()) && self.memory().needed.contains(&content.id) {
             return Ok(true);
@@ -233,7 +237,12 @@ impl Gate {
                 {
                     Err(Reason::NotWanted)
                 }
-                _ => Ok(is_proven),
+                _ => match link.proof.account(listed) {
+                    Some(account) if self.is_over_quota(account, header.json().len() as u64) => {
+                        Err(Reason::AccountQuota(account))
+                    }
+                    proven => Ok(proven.is_some()),
+                },
             },
         }
     }

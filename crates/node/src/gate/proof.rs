@@ -1,6 +1,6 @@
 //! Whether a connection has shown that a listed account is behind it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,7 +40,9 @@ pub(crate) struct Proof {
 
 #[derive(Default)]
 struct State {
-    is_given: bool,
+    /// The listed account whose content was verified last. Whether it is still listed is looked up
+    /// each time.
+    given: Option<CoValueId>,
     parked: VecDeque<(Instant, Content)>,
     /// The credit of what is parked, in bytes.
     bytes: u64,
@@ -62,14 +64,19 @@ impl State {
 }
 
 impl Proof {
-    pub(crate) fn is_given(&self) -> bool {
-        self.state().is_given
+    /// The account that is behind the connection, as long as it is listed.
+    pub(super) fn account(&self, listed: &BTreeSet<CoValueId>) -> Option<CoValueId> {
+        self.state().given.filter(|account| listed.contains(account))
+    }
+
+    pub(super) fn is_given(&self, listed: &BTreeSet<CoValueId>) -> bool {
+        self.account(listed).is_some()
     }
 
     /// Content of a listed account has been verified. Returns what waited for that.
-    fn give(&self) -> Vec<Content> {
+    fn give(&self, account: CoValueId) -> Vec<Content> {
         let mut state = self.state();
-        state.is_given = true;
+        state.given = Some(account);
         state.take_all()
     }
 
@@ -117,8 +124,9 @@ pub(crate) enum Parked {
 impl Gate {
     /// Keeps content, whose credit has been taken, until its sender has given its proof.
     pub(crate) fn park(&self, link: &Link, content: Content) -> Parked {
+        let listed = self.listed().unwrap_or_default();
         let mut state = link.proof.state();
-        if state.is_given {
+        if state.given.is_some_and(|account| listed.contains(&account)) {
             return Parked::NotNeeded(content);
         }
         if let Some(older) = state.take(content.id) {
@@ -155,8 +163,8 @@ impl Gate {
     }
 
     /// What waited, now that the proof has been given.
-    pub(super) fn given(&self, link: &Link) -> Vec<Content> {
-        let contents = link.proof.give();
+    pub(super) fn given(&self, link: &Link, account: CoValueId) -> Vec<Content> {
+        let contents = link.proof.give(account);
         contents.iter().for_each(|content| self.unpark(content));
         contents
     }

@@ -19,7 +19,7 @@ pub(super) struct Room<'a> {
     pub listed: &'a BTreeSet<CoValueId>,
     /// Bytes of those who are not listed.
     pub others: u64,
-    /// Bytes that are taken of each listed account.
+    /// Bytes that are taken of each listed account, a new header among them.
     taken: BTreeMap<CoValueId, u64>,
     /// The header of the CoValue, if it may be deleted beyond a quota. One deletion takes it.
     deletable: Option<Header>,
@@ -33,7 +33,15 @@ impl Gate {
         others: u64,
     ) -> Room<'a> {
         let deletable = self.deletable(content).await;
-        Room { listed, others, taken: BTreeMap::new(), deletable }
+        let mut taken = BTreeMap::new();
+        let authors = content.sessions.iter().map(|run| account_of(run.session.owner()));
+        let account = authors.into_iter().find(|account| listed.contains(account));
+        if let (Some(header), Some(account)) = (&content.header, account)
+            && !self.is_here(content.id).await
+        {
+            taken.insert(account, header.json().len() as u64);
+        }
+        Room { listed, others, taken, deletable }
     }
 
     /// Whether a run of a message may be stored, besides those that were asked about before.

@@ -200,3 +200,38 @@ async fn who_forges_a_members_signature_takes_no_room_from_it() {
     send_content(&mut peer, content).await;
     assert_eq!(stored(&storage, &group, &bob).await, 1);
 }
+
+#[tokio::test]
+async fn a_connection_has_the_rights_of_its_account_as_long_as_that_is_listed() {
+    let (alice, bob) = (Account::new(), Account::new());
+    let accounts = AccountList::new([alice.id, bob.id]);
+    let (node, storage) = server(&accounts, None);
+    let mut peer = Peer::connect(&node, 16).await;
+    let group = alice.group(&[]);
+    for value in [&alice.creation(), &group, &map_of(&group)] {
+        assert!(send(&mut peer, value).await.header);
+    }
+    accounts.set([bob.id]);
+    let empty = map_of(&group);
+    peer.send(Message::Content(whole(&empty))).await;
+    assert!(!send(&mut peer, &alice.group(&[])).await.header);
+    assert!(!is_stored(&storage, &empty).await);
+}
+
+#[tokio::test]
+async fn headers_count_for_the_quota_of_the_account_behind_the_connection() {
+    let alice = Account::new();
+    let (node, _storage) = server(&AccountList::new([alice.id]), Some(20_000));
+    let mut peer = Peer::connect(&node, 16).await;
+    for value in [&alice.creation(), &alice.group(&[])] {
+        assert!(send(&mut peer, value).await.header);
+    }
+    let mut taken = 0;
+    for _ in 0..10 {
+        taken += u64::from(send(&mut peer, &large(Ruleset::UnsafeAllowAll, 3_900)).await.header);
+    }
+    assert_eq!(taken, 4);
+    let stats = node.stats().await.unwrap();
+    assert!((16_000..=20_000).contains(&stats.accounts[0].stored_bytes));
+    assert_eq!(stats.limits.account_quota, 6);
+}

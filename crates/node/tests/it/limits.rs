@@ -196,6 +196,22 @@ async fn a_delete_session_that_deletes_nothing_counts_for_the_quota() {
 }
 
 #[tokio::test]
+async fn headers_without_content_count_for_the_quota() {
+    let key = KeyLimits { stored_bytes: Some(2_000), ..KeyLimits::default() };
+    let node = builder(Limits { key, ..Limits::default() }).start().unwrap();
+    let mut peer = connect_as(&node, "key", 16).await;
+    let mut taken = 0;
+    for _ in 0..40 {
+        for content in CoValue::new(map()).content_since(None) {
+            peer.send(Message::Content(content)).await;
+        }
+        taken += u64::from(peer.known().await.header);
+    }
+    assert!((1..40).contains(&taken), "{taken}");
+    assert!(node.stats().await.unwrap().limits.key_quota > 0);
+}
+
+#[tokio::test]
 async fn connections_of_a_revoked_key_end_and_the_others_do_not() {
     let node = builder(Limits::default()).start().unwrap();
     let mut revoked = connect_as(&node, "revoked", 16).await;
