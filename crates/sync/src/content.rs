@@ -197,14 +197,17 @@ impl Machine {
     }
 
     pub(crate) fn owe_correction(&mut self, peer: PeerId, id: CoValueId) {
+        if self.has_fault(Fault::OweNoCorrection) {
+            return;
+        }
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.owes.add(Owes::CORRECTION);
         }
         self.owe(peer, id);
     }
 
-    /// Takes runs of one session that follow each other; `false` if the first does not follow
-    /// what is there.
+    /// Takes runs of one session that follow each other; `false` if the peer has to be told that
+    /// the first does not follow what is there.
     pub(crate) fn accept_runs(
         &mut self,
         peer: PeerId,
@@ -230,7 +233,8 @@ impl Machine {
         let (session, end) = (first.session.clone(), last.end());
         if first.after > verified && !quietly {
             self.release(peer, credit);
-            return false;
+            // A peer that has forked the session would answer a correction with the same again.
+            return self.has_forked(peer, id, &session);
         }
         let repeated: Vec<_> = runs.iter().filter(|run| run.after < verified).cloned().collect();
         // An upstream has checked what it sends, and edges hear the same from several of them.

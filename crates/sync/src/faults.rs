@@ -1,7 +1,13 @@
 //! Deliberate faults, one at a time, and a look inside: for the simulation, which has to show that
 //! it finds them. Without the feature `faults` the machine has none, and no place to put one.
 
+#[cfg(feature = "faults")]
+use crate::machine::MIN_STALE_STAMPS;
 use crate::machine::Machine;
+#[cfg(feature = "faults")]
+use crate::reconcile::MAX_OPEN_BATCHES;
+#[cfg(feature = "faults")]
+use crate::upstream::MIN_STALE_LOADS;
 
 /// Something that the machine does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +41,17 @@ pub enum Fault {
     SecondTurn,
     /// What a turn had no room for is taken for sent.
     IgnoreProgress,
+    /// No corrections are sent.
+    OweNoCorrection,
+    /// When something is refused, others who wait for an acknowledgement of the CoValue are
+    /// forgotten.
+    ForgetOthers,
 }
 
 impl Fault {
     /// All of them.
     #[cfg(feature = "faults")]
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::AcknowledgeEarly,
         Self::KeepCredit,
         Self::RepeatKnownPart,
@@ -55,6 +66,8 @@ impl Fault {
         Self::OweNothingForgotten,
         Self::SecondTurn,
         Self::IgnoreProgress,
+        Self::OweNoCorrection,
+        Self::ForgetOthers,
     ];
 }
 
@@ -73,6 +86,44 @@ impl Machine {
     /// The names of the upstreams that a CoValue is synced with.
     pub fn upstreams_of(&self, id: downbeat_protocol::CoValueId) -> Vec<crate::UpstreamName> {
         self.selected(id)
+    }
+
+    /// Queues that have more in them than they may, in words.
+    pub fn overfull(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut check = |what: String, len: usize, bound: usize| {
+            if len > bound {
+                lines.push(format!("{what} has {len}, and may have {bound}"));
+            }
+        };
+        let stale = MIN_STALE_STAMPS;
+        check("the list of stamps".to_owned(), self.used.len(), 2 * self.values.len() + 2 * stale);
+        let bound = 2 * self.warm_chains + 2 * stale;
+        check("the list of chains".to_owned(), self.chains_used.len(), bound);
+        check("the number of chains".to_owned(), self.warm_chains, self.config.warm_chains);
+        check(
+            "the list of peers with something owed".to_owned(),
+            self.ready.len(),
+            self.peers.len(),
+        );
+        for (id, peer) in &self.peers {
+            let subscriptions = peer.subscriptions.len();
+            let bound = match peer.upstream {
+                // Dependencies, and those on the way to be asked for.
+                Some(_) => usize::MAX,
+                None => self.config.subscriptions_per_peer,
+            };
+            check(format!("{id:?} subscriptions"), subscriptions, bound);
+            check(format!("{id:?} owed"), peer.owed(), subscriptions);
+            check(format!("{id:?} loads"), peer.loads.len(), subscriptions);
+            let bound = 2 * subscriptions + MIN_STALE_LOADS;
+            check(format!("{id:?} waiting loads"), peer.loads_waiting.len(), bound);
+            check(format!("{id:?} batches"), peer.batches.len(), MAX_OPEN_BATCHES);
+            let bound = usize::try_from(self.config.held_bytes_per_peer).unwrap_or(usize::MAX);
+            check(format!("{id:?} held"), usize::try_from(peer.held_bytes).unwrap_or(bound), bound);
+        }
+        lines.sort();
+        lines
     }
 
     /// What is still going on, in words: nothing, once all that was begun has come to its end.

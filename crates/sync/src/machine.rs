@@ -40,10 +40,10 @@ pub struct Machine {
     /// The CoValues in memory, and who has a subscription to which.
     pub(crate) values: Values,
     /// Idle peers that something is owed to.
-    ready: VecDeque<PeerId>,
+    pub(crate) ready: VecDeque<PeerId>,
     pub(crate) actions: Vec<Action>,
     /// The order in which entries were used, oldest first; a stale stamp is skipped.
-    used: VecDeque<(Key, u64)>,
+    pub(crate) used: VecDeque<(Key, u64)>,
     /// The present stamp of use: one for each event.
     pub(crate) uses: u64,
     /// The same for hash chains.

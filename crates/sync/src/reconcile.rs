@@ -10,7 +10,7 @@ use crate::peer::Batch;
 
 /// Batches of one peer that may be open at the same time. A client sends the next batch when the
 /// last one is acknowledged, so more than a few is no client.
-const MAX_OPEN_BATCHES: usize = 16;
+pub(crate) const MAX_OPEN_BATCHES: usize = 16;
 
 impl Machine {
     pub(crate) fn received_reconcile(&mut self, peer: PeerId, reconcile: Reconcile) {

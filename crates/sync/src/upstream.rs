@@ -27,7 +27,7 @@ const MIN_TRACKED: usize = 1_024;
 
 /// LOADs that wait for room though nobody needs them any longer, before they are looked through,
 /// so that this is not done for a handful.
-const MIN_STALE_LOADS: usize = 1_024;
+pub(crate) const MIN_STALE_LOADS: usize = 1_024;
 
 /// The upstreams that there are, connected or not.
 #[derive(Debug, Default)]

@@ -110,6 +110,11 @@ impl Machine {
             }
             self.report(Report::new(author, id, rejection).session(&session));
             self.drop_waiting(author, id, &session);
+            if self.has_fault(Fault::ForgetOthers)
+                && let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut)
+            {
+                index.awaiting_ack.clear();
+            }
         }
         self.continue_pipeline(id, &session);
         self.after_verification(id, author);
@@ -205,6 +210,12 @@ impl Machine {
             (Rejection::BadSignature { .. }, Some((forked, at))) if forked == session => Some(*at),
             _ => None,
         }
+    }
+
+    /// Whether content of a session was refused because the peer has forked it.
+    pub(crate) fn has_forked(&self, peer: PeerId, id: CoValueId, session: &SessionId) -> bool {
+        let forked = self.subscription(peer, id).and_then(Subscription::forked);
+        forked.is_some_and(|(forked, _)| forked == session)
     }
 
     /// A peer turns out to have less of a session than it was believed to have.

@@ -1,11 +1,15 @@
 //! An honest client: it keeps CoValues, writes to them, and brings its server and itself up to
 //! date in the way that the reference's clients do.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use downbeat_core::{CoValue, DeleteError, Directory, dependencies, known_state};
-use downbeat_protocol::{AgentId, CoValueId, Content, Known, KnownState, Message, SessionId};
+use downbeat_crypto::sessions_hash;
+use downbeat_protocol::{
+    AgentId, CoValueId, Content, Known, KnownState, Message, Priority, Reconcile, SessionCounts,
+    SessionId,
+};
 use downbeat_sync::{Millis, PeerId};
 
 /// A client's state. What it says goes through [`Client::outbox`].
@@ -22,6 +26,12 @@ pub(crate) struct Client {
     pub outbox: Vec<Message>,
     /// Content that waits for dependencies.
     held: Vec<Content>,
+    /// The comparison that the server has not acknowledged.
+    pub comparing: Option<String>,
+    /// CoValues of which it has written a session again after it had lost the end.
+    pub forked: BTreeSet<CoValueId>,
+    /// CoValues of which the server has sent what cannot be right here: it is not listened to.
+    errored: BTreeSet<CoValueId>,
 }
 
 /// A client's part in a CoValue: its own copy, and what it knows of the server's.
@@ -34,6 +44,8 @@ pub(crate) struct Copy {
     pub expected: Option<KnownState>,
     /// Whether the server has been told what is here, so that it need not be told again.
     pub told: bool,
+    /// What the server has said that it will have sent in the end.
+    promised: SessionCounts,
 }
 
 impl Client {
@@ -47,6 +59,9 @@ impl Client {
             copies: BTreeMap::new(),
             outbox: Vec::new(),
             held: Vec::new(),
+            comparing: None,
+            forked: BTreeSet::new(),
+            errored: BTreeSet::new(),
         }
     }
 
@@ -65,6 +80,40 @@ impl Client {
         self.link = None;
         self.outbox.clear();
         self.held.clear();
+        self.comparing = None;
+        self.errored.clear();
+    }
+
+    /// Compares all that is here with what the server has.
+    pub(crate) fn compare(&mut self) {
+        let here = self.copies.iter().filter_map(|(id, copy)| Some((*id, copy.value.as_ref()?)));
+        let values: Vec<_> =
+            here.map(|(id, value)| (id, sessions_hash(&value.known_state().sessions))).collect();
+        let id = "all".to_owned();
+        self.comparing = Some(id.clone());
+        self.say(Message::Reconcile(Reconcile { id, values }));
+    }
+
+    /// Forgets a CoValue, and asks for it again.
+    pub(crate) fn forget(&mut self, id: CoValueId) {
+        self.copies.insert(id, Copy::default());
+        self.held.retain(|content| content.id != id);
+        self.ask(id);
+    }
+
+    /// Puts content into a CoValue that is made anew.
+    pub(crate) fn restore(&self, value: &mut CoValue, content: &Content) -> Result<(), String> {
+        let directory = Accounts { copies: &self.copies, own: &value.clone() };
+        let ingested = value.ingest(content, &directory).map_err(|error| error.to_string())?;
+        let refused = ingested.refused().next().map(|(_, error)| error.to_string());
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Has only this of a CoValue from now on.
+    pub(crate) fn lose(&mut self, id: CoValueId, left: CoValue) {
+        if let Some(copy) = self.copies.get_mut(&id) {
+            copy.value = Some(left);
+        }
     }
 
     /// Subscribes to a CoValue.
@@ -83,9 +132,15 @@ impl Client {
     }
 
     fn ask(&mut self, id: CoValueId) {
-        let state = self.state(id);
+        let mut state = self.state(id);
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.told = true;
+            // As the reference's clients do, it claims what it was promised and may not have got.
+            // What has several pieces is recognised by the kind.
+            let is_large = |value: &CoValue| value.header().priority() == Priority::Low;
+            if copy.value.as_ref().is_some_and(is_large) {
+                known_state::merge_counts(&mut state.sessions, &copy.promised);
+            }
         }
         self.say(Message::Load(state));
     }
@@ -197,13 +252,22 @@ impl Client {
                     self.hear_content(held)?;
                 }
             }
-            Message::Done(_) | Message::Reconcile(_) | Message::ReconcileAck(_) => {}
+            Message::ReconcileAck(batch) => {
+                self.comparing = self.comparing.take().filter(|id| *id != batch);
+            }
+            Message::Done(_) | Message::Reconcile(_) => {}
         }
         Ok(())
     }
 
     fn hear_content(&mut self, content: Content) -> Result<(), String> {
         let id = content.id;
+        if self.errored.contains(&id) {
+            return Ok(());
+        }
+        if let Some(promised) = &content.expect_content_until {
+            self.copies.entry(id).or_default().promised = promised.clone();
+        }
         let here = self.copies.entry(id).or_default().value.as_ref();
         let is_deleted = here.is_some_and(CoValue::is_deleted);
         let header = here.map(CoValue::header).or(content.header.as_ref()).cloned();
@@ -242,6 +306,9 @@ impl Client {
             match error {
                 SessionError::Log(LogError::Gap { .. }) => has_gap = true,
                 SessionError::Deleted => {}
+                _ if self.forked.contains(&id) => {
+                    self.errored.insert(id);
+                }
                 _ => return Err(format!("{id} {session}: {error}")),
             }
         }

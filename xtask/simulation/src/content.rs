@@ -51,8 +51,12 @@ impl ContentStore {
         }
     }
 
-    /// What was added can be read from storage from now on.
-    pub(crate) fn stored(&mut self, id: CoValueId, sessions: &[SessionContent]) {
+    /// What was added can be read from storage from now on. In a conflict storage has something
+    /// else, and what was added is forgotten.
+    pub(crate) fn stored(&mut self, id: CoValueId, sessions: &[SessionContent], conflict: bool) {
+        if conflict {
+            return self.forget_sessions(id, sessions);
+        }
         for stored in sessions {
             let runs = self.values.get_mut(&id).and_then(|value| value.get_mut(&stored.session));
             let run = runs.and_then(|runs| {
@@ -64,6 +68,18 @@ impl ContentStore {
             }
         }
         self.forget_oldest();
+    }
+
+    fn forget_sessions(&mut self, id: CoValueId, sessions: &[SessionContent]) {
+        let Some(value) = self.values.get_mut(&id) else { return };
+        for run in sessions {
+            for hot in value.remove(&run.session).into_iter().flatten() {
+                self.bytes -= content_bytes(&hot.content);
+            }
+        }
+        if value.is_empty() {
+            self.values.remove(&id);
+        }
     }
 
     fn forget_oldest(&mut self) {

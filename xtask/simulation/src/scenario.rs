@@ -13,6 +13,7 @@ const SMALL_SIZES: Sizes = Sizes { turn: 500, message: 200 };
 
 /// Everything about a run that is decided before it begins.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each switches one thing, by itself")]
 pub(crate) struct Scenario {
     pub shape: &'static str,
     pub nodes: Vec<NodePlan>,
@@ -45,6 +46,12 @@ pub(crate) struct Scenario {
     pub sizes: Sizes,
     /// Whether clients delete CoValues.
     pub deletions: bool,
+    /// How often somebody else writes to a node's storage before the node does, in a hundred.
+    pub foreign_writes: usize,
+    /// Whether clients forget what they have, or lose the end of it.
+    pub forgetful: bool,
+    /// How often a client that connects compares all that it has, in a hundred.
+    pub comparisons: usize,
 }
 
 /// What can happen to the network and to the nodes.
@@ -79,10 +86,15 @@ impl Scenario {
             restarts: !calm && rng.percent(50),
             slow_clients: rng.percent(40),
         };
-        let nodes = upstreams
+        let above: Vec<usize> = upstreams.iter().flatten().copied().collect();
+        let mut nodes: Vec<NodePlan> = upstreams
             .into_iter()
             .map(|upstreams| NodePlan::new(rng, upstreams, reconnects_at_last))
             .collect();
+        for node in above {
+            // Nodes below ask for what all their clients ask for.
+            nodes[node].config.subscriptions_per_peer = MAX_SUBSCRIPTIONS_OF_NODES;
+        }
         let homes = |rng: &mut Rng, count: usize| -> Vec<usize> {
             (0..count).map(|_| rng.below(node_count)).collect()
         };
@@ -106,6 +118,9 @@ impl Scenario {
             large: rng.percent(12),
             sizes: rng.one_of([RUNTIME_SIZES, SMALL_SIZES]),
             deletions: rng.percent(40),
+            foreign_writes: rng.one_of([0, 0, 0, 10]),
+            forgetful: rng.percent(30),
+            comparisons: rng.one_of([0, 0, 50]),
         }
     }
 }
@@ -143,6 +158,9 @@ const LONG_HOLD_TIME: Millis = 600_000;
 
 /// More than honest clients need, and less than lying ones ask for.
 const MAX_SUBSCRIPTIONS: usize = 200;
+
+/// More than nodes need that pass on what lying peers ask for.
+const MAX_SUBSCRIPTIONS_OF_NODES: usize = 5_000;
 
 /// The upstreams of each node.
 fn shape(rng: &mut Rng) -> (&'static str, Vec<Vec<usize>>) {

@@ -65,6 +65,50 @@ impl Truth {
         logs.push(log);
     }
 
+    /// The first transactions of a run, as a run.
+    pub(crate) fn begin(
+        &self,
+        id: CoValueId,
+        run: &SessionContent,
+        count: usize,
+    ) -> Option<SessionContent> {
+        let logs = self.logs.get(&(id, run.session.clone()))?;
+        let from = usize::try_from(run.after).ok()?;
+        let transactions = run.transactions.get(..count)?;
+        let begins = |part: &&[(Transaction, Signature)]| {
+            part.iter().zip(transactions).all(|((tx, _), other)| same(tx, other))
+        };
+        let mut parts = logs.iter().filter_map(|log| log.get(from..from + count));
+        let (_, last_signature) = parts.find(begins)?.last()?;
+        Some(SessionContent {
+            session: run.session.clone(),
+            after: run.after,
+            transactions: transactions.to_vec(),
+            last_signature: *last_signature,
+        })
+    }
+
+    /// The run of transactions that a session begins with.
+    pub(crate) fn run(
+        &self,
+        id: CoValueId,
+        session: &SessionId,
+        transactions: &[Transaction],
+    ) -> Option<SessionContent> {
+        let logs = self.logs.get(&(id, session.clone()))?;
+        let last = transactions.len().checked_sub(1)?;
+        let begins = |log: &&TrueLog| {
+            log.len() > last && log.iter().zip(transactions).all(|((tx, _), other)| same(tx, other))
+        };
+        let (_, last_signature) = logs.iter().find(begins)?.get(last)?;
+        Some(SessionContent {
+            session: session.clone(),
+            after: 0,
+            transactions: transactions.to_vec(),
+            last_signature: *last_signature,
+        })
+    }
+
     /// Whether a run is part of what its author has signed.
     pub(crate) fn holds(&self, id: CoValueId, run: &SessionContent) -> bool {
         let Some(logs) = self.logs.get(&(id, run.session.clone())) else { return false };

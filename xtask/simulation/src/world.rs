@@ -132,6 +132,8 @@ enum NodeStep {
         stores: Vec<StoreJob>,
         outcomes: Vec<Outcome>,
     },
+    /// What tombstones have left behind is removed.
+    Erase,
     /// The machine is told something.
     Tell(Event),
 }

@@ -97,6 +97,27 @@ fn a_fork_is_told_from_a_forgery_and_its_author_is_sent_what_it_lost() {
 }
 
 #[test]
+fn what_comes_behind_a_fork_is_not_corrected_for_that_would_never_end() {
+    let (mut world, map, log) = world_with_map();
+    let mut forked = log.clone();
+    let alice = world.connect("alice");
+    world.send(alice, map.more(vec![log.clone().write(&["[3]"])]));
+    world.skip_log();
+    // Alice has forked the session, and sends what she has there in pieces.
+    world.send(alice, map.more(vec![forked.write(&["[33]"])]));
+    forked.write(&["[44]"]);
+    world.send(alice, map.more(vec![forked.write(&["[55]"])]));
+    world.expect(&[
+        "alice → CONTENT map a:2+1",
+        "alice ✗ the session's author has forked it after transaction 2",
+        "alice ← KNOWN map header a:3",
+        "alice ← CONTENT map a:2+1",
+        "alice → CONTENT map a:4+1",
+        "alice ← KNOWN map header a:3",
+    ]);
+}
+
+#[test]
 fn a_header_that_is_not_the_ids_is_refused() {
     let (mut world, _, mut log) = world_with_map();
     let (real, fake) = (Value::free("real"), Value::free("fake"));

@@ -20,6 +20,9 @@ const LARGE_WRITES: usize = 8;
 impl World {
     pub(super) fn client_connected(&mut self, client: usize, link: PeerId) {
         self.clients[client].connected(link);
+        if self.rng.percent(self.plan.comparisons) {
+            self.clients[client].compare();
+        }
         self.send_outbox(client);
     }
 
@@ -79,6 +82,7 @@ impl World {
         match self.rng.below(12) {
             0..3 => self.make(client),
             3..7 => self.write_to_some(client),
+            9 if self.plan.forgetful => self.forget_some(client),
             7..10 => self.subscribe_to_some(client),
             10 => self.extend_some_group(client),
             _ if self.plan.deletions => self.delete_some(client),
@@ -144,9 +148,11 @@ impl World {
         if self.rng.percent(70) {
             self.upload_dependencies(client, id, 0);
         }
-        // A header that the server may lack goes along.
-        let copy = &self.clients[client].copies[&id];
-        let before = before.filter(|_| copy.expected.is_some()).cloned();
+        // What the server may lack goes along, unless the client is too quick to have heard what
+        // that is, and is corrected.
+        let has_heard = self.clients[client].copies[&id].expected.is_some();
+        let is_quick = !has_heard && self.rng.percent(30);
+        let before = before.filter(|_| has_heard || is_quick).cloned();
         self.clients[client].send_new(id, before.as_ref());
     }
 
@@ -256,7 +262,10 @@ impl World {
             };
             let len = log.len();
             self.note(|| format!("client {client} writes {id} {session} up to {len}"));
-            self.overheard.push((id, run));
+            // Who repeats two histories where neither is known yet splits the nodes.
+            if !self.clients[client].forked.contains(&id) {
+                self.overheard.push((id, run));
+            }
         }
         self.upload(client, id, Some(&before));
     }
@@ -283,6 +292,78 @@ impl World {
         let Some(known) = self.rng.pick(&self.values) else { return };
         let id = known.id;
         self.clients[client].subscribe(id);
+    }
+
+    /// Forgets a CoValue to which it has written nothing, or the end of what it has written to one.
+    fn forget_some(&mut self, client: usize) {
+        let session = self.person(client).session(Self::session_number(client));
+        let is_plain = |known: &&Known| matches!(known.kind, Kind::Free | Kind::File | Kind::Owned);
+        let plain: Vec<CoValueId> =
+            self.values.iter().filter(is_plain).map(|known| known.id).collect();
+        let state = &self.clients[client];
+        let is_here = |id: &CoValueId| {
+            let value = state.copies.get(id).and_then(|copy| copy.value.as_ref());
+            value.is_some_and(|value| !value.is_deleted()) && !state.forked.contains(id)
+        };
+        let (written, read): (Vec<CoValueId>, Vec<CoValueId>) =
+            plain.into_iter().filter(is_here).partition(|id| state.count(*id, &session) > 0);
+        let forgotten = self.rng.pick(&read).copied();
+        let lost = self.rng.pick(&written).copied();
+        match (forgotten, lost) {
+            (Some(id), _) if self.rng.percent(50) => {
+                self.note(|| format!("client {client} forgets {id}"));
+                self.clients[client].forget(id);
+            }
+            (_, Some(id)) => self.crash(client, id, &session),
+            _ => self.subscribe_to_some(client),
+        }
+    }
+
+    /// A client loses its connection and the end of a session that its server has already, and
+    /// writes something else there.
+    fn crash(&mut self, client: usize, id: CoValueId, session: &SessionId) {
+        let copy = &self.clients[client].copies[&id];
+        let Some(value) = copy.value.clone() else { return };
+        let acknowledged = copy.server.as_ref().map_or(0, |state| state.sessions.get(session));
+        let count = self.clients[client].count(id, session).min(acknowledged);
+        let Some(left) = usize::try_from(count).ok().filter(|count| *count > 0) else { return };
+        let left = self.rng.below(left);
+        let mut rest = CoValue::new(value.header().clone());
+        let mut pieces = value.content_since(None);
+        for piece in &mut pieces {
+            piece.sessions.retain(|run| run.session != *session);
+        }
+        let Some(log) = value.session(session) else { return };
+        let kept: Vec<Transaction> = log.transactions()[..left].to_vec();
+        let mut others: Vec<SessionContent> =
+            pieces.into_iter().flat_map(|piece| piece.sessions).collect();
+        others.extend(self.truth.run(id, session, &kept));
+        for run in others {
+            let content = downbeat_protocol::Content {
+                id,
+                header: None,
+                priority: value.header().priority(),
+                sessions: vec![run],
+                malformed: Vec::new(),
+                expect_content_until: None,
+            };
+            if self.clients[client].restore(&mut rest, &content).is_err() {
+                return;
+            }
+        }
+        self.note(|| {
+            format!("client {client} crashes and has {left} of {count} of {id} {session}")
+        });
+        if let Some(link) = self.clients[client].link {
+            self.cut(link, 0);
+            self.clients[client].disconnected();
+        }
+        self.clients[client].forked.insert(id);
+        self.clients[client].lose(id, rest);
+        let kind = self.values.iter().find(|known| known.id == id).map(|known| known.kind);
+        if let Some(kind) = kind {
+            self.write_something(client, id, kind);
+        }
     }
 
     /// Makes somebody a member of a group, or another group a parent.

@@ -2,7 +2,7 @@
 
 use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent};
-use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate};
+use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate, Write};
 use downbeat_sync::{
     Action, Event, Item, PeerId, Role, StorageFailed, StoreJob, UpstreamName, content_credit,
 };
@@ -17,6 +17,9 @@ use crate::turn;
 
 /// How long a writer waits before it tries again, in milliseconds.
 const RETRY: u64 = 500;
+
+/// How long a deleted CoValue lies before it is erased, in milliseconds.
+const MAX_ERASE_DELAY: u64 = 3_000;
 
 /// How soon a turn is tried again whose receiver has no room, in milliseconds.
 const NO_ROOM: u64 = 5;
@@ -196,6 +199,10 @@ impl World {
                 self.tell(node, Event::Verified(verified));
             }
             NodeStep::Turn { peer, items } => self.write_turn(node, peer, items),
+            NodeStep::ListUnsynced { .. } | NodeStep::ListStored { .. } if self.storage_fails() => {
+                self.node_later(node, RETRY, what);
+            }
+            NodeStep::Erase => self.erase(node),
             NodeStep::ListUnsynced { upstream, after, limit } => {
                 let name = storage_name(&upstream);
                 let storage = &*self.nodes[node].storage;
@@ -214,10 +221,14 @@ impl World {
                 for job in stores {
                     let count = writes_of(&job).len();
                     let stored = stored(&job, outcomes.by_ref().take(count));
-                    if stored.conflict {
+                    if stored.conflict && self.plan.foreign_writes == 0 {
                         self.fail(|| format!("node {node} stores {} out of order", job.id));
                     }
-                    self.nodes[node].content.stored(job.id, &job.sessions);
+                    self.nodes[node].content.stored(job.id, &job.sessions, stored.conflict);
+                    if job.delete {
+                        let delay = self.rng.time(0, MAX_ERASE_DELAY);
+                        self.node_later(node, delay, NodeStep::Erase);
+                    }
                     self.tell(node, Event::Stored(stored));
                 }
                 self.nodes[node].writing = false;
@@ -287,7 +298,38 @@ impl World {
         self.node_later(node, delay, NodeStep::Append { stores });
     }
 
+    /// Removes what tombstones have left behind, a part at a time.
+    fn erase(&mut self, node: usize) {
+        let Ok(ids) = at_once(self.nodes[node].storage.erasable(None, 1)) else { return };
+        let Some(id) = ids.first().copied() else { return };
+        let before = self.nodes[node].durable(id);
+        if at_once(self.nodes[node].storage.erase(id)).is_err() {
+            self.fail(|| "a storage in memory does not fail".to_owned());
+        }
+        self.check_growth(node, id, before.as_ref());
+        self.node_later(node, 1, NodeStep::Erase);
+    }
+
+    /// Somebody else is faster, and writes a part of what the node is about to write.
+    fn write_before(&mut self, node: usize, stores: &[StoreJob]) {
+        if self.healed || !self.rng.percent(self.plan.foreign_writes) {
+            return;
+        }
+        let is_long = |job: &&StoreJob| !job.delete && job.sessions.iter().any(is_several);
+        let jobs: Vec<_> = stores.iter().filter(is_long).collect();
+        let Some(job) = self.rng.pick(&jobs) else { return };
+        let Some(run) = job.sessions.iter().find(|run| is_several(run)) else { return };
+        let left = 1 + self.rng.below(run.transactions.len() - 1);
+        let Some(part) = self.truth.begin(job.id, run, left) else { return };
+        self.note(|| format!("somebody else writes {} to the storage of node {node}", job.id));
+        let write = Write::Append { id: job.id, header: job.header.clone(), sessions: vec![part] };
+        if at_once(self.nodes[node].storage.append(vec![write])).is_err() {
+            self.fail(|| "a storage in memory does not fail".to_owned());
+        }
+    }
+
     fn append(&mut self, node: usize, stores: Vec<StoreJob>) {
+        self.write_before(node, &stores);
         let fails = self.storage_fails();
         // A batch that seems to fail may have been applied after all.
         if fails && self.rng.percent(50) {
@@ -315,6 +357,10 @@ impl World {
         let seen = acknowledged.entry(state.id).or_insert_with(|| KnownState::empty(state.id));
         known_state::merge(seen, state);
     }
+}
+
+fn is_several(run: &SessionContent) -> bool {
+    run.transactions.len() > 1
 }
 
 /// A node's name as storage has it.

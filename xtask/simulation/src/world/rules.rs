@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use downbeat_core::known_state;
+use downbeat_core::{DeleteError, known_state};
 use downbeat_protocol::{CoValueId, Message, SessionContent, SessionCounts};
 use downbeat_storage::Storage;
 use downbeat_sync::{Item, PeerId, Rejection, Report, StoreJob};
@@ -114,6 +114,10 @@ impl World {
         if state.machine.held_bytes() > bound {
             self.fail(|| format!("node {node} holds more than it may"));
         }
+        let overfull = self.nodes[node].machine.overfull();
+        if !overfull.is_empty() {
+            self.fail(|| format!("node {node}: {}", overfull.join("; ")));
+        }
         let state = &self.nodes[node];
         if state.machine.peers() != state.links.len() {
             self.fail(|| format!("node {node} has other peers than it has links"));
@@ -127,6 +131,10 @@ impl World {
             link.end(side)
         });
         self.note(|| format!("node {node} ✗ {from:?} {} {}", report.id, report.rejection));
+        let has_forked = match from {
+            Some(End::Client(client)) => self.clients[client].forked.contains(&report.id),
+            _ => false,
+        };
         let is_honest = matches!(from, Some(End::Node(_) | End::Client(_)));
         let is_blame = !self.suspect.contains(&report.id)
             && !matches!(
@@ -134,8 +142,9 @@ impl World {
                 Rejection::MissingDependency(_)
                     | Rejection::HeldTooMuch
                     | Rejection::TooManySubscriptions
+                    | Rejection::InvalidDelete(DeleteError::NotAdmin(_) | DeleteError::RoleUnknown)
             );
-        if is_honest && is_blame {
+        if is_honest && is_blame && !has_forked {
             self.fail(|| {
                 format!("node {node} blames {from:?}: {} {}", report.id, report.rejection)
             });
@@ -245,8 +254,14 @@ impl World {
     /// A client has what its node has, and all of it is acknowledged.
     fn check_client(&mut self, client: usize) {
         let state = &self.clients[client];
+        if state.comparing.is_some() {
+            self.fail(|| format!("client {client} waits for a comparison"));
+        }
+        let state = &self.clients[client];
         let home = state.home;
-        let ids: Vec<CoValueId> = state.copies.keys().copied().collect();
+        // What it has forked it cannot bring together with what the others have.
+        let agrees = |id: &&CoValueId| !state.forked.contains(id);
+        let ids: Vec<CoValueId> = state.copies.keys().filter(agrees).copied().collect();
         for id in ids {
             let copy = &self.clients[client].copies[&id];
             let there = self.nodes[home].durable(id);

@@ -83,3 +83,13 @@ fn second_turn_is_found() {
 fn ignore_progress_is_found() {
     is_found(Fault::IgnoreProgress);
 }
+
+#[test]
+fn owe_no_correction_is_found() {
+    is_found(Fault::OweNoCorrection);
+}
+
+#[test]
+fn forget_others_is_found() {
+    is_found(Fault::ForgetOthers);
+}
