@@ -263,7 +263,7 @@ mod tests {
         let mut patience = Patience::default();
         let limit = 20 * SECOND;
         for second in 0..20 {
-            assert_eq!(patience.left(limit, now + second * SECOND), limit - second * SECOND);
+            assert_eq!(patience.left(limit, now + second * SECOND), (20 - second) * SECOND);
             patience.use_up(SECOND, now + second * SECOND);
         }
         assert_eq!(patience.left(limit, now + limit), Duration::ZERO);
