@@ -165,14 +165,18 @@ impl Gate {
     /// What waited, now that the proof has been given.
     pub(super) fn given(&self, link: &Link, account: CoValueId) -> Vec<Content> {
         let contents = link.proof.give(account);
-        contents.iter().for_each(|content| self.unpark(content));
+        for content in &contents {
+            self.unpark(content);
+        }
         contents
     }
 
     /// What waited for a proof that will not be given any more.
     pub(super) fn ended(&self, link: &Link) -> Vec<Content> {
         let contents = link.proof.end();
-        contents.iter().for_each(|content| self.unpark(content));
+        for content in &contents {
+            self.unpark(content);
+        }
         contents
     }
 

@@ -131,7 +131,7 @@ pub struct KeyStats {
 pub struct AccountStats {
     /// The account.
     pub account: CoValueId,
-    /// Bytes of transactions that were stored of it, what was deleted since included.
+    /// Bytes of headers and transactions that were stored of it, what was deleted since included.
     pub stored_bytes: u64,
 }
 

@@ -166,7 +166,7 @@ async fn what_waits_for_a_proof_holds_up_nothing_that_comes_after_it() {
     let (node, _storage) = server(&AccountList::new([alice.id]), None);
     let mut peer = Peer::connect(&node, 16).await;
     // The same again and again, each in the place of the one before it.
-    let empty = large(Ruleset::UnsafeAllowAll, 4_000);
+    let empty = large(Ruleset::UnsafeAllowAll, 3_800);
     for _ in 0..3_000 {
         peer.send(Message::Content(whole(&empty))).await;
     }
