@@ -19,8 +19,8 @@ const TOO_BIG = 1009;
 const BAD_ID = "co_zNot0OIlBase58AtAll00000";
 
 /**
- * A scenario in which `frames(author)` are sent one after the other by a peer that the server
- * has taken good content from before, `also` among it. `ends` says whether the peer may stay
+ * A scenario in which `frames(author)` are sent one after the other, each by a peer that the
+ * server has taken good content from before, `also` among it. `ends` says whether the peer may stay
  * connected: a list of closing codes, with `undefined` for an open connection.
  */
 const refuses = (name, frames, { ends = [undefined], also = [] } = {}) =>
@@ -29,16 +29,17 @@ const refuses = (name, frames, { ends = [undefined], also = [] } = {}) =>
     const server = await world.server(storage);
     const bystanders = await connectedBystanders(world, server);
     const author = new OfflineAuthor("Mallory");
-    const peer = await world.rawPeer(server);
-    for (const content of [...author.dependencies, ...also]) await peer.upload(content);
 
+    // Each from a peer of its own: more of the same from one peer is not told again for a while.
     for (const frame of frames(author)) {
+      const peer = await world.rawPeer(server);
+      for (const content of [...author.dependencies, ...also]) await peer.upload(content);
       const mark = server.logMark();
       peer.sendFrame(frame);
       await server.expectComplaint(mark, peer);
       await bystanders.goOn();
+      await assertEnds(peer, ends, author);
     }
-    await assertEnds(peer, ends, author);
     await assertNothingStored(await world.rawPeer(server), author);
     await server.stop();
 

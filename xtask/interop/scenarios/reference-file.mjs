@@ -19,6 +19,9 @@ const FILE_BYTES = 1_500 * 1024;
 /** The reference begins to erase a second after its start, and we no later. */
 const ERASURE_LIMIT = 10_000;
 
+/** The reference acknowledges content before it is in the file, where it is soon after. */
+const REFERENCE_STORING = 1_000;
+
 const TESTED = {};
 const REFERENCE = { reference: true };
 
@@ -34,7 +37,7 @@ const inTurns = (name, play) =>
     scenario(`${name} (${order})`, async (world) => {
       const path = `${await world.directory()}/storage.db`;
       const start = (kind) => (options) => world.server(`sqlite:${path}`, { ...kind, ...options });
-      await play(world, { one: start(one), other: start(other), path });
+      await play(world, { one: start(one), other: start(other), path, kinds: [one, other] });
     }),
   );
 
@@ -232,7 +235,11 @@ export const scenarios = [
     assert.equal((await dan.need(maps[2].id)).get("name"), "third");
   }),
 
-  ...inTurns("a server that is killed leaves a file", async (world, { one, other, path }) => {
+  ...inTurns("a server that is killed leaves a file", async (world, { one, other, path, kinds }) => {
+    const kill = async (server, kind) => {
+      if (kind === REFERENCE) await pause(REFERENCE_STORING);
+      await server.kill();
+    };
     const first = await one();
     const ada = await world.client(first, "Ada");
     const group = ada.publicGroup("writer");
@@ -241,7 +248,7 @@ export const scenarios = [
       maps.push(group.createMap({ index }));
       await ada.synced();
     }
-    await first.kill();
+    await kill(first, kinds[0]);
 
     const second = await other();
     const ben = await world.client(second, "Ben");
@@ -251,7 +258,7 @@ export const scenarios = [
       map.set("ben", index);
     }
     await ben.synced();
-    await second.kill();
+    await kill(second, kinds[1]);
 
     const third = await one();
     const cleo = await world.client(third, "Cleo");
