@@ -1,12 +1,10 @@
 //! `cargo xtask bench`: Downbeat side by side with the reference server.
 
-use std::process::Command;
-
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::npm;
-use crate::steps::{Steps, run};
+use crate::steps::Steps;
 use crate::tools;
 use crate::workspace::{Profile, binary, build, cargo, root};
 
@@ -38,13 +36,7 @@ pub(crate) fn run_benchmark(arguments: &Arguments) -> Result<()> {
     steps.command("server and clients", &mut build(Profile::Release))?;
     steps.step("reference server", "cd xtask/compare/reference && npm ci", || {
         npm::install(&reference)?;
-        // Built from source; nothing is done when it is there.
-        if reference.join("node_modules/better-sqlite3/build/Release").is_dir() {
-            return Ok(());
-        }
-        let mut rebuild = Command::new(tools::npm());
-        rebuild.args(["rebuild", "better-sqlite3", "--ignore-scripts=false"]);
-        run(rebuild.current_dir(&reference))
+        npm::build_better_sqlite3(&reference)
     })?;
     let mut compare = cargo();
     compare.args(["run", "--quiet", "--package", "downbeat-compare", "--"]);

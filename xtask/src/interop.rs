@@ -63,7 +63,7 @@ pub(crate) fn steps(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
     steps.step("npm packages", rerun, || {
         npm::install(&folder)?;
         npm::install(&folder.join("old-clients"))?;
-        npm::build(&folder, "better-sqlite3", "new (require('better-sqlite3'))(':memory:')")
+        npm::build_better_sqlite3(&folder)
     })?;
 
     let mut scenarios = Command::new("node");

@@ -20,12 +20,17 @@ pub(crate) fn install(folder: &Path) -> Result<()> {
     run(Command::new(tools::npm()).arg("ci").current_dir(folder)).context("npm ci failed")
 }
 
+/// Builds `better-sqlite3`, which the reference keeps its data by, in `folder`.
+pub(crate) fn build_better_sqlite3(folder: &Path) -> Result<()> {
+    build(folder, "better-sqlite3", "new (require('better-sqlite3'))(':memory:')")
+}
+
 /// Builds a package with native code of `folder` from its source, unless Node.js can load it
 /// already. `probe` is a JavaScript expression that works if it can.
 ///
 /// Nothing built is downloaded. Compiling takes Python, a C++ compiler and the headers of Node.js;
 /// only if there are none beside Node.js itself, `node-gyp` fetches them.
-pub(crate) fn build(folder: &Path, package: &str, probe: &str) -> Result<()> {
+fn build(folder: &Path, package: &str, probe: &str) -> Result<()> {
     if loads(folder, probe)? {
         return Ok(());
     }
