@@ -13,7 +13,7 @@ mod upload;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use downbeat_protocol::{CoValueId, Content};
+use downbeat_protocol::{CoValueId, Content, KnownState, Message};
 use tokio::task::JoinSet;
 
 use crate::client::{Client, covers};
@@ -58,7 +58,7 @@ async fn send_windowed(
     loop {
         while waiting.len() < window.max(1) {
             let Some(content) = contents.next() else { break };
-            client.send(downbeat_protocol::Message::Content(content.clone())).await?;
+            client.send(Message::Content(content.clone())).await?;
             waiting.push_back((content, Instant::now()));
         }
         if waiting.is_empty() {
@@ -66,7 +66,7 @@ async fn send_windowed(
         }
         let left = waiting.len() + contents.len();
         for message in client.receive(|| format!("{left} acknowledgements")).await? {
-            let downbeat_protocol::Message::Known(known) = message else { continue };
+            let Message::Known(known) = message else { continue };
             // Answers come about in the order of the questions, so this looks at few of them.
             let mut at = 0;
             while let Some((content, sent)) = waiting.get(at) {
@@ -84,6 +84,6 @@ async fn send_windowed(
 }
 
 /// Asks for a CoValue as one who has nothing of it.
-fn load(id: CoValueId) -> downbeat_protocol::Message {
-    downbeat_protocol::Message::Load(downbeat_protocol::KnownState::empty(id))
+fn load(id: CoValueId) -> Message {
+    Message::Load(KnownState::empty(id))
 }
