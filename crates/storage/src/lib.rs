@@ -69,7 +69,7 @@ pub use error::{Damage, StorageError};
 #[cfg(feature = "faults")]
 pub use faults::{Fault, FaultyStorage, Operation};
 pub use memory::MemoryStorage;
-pub use runs::{Extension, Runs, SinceCheckpoint};
+pub use runs::{Extension, ReadBudget, Runs, SinceCheckpoint};
 pub use storage::Storage;
 pub use types::{
     CHECKPOINT_LEN, Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome,

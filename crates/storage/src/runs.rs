@@ -86,3 +86,30 @@ impl Runs {
         self.done
     }
 }
+
+/// The bytes of transaction JSON that [`Storage::read_many`](crate::Storage::read_many) may still
+/// read: one rule for all backends.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadBudget(usize);
+
+impl ReadBudget {
+    /// A budget in bytes.
+    pub fn new(max_bytes: usize) -> Self {
+        Self(max_bytes)
+    }
+
+    /// What the next reading may take.
+    pub fn left(self) -> usize {
+        self.0
+    }
+
+    /// Takes what a reading gave, and tells whether there is anything left for another. A reading
+    /// that failed costs nothing.
+    pub fn spend<E>(&mut self, answer: &Result<Vec<SessionContent>, E>) -> bool {
+        let runs = answer.as_deref().unwrap_or_default();
+        let transactions = runs.iter().flat_map(|run| &run.transactions);
+        let read = transactions.map(|transaction| transaction.json().len()).sum();
+        self.0 = self.0.saturating_sub(read);
+        self.0 > 0
+    }
+}

@@ -1,9 +1,10 @@
 //! The contract between the node and whatever keeps its data.
 
 use async_trait::async_trait;
-use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
+use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 
 use crate::error::StorageError;
+use crate::runs::ReadBudget;
 use crate::types::{Erased, Outcome, Stats, Stored, Unsynced, UnsyncedUpdate, Write};
 
 /// A store of CoValues: headers, session logs with the signatures under which they came, and
@@ -49,6 +50,18 @@ pub trait Storage: Send + Sync + 'static {
     /// Of a deleted CoValue only the delete sessions are told, from the tombstone on.
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError>;
 
+    /// What [`Self::load`] tells of each of these CoValues: as many answers, in their order.
+    ///
+    /// A backend that hands its reading to other threads should override this and hand over many at
+    /// a time, which costs more than the look-up where that finds all in memory.
+    async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
+        let mut answers = Vec::with_capacity(ids.len());
+        for id in ids {
+            answers.push(self.load(id).await);
+        }
+        answers
+    }
+
     /// The transactions of a CoValue beyond the counts in `have`, session by session in the order
     /// of their ids, as runs that each end at a stored signature.
     ///
@@ -70,6 +83,31 @@ pub trait Storage: Send + Sync + 'static {
         have: &SessionCounts,
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError>;
+
+    /// What [`Self::read`] gives beyond each of these known states, in their order. All of it
+    /// together has the budget that one reading has: after the answer with which `max_bytes` have
+    /// been read there are no more, so there may be fewer answers than known states, but one at
+    /// least if there is any known state.
+    ///
+    /// Whether the header is known makes no difference. To be overridden for the same reason as
+    /// [`Self::load_many`].
+    async fn read_many(
+        &self,
+        have: Vec<KnownState>,
+        max_bytes: usize,
+    ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
+        let mut budget = ReadBudget::new(max_bytes);
+        let mut answers = Vec::with_capacity(have.len());
+        for KnownState { id, sessions, .. } in have {
+            let answer = self.read(id, &sessions, budget.left()).await;
+            let may_go_on = budget.spend(&answer);
+            answers.push(answer);
+            if !may_go_on {
+                break;
+            }
+        }
+        answers
+    }
 
     /// The first `limit` ids of stored CoValues that come after `after`, in ascending order of
     /// their text. Deleted CoValues are among them.

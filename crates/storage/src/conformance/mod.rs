@@ -60,7 +60,9 @@ pub async fn run<P, S: Storage>(place: impl Fn() -> P, open: impl AsyncFn(&P) ->
             reading_starts_at_any_position,
             reading_stops_at_the_budget_and_can_be_gone_on_with,
             sessions_come_in_the_order_of_their_ids,
-            there_is_nothing_beyond_what_is_stored;
+            there_is_nothing_beyond_what_is_stored,
+            many_are_looked_up_as_each_by_itself,
+            many_are_read_as_each_by_itself_within_one_budget;
         deleting:
             a_tombstone_hides_all_but_delete_sessions,
             a_deleted_covalue_takes_delete_sessions_only,

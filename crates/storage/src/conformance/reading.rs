@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use downbeat_protocol::{SessionContent, SessionCounts, Transaction};
+use downbeat_protocol::{KnownState, SessionContent, SessionCounts, Transaction};
 
 use super::Store;
 use super::content::{ALL, Author, CoValueFixture, append, load, read_all, read_from, to_usize};
@@ -122,4 +122,61 @@ pub(super) async fn there_is_nothing_beyond_what_is_stored(store: &Store) {
     let have = SessionCounts::from_iter([(b.session.clone(), 3)]);
     let runs = read_from(store, co_value.id, &have).await;
     assert_eq!(a.check(0, &runs), 2);
+}
+
+/// The fixtures of these numbers, of which those of even numbers are stored, with one session of
+/// two transactions each; and the bytes of JSON in each of them.
+async fn every_second_one(store: &Store, count: u64) -> (Vec<CoValueFixture>, usize) {
+    let fixtures: Vec<_> = (0..count).map(CoValueFixture::new).collect();
+    let mut bytes = 0;
+    for (fixture, number) in fixtures.iter().zip(0..count).step_by(2) {
+        let mut author = Author::new(number);
+        append(store, fixture.create(vec![author.write(1, 20), author.write(1, 20)])).await;
+        bytes = author.log.iter().map(|tx| tx.json().len()).sum();
+    }
+    (fixtures, bytes)
+}
+
+pub(super) async fn many_are_looked_up_as_each_by_itself(store: &Store) {
+    // More than a backend is likely to take at once, some twice, and not in the order of the ids.
+    let (fixtures, _) = every_second_one(store, 40).await;
+    let ids: Vec<_> =
+        fixtures.iter().chain(fixtures.iter().rev()).map(|fixture| fixture.id).collect();
+    let answers = store.load_many(ids.clone()).await;
+    assert_eq!(answers.len(), ids.len());
+    for (id, answer) in ids.into_iter().zip(answers) {
+        assert_eq!(answer.unwrap(), store.load(id).await.unwrap());
+    }
+    assert!(store.load_many(Vec::new()).await.is_empty());
+}
+
+pub(super) async fn many_are_read_as_each_by_itself_within_one_budget(store: &Store) {
+    let (fixtures, bytes) = every_second_one(store, 40).await;
+    let have: Vec<_> = fixtures.iter().map(|fixture| KnownState::empty(fixture.id)).collect();
+    let answers = store.read_many(have.clone(), ALL).await;
+    assert_eq!(answers.len(), have.len());
+    for (have, answer) in have.iter().zip(answers) {
+        assert_eq!(answer.unwrap(), read_all(store, have.id).await);
+    }
+
+    // The first, and every second one after it, has content: the budget ends with the third of
+    // them, however little of it that takes.
+    for budget in [2 * bytes + 1, 3 * bytes] {
+        assert_eq!(store.read_many(have.clone(), budget).await.len(), 5);
+    }
+    assert_eq!(store.read_many(have[1..].to_vec(), 0).await.len(), 1, "one answer at least");
+
+    // Known states count, one by one.
+    let mut partly = have[0].clone();
+    let all = read_all(store, partly.id).await;
+    partly.sessions.set(&all[0].session, 1);
+    let answers = store.read_many(vec![partly, have[2].clone()], ALL).await;
+    let ends: Vec<_> = answers
+        .iter()
+        .map(|runs| {
+            runs.as_ref().unwrap().iter().map(|run| (run.after, run.end())).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(ends, [vec![(1, 2)], vec![(0, 2)]]);
+    assert!(store.read_many(Vec::new(), ALL).await.is_empty());
 }
