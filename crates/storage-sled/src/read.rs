@@ -11,7 +11,7 @@ use sled::IVec;
 use crate::keys;
 use crate::parts::{Log, read_header};
 use crate::record::{self, CoValueRecord, HeadRecord};
-use crate::tree::Tree;
+use crate::tree::{Records, Tree};
 
 /// See [`Storage::load`](downbeat_storage::Storage::load).
 pub(crate) fn load(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageError> {
@@ -39,11 +39,7 @@ fn name(error: StorageError, id: CoValueId) -> StorageError {
 fn load_stored(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageError> {
     loop {
         let mut records = tree.prefix(&keys::co_value(id));
-        let Some(first) = records.next() else { return Ok(None) };
-        let (key, value) = first?;
-        if key != keys::co_value(id) {
-            return Err(Damage::in_co_value(id, "its record is missing").into());
-        }
+        let Some((key, value)) = own_record(id, &mut records)? else { return Ok(None) };
         let co_value = decode_co_value(id, &key, &value)?;
         let header = read_header(tree, id, &co_value)?;
         let mut sessions = Vec::new();
@@ -67,26 +63,38 @@ fn read_runs(
     max_bytes: usize,
 ) -> Result<Vec<SessionContent>, StorageError> {
     loop {
-        let key = keys::co_value(id);
-        let Some(value) = tree.get(&key)? else { return Ok(Vec::new()) };
-        let co_value = decode_co_value(id, &key, &value)?;
-        let runs = read_logs(tree, id, co_value.deleted, have, max_bytes);
-        if co_value.deleted || is_unchanged(tree, &key, &value)? {
+        let mut heads = tree.prefix(&keys::co_value(id));
+        let Some((key, value)) = own_record(id, &mut heads)? else { return Ok(Vec::new()) };
+        let deleted = decode_co_value(id, &key, &value)?.deleted;
+        let runs = read_logs(tree, id, deleted, heads, have, max_bytes);
+        if deleted || is_unchanged(tree, &key, &value)? {
             return runs;
         }
     }
+}
+
+/// The CoValue's own record, which comes before its sessions' heads. `None` if it is not stored.
+fn own_record(
+    id: CoValueId,
+    records: &mut Records<'_>,
+) -> Result<Option<(IVec, IVec)>, StorageError> {
+    let Some(first) = records.next().transpose()? else { return Ok(None) };
+    if first.0 != keys::co_value(id) {
+        return Err(Damage::in_co_value(id, "its record is missing").into());
+    }
+    Ok(Some(first))
 }
 
 fn read_logs(
     tree: &Tree,
     id: CoValueId,
     deleted: bool,
+    heads: Records<'_>,
     have: &SessionCounts,
     max_bytes: usize,
 ) -> Result<Vec<SessionContent>, StorageError> {
     let mut runs = Runs::new(max_bytes);
-    // The first record is the CoValue's own.
-    for record in tree.prefix(&keys::co_value(id)).skip(1) {
+    for record in heads {
         let (key, value) = record?;
         let session = decode_session(id, &key)?;
         if deleted && !session.is_delete() {

@@ -1,30 +1,33 @@
 //! Threads that read.
 //!
-//! A read that finds its pages in memory takes microseconds, less than waking a thread does. So a
-//! thread that is awake takes what waits, one read after the other, and another is only woken when
-//! so much waits that the reads are probably from the disk.
+//! A read that finds its pages in memory takes microseconds, less than waking a thread does. So
+//! reads are handed over many at a time, a thread that is awake takes what waits, one job after the
+//! other, and another is only woken when reads turn out to be from the disk.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use downbeat_storage::StorageError;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::shared::Shared;
-use crate::tree::Tree;
-use crate::writer::unwound;
 
 /// Threads, of which most sleep. More would only wait for the same disk.
 const THREADS: usize = 8;
 
-/// Reads that may wait; whoever comes beyond that waits for its turn without being in the queue.
+/// Jobs that may wait; whoever comes beyond that waits for its turn without being in the queue.
 const MAX_WAITING: u32 = 1024;
 
-/// Reads that wait for each thread that is awake before one more is woken: what is done in about
-/// the time of one read from a disk if all of them are in memory.
+/// Jobs that wait for each thread that is awake before one more is woken, whatever they take.
 const BACKLOG: usize = 8;
+
+/// A job that took longer has read from the disk, and what waits behind it probably will: several
+/// times what a full job takes that finds all in memory, and not more than one access to a disk
+/// that is worth waiting for with others.
+const SLOW: Duration = Duration::from_millis(1);
 
 type Job = Box<dyn FnOnce(&Shared) + Send>;
 
@@ -49,6 +52,13 @@ struct Queue {
     /// How many of them have been called and not woken up yet.
     called: usize,
     closed: bool,
+}
+
+impl Queue {
+    /// Threads that sleep and have not been called.
+    fn sleeping(&self) -> usize {
+        self.asleep.saturating_sub(self.called)
+    }
 }
 
 impl fmt::Debug for Readers {
@@ -76,21 +86,21 @@ impl Readers {
         Ok(readers)
     }
 
-    /// Reads on one of the threads.
-    pub(crate) async fn read<T: Send + 'static>(
+    /// Runs a job on one of the threads. Fails if they are ended first.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Tree) -> Result<T, StorageError> + Send + 'static,
+        job: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Result<T, StorageError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let turn = turn.map_err(|_| StorageError::Closed)?;
         let (reply, answer) = oneshot::channel();
         self.pool.add(Box::new(move |shared| {
-            let result = unwound("read from", shared.dir(), || read(&shared.tree()?));
+            let result = job(shared);
             drop(turn);
             // Whoever asked may have given up.
             let _ = reply.send(result);
         }));
-        answer.await.unwrap_or(Err(StorageError::Closed))
+        answer.await.map_err(|_| StorageError::Closed)
     }
 
     /// Finishes what waits and ends the threads. Later reads fail.
@@ -113,7 +123,7 @@ impl Pool {
     fn add(&self, job: Job) {
         let mut queue = self.lock();
         queue.jobs.push_back(job);
-        let sleeping = queue.asleep.saturating_sub(queue.called);
+        let sleeping = queue.sleeping();
         let awake = THREADS.saturating_sub(sleeping);
         let call = sleeping > 0 && queue.jobs.len() > awake * BACKLOG;
         queue.called += usize::from(call);
@@ -124,11 +134,16 @@ impl Pool {
     }
 
     fn run(&self) {
+        let mut took = Duration::ZERO;
         loop {
             let job = {
                 let mut queue = self.lock();
                 loop {
                     if let Some(job) = queue.jobs.pop_front() {
+                        if took > SLOW && !queue.jobs.is_empty() && queue.sleeping() > 0 {
+                            queue.called += 1;
+                            self.ready.notify_one();
+                        }
                         break job;
                     }
                     if queue.closed {
@@ -140,7 +155,9 @@ impl Pool {
                     queue.called = queue.called.saturating_sub(1);
                 }
             };
+            let began = Instant::now();
             job(&self.shared);
+            took = began.elapsed();
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use downbeat_storage::StorageError;
 
 use crate::tree::Tree;
+use crate::writer::unwound;
 
 /// The tree, if it is open.
 #[derive(Debug)]
@@ -22,6 +23,14 @@ impl Shared {
     /// The tree, or why it is not there. Readers keep it no longer than they need.
     pub(crate) fn tree(&self) -> Result<Tree, StorageError> {
         self.lock().clone()
+    }
+
+    /// Reads from the tree, if it is there. What makes sled panic is an error.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&Tree) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        unwound("read from", &self.dir, || read(&self.tree()?))
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
-use downbeat_protocol::{CoValueId, Header, SessionContent, SessionCounts};
+use downbeat_protocol::{CoValueId, Header, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate, Write,
+    Erased, Outcome, ReadBudget, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate,
+    Write,
 };
 use tokio::sync::{Mutex, oneshot};
 
@@ -18,6 +19,7 @@ use crate::queue::Queue;
 use crate::read;
 use crate::readers::Readers;
 use crate::shared::Shared;
+use crate::tree::Tree;
 use crate::writer::{Job, Reply, Writer, unwound};
 
 /// A store in a directory, on sled.
@@ -61,6 +63,14 @@ impl SledStorage {
         Ok(Self { queue, shared, readers, writer: Mutex::new(Some(writer)) })
     }
 
+    /// Reads on one of the reading threads.
+    async fn read_with<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Tree) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.readers.run(move |shared| shared.read(read)).await?
+    }
+
     /// Hands a job to the writer and waits for the answer.
     async fn write<T>(
         &self,
@@ -81,7 +91,15 @@ impl Storage for SledStorage {
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-        self.readers.read(move |tree| read::load(tree, id)).await
+        self.read_with(move |tree| read::load(tree, id)).await
+    }
+
+    async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
+        let count = ids.len();
+        let load = |shared: &Shared, id| shared.read(|tree| read::load(tree, id));
+        let answers =
+            self.readers.run(move |shared| ids.into_iter().map(|id| load(shared, id)).collect());
+        answers.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn read(
@@ -91,7 +109,29 @@ impl Storage for SledStorage {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
-        self.readers.read(move |tree| read::read(tree, id, &have, max_bytes)).await
+        self.read_with(move |tree| read::read(tree, id, &have, max_bytes)).await
+    }
+
+    async fn read_many(
+        &self,
+        have: Vec<KnownState>,
+        max_bytes: usize,
+    ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
+        let count = have.len();
+        let answers = self.readers.run(move |shared| {
+            let mut budget = ReadBudget::new(max_bytes);
+            let mut answers = Vec::with_capacity(count);
+            for KnownState { id, sessions, .. } in have {
+                let answer = shared.read(|tree| read::read(tree, id, &sessions, budget.left()));
+                let may_go_on = budget.spend(&answer);
+                answers.push(answer);
+                if !may_go_on {
+                    break;
+                }
+            }
+            answers
+        });
+        answers.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn list(
@@ -99,11 +139,11 @@ impl Storage for SledStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.readers.read(move |tree| read::list(tree, after, limit)).await
+        self.read_with(move |tree| read::list(tree, after, limit)).await
     }
 
     async fn count(&self) -> Result<u64, StorageError> {
-        self.readers.read(|tree| place::totals(tree).map(|totals| totals.co_values)).await
+        self.read_with(|tree| place::totals(tree).map(|totals| totals.co_values)).await
     }
 
     async fn erase(&self, id: CoValueId) -> Result<Erased, StorageError> {
@@ -115,7 +155,7 @@ impl Storage for SledStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.readers.read(move |tree| read::erasable(tree, after, limit)).await
+        self.read_with(move |tree| read::erasable(tree, after, limit)).await
     }
 
     async fn track_unsynced(&self, updates: Vec<UnsyncedUpdate>) -> Result<(), StorageError> {
@@ -128,11 +168,11 @@ impl Storage for SledStorage {
         after: Option<Unsynced>,
         limit: usize,
     ) -> Result<Vec<Unsynced>, StorageError> {
-        self.readers.read(move |tree| read::unsynced(tree, after.as_ref(), limit)).await
+        self.read_with(move |tree| read::unsynced(tree, after.as_ref(), limit)).await
     }
 
     async fn stats(&self) -> Result<Stats, StorageError> {
-        self.readers.read(|tree| Ok(place::totals(tree)?.stats(Some(tree.disk_bytes()?)))).await
+        self.read_with(|tree| Ok(place::totals(tree)?.stats(Some(tree.disk_bytes()?)))).await
     }
 
     async fn close(&self) -> Result<(), StorageError> {
