@@ -294,6 +294,7 @@ impl Machine {
                 entry.presence = Presence::Absent;
                 self.recall_agreement(id);
                 if self.ask_upstreams(id, None) {
+                    self.owe_what_waited_for_storage(id);
                     // Those who sent what depends on it may have it as well.
                     self.take_inbox(id);
                     return self.ask_for_dependency(id);

@@ -98,6 +98,8 @@ impl Owes {
     pub(crate) const LOAD: Self = Self(1 << 5);
     /// A comparison with a hash that the peer has sent in a reconcile message.
     pub(crate) const COMPARISON: Self = Self(1 << 6);
+    /// What waits for storage's answer, but not for those of upstreams.
+    pub(crate) const BEFORE_UPSTREAMS: Self = Self(Self::LOAD.0 | Self::CORRECTION.0);
     /// Any answer to a LOAD but content.
     pub(crate) const ANSWER: Self = Self(Self::REPLY.0 | Self::NOT_FOUND.0);
 

@@ -7,7 +7,7 @@ use crate::covalue::{Entry, Presence};
 use crate::event::{PeerId, Progress};
 use crate::faults::Fault;
 use crate::machine::Machine;
-use crate::subscription::Owes;
+use crate::subscription::{Owes, Subscription};
 
 /// CoValues drawn for one turn. Enough to make the way through the runtime cheap per CoValue, and
 /// few enough that something more urgent does not wait long.
@@ -115,6 +115,20 @@ impl Machine {
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if subscription.owes.take(Owes::CORRECTION) {
             self.draw_absent(peer, id, Owes::CORRECTION, items);
+        }
+    }
+
+    /// Storage does not have a CoValue, and upstreams are being asked: lets the peers have what could
+    /// not be drawn before. An upstream that came meanwhile is owed the LOAD that is waited for.
+    pub(crate) fn owe_what_waited_for_storage(&mut self, id: CoValueId) {
+        let is_owed = |state: &Subscription| state.owes.has(Owes::BEFORE_UPSTREAMS);
+        let count = self.values.get(&id).map_or(0, |entry| entry.waiting.len());
+        for number in 0..count {
+            let waiting = self.values.get(&id).and_then(|entry| entry.waiting.get(number));
+            let Some(&(peer, served)) = waiting else { return };
+            if served == id && self.subscription(peer, id).is_some_and(is_owed) {
+                self.owe(peer, id);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod unwanted;
 mod upstream;
 mod upstream_bounds;
 mod upstream_content;
+mod upstream_orders;
 mod upstream_reconcile;
 mod upstream_rings;
 mod upstream_storms;
