@@ -7,7 +7,7 @@ use std::env;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_protocol::{SessionContent, SessionCounts, Transaction};
+use downbeat_protocol::{KnownState, SessionContent, SessionCounts, Transaction};
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage::{Storage, Write};
 use downbeat_storage_sqlite::{Durability, SqliteOptions, SqliteStorage};
@@ -42,6 +42,7 @@ async fn main() {
         append_in_batches(1_024, 200_000),
         append_in_batches(4_096, 200_000),
         load_warm(20_000),
+        look_up_and_read(4_000),
         read_a_large_covalue(1_000),
         open_with_many_covalues(100_000),
     );
@@ -140,6 +141,79 @@ async fn load_warm(total: u64) {
         report(&format!("load, warm, {sessions} sessions"), total, start.elapsed());
     }
     store.close().await.unwrap();
+}
+
+/// What a server does for clients that fetch all after a restart, or that come back and have all:
+/// CPU time of all threads, which the clock cannot tell on a machine that does other things.
+async fn look_up_and_read(total: u64) {
+    const LEN: usize = 100;
+    const TRANSACTIONS: usize = 10;
+    const ROUNDS: [&str; 2] = ["opened anew", "again"];
+    /// Calls that wait at the same time.
+    const AT_A_TIME: usize = 64;
+    let (dir, store) = open();
+    let mut author = Author::new(1);
+    let content = author.write(TRANSACTIONS, LEN);
+    let co_values: Vec<_> = (0..total).map(CoValueFixture::new).collect();
+    for batch in co_values.chunks(1_000) {
+        let batch = batch.iter().map(|one| one.create(vec![content.clone()])).collect();
+        store.append(batch).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    for batch in [1, 32] {
+        let store = SqliteStorage::open(dir.path().join("storage.db")).unwrap();
+        let store = Arc::new(store);
+        for round in ROUNDS {
+            let mut calls = JoinSet::new();
+            let start = cpu_time();
+            for ids in co_values.chunks(batch) {
+                let (store, ids) = (Arc::clone(&store), ids.iter().map(|one| one.id).collect());
+                while calls.len() >= AT_A_TIME {
+                    calls.join_next().await.unwrap().unwrap();
+                }
+                calls.spawn(async move {
+                    let found = store.load_many(ids).await;
+                    assert!(found.iter().all(|found| matches!(found, Ok(Some(_)))));
+                });
+            }
+            while let Some(call) = calls.join_next().await {
+                call.unwrap();
+            }
+            report(&format!("look up {batch} a call, {round}, CPU"), total, cpu_time() - start);
+        }
+        for round in ROUNDS {
+            let mut calls = JoinSet::new();
+            let start = cpu_time();
+            for ids in co_values.chunks(batch) {
+                let known = |one: &CoValueFixture| KnownState {
+                    id: one.id,
+                    header: true,
+                    sessions: SessionCounts::new(),
+                };
+                let (store, known) = (Arc::clone(&store), ids.iter().map(known).collect());
+                while calls.len() >= AT_A_TIME {
+                    calls.join_next().await.unwrap().unwrap();
+                }
+                calls.spawn(async move {
+                    let read = store.read_many(known, 4 << 20).await;
+                    assert!(
+                        read.iter().all(|runs| runs.as_ref().is_ok_and(|runs| runs.len() == 1))
+                    );
+                });
+            }
+            while let Some(call) = calls.join_next().await {
+                call.unwrap();
+            }
+            report(&format!("read {batch} a call, {round}, CPU"), total, cpu_time() - start);
+        }
+        store.close().await.unwrap();
+    }
+}
+
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
 
 async fn read_a_large_covalue(megabytes: u64) {
