@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
-use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
+use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
     Erased, Outcome, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate, Write,
 };
@@ -54,6 +54,20 @@ impl Storage for Contained {
         contain("looking up a CoValue", self.0.load(id)).await
     }
 
+    async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
+        let together = async { Ok(self.0.load_many(ids.clone()).await) };
+        match contain("looking up CoValues", together).await {
+            Ok(answers) if answers.len() == ids.len() => return answers,
+            _ => {}
+        }
+        // One by one, so that a panic over one of them is no failure of the others.
+        let mut answers = Vec::with_capacity(ids.len());
+        for id in ids {
+            answers.push(self.load(id).await);
+        }
+        answers
+    }
+
     async fn read(
         &self,
         id: CoValueId,
@@ -61,6 +75,16 @@ impl Storage for Contained {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         contain("reading content", self.0.read(id, have, max_bytes)).await
+    }
+
+    async fn read_many(
+        &self,
+        have: Vec<KnownState>,
+        max_bytes: usize,
+    ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
+        let together = async { Ok(self.0.read_many(have, max_bytes).await) };
+        // Without answers, each is read by itself.
+        contain("reading content", together).await.unwrap_or_default()
     }
 
     async fn list(

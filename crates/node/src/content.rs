@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
+use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts, SessionId};
 use downbeat_storage::{Storage, StorageError};
 use downbeat_sync::{StoreJob, content_bytes};
 use rustc_hash::FxHashMap;
@@ -27,16 +27,30 @@ pub(crate) struct ContentStore {
 /// The runs that are kept in memory.
 #[derive(Default)]
 struct Hot {
-    values: FxHashMap<CoValueId, FxHashMap<SessionId, VecDeque<HotRun>>>,
+    values: FxHashMap<CoValueId, FxHashMap<SessionId, Runs>>,
     /// Durable runs in the order in which they came, oldest first: those to forget.
     durable: VecDeque<(CoValueId, SessionId, u64)>,
     bytes: u64,
     budget: u64,
 }
 
+/// The runs of one session that are in memory, in their order and without gaps, which is what the
+/// searches rely on. (For a moment it may be otherwise, when storage turns out to have something
+/// else; then runs are not found, and storage is asked.)
+#[derive(Default)]
+struct Runs(VecDeque<HotRun>);
+
 struct HotRun {
     content: SessionContent,
     durable: bool,
+}
+
+/// Content that is asked for: that of a CoValue beyond `have`, and of it at least what `until`
+/// lists.
+pub(crate) struct Request<'a> {
+    pub id: CoValueId,
+    pub have: &'a SessionCounts,
+    pub until: &'a SessionCounts,
 }
 
 impl ContentStore {
@@ -53,7 +67,7 @@ impl ContentStore {
             hot.bytes += cost(content);
             let sessions = hot.values.entry(job.id).or_default();
             let runs = sessions.entry(content.session.clone()).or_default();
-            runs.push_back(HotRun { content: content.clone(), durable: false });
+            runs.0.push_back(HotRun { content: content.clone(), durable: false });
         }
     }
 
@@ -69,7 +83,7 @@ impl ContentStore {
                 .values
                 .get_mut(&id)
                 .and_then(|sessions| sessions.get_mut(&stored.session))
-                .and_then(|runs| runs.iter_mut().find(|run| run.content.after == stored.after));
+                .and_then(|runs| runs.starting_at(stored.after));
             if let Some(run) = run {
                 run.durable = true;
                 hot.durable.push_back((id, stored.session.clone(), stored.after));
@@ -90,19 +104,67 @@ impl ContentStore {
         if let Some(runs) = self.read_hot(id, have, until, max_bytes) {
             return Ok(runs);
         }
-        let mut runs = self.storage.read(id, have, max_bytes).await?;
-        // What is not durable yet continues what is; storage may have it by now, or not.
-        let mut reached = have.clone();
+        let runs = self.storage.read(id, have, max_bytes).await?;
+        Ok(self.go_on_hot(&Request { id, have, until }, runs, max_bytes))
+    }
+
+    /// What [`Self::read`] gives for each of these requests, and not much more than `max_bytes`
+    /// together. There may be fewer answers than requests.
+    pub(crate) async fn read_many(
+        &self,
+        requests: &[Request<'_>],
+        max_bytes: usize,
+    ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
+        let mut cold = Vec::new();
+        let mut room = max_bytes;
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            let hot = if known_state::is_subset(request.until, request.have) {
+                Some(Vec::new())
+            } else {
+                self.read_hot(request.id, request.have, request.until, room)
+            };
+            match &hot {
+                Some(runs) => room = room.saturating_sub(bytes_of(runs)),
+                None => cold.push(KnownState {
+                    id: request.id,
+                    header: true,
+                    sessions: request.have.clone(),
+                }),
+            }
+            answers.push(hot);
+            if room == 0 {
+                break;
+            }
+        }
+        let read =
+            if cold.is_empty() { Vec::new() } else { self.storage.read_many(cold, room).await };
+        let mut read = read.into_iter();
+        let complete = |(hot, request)| match hot {
+            Some(runs) => Some(Ok(runs)),
+            None => Some(read.next()?.map(|runs| self.go_on_hot(request, runs, max_bytes))),
+        };
+        answers.into_iter().zip(requests).map_while(complete).collect()
+    }
+
+    /// Adds what is not durable yet to what storage gave, where it continues that. Storage may have
+    /// had it, or not.
+    fn go_on_hot(
+        &self,
+        request: &Request<'_>,
+        mut runs: Vec<SessionContent>,
+        max_bytes: usize,
+    ) -> Vec<SessionContent> {
+        let mut reached = request.have.clone();
         known_state::merge_counts(
             &mut reached,
             &runs.iter().map(|run| (run.session.clone(), run.end())).collect(),
         );
-        let bytes: u64 = runs.iter().map(content_bytes).sum();
-        let room = max_bytes.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        let room = max_bytes.saturating_sub(bytes_of(&runs));
         if room > 0 {
-            runs.extend(self.continue_hot(id, &reached, until, room));
+            runs.extend(self.continue_hot(request.id, &reached, request.until, room));
         }
-        Ok(runs)
+        runs
     }
 
     /// Runs of one session from a position on, up to the count in `until`, which lists nothing
@@ -148,18 +210,22 @@ impl ContentStore {
         let mut bytes = 0;
         for (session, end) in until {
             let mut at = have.get(session);
-            for run in sessions.get(session)? {
-                if run.content.after > at {
+            if at >= *end {
+                continue;
+            }
+            for run in sessions.get(session)?.beyond(at) {
+                if run.after > at {
                     return None;
                 }
-                if run.content.end() > at {
-                    let run = tail(&run.content, at);
-                    at = run.end();
-                    bytes += content_bytes(&run);
-                    result.push(run);
-                }
+                let run = tail(run, at);
+                at = run.end();
+                bytes += content_bytes(&run);
+                result.push(run);
                 if bytes >= max_bytes as u64 {
                     return Some(result);
+                }
+                if at >= *end {
+                    break;
                 }
             }
             if at < *end {
@@ -181,15 +247,17 @@ impl ContentStore {
         let Some(sessions) = hot.values.get(&id) else { return Vec::new() };
         let mut result = Vec::new();
         let mut bytes = 0;
-        for (session, _) in until {
+        for (session, end) in until {
             let mut at = have.get(session);
-            for run in sessions.get(session).into_iter().flatten() {
-                if run.content.after <= at && run.content.end() > at && bytes < max_bytes as u64 {
-                    let run = tail(&run.content, at);
-                    at = run.end();
-                    bytes += content_bytes(&run);
-                    result.push(run);
+            let Some(runs) = sessions.get(session) else { continue };
+            for run in runs.beyond(at) {
+                if at >= *end || run.after > at || bytes >= max_bytes as u64 {
+                    break;
                 }
+                let run = tail(run, at);
+                at = run.end();
+                bytes += content_bytes(&run);
+                result.push(run);
             }
         }
         result
@@ -201,13 +269,17 @@ impl ContentStore {
     }
 }
 
+fn bytes_of(runs: &[SessionContent]) -> usize {
+    usize::try_from(runs.iter().map(content_bytes).sum::<u64>()).unwrap_or(usize::MAX)
+}
+
 impl Hot {
     /// Forgets all that is here of these sessions. Their stamps in `durable` find nothing, or
     /// newer runs at the same place that are durable as well.
     fn forget_sessions(&mut self, id: CoValueId, stored: &[SessionContent]) {
         let Some(sessions) = self.values.get_mut(&id) else { return };
         for run in stored {
-            for run in sessions.remove(&run.session).into_iter().flatten() {
+            for run in sessions.remove(&run.session).unwrap_or_default().0 {
                 self.bytes -= cost(&run.content);
             }
         }
@@ -223,16 +295,41 @@ impl Hot {
             let Some((id, session, after)) = self.durable.pop_front() else { return };
             let Some(sessions) = self.values.get_mut(&id) else { continue };
             let Some(runs) = sessions.get_mut(&session) else { continue };
-            if let Some(run) = runs.pop_front_if(|run| run.durable && run.content.after == after) {
+            let is_meant = |run: &mut HotRun| run.durable && run.content.after == after;
+            if let Some(run) = runs.0.pop_front_if(is_meant) {
                 self.bytes -= cost(&run.content);
             }
-            if runs.is_empty() {
+            if runs.0.is_empty() {
                 sessions.remove(&session);
             }
             if sessions.is_empty() {
                 self.values.remove(&id);
             }
         }
+    }
+}
+
+impl Runs {
+    /// The run that starts at a position.
+    fn starting_at(&mut self, after: u64) -> Option<&mut HotRun> {
+        let index = self.0.binary_search_by_key(&after, |run| run.after()).ok()?;
+        self.0.get_mut(index)
+    }
+
+    /// The runs with transactions beyond a position.
+    fn beyond(&self, at: u64) -> impl Iterator<Item = &SessionContent> {
+        // The last run that starts there or before; none of those in front of it reaches further.
+        let first = self.0.partition_point(|run| run.after() <= at).saturating_sub(1);
+        let runs = self.0.range(first..).map(|run| &run.content);
+        runs.skip_while(move |run| run.end() <= at)
+    }
+}
+
+impl HotRun {
+    fn after(&self) -> u64 {
+        #[cfg(test)]
+        tests::LOOKS.set(tests::LOOKS.get() + 1);
+        self.content.after
     }
 }
 
@@ -254,10 +351,17 @@ fn tail(run: &SessionContent, from: u64) -> SessionContent {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use downbeat_protocol::{Header, Ruleset, Signature, Transaction};
     use downbeat_storage::{MemoryStorage, Write};
 
     use super::*;
+
+    thread_local! {
+        /// How many runs a search has looked at.
+        pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn id() -> CoValueId {
         CoValueId::parse("co_z1").unwrap()
@@ -332,6 +436,25 @@ mod tests {
         // Not in storage, so only what is in memory is found.
         assert_eq!(read(&content, &[("b", 1)]).await.len(), 1);
         assert_eq!(read(&content, &[("a", 2)]).await, []);
+    }
+
+    #[tokio::test]
+    async fn what_is_new_in_a_session_of_very_many_edits_is_found_without_looking_at_all() {
+        let content = store(&[], u64::MAX / (1 << 20)).await;
+        let edits = 10_000;
+        for after in 0..edits {
+            add(&content, &run("a", after));
+        }
+        LOOKS.set(0);
+        for after in (0..edits).rev().take(100) {
+            let have = [(session("a"), after)].into_iter().collect();
+            let until = [(session("a"), after + 1)].into_iter().collect();
+            let runs = content.read(id(), &have, &until, 1).await.unwrap();
+            assert_eq!(runs, [run("a", after)]);
+            content.stored(id(), &runs, false);
+        }
+        // Two searches each, of 14 steps by halves.
+        assert!(LOOKS.get() <= 100 * 2 * 15, "{} looks", LOOKS.get());
     }
 
     #[tokio::test]

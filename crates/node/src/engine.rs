@@ -5,21 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionId};
-use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate};
+use downbeat_storage::{Unsynced, UnsyncedUpdate};
 use downbeat_sync::{
-    Action, Event, Item, Machine, Millis, PeerId, Rejection, Report, StorageFailed, StoreJob,
-    UpstreamName, VerifyJob,
+    Action, Event, Item, Machine, Millis, PeerId, Rejection, Report, StoreJob, UpstreamName,
+    VerifyJob,
 };
 use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use rustc_hash::FxHashMap;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 use crate::connection::{Kind, Link};
 use crate::content::ContentStore;
 use crate::gate::Gate;
-use crate::loader;
+use crate::loader::Loader;
 use crate::stats::{Counters, Stats, UpstreamStats, add};
 use crate::synced::SyncWaits;
 use crate::usage::{Key, Usage};
@@ -28,9 +28,6 @@ use crate::writer::{Job, WriteQueue};
 
 /// Events that are handled before what they owe is drawn.
 const EVENTS_PER_ROUND: usize = 256;
-
-/// Look-ups in storage that are under way at the same time.
-const MAX_LOADS: usize = 64;
 
 /// How often a draining engine looks whether all is done, when nothing happens.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -103,9 +100,7 @@ pub(crate) struct Engine {
     content: ContentStore,
     verifier: Verifier,
     writer: WriteQueue,
-    loads: Arc<Semaphore>,
-    /// For tasks that report completions.
-    events: mpsc::Sender<Event>,
+    loader: Loader,
     /// When what is being verified was ready to be.
     began: FxHashMap<(CoValueId, SessionId), Instant>,
     /// Content and look-ups of CoValues that are not done with yet.
@@ -123,6 +118,8 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { machine, upstreams, content, verifier, writer, events, counters, usage, gate } =
             parts;
+        let storage = Arc::clone(content.storage());
+        let loader = Loader::new(storage, events, Arc::clone(&counters));
         Self {
             machine,
             started: Instant::now(),
@@ -135,8 +132,7 @@ impl Engine {
             content,
             verifier,
             writer,
-            loads: Arc::new(Semaphore::new(MAX_LOADS)),
-            events,
+            loader,
             began: FxHashMap::default(),
             under_way: 0,
             draining: None,
@@ -190,6 +186,7 @@ impl Engine {
                     break;
                 }
             }
+            self.loader.look_up_wanted();
             if incoming.is_empty() {
                 self.drain();
             }
@@ -343,15 +340,7 @@ impl Engine {
             }
             Action::Load(id) => {
                 self.under_way += 1;
-                let counters = Arc::clone(&self.counters);
-                self.look_up(move |storage| async move {
-                    let result = loader::load(&*storage, id).await.map_err(|error| {
-                        error!(co_value = %id, %error, "a CoValue could not be looked up");
-                        add(&counters.storage.read_retries, 1);
-                        StorageFailed
-                    });
-                    Event::Loaded { id, result }
-                });
+                self.loader.want(id);
             }
             Action::Verify(job) => self.verify(job),
             Action::Store(job) => self.store(job),
@@ -364,25 +353,10 @@ impl Engine {
                 }
             }
             Action::ListUnsynced { upstream, after, limit } => {
-                let counters = Arc::clone(&self.counters);
-                self.look_up(move |storage| async move {
-                    let ids = match storage_name(&upstream) {
-                        Some(name) => {
-                            let ask = || loader::unsynced(&*storage, &name, after, limit);
-                            loader::insist("what an upstream lacks", &counters, ask).await
-                        }
-                        None => Vec::new(),
-                    };
-                    Event::Unsynced { upstream, ids }
-                });
+                self.loader.list_unsynced(upstream, after, limit);
             }
             Action::ListStored { upstream, after, limit } => {
-                let counters = Arc::clone(&self.counters);
-                self.look_up(move |storage| async move {
-                    let ask = || loader::stored(&*storage, after, limit);
-                    let values = loader::insist("what is stored", &counters, ask).await;
-                    Event::Listed { upstream, values }
-                });
+                self.loader.list_stored(upstream, after, limit);
             }
             Action::Release { peer, bytes } => {
                 if let Some(connected) = self.links.get(&peer) {
@@ -450,24 +424,6 @@ impl Engine {
             return connected.link.key.as_ref();
         }
         self.gone.iter().find(|(gone, _)| *gone == peer).map(|(_, key)| key)
-    }
-
-    /// Asks storage in a task of its own, which reports what it finds.
-    fn look_up<F>(&self, ask: impl FnOnce(Arc<dyn Storage>) -> F + Send + 'static)
-    where
-        F: Future<Output = Event> + Send,
-    {
-        let (loads, events) = (Arc::clone(&self.loads), self.events.clone());
-        let storage = Arc::clone(self.content.storage());
-        tokio::spawn(async move {
-            let _permit = loads.acquire().await;
-            tokio::select! {
-                found = ask(storage) => {
-                    let _ = events.send(found).await;
-                }
-                () = events.closed() => {}
-            }
-        });
     }
 
     /// Tells the operator what was refused, and the author if it is this program.

@@ -1,20 +1,28 @@
 //! Carrying out a turn: reading the content that a peer is owed, cutting it into messages, and
 //! writing them.
 
+use std::collections::VecDeque;
+use std::iter;
+
 use downbeat_core::{dependencies, known_state};
 use downbeat_protocol::{Content, Message, SessionContent, SessionCounts, SessionId};
+use downbeat_storage::StorageError;
 use downbeat_sync::{ContentItem, Item, Progress, content_bytes};
 use downbeat_transport::{Sender, TransportError};
 use tracing::error;
 
 use crate::connection::Surroundings;
-use crate::content::ContentStore;
+use crate::content::{ContentStore, Request};
 use crate::failure::{RETRY, may_pass};
 use crate::stats::add;
 
 /// Bytes of transactions after which a turn ends: what a small edit waits for at most when it
 /// arrives behind a large stream, and what a turn holds in memory.
 const TURN_BYTES: usize = 256 << 10;
+
+/// Content items that are read together. Handing them to a thread that reads costs little for each
+/// of so many.
+const READ_AHEAD: usize = 32;
 
 /// Bytes of transactions in one message, beyond which a new one is started (reference: 100 KiB; a
 /// single run may be larger).
@@ -31,11 +39,18 @@ pub(crate) async fn write_turn(
     let mut messages = Vec::new();
     let mut unsent = 0;
     let mut room = TURN_BYTES;
-    for item in items {
+    let mut items = VecDeque::from(items);
+    // Answers for the next content items.
+    let mut ahead = VecDeque::new();
+    while let Some(item) = items.pop_front() {
         match item {
             Item::Message(message) => messages.push(message),
             Item::Content(item) => {
-                let pieces = read_pieces(&around.content, item, room).await;
+                if ahead.is_empty() && room > 0 {
+                    ahead = read_ahead(&around.content, &item, &items, room).await;
+                }
+                let first = ahead.pop_front();
+                let pieces = read_pieces(&around.content, item, first, room).await;
                 let Pieces { contents, bytes, rest, failed: now } = pieces;
                 failed |= now;
                 if failed {
@@ -65,6 +80,30 @@ pub(crate) async fn write_turn(
     Ok(progress)
 }
 
+/// What the first reading of a content item gave.
+type FirstRead = Result<Vec<SessionContent>, StorageError>;
+
+/// Reads for an item and those that come after it together. Nothing, if it is the only one; it is
+/// read by itself then.
+async fn read_ahead(
+    store: &ContentStore,
+    item: &ContentItem,
+    others: &VecDeque<Item>,
+    room: usize,
+) -> VecDeque<FirstRead> {
+    let others = others.iter().filter_map(|item| match item {
+        Item::Content(item) => Some(item),
+        Item::Message(_) => None,
+    });
+    let items = iter::once(item).chain(others).take(READ_AHEAD);
+    let requests: Vec<_> =
+        items.map(|item| Request { id: item.id, have: &item.have, until: &item.until }).collect();
+    if requests.len() == 1 {
+        return VecDeque::new();
+    }
+    store.read_many(&requests, room).await.into()
+}
+
 /// What became of a content item.
 struct Pieces {
     contents: Vec<Content>,
@@ -76,8 +115,14 @@ struct Pieces {
     failed: bool,
 }
 
-/// Reads as much of an item as there is room for, and cuts it into messages.
-async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pieces {
+/// Reads as much of an item as there is room for, from what was read ahead on, and cuts it into
+/// messages.
+async fn read_pieces(
+    store: &ContentStore,
+    item: ContentItem,
+    mut first: Option<FirstRead>,
+    room: usize,
+) -> Pieces {
     let mut reached = item.have.clone();
     // What is read from: sessions of which no more is asked for are passed over.
     let mut have = item.have.clone();
@@ -88,7 +133,11 @@ async fn read_pieces(store: &ContentStore, item: ContentItem, room: usize) -> Pi
         pieces.start();
     }
     while bytes < room && !stalled && !known_state::is_subset(&item.until, &reached) {
-        let runs = match store.read(item.id, &have, &item.until, room - bytes).await {
+        let read = match first.take() {
+            Some(read) => read,
+            None => store.read(item.id, &have, &item.until, room - bytes).await,
+        };
+        let runs = match read {
             Ok(runs) => runs,
             Err(error) => {
                 error!(co_value = %item.id, %error, "content could not be read");
@@ -254,7 +303,8 @@ mod tests {
             continuation: false,
             epoch: 0,
         };
-        let pieces = read_pieces(&ContentStore::new(Arc::new(storage), 0), item, TURN_BYTES).await;
+        let pieces =
+            read_pieces(&ContentStore::new(Arc::new(storage), 0), item, None, TURN_BYTES).await;
         let runs = pieces.contents.into_iter().flat_map(|content| content.sessions);
         let stalled = pieces.rest.is_some_and(|rest| rest.stalled);
         (runs.map(|run| (run.session.clone(), run.end())).collect(), stalled)
