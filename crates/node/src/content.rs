@@ -10,6 +10,8 @@ use downbeat_storage::{Storage, StorageError};
 use downbeat_sync::{StoreJob, content_bytes};
 use rustc_hash::FxHashMap;
 
+use crate::runs::Runs;
+
 /// Bytes of transactions that are read at a time where a whole log is walked through.
 pub(crate) const READ_BYTES: usize = 1 << 20;
 
@@ -34,17 +36,6 @@ struct Hot {
     budget: u64,
 }
 
-/// The runs of one session that are in memory, in their order and without gaps, which is what the
-/// searches rely on. (For a moment it may be otherwise, when storage turns out to have something
-/// else; then runs are not found, and storage is asked.)
-#[derive(Default)]
-struct Runs(VecDeque<HotRun>);
-
-struct HotRun {
-    content: SessionContent,
-    durable: bool,
-}
-
 /// Content that is asked for: that of a CoValue beyond `have`, and of it at least what `until`
 /// lists.
 pub(crate) struct Request<'a> {
@@ -67,7 +58,7 @@ impl ContentStore {
             hot.bytes += cost(content);
             let sessions = hot.values.entry(job.id).or_default();
             let runs = sessions.entry(content.session.clone()).or_default();
-            runs.0.push_back(HotRun { content: content.clone(), durable: false });
+            runs.add(content.clone());
         }
     }
 
@@ -79,13 +70,9 @@ impl ContentStore {
             return hot.forget_sessions(id, sessions);
         }
         for stored in sessions {
-            let run = hot
-                .values
-                .get_mut(&id)
-                .and_then(|sessions| sessions.get_mut(&stored.session))
-                .and_then(|runs| runs.starting_at(stored.after));
-            if let Some(run) = run {
-                run.durable = true;
+            let runs =
+                hot.values.get_mut(&id).and_then(|sessions| sessions.get_mut(&stored.session));
+            if runs.is_some_and(|runs| runs.set_durable(stored.after)) {
                 hot.durable.push_back((id, stored.session.clone(), stored.after));
             }
         }
@@ -279,9 +266,8 @@ impl Hot {
     fn forget_sessions(&mut self, id: CoValueId, stored: &[SessionContent]) {
         let Some(sessions) = self.values.get_mut(&id) else { return };
         for run in stored {
-            for run in sessions.remove(&run.session).unwrap_or_default().0 {
-                self.bytes -= cost(&run.content);
-            }
+            let runs = sessions.remove(&run.session);
+            self.bytes -= runs.iter().flat_map(Runs::iter).map(cost).sum::<u64>();
         }
         if sessions.is_empty() {
             self.values.remove(&id);
@@ -295,41 +281,16 @@ impl Hot {
             let Some((id, session, after)) = self.durable.pop_front() else { return };
             let Some(sessions) = self.values.get_mut(&id) else { continue };
             let Some(runs) = sessions.get_mut(&session) else { continue };
-            let is_meant = |run: &mut HotRun| run.durable && run.content.after == after;
-            if let Some(run) = runs.0.pop_front_if(is_meant) {
-                self.bytes -= cost(&run.content);
+            if let Some(run) = runs.forget_first(after) {
+                self.bytes -= cost(&run);
             }
-            if runs.0.is_empty() {
+            if runs.is_empty() {
                 sessions.remove(&session);
             }
             if sessions.is_empty() {
                 self.values.remove(&id);
             }
         }
-    }
-}
-
-impl Runs {
-    /// The run that starts at a position.
-    fn starting_at(&mut self, after: u64) -> Option<&mut HotRun> {
-        let index = self.0.binary_search_by_key(&after, |run| run.after()).ok()?;
-        self.0.get_mut(index)
-    }
-
-    /// The runs with transactions beyond a position.
-    fn beyond(&self, at: u64) -> impl Iterator<Item = &SessionContent> {
-        // The last run that starts there or before; none of those in front of it reaches further.
-        let first = self.0.partition_point(|run| run.after() <= at).saturating_sub(1);
-        let runs = self.0.range(first..).map(|run| &run.content);
-        runs.skip_while(move |run| run.end() <= at)
-    }
-}
-
-impl HotRun {
-    fn after(&self) -> u64 {
-        #[cfg(test)]
-        tests::LOOKS.set(tests::LOOKS.get() + 1);
-        self.content.after
     }
 }
 
@@ -351,17 +312,10 @@ fn tail(run: &SessionContent, from: u64) -> SessionContent {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use downbeat_protocol::{Header, Ruleset, Signature, Transaction};
     use downbeat_storage::{MemoryStorage, Write};
 
     use super::*;
-
-    thread_local! {
-        /// How many runs a search has looked at.
-        pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
-    }
 
     fn id() -> CoValueId {
         CoValueId::parse("co_z1").unwrap()
@@ -436,25 +390,6 @@ mod tests {
         // Not in storage, so only what is in memory is found.
         assert_eq!(read(&content, &[("b", 1)]).await.len(), 1);
         assert_eq!(read(&content, &[("a", 2)]).await, []);
-    }
-
-    #[tokio::test]
-    async fn what_is_new_in_a_session_of_very_many_edits_is_found_without_looking_at_all() {
-        let content = store(&[], u64::MAX / (1 << 20)).await;
-        let edits = 10_000;
-        for after in 0..edits {
-            add(&content, &run("a", after));
-        }
-        LOOKS.set(0);
-        for after in (0..edits).rev().take(100) {
-            let have = [(session("a"), after)].into_iter().collect();
-            let until = [(session("a"), after + 1)].into_iter().collect();
-            let runs = content.read(id(), &have, &until, 1).await.unwrap();
-            assert_eq!(runs, [run("a", after)]);
-            content.stored(id(), &runs, false);
-        }
-        // Two searches each, of 14 steps by halves.
-        assert!(LOOKS.get() <= 100 * 2 * 15, "{} looks", LOOKS.get());
     }
 
     #[tokio::test]

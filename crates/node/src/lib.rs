@@ -74,6 +74,7 @@ mod local;
 mod node;
 mod reading;
 mod ready;
+mod runs;
 mod stats;
 mod synced;
 mod turn;
