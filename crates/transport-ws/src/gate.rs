@@ -1,6 +1,7 @@
 //! Hands a WebSocket's bytes to the library one frame at a time.
 
 use std::io::{self, Cursor};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -179,8 +180,9 @@ impl<S> FrameGate<S> {
 impl<S: AsyncRead + Unpin> FrameGate<S> {
     /// Reads more behind what waits; 0 at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut bytes = [0; READ_BYTES];
-        let mut buf = ReadBuf::new(&mut bytes);
+        // Not filled with zeros: most of it is never used, and every poll comes through here.
+        let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buf = ReadBuf::uninit(&mut bytes);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
