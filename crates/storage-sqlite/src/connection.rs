@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_storage::StorageError;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tracing::warn;
 
 use crate::fault::Fault;
 use crate::options::{Durability, SqliteOptions};
@@ -16,7 +17,7 @@ use crate::schema;
 
 /// Reads at a time. Few of them are ever busy, because most of what is read is in memory; more
 /// would only wait for the same disk, and each has a cache of its own.
-pub(crate) const MAX_READS: u32 = 4;
+pub(crate) const MAX_READS: usize = 4;
 
 /// How long to wait for another process that writes, before the store counts as locked. The
 /// reference's transactions take milliseconds.
@@ -84,7 +85,7 @@ fn open_reader(file: &Path, options: &SqliteOptions) -> Result<Connection, Stora
     let connection = open(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection
         .pragma_update(None, "query_only", true)
-        .and_then(|()| set_cache(&connection, options.cache_bytes / 2 / u64::from(MAX_READS)))
+        .and_then(|()| set_cache(&connection, options.cache_bytes / 2 / MAX_READS as u64))
         .map_err(|error| fault("open", file, error))?;
     Ok(connection)
 }
@@ -130,49 +131,71 @@ fn fault(verb: &str, file: &Path, error: rusqlite::Error) -> StorageError {
     Fault::from(error).into_error(verb, file)
 }
 
-/// The connections that read. Whoever uses one has taken one of [`MAX_READS`] turns.
-#[derive(Debug, Default)]
-pub(crate) struct Readers {
-    idle: Mutex<Vec<Connection>>,
+/// A file, and how it is opened.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) file: PathBuf,
+    pub(crate) options: SqliteOptions,
 }
 
-impl Readers {
-    /// Reads with one of them, opening it if there is none. What is read is a snapshot: nothing
-    /// changes between two queries.
+/// A connection that reads, opened when it is needed first.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    source: Arc<Source>,
+    connection: Option<Connection>,
+}
+
+impl Reader {
+    pub(crate) fn new(source: Arc<Source>) -> Self {
+        Self { source, connection: None }
+    }
+
+    /// Reads from a snapshot: nothing changes between two queries, nor from one call to the next
+    /// until [`Self::end_snapshot`].
     pub(crate) fn read<T>(
-        &self,
-        file: &Path,
-        options: &SqliteOptions,
+        &mut self,
         read: impl FnOnce(&Connection) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        let idle = self.idle().pop();
-        let mut connection = match idle {
+        let Source { file, options } = &*self.source;
+        let connection = match &mut self.connection {
             Some(connection) => connection,
-            None => open_reader(file, options)?,
+            none => none.insert(open_reader(file, options)?),
         };
-        let result = snapshot(&mut connection, read);
-        self.idle().push(connection);
-        result.map_err(|fault| fault.into_error("read", file))
+        begin(connection)
+            .map_err(Fault::from)
+            .and_then(|()| read(connection))
+            .map_err(|fault| fault.into_error("read", file))
     }
 
-    /// Closes those that are not in use.
-    pub(crate) fn close(&self) {
-        drop(std::mem::take(&mut *self.idle()));
+    /// Ends the snapshot, if there is one.
+    pub(crate) fn end_snapshot(&mut self) {
+        let end = |connection: &Connection| {
+            if connection.is_autocommit() {
+                return Ok(());
+            }
+            connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+        };
+        if let Some(connection) = &self.connection
+            && let Err(error) = end(connection)
+        {
+            // It would go on reading what was there then, and keep the log from being emptied.
+            warn!(%error, "a snapshot could not be ended; opening the file again");
+            self.discard();
+        }
     }
 
-    /// A list of connections is always whole, so a panic elsewhere is no reason to stop.
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Closes the connection. The next read opens another.
+    pub(crate) fn discard(&mut self) {
+        self.connection = None;
     }
 }
 
-fn snapshot<T>(
-    connection: &mut Connection,
-    read: impl FnOnce(&Connection) -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    // Ends when it is dropped; there is nothing to commit.
-    let snapshot = connection.unchecked_transaction()?;
-    read(&snapshot)
+/// Begins a snapshot if there is none. A disk that fails ends the one that was there.
+fn begin(connection: &Connection) -> Result<(), rusqlite::Error> {
+    if connection.is_autocommit() {
+        connection.prepare_cached("BEGIN")?.execute([])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@
 //! - **Writes** go to one thread. It takes what waits and makes one transaction of it, so the cost
 //!   of a flush is shared by all who write at the same time. What is waiting is bounded; whoever
 //!   comes beyond that waits in `append`.
-//! - **Reads** run on the runtime's blocking threads, a few at a time, each on a connection and a
-//!   snapshot of its own; the writer does not disturb them.
+//! - **Reads** run on a few threads, each with a connection of its own. What is asked for in one call
+//!   is read from one snapshot; the writer does not disturb it.
 //! - **Damage** is found where there is something to compare with: headers by their ids, counts,
 //!   numbers and signatures by each other, pages by SQLite, and what was written here, as opposed
 //!   to what the reference has written, by checksums as long as `downbeat_extensions` is there. The
@@ -46,6 +46,7 @@ mod index;
 mod options;
 mod queue;
 mod read;
+mod readers;
 mod schema;
 mod store;
 mod totals;

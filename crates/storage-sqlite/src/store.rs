@@ -1,53 +1,49 @@
-//! The store: hands writes to the writer thread and reads to blocking threads.
+//! The store: hands writes to the writer thread and reads to the reading threads.
 
 use std::fs;
 use std::io;
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
-use downbeat_protocol::{CoValueId, Header, SessionContent, SessionCounts};
+use downbeat_protocol::{CoValueId, Header, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate, Write,
+    Erased, Outcome, ReadBudget, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate,
+    Write,
 };
 use rusqlite::Connection;
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, oneshot};
 
-use crate::connection::{MAX_READS, Readers, open_writer};
+use crate::connection::{Reader, Source, open_writer};
 use crate::fault::Fault;
 use crate::options::SqliteOptions;
 use crate::queue::{Queue, queue};
 use crate::read;
+use crate::readers::{Extent, Readers};
 use crate::totals::Totals;
 use crate::writer::{Job, Reply, Writer};
 
+/// What a job reads that looks at one CoValue, or at some figures.
+const ONE: Extent = Extent::CoValues(1);
+
 /// A store in an SQLite file, as the reference server writes it.
 ///
-/// Works on any tokio runtime. Reads run on the runtime's blocking threads, writes on a thread of
-/// the store's own.
+/// Works on any tokio runtime, with threads of its own that read and write.
 ///
 /// Dropping the store closes it as [`Storage::close`] does, but blocks the thread meanwhile, and
 /// has nobody to tell if that fails.
 #[derive(Debug)]
 pub struct SqliteStorage {
-    shared: Arc<Shared>,
+    source: Arc<Source>,
     queue: Queue<Job>,
-    turns: Arc<Semaphore>,
+    readers: Arc<Readers>,
     writer: Mutex<Option<JoinHandle<Result<(), StorageError>>>>,
     /// Whether the totals can be believed; an audit holds the lock.
     audited: Arc<AtomicBool>,
     audit: Mutex<()>,
-}
-
-/// What reading threads need.
-#[derive(Debug)]
-struct Shared {
-    file: PathBuf,
-    options: SqliteOptions,
-    readers: Readers,
 }
 
 impl SqliteStorage {
@@ -79,10 +75,12 @@ impl SqliteStorage {
             .name("downbeat-sqlite".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| StorageError::io("cannot start the storage's thread", error))?;
+        let source = Arc::new(Source { file, options });
+        let readers = Arc::new(Readers::start(&source)?);
         Ok(Self {
-            shared: Arc::new(Shared { file, options, readers: Readers::default() }),
+            source,
             queue,
-            turns: Arc::new(Semaphore::new(MAX_READS as usize)),
+            readers,
             writer: Mutex::new(Some(writer)),
             audited,
             audit: Mutex::new(()),
@@ -95,7 +93,7 @@ impl SqliteStorage {
     ///
     /// A changed byte within a transaction or a signature is not found by this.
     pub async fn check_pages(&self) -> Result<Vec<String>, StorageError> {
-        self.read_with(|connection| {
+        self.read_with(Extent::File, |connection| {
             let mut query = connection.prepare("PRAGMA integrity_check(100)")?;
             let findings = query.query_map([], |row| row.get(0))?;
             let findings: Vec<String> = findings.collect::<Result<_, _>>()?;
@@ -115,24 +113,13 @@ impl SqliteStorage {
         answer.await.unwrap_or(Err(StorageError::Closed))
     }
 
-    /// Reads on a blocking thread.
+    /// Reads on one of the reading threads.
     async fn read_with<T: Send + 'static>(
         &self,
+        extent: Extent,
         read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|_| StorageError::Closed)?;
-        let shared = Arc::clone(&self.shared);
-        let reading = tokio::task::spawn_blocking(move || {
-            let result = shared.readers.read(&shared.file, &shared.options, read);
-            drop(turn);
-            result
-        });
-        reading.await.unwrap_or_else(|error| match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            // The runtime is shutting down.
-            Err(_) => Err(StorageError::Closed),
-        })
+        self.readers.run(extent, |reader| reader.read(read)).await?
     }
 
     /// The totals, after an audit if there was none yet.
@@ -147,11 +134,11 @@ impl SqliteStorage {
             }
         }
         drop(turn);
-        self.read_with(Totals::read).await
+        self.read_with(ONE, Totals::read).await
     }
 
     async fn audit(&self) -> Result<(), StorageError> {
-        let by = self.read_with(Totals::audit).await?;
+        let by = self.read_with(Extent::File, Totals::audit).await?;
         if by == Totals::default() {
             return Ok(());
         }
@@ -168,10 +155,15 @@ impl Storage for SqliteStorage {
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-        self.read_with(move |connection| {
-            read::load(connection, id).map_err(|fault| fault.on_the_way_to(id))
-        })
-        .await
+        self.readers.run(ONE, move |reader| load(reader, id)).await?
+    }
+
+    async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
+        let count = ids.len();
+        let answers = self.readers.run(Extent::CoValues(count), move |reader| {
+            ids.into_iter().map(|id| load(reader, id)).collect()
+        });
+        answers.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn read(
@@ -181,10 +173,29 @@ impl Storage for SqliteStorage {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
-        self.read_with(move |connection| {
-            read::read(connection, id, &have, max_bytes).map_err(|fault| fault.on_the_way_to(id))
-        })
-        .await
+        self.readers.run(ONE, move |reader| read(reader, id, &have, max_bytes)).await?
+    }
+
+    async fn read_many(
+        &self,
+        have: Vec<KnownState>,
+        max_bytes: usize,
+    ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
+        let count = have.len();
+        let answers = self.readers.run(Extent::CoValues(count), move |reader| {
+            let mut budget = ReadBudget::new(max_bytes);
+            let mut answers = Vec::with_capacity(count);
+            for KnownState { id, sessions, .. } in have {
+                let answer = read(reader, id, &sessions, budget.left());
+                let may_go_on = budget.spend(&answer);
+                answers.push(answer);
+                if !may_go_on {
+                    break;
+                }
+            }
+            answers
+        });
+        answers.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn list(
@@ -192,7 +203,10 @@ impl Storage for SqliteStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.read_with(move |connection| read::list(connection, after, limit)).await
+        self.read_with(Extent::CoValues(limit), move |connection| {
+            read::list(connection, after, limit)
+        })
+        .await
     }
 
     async fn count(&self) -> Result<u64, StorageError> {
@@ -209,7 +223,10 @@ impl Storage for SqliteStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.read_with(move |connection| read::erasable(connection, after, limit)).await
+        self.read_with(Extent::CoValues(limit), move |connection| {
+            read::erasable(connection, after, limit)
+        })
+        .await
     }
 
     async fn track_unsynced(&self, updates: Vec<UnsyncedUpdate>) -> Result<(), StorageError> {
@@ -222,14 +239,17 @@ impl Storage for SqliteStorage {
         after: Option<Unsynced>,
         limit: usize,
     ) -> Result<Vec<Unsynced>, StorageError> {
-        self.read_with(move |connection| read::unsynced(connection, after.as_ref(), limit)).await
+        self.read_with(Extent::CoValues(limit), move |connection| {
+            read::unsynced(connection, after.as_ref(), limit)
+        })
+        .await
     }
 
     async fn stats(&self) -> Result<Stats, StorageError> {
         let totals = self.totals().await?;
-        let shared = Arc::clone(&self.shared);
-        let disk_bytes = self.read_with(move |_| Ok(disk_bytes(&shared.file))).await?;
-        let file = self.shared.file.display();
+        let source = Arc::clone(&self.source);
+        let disk_bytes = self.readers.run(ONE, move |_| disk_bytes(&source.file)).await?;
+        let file = self.source.file.display();
         let disk_bytes = disk_bytes
             .map_err(|error| StorageError::io(format!("cannot tell the size of {file}"), error))?;
         Ok(totals.stats(Some(disk_bytes)))
@@ -240,13 +260,9 @@ impl Storage for SqliteStorage {
         let mut writer = self.writer.lock().await;
         let Some(writer) = writer.take() else { return Ok(()) };
         self.queue.close();
-        // When this has all turns, no read is under way. None comes after.
-        let turns = self.turns.acquire_many(MAX_READS).await;
-        self.turns.close();
-        drop(turns);
-        let shared = Arc::clone(&self.shared);
+        let readers = Arc::clone(&self.readers);
         let closing = tokio::task::spawn_blocking(move || {
-            shared.readers.close();
+            readers.close();
             join(writer)
         });
         closing.await.unwrap_or(Err(StorageError::Closed))
@@ -257,12 +273,27 @@ impl Drop for SqliteStorage {
     fn drop(&mut self) {
         self.queue.close();
         if let Some(writer) = self.writer.get_mut().take() {
-            self.shared.readers.close();
+            self.readers.close();
             if let Err(error) = join(writer) {
                 tracing::error!(%error, "the store could not be closed well");
             }
         }
     }
+}
+
+fn load(reader: &mut Reader, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    reader.read(|connection| read::load(connection, id).map_err(|fault| fault.on_the_way_to(id)))
+}
+
+fn read(
+    reader: &mut Reader,
+    id: CoValueId,
+    have: &SessionCounts,
+    max_bytes: usize,
+) -> Result<Vec<SessionContent>, StorageError> {
+    reader.read(|connection| {
+        read::read(connection, id, have, max_bytes).map_err(|fault| fault.on_the_way_to(id))
+    })
 }
 
 fn join(writer: JoinHandle<Result<(), StorageError>>) -> Result<(), StorageError> {
