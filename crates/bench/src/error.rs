@@ -38,6 +38,14 @@ pub enum BenchError {
         /// What failed.
         source: io::Error,
     },
+    /// The server cannot be started, or does not run as it should.
+    #[error("the server {program}: {problem}")]
+    Program {
+        /// What was to be started.
+        program: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The null server cannot listen.
     #[error("cannot listen")]
     Listen(#[source] io::Error),

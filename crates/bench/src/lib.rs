@@ -44,6 +44,6 @@ pub use process::ServerProcess;
 pub use report::{Latency, Report, ServerCost};
 pub use target::Target;
 pub use workloads::{
-    FanOut, Fetch, Idle, LiveEdits, LongAppend, LongLoad, ManySessions, StreamDown, StreamUp,
-    UpToDate, Upload,
+    FanOut, Fetch, Idle, LiveEdits, LongAppend, LongLoad, ManySessions, Starts, StreamDown,
+    StreamUp, UpToDate, Upload,
 };

@@ -25,7 +25,8 @@ impl Traffic {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn so_far(&self) -> (u64, u64) {
+    /// Bytes sent and received.
+    pub(crate) fn so_far(&self) -> (u64, u64) {
         (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
     }
 }
@@ -85,6 +86,7 @@ impl Measurement {
             seconds,
             per_second: count / seconds,
             latency: Latency::of(latencies),
+            listening: None,
             server,
             sent_bytes: sent - self.before.0,
             received_bytes: received - self.before.1,

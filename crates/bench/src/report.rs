@@ -20,6 +20,8 @@ pub struct Report {
     pub per_second: f64,
     /// How long single operations took, where that is meant.
     pub latency: Option<Latency>,
+    /// Of starts of a server: how long from the start of its process until it said where it listens.
+    pub listening: Option<Latency>,
     /// What the server spent, if its process is known.
     pub server: Option<ServerCost>,
     /// Bytes of frames that the clients sent in that time.
@@ -79,6 +81,9 @@ impl fmt::Display for Report {
                 f,
                 "  latency: median {p50:.3} ms, 90 % {p90:.3} ms, 99 % {p99:.3} ms, longest {max:.3} ms"
             )?;
+        }
+        if let Some(Latency { p50, max, .. }) = self.listening {
+            writeln!(f, "  listening: median after {p50:.3} ms, longest {max:.3} ms")?;
         }
         if let Some(server) = &self.server {
             writeln!(

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Everything is really signed, and the same seed gives the same store. `--large-bytes` adds one
-//! CoValue of about as many bytes.
+//! CoValue of about as many bytes. The id of that one is printed, or else that of the last of the
+//! others.
 
 #[allow(dead_code, reason = "the tests of the tools use the rest of it")]
 #[path = "../tests/tools/generate.rs"]
@@ -74,6 +75,9 @@ fn main() {
             append(&store, runtime.handle(), vec![Write::Append { id, header: None, sessions }]);
         }
         println!("{id}");
+    } else if let Some(last) = args.co_values.checked_sub(1) {
+        let owner = Person::new(args.seed, last % args.accounts);
+        println!("{}", header_id(&owner.owned(args.seed, last)));
     }
     runtime.block_on(store.close()).unwrap();
 }

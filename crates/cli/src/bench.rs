@@ -6,8 +6,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use downbeat_bench::{
     BenchError, FanOut, Fetch, Idle, LiveEdits, LongAppend, LongLoad, ManySessions, NullServer,
-    Report, ServerProcess, StreamDown, StreamUp, Target, UpToDate, Upload,
+    Report, ServerProcess, Starts, StreamDown, StreamUp, Target, UpToDate, Upload,
 };
+use downbeat_protocol::CoValueId;
 
 /// Puts load on a sync server and tells what it made of it.
 ///
@@ -18,7 +19,8 @@ use downbeat_bench::{
 Examples:
   downbeat bench upload
   downbeat bench fetch --url 'ws://sync.example:4200/?key=KEY'
-  downbeat bench live --writers 20 --edits 100 --server-pid \"$(pidof downbeat)\" --json")]
+  downbeat bench live --writers 20 --edits 100 --server-pid \"$(pidof downbeat)\" --json
+  downbeat bench start --load co_zID -- downbeat serve --port 0 --storage sled:DIR")]
 pub(crate) struct BenchOptions {
     #[command(subcommand)]
     command: Command,
@@ -41,6 +43,18 @@ pub(crate) struct BenchOptions {
 enum Command {
     #[command(flatten)]
     Play(Workload),
+    /// A server is started, asked for a CoValue, and stopped (Linux).
+    Start {
+        /// The CoValue, which the server's store has.
+        #[arg(long, value_name = "ID")]
+        load: CoValueId,
+        /// How often.
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        starts: usize,
+        /// The program and its arguments. It prints the URL at which it listens.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
     /// A server that neither checks nor stores anything, to see what the clients
     /// could do at most. Runs until it is ended.
     NullServer {
@@ -157,6 +171,12 @@ struct LongLog {
 }
 
 pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    crate::open_files::allow_for(match &options.command {
+        Command::Play(Workload::Idle { connections }) => *connections,
+        Command::Play(Workload::FanOut { subscribers, .. }) => *subscribers,
+        _ => 0,
+    });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -166,6 +186,10 @@ pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<()> {
         let target = Target { url: options.url.clone(), process, seed: options.seed };
         let report = match &options.command {
             Command::Play(workload) => play(workload, &target).await,
+            Command::Start { load, starts, command } => {
+                let starts = Starts { command: command.clone(), load: *load, starts: *starts };
+                return print(&starts.run().await?, options.json);
+            }
             Command::NullServer { listen } => return serve_null(listen).await,
         };
         print(&report.with_context(|| target.address().to_owned())?, options.json)

@@ -1,4 +1,4 @@
-//! The table for `docs/benchmarks.md`.
+//! The tables for `docs/benchmarks.md`.
 
 use std::fmt::Write;
 use std::fs;
@@ -6,100 +6,192 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::figures::{CEILING, Figures, Median};
-use crate::machine;
-use crate::plan;
+use crate::figures::{CEILING, Figures, Latency, Median, Report, ServerCost};
+use crate::memory;
+use crate::plan::{ACTS, Act, Workload};
+use crate::record::Record;
 use crate::server::Contender;
 
 /// What is written by this program stands between these lines of the document.
 const BEGIN: &str = "<!-- written by `cargo xtask bench compare --write docs` -->";
 const END: &str = "<!-- until here -->";
 
-/// All figures as Markdown.
-pub(crate) fn table(figures: &Figures, contenders: &[Contender]) -> Result<String> {
+/// All figures as Markdown: a table for each act, and one of memory.
+pub(crate) fn tables(records: &[(&Act, &Record)]) -> Result<String> {
+    let mut text = String::new();
+    for (act, record) in records {
+        let table = if act.is_of_starts() { starts(act, record)? } else { workloads(act, record)? };
+        writeln!(text, "### `{}`: {}\n", act.name, act.about)?;
+        writeln!(text, "{}\n\n{table}", provenance(act, record))?;
+    }
+    let memory = memory::table(records)?;
+    if !memory.is_empty() {
+        writeln!(text, "### Memory\n\nOf the acts above, in the same runs.\n\n{memory}")?;
+    }
+    Ok(text)
+}
+
+/// Puts the tables where the last ones were.
+pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
+    let path = folder.join("benchmarks.md");
+    let document = crate::read(&path)?;
+    let missing = || format!("{} has no line {BEGIN:?} before {END:?}", path.display());
+    let (before, rest) = document.split_once(BEGIN).with_context(missing)?;
+    let (_, after) = rest.split_once(END).with_context(missing)?;
+    let plots = if has_ratios(records) {
+        "![Throughput as a multiple of the reference's](benchmarks/throughput.svg)\n\n\
+         ![CPU time for an operation: the reference's as a multiple](benchmarks/cpu.svg)\n\n"
+    } else {
+        ""
+    };
+    let of_the_whole = whole(records);
+    let tables = tables(records)?;
+    let written = format!("{before}{BEGIN}\n\n{of_the_whole}\n\n{plots}{tables}{END}{after}");
+    fs::write(&path, written).with_context(|| path.display().to_string())
+}
+
+/// What holds for all tables, and what is not among them.
+fn whole(records: &[(&Act, &Record)]) -> String {
+    let mut text =
+        "Medians (spread in parentheses: the range as a part of the median). Servers are \
+                    compared within an act, which was played with all of them in one run."
+            .to_owned();
+    let mut commits: Vec<_> = records.iter().map(|(_, record)| record.commit.as_str()).collect();
+    commits.sort_unstable();
+    commits.dedup();
+    if commits.len() > 1 {
+        text.push_str(" **The acts are not all of the same commit**: see each.");
+    }
+    let is_there = |act: &Act| records.iter().any(|(played, _)| played.name == act.name);
+    let absent: Vec<_> =
+        ACTS.iter().filter(|act| !is_there(act)).map(|act| format!("`{}`", act.name)).collect();
+    if !absent.is_empty() {
+        text.push_str(" **Not played yet** as they are now: ");
+        text.push_str(&absent.join(", "));
+        text.push('.');
+    }
+    text
+}
+
+/// When and on what an act was played.
+fn provenance(act: &Act, record: &Record) -> String {
+    let Record { commit, date, machine, co_values, figures, .. } = record;
+    let rounds = act
+        .workloads()
+        .flat_map(|workload| {
+            Contender::ALL.map(|contender| figures.rounds(workload.name, contender.name()))
+        })
+        .max()
+        .unwrap_or_default();
+    let rounds = if rounds == 1 { "1 round".to_owned() } else { format!("{rounds} rounds") };
+    let store = co_values.map_or_else(String::new, |count| {
+        format!(", on a store of {} CoValues of 5 transactions", thousands(count))
+    });
+    format!("Commit {commit}, {date}, {rounds}{store}. {machine}.")
+}
+
+fn workloads(act: &Act, record: &Record) -> Result<String> {
     let mut text = String::new();
     writeln!(
         text,
         "| workload | server | operations/s | ratio | mark | CPU µs/operation | ratio | mark | median ms | 99 % ms | MB before → after (peak) |"
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|---|---|---|---|")?;
-    for workload in plan::workloads() {
-        let reference = Contender::Reference.name();
-        for &contender in contenders {
-            let server = contender.name();
-            let Some(throughput) = figures.throughput(workload.name, server) else { continue };
-            let unit = figures.unit(workload.name, server).unwrap_or_default();
-            let compared = (contender != Contender::Reference)
-                .then(|| figures.throughput(workload.name, reference))
-                .flatten();
-            let ratio = compared.map(|theirs| throughput.value / theirs.value);
-            let cpu = figures.cpu(workload.name, server);
-            let cpu_ratio = match (cpu, compared.and(figures.cpu(workload.name, reference))) {
-                (Some(ours), Some(theirs)) => Some(theirs.value / ours.value),
-                _ => None,
-            };
-            let marks = workload.marks.filter(|_| ratio.is_some());
-            writeln!(
-                text,
-                "| {} | {server} | {} {unit} | {} | {} | {} | {} | {} | {} | {} | {} |",
-                workload.name,
-                with_spread(Some(throughput)),
-                times(ratio),
-                times(marks.map(|(throughput, _)| throughput)),
-                with_spread(cpu),
-                times(cpu_ratio),
-                times(marks.map(|(_, cpu)| cpu)),
-                milliseconds(figures, workload.name, server, |latency| latency.p50),
-                milliseconds(figures, workload.name, server, |latency| latency.p99),
-                memory(figures, workload.name, server),
-            )?;
+    let figures = &record.figures;
+    for workload in act.workloads() {
+        for contender in Contender::ALL {
+            if let Some(row) = row(workload, contender, figures) {
+                writeln!(text, "{row}")?;
+            }
         }
         if let Some(ceiling) = figures.throughput(workload.name, CEILING) {
+            let (name, ceiling) = (workload.name, number(ceiling.value));
+            writeln!(text, "| {name} | *clients alone* | {ceiling} | | | | | | | | |")?;
+        }
+    }
+    Ok(text)
+}
+
+fn row(workload: &Workload, contender: Contender, figures: &Figures) -> Option<String> {
+    let (name, server) = (workload.name, contender.name());
+    let throughput = figures.throughput(name, server)?;
+    let unit = figures.unit(name, server).unwrap_or_default();
+    let reference = Contender::Reference.name();
+    let compared =
+        (contender != Contender::Reference).then(|| figures.throughput(name, reference)).flatten();
+    let ratio = compared.map(|theirs| throughput.value / theirs.value);
+    let cpu = figures.cpu(name, server);
+    let cpu_ratio = match (cpu, compared.and(figures.cpu(name, reference))) {
+        (Some(ours), Some(theirs)) => Some(theirs.value / ours.value),
+        _ => None,
+    };
+    let marks = workload.marks.filter(|_| ratio.is_some());
+    Some(format!(
+        "| {name} | {server} | {} {unit} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        with_spread(Some(throughput)),
+        times(ratio),
+        times(marks.map(|(throughput, _)| throughput)),
+        with_spread(cpu),
+        times(cpu_ratio),
+        times(marks.map(|(_, cpu)| cpu)),
+        milliseconds(figures, name, server, |report| Some(report.latency.as_ref()?.p50)),
+        milliseconds(figures, name, server, |report| Some(report.latency.as_ref()?.p99)),
+        memory_of(figures, name, server),
+    ))
+}
+
+/// The table of an act that starts a server again and again.
+fn starts(act: &Act, record: &Record) -> Result<String> {
+    let mut text = String::new();
+    writeln!(
+        text,
+        "| | server | listening after ms | first answer after ms | longest ms | CPU s | MB listening → answered (peak) |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|")?;
+    let figures = &record.figures;
+    for workload in act.workloads() {
+        for contender in Contender::ALL {
+            let (name, server) = (workload.name, contender.name());
+            let Some(cpu) = figures.cpu(name, server) else { continue };
+            let latency = |of: fn(&Report) -> Option<&Latency>, figure: fn(&Latency) -> f64| {
+                milliseconds(figures, name, server, |report| of(report).map(figure))
+            };
             writeln!(
                 text,
-                "| {} | *clients alone* | {} | | | | | | | | |",
-                workload.name,
-                number(ceiling.value)
+                "| {name} | {server} | {} | {} | {} | {:.2} | {} |",
+                latency(|report| report.listening.as_ref(), |latency| latency.p50),
+                latency(|report| report.latency.as_ref(), |latency| latency.p50),
+                latency(|report| report.latency.as_ref(), |latency| latency.max),
+                cpu.value / 1e6,
+                memory_of(figures, name, server),
             )?;
         }
     }
     Ok(text)
 }
 
-/// Puts the table where the last one was.
-pub(crate) fn write(folder: &Path, table: &str, figures: &Figures, rounds: usize) -> Result<()> {
-    let path = folder.join("benchmarks.md");
-    let document = crate::read(&path)?;
-    let missing = || format!("{} has no line {BEGIN:?} before {END:?}", path.display());
-    let (before, rest) = document.split_once(BEGIN).with_context(missing)?;
-    let (_, after) = rest.split_once(END).with_context(missing)?;
-    let machine = machine::describe();
-    let plots = if figures.throughput("upload", Contender::Reference.name()).is_some() {
-        "![Throughput as a multiple of the reference's](benchmarks/throughput.svg)\n\n\
-         ![CPU time for an operation: the reference's as a multiple](benchmarks/cpu.svg)\n\n"
-    } else {
-        ""
-    };
-    let written = format!(
-        "{before}{BEGIN}\n\nMedians of {rounds} rounds (spread in parentheses: the range as a part of \
-         the median). Machine: {machine}.\n\n{plots}{table}\n{END}{after}"
-    );
-    fs::write(&path, written).with_context(|| path.display().to_string())
+fn has_ratios(records: &[(&Act, &Record)]) -> bool {
+    let reference = Contender::Reference.name();
+    records.iter().any(|(act, record)| {
+        act.workloads().any(|workload| {
+            workload.marks.is_some() && record.figures.rounds(workload.name, reference) > 0
+        })
+    })
 }
 
 fn milliseconds(
     figures: &Figures,
-    workload: &'static str,
-    server: &'static str,
-    figure: impl Fn(&crate::figures::Latency) -> f64,
+    workload: &str,
+    server: &str,
+    figure: impl Fn(&Report) -> Option<f64>,
 ) -> String {
     figures
-        .median(workload, server, |report| report.latency.as_ref().map(&figure))
+        .median(workload, server, figure)
         .map_or_else(String::new, |median| format!("{:.2}", median.value))
 }
 
-fn memory(figures: &Figures, workload: &'static str, server: &'static str) -> String {
-    let megabytes = |figure: fn(&crate::figures::ServerCost) -> f64| {
+fn memory_of(figures: &Figures, workload: &str, server: &str) -> String {
+    let megabytes = |figure: fn(&ServerCost) -> f64| {
         figures
             .median(workload, server, |report| report.server.as_ref().map(figure))
             .map_or_else(String::new, |median| format!("{:.0}", median.value / 1e6))
@@ -126,4 +218,43 @@ fn times(ratio: Option<f64>) -> String {
 
 fn number(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+}
+
+fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(act: &Act, commit: &str) -> Record {
+        let mut record = Record::new(act, None);
+        commit.clone_into(&mut record.commit);
+        record
+    }
+
+    #[test]
+    fn acts_of_other_commits_and_those_not_played_are_named() {
+        let [first, second] = [&ACTS[0], &ACTS[1]];
+        let [old, new] = [record(first, "old"), record(second, "new")];
+        let text = whole(&[(first, &old), (second, &new)]);
+        assert!(text.contains("not all of the same commit"), "{text}");
+        assert!(text.contains("`stream`") && !text.contains("`uploads`"), "{text}");
+        let text = whole(&[(first, &old), (second, &record(second, "old"))]);
+        assert!(!text.contains("not all of the same commit"), "{text}");
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([999, 20_000, 1_000_000].map(thousands), ["999", "20,000", "1,000,000"]);
+    }
 }

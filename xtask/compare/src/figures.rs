@@ -1,28 +1,32 @@
 //! The figures of all rounds, and their medians.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The name under which the figures of the null server stand.
 pub(crate) const CEILING: &str = "null";
 
 /// A report of `downbeat bench --json`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub unit: String,
+    pub operations: f64,
     pub per_second: f64,
     pub latency: Option<Latency>,
+    /// Of starts: how long until the server listened.
+    pub listening: Option<Latency>,
     pub server: Option<ServerCost>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub p50: f64,
     pub p99: f64,
+    pub max: f64,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ServerCost {
     pub cpu_per_operation: f64,
     pub resident_before: f64,
@@ -30,9 +34,10 @@ pub(crate) struct ServerCost {
     pub resident_peak: f64,
 }
 
-/// Reports by workload and server, in the order of the rounds.
-#[derive(Debug, Default)]
-pub(crate) struct Figures(HashMap<(&'static str, &'static str), Vec<Report>>);
+/// Reports by workload and then by server, in the order of the rounds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Figures(BTreeMap<String, BTreeMap<String, Vec<Report>>>);
 
 /// The median of some figures, and how far apart they are.
 #[derive(Debug, Clone, Copy)]
@@ -54,23 +59,30 @@ impl Report {
             let peak = server.resident_peak / 1e6;
             format!("{:.1} us CPU each, {peak:.0} MB", server.cpu_per_operation)
         });
-        [Some(rate), latency, server].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let listening =
+            self.listening.as_ref().map(|listening| format!("listening {:.0} ms", listening.p50));
+        [Some(rate), listening, latency, server]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
 impl Figures {
-    pub(crate) fn add(&mut self, workload: &'static str, server: &'static str, report: Report) {
-        self.0.entry((workload, server)).or_default().push(report);
+    pub(crate) fn add(&mut self, workload: &str, server: &str, report: Report) {
+        let of_workload = self.0.entry(workload.to_owned()).or_default();
+        of_workload.entry(server.to_owned()).or_default().push(report);
     }
 
     /// The median of what `figure` takes of each round's report.
     pub(crate) fn median(
         &self,
-        workload: &'static str,
-        server: &'static str,
+        workload: &str,
+        server: &str,
         figure: impl Fn(&Report) -> Option<f64>,
     ) -> Option<Median> {
-        let reports = self.0.get(&(workload, server))?;
+        let reports = self.reports(workload, server)?;
         let mut values: Vec<f64> = reports.iter().filter_map(figure).collect();
         values.sort_by(f64::total_cmp);
         let (least, greatest) = (*values.first()?, *values.last()?);
@@ -83,22 +95,27 @@ impl Figures {
         Some(Median { value, spread: (greatest - least) / value })
     }
 
-    pub(crate) fn throughput(
-        &self,
-        workload: &'static str,
-        server: &'static str,
-    ) -> Option<Median> {
+    pub(crate) fn throughput(&self, workload: &str, server: &str) -> Option<Median> {
         self.median(workload, server, |report| Some(report.per_second))
     }
 
-    pub(crate) fn cpu(&self, workload: &'static str, server: &'static str) -> Option<Median> {
+    pub(crate) fn cpu(&self, workload: &str, server: &str) -> Option<Median> {
         self.median(workload, server, |report| {
             report.server.as_ref().map(|server| server.cpu_per_operation)
         })
     }
 
-    pub(crate) fn unit(&self, workload: &'static str, server: &'static str) -> Option<&str> {
-        self.0.get(&(workload, server))?.first().map(|report| report.unit.as_str())
+    pub(crate) fn unit(&self, workload: &str, server: &str) -> Option<&str> {
+        self.reports(workload, server)?.first().map(|report| report.unit.as_str())
+    }
+
+    /// In how many rounds a workload was played with a server.
+    pub(crate) fn rounds(&self, workload: &str, server: &str) -> usize {
+        self.reports(workload, server).map_or(0, Vec::len)
+    }
+
+    fn reports(&self, workload: &str, server: &str) -> Option<&Vec<Report>> {
+        self.0.get(workload)?.get(server)
     }
 }
 
@@ -107,7 +124,14 @@ mod tests {
     use super::*;
 
     fn report(per_second: f64) -> Report {
-        Report { unit: "edit".to_owned(), per_second, latency: None, server: None }
+        Report {
+            unit: "edit".to_owned(),
+            operations: 1.0,
+            per_second,
+            latency: None,
+            listening: None,
+            server: None,
+        }
     }
 
     #[test]

@@ -3,6 +3,20 @@
 use std::fs;
 use std::process::Command;
 
+/// The commit that is checked out, with `+` behind it if anything but the documentation is changed.
+pub(crate) fn commit() -> String {
+    let Some(commit) = git(&["rev-parse", "--short=10", "HEAD"]) else {
+        return "unknown".to_owned();
+    };
+    let changes = git(&["status", "--porcelain", "--", ".", ":(exclude)docs"]);
+    if changes.is_some_and(|changes| changes.is_empty()) { commit } else { commit + "+" }
+}
+
+/// The day, in UTC.
+pub(crate) fn today() -> String {
+    output("date", &["-u", "+%F"]).unwrap_or_default()
+}
+
 /// A sentence for the documentation. What cannot be found out is left out.
 pub(crate) fn describe() -> String {
     let mut parts = Vec::new();
@@ -23,14 +37,19 @@ pub(crate) fn describe() -> String {
         parts.push(format!("{} GB of memory", kilobytes / 1_000_000));
     }
     for (program, argument) in [("uname", "-sr"), ("rustc", "--version"), ("node", "--version")] {
-        if let Some(version) = output(program, argument) {
+        if let Some(version) = output(program, &[argument]) {
             parts.push(if program == "node" { format!("Node.js {version}") } else { version });
         }
     }
     parts.join(", ")
 }
 
-fn output(program: &str, argument: &str) -> Option<String> {
-    let output = Command::new(program).arg(argument).output().ok()?;
-    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+fn git(arguments: &[&str]) -> Option<String> {
+    output("git", arguments)
+}
+
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let text = output.status.success().then_some(output.stdout)?;
+    Some(String::from_utf8(text).ok()?.trim().to_owned())
 }

@@ -1,43 +1,67 @@
 //! Downbeat and the reference server side by side: the same load by the same clients, in turn, on
 //! one machine.
 //!
-//! Each round starts every server on an empty store and plays the workloads of [`plan`] with
-//! `downbeat bench`, whose reports are read as JSON. From the medians over the rounds come a table
-//! and plots for `docs/benchmarks.md`.
+//! Each round starts every server on an empty store and plays the acts of [`plan`] with
+//! `downbeat bench`, whose reports are read as JSON. With `--write`, the figures of each act are
+//! kept as a [`record`] of their own, and tables and plots are made of all records there are: an
+//! act that is played replaces its record as a whole, one that is not keeps what it had, and
+//! every table says of which commit and day it is.
 
 mod document;
 mod figures;
 mod machine;
+mod memory;
 mod plan;
+mod play;
 mod plot;
+mod record;
 mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 
-use crate::figures::{Figures, Report};
-use crate::plan::{Act, Step};
-use crate::server::{Contender, Server};
+use crate::plan::{ACTS, Act};
+use crate::record::Record;
+use crate::server::Contender;
 
 /// Compare Downbeat with the reference server.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench compare", bin_name = "cargo xtask bench compare")]
 struct Arguments {
-    /// How often everything is measured.
+    /// How often everything is measured; acts that take minutes are played less often.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Play only acts whose name contains this: uploads, cold, stream, long, sessions, idle, many.
-    #[arg(long)]
-    only: Option<String>,
-    /// Leave out a server: reference, sled, sqlite.
-    #[arg(long, value_delimiter = ',')]
+    /// Play these acts, separated by commas or given one by one; without this, all that are not
+    /// long.
+    #[arg(
+        long,
+        value_name = "ACT,...",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(ACTS.iter().map(|act| act.name))
+    )]
+    only: Vec<String>,
+    /// Play the long acts too: many, startup.
+    #[arg(long, conflicts_with = "only")]
+    all: bool,
+    /// Leave out a server.
+    #[arg(
+        long,
+        value_name = "SERVER,...",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(Contender::ALL.map(Contender::name))
+    )]
     without: Vec<String>,
-    /// Write the table and the plots into this folder's `benchmarks.md` and `benchmarks/`.
-    #[arg(long)]
+    /// CoValues in the store of the act `startup`.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    co_values: u64,
+    /// Write the tables and the plots into this folder's `benchmarks.md` and `benchmarks/`. Acts
+    /// that are not played keep the figures that were written last, marked with their commit.
+    #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
     /// The binary of Downbeat.
     #[arg(long)]
@@ -62,91 +86,68 @@ fn run(arguments: &Arguments) -> Result<()> {
         .into_iter()
         .filter(|contender| !arguments.without.iter().any(|name| name == contender.name()))
         .collect();
-    let acts: Vec<&Act> = plan::ACTS
+    ensure!(!contenders.is_empty(), "no server is left to be measured");
+    let mut played: Vec<(&Act, Record)> = ACTS
         .iter()
-        .filter(|act| arguments.only.as_ref().is_none_or(|only| act.name.contains(only.as_str())))
+        .filter(|act| arguments.plays(act))
+        .map(|act| (act, Record::new(act, act.is_of_starts().then_some(arguments.co_values))))
         .collect();
-    ensure!(!contenders.is_empty() && !acts.is_empty(), "nothing is left to be measured");
-    let mut figures = Figures::default();
     for round in 0..arguments.rounds.max(1) {
-        for act in &acts {
+        for (act, record) in &mut played {
+            if act.rounds.is_some_and(|rounds| round >= rounds) {
+                continue;
+            }
             // Now the one is first, now the other.
             for at in 0..contenders.len() {
                 let contender = contenders[(at + round) % contenders.len()];
-                if act.rounds.is_some_and(|rounds| round >= rounds) {
+                if act.is_of_starts() && contender == Contender::Reference {
                     continue;
                 }
                 println!("round {}: {}, {}", round + 1, act.name, contender.name());
-                play(act, contender, arguments, &mut figures)
+                play::act(act, contender, arguments, &mut record.figures)
                     .with_context(|| format!("{}, {}", act.name, contender.name()))?;
             }
         }
     }
-    // The clients against a server that does nothing: what they could do at most.
-    for act in &acts {
-        println!("ceiling: {}", act.name);
-        ceiling(act, arguments, &mut figures).with_context(|| format!("{}, null", act.name))?;
-    }
-    let text = document::table(&figures, &contenders)?;
-    println!("\n{text}");
-    if let Some(folder) = &arguments.write {
-        document::write(folder, &text, &figures, arguments.rounds)?;
-        plot::write(&folder.join("benchmarks"), &figures)?;
-    }
-    Ok(())
-}
-
-/// One server through one act, from an empty store on.
-fn play(
-    act: &Act,
-    contender: Contender,
-    arguments: &Arguments,
-    figures: &mut Figures,
-) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let start = || Server::start(contender, arguments, folder.path());
-    let mut server = start()?;
-    for step in act.steps {
-        match step {
-            Step::Restart => {
-                server.stop()?;
-                server = start()?;
-            }
-            Step::Play(workload) => {
-                let report =
-                    bench(arguments, server.url(), Some(server.pid()), workload.arguments)?;
-                println!("    {:<28} {}", workload.name, report.summary());
-                figures.add(workload.name, contender.name(), report);
-            }
+    for (act, record) in &mut played {
+        if !act.is_of_starts() {
+            println!("ceiling: {}", act.name);
+            play::ceiling(act, arguments, &mut record.figures)
+                .with_context(|| format!("{}, null", act.name))?;
         }
     }
-    server.stop()
+    let of_run: Vec<_> = played.iter().map(|(act, record)| (*act, record)).collect();
+    println!("\n{}", document::tables(&of_run)?);
+    match &arguments.write {
+        Some(folder) => write(folder, &played),
+        None => Ok(()),
+    }
 }
 
-/// The workloads of an act against the null server. Those that need a store which has them are
-/// played in the same order, so it has.
-fn ceiling(act: &Act, arguments: &Arguments, figures: &mut Figures) -> Result<()> {
-    let server = Server::start_null(arguments)?;
-    for step in act.steps {
-        if let Step::Play(workload) = step {
-            let report = bench(arguments, server.url(), None, workload.arguments)?;
-            println!("    {:<28} {}", workload.name, report.summary());
-            figures.add(workload.name, figures::CEILING, report);
+impl Arguments {
+    fn plays(&self, act: &Act) -> bool {
+        if self.only.is_empty() {
+            self.all || !act.long
+        } else {
+            self.only.iter().any(|name| name == act.name)
         }
     }
-    server.stop()
 }
 
-fn bench(arguments: &Arguments, url: &str, pid: Option<u32>, workload: &[&str]) -> Result<Report> {
-    let mut command = Command::new(&arguments.downbeat);
-    command.arg("bench").args(workload).args(["--json", "--url", url]);
-    if let Some(pid) = pid {
-        command.args(["--server-pid", &pid.to_string()]);
+/// Keeps what was played, and makes the document of it and of what was kept before.
+fn write(folder: &Path, played: &[(&Act, Record)]) -> Result<()> {
+    for (act, record) in played {
+        record.write(folder, act)?;
     }
-    let output = command.output().context("the clients could not be started")?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {}", workload.join(" "), errors.trim());
-    serde_json::from_slice(&output.stdout).context("the report is not as expected")
+    let mut records = Vec::new();
+    for act in ACTS {
+        if let Some(record) = Record::read(folder, act)? {
+            records.push((act, record));
+        }
+    }
+    let records: Vec<_> = records.iter().map(|(act, record)| (*act, record)).collect();
+    document::write(folder, &records)?;
+    plot::write(&folder.join("benchmarks"), &records)
 }
 
 /// A file of the documentation, to be changed.

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-use crate::figures::Figures;
-use crate::plan::{self, Workload};
+use crate::plan::{Act, Workload};
+use crate::record::Record;
 use crate::server::Contender;
 
 const WIDTH: u32 = 860;
@@ -22,28 +22,32 @@ struct Bar {
 }
 
 /// Writes `throughput.svg` and `cpu.svg`, of Downbeat over sled.
-pub(crate) fn write(folder: &Path, figures: &Figures) -> Result<()> {
+pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
     fs::create_dir_all(folder)?;
     let (ours, theirs) = (Contender::Sled.name(), Contender::Reference.name());
-    let bars = |ratio: &dyn Fn(&Workload) -> Option<f64>, mark: fn((f64, f64)) -> f64| {
-        plan::workloads()
-            .filter_map(|workload| {
+    let bars = |ratio: &dyn Fn(&Record, &Workload) -> Option<f64>, mark: fn((f64, f64)) -> f64| {
+        let workloads = records
+            .iter()
+            .flat_map(|(act, record)| act.workloads().map(move |workload| (record, workload)));
+        workloads
+            .filter_map(|(record, workload)| {
                 let mark = mark(workload.marks?);
-                Some(Bar { name: workload.name, ratio: ratio(workload)?, mark })
+                Some(Bar { name: workload.name, ratio: ratio(record, workload)?, mark })
             })
             .collect::<Vec<_>>()
     };
     let throughput = bars(
-        &|workload| {
+        &|record, workload| {
             let [ours, theirs] =
-                [ours, theirs].map(|server| figures.throughput(workload.name, server));
+                [ours, theirs].map(|server| record.figures.throughput(workload.name, server));
             Some(ours?.value / theirs?.value)
         },
         |(throughput, _)| throughput,
     );
     let cpu = bars(
-        &|workload| {
-            let [ours, theirs] = [ours, theirs].map(|server| figures.cpu(workload.name, server));
+        &|record, workload| {
+            let [ours, theirs] =
+                [ours, theirs].map(|server| record.figures.cpu(workload.name, server));
             Some(theirs?.value / ours?.value)
         },
         |(_, cpu)| cpu,

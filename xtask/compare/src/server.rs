@@ -33,6 +33,16 @@ impl Contender {
             Self::Sqlite => "sqlite",
         }
     }
+
+    /// Its storage in this folder: for Downbeat as its options name it, for the reference the file.
+    pub(crate) fn storage(self, folder: &Path) -> String {
+        let file = folder.join("storage.db");
+        match self {
+            Self::Reference => file.display().to_string(),
+            Self::Sled => format!("sled:{}", folder.display()),
+            Self::Sqlite => format!("sqlite:{}", file.display()),
+        }
+    }
 }
 
 /// A running server, which is killed when this is dropped.
@@ -49,20 +59,7 @@ impl Server {
         arguments: &Arguments,
         folder: &Path,
     ) -> Result<Self> {
-        let mut command = match contender {
-            Contender::Reference => {
-                let mut command = Command::new("node");
-                command.current_dir(&arguments.reference);
-                command.arg("server.mjs").arg(folder.join("storage.db"));
-                command
-            }
-            Contender::Sled => downbeat(arguments, &format!("sled:{}", folder.display())),
-            Contender::Sqlite => {
-                let file = folder.join("storage.db");
-                downbeat(arguments, &format!("sqlite:{}", file.display()))
-            }
-        };
-        Self::spawn(&mut command)
+        Self::spawn(&mut command(contender, arguments, folder))
     }
 
     /// A server that does nothing but answer.
@@ -118,9 +115,17 @@ impl Drop for Server {
     }
 }
 
-fn downbeat(arguments: &Arguments, storage: &str) -> Command {
+/// What starts a server with its storage in a folder.
+pub(crate) fn command(contender: Contender, arguments: &Arguments, folder: &Path) -> Command {
+    let storage = contender.storage(folder);
+    if contender == Contender::Reference {
+        let mut command = Command::new("node");
+        command.current_dir(&arguments.reference);
+        command.args(["server.mjs", &storage]);
+        return command;
+    }
     let mut command = Command::new(&arguments.downbeat);
-    command.args(["serve", "--port", "0", "--storage", storage, "--log", "error"]);
+    command.args(["serve", "--port", "0", "--storage", &storage, "--log", "error"]);
     // The reference has no limits; these are out of the way.
     command.args(["--max-connections-per-address", "20000", "--messages-per-second", "1000000"]);
     command.args(["--bytes-per-second", "10GiB"]);

@@ -1,0 +1,126 @@
+//! Playing an act with a server.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+
+use crate::Arguments;
+use crate::figures::{self, Figures, Report};
+use crate::plan::{Act, Step, Workload};
+use crate::server::{Contender, Server, command};
+
+/// Transactions in each CoValue of a store that is made for an act.
+const TRANSACTIONS: &str = "5";
+
+/// One server through one act, from an empty store on.
+pub(crate) fn act(
+    act: &Act,
+    contender: Contender,
+    arguments: &Arguments,
+    figures: &mut Figures,
+) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let start = || Server::start(contender, arguments, folder);
+    let mut server = if act.is_of_starts() { None } else { Some(start()?) };
+    // What the starts ask for.
+    let mut known = String::new();
+    for step in act.steps {
+        let (workload, report) = match step {
+            Step::Restart => {
+                if let Some(server) = server.take() {
+                    server.stop()?;
+                }
+                server = Some(start()?);
+                continue;
+            }
+            Step::Generate => {
+                known = generate(contender, arguments, folder)?;
+                continue;
+            }
+            Step::Play(workload) => {
+                let server = server.as_ref().context("the act has no server")?;
+                (workload, bench(arguments, server.url(), Some(server.pid()), workload)?)
+            }
+            Step::Start(workload) => {
+                let mut bench = Command::new(&arguments.downbeat);
+                bench.arg("bench").args(workload.arguments).args(["--json", "--load", &known]);
+                let server = command(contender, arguments, folder);
+                bench.arg("--").arg(server.get_program()).args(server.get_args());
+                (workload, read(&mut bench)?)
+            }
+        };
+        println!("    {:<28} {}", workload.name, report.summary());
+        figures.add(workload.name, contender.name(), report);
+    }
+    match server {
+        Some(server) => server.stop(),
+        None => Ok(()),
+    }
+}
+
+/// The workloads of an act against the null server: what the clients could do at most. Those that
+/// need a store which has them are played in the same order, so it has.
+pub(crate) fn ceiling(act: &Act, arguments: &Arguments, figures: &mut Figures) -> Result<()> {
+    let server = Server::start_null(arguments)?;
+    for workload in act.workloads() {
+        let report = bench(arguments, server.url(), None, workload)?;
+        println!("    {:<28} {}", workload.name, report.summary());
+        figures.add(workload.name, figures::CEILING, report);
+    }
+    server.stop()
+}
+
+fn bench(
+    arguments: &Arguments,
+    url: &str,
+    pid: Option<u32>,
+    workload: &Workload,
+) -> Result<Report> {
+    let mut command = Command::new(&arguments.downbeat);
+    command.arg("bench").args(workload.arguments).args(["--json", "--url", url]);
+    if let Some(pid) = pid {
+        command.args(["--server-pid", &pid.to_string()]);
+    }
+    read(&mut command)
+}
+
+/// Makes the store of `--co-values` CoValues that a server is then started on, as the server would
+/// have made it, and returns the id of one of them.
+fn generate(contender: Contender, arguments: &Arguments, folder: &Path) -> Result<String> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--release", "--quiet", "--package", "downbeat"]);
+    output(build.args(["--example", "generate_store"]))?;
+    let generator = arguments.downbeat.with_file_name("examples").join("generate_store");
+    let co_values = arguments.co_values.to_string();
+    let generated = match contender {
+        Contender::Sled => folder.to_owned(),
+        // The generator knows sled alone; the tools bring it to the other format.
+        Contender::Sqlite | Contender::Reference => folder.join("generated"),
+    };
+    let mut generate = Command::new(&generator);
+    generate.arg(&generated).args(["--co-values", &co_values, "--transactions", TRANSACTIONS]);
+    let told = output(&mut generate)?;
+    let id = String::from_utf8(told).context("an id is text")?.trim().to_owned();
+    ensure!(id.starts_with("co_z"), "the generator tells no id: {id:?}");
+    if contender == Contender::Sqlite {
+        let mut import = Command::new(&arguments.downbeat);
+        import.arg("import").arg(format!("sled:{}", generated.display()));
+        output(import.arg(contender.storage(folder)))?;
+    }
+    Ok(id)
+}
+
+fn read<T: DeserializeOwned>(command: &mut Command) -> Result<T> {
+    serde_json::from_slice(&output(command)?).context("the report is not as expected")
+}
+
+/// What a command says on its standard output, if it succeeds.
+fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}", errors.trim());
+    Ok(output.stdout)
+}
