@@ -1,13 +1,16 @@
-//! One peer's connection: a task that reads and a task that writes.
+//! One peer's connection: a task that reads, writes, and waits for the end.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use downbeat_sync::{Event, Item, PeerId, Rejection, Role, UpstreamName};
-use downbeat_transport::{CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender};
+use downbeat_transport::{
+    CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender, TransportError,
+};
 use tokio::sync::{Notify, mpsc, watch};
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::content::ContentStore;
 use crate::gate::{Gate, Proof};
@@ -15,7 +18,7 @@ use crate::limits::Limits;
 use crate::reading;
 use crate::stats::{BackPressureCells, Counters, add, micros};
 use crate::usage::{Key, Usage};
-use crate::writing::{self, Ended};
+use crate::writing;
 
 /// Bytes of transactions that a peer may have in the machine's care before its connection is read
 /// no further. Several times what one group commit takes from one fast client, so that it does
@@ -77,7 +80,7 @@ impl Kind {
     }
 }
 
-/// What both tasks of a connection know, and the engine as well.
+/// What both halves of a connection know, and the engine as well.
 pub(crate) struct Link {
     pub peer: PeerId,
     pub info: PeerInfo,
@@ -191,21 +194,50 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// Runs both tasks until the connection ends, and reports the end.
+    /// Reads and writes until the connection ends, and reports the end.
     pub(crate) async fn run(self) {
-        let Self { link, sender, receiver, turns, end, around } = self;
-        let reader = reading::read(&link, receiver, &around);
-        let writer = writing::write(&link, sender, turns, end, &around);
-        tokio::pin!(reader);
-        let writer_broke = tokio::select! {
-            () = &mut reader => false,
-            ended = writer => matches!(ended, Ended::Broken),
-        };
-        if writer_broke {
-            // A peer that has gone may have sent something before.
-            let _ = tokio::time::timeout(LEFTOVER_TIME, reader).await;
+        let Self { link, mut sender, receiver, turns, mut end, around } = self;
+        {
+            let mut reader = pin!(reading::read(&link, receiver, &around));
+            let ended = {
+                let mut writer = pin!(writing::write(&link, &mut *sender, turns, &around));
+                tokio::select! {
+                    // Whatever the peer does: one that takes nothing is not waited for.
+                    biased;
+                    reason = end.reached() => Ended::Closed(reason),
+                    () = &mut reader => Ended::Over,
+                    written = &mut writer => match written {
+                        Ok(()) => Ended::Over,
+                        Err(error) => Ended::Broken(error),
+                    },
+                }
+            };
+            match ended {
+                Ended::Over => {}
+                // A peer that has gone may have sent something before.
+                Ended::Broken(error) => {
+                    debug!(peer = %link.info.address, %error, "the connection broke while writing");
+                    let _ = tokio::time::timeout(LEFTOVER_TIME, reader).await;
+                }
+                Ended::Closed(reason) => tokio::select! {
+                    () = reader => {}
+                    closed = sender.close(reason) => if let Err(error) = closed {
+                        debug!(peer = %link.info.address, %error, "closing");
+                    },
+                },
+            }
         }
         info!(peer = %link.info.address, "disconnected");
         let _ = around.events.send(Event::Disconnected(link.peer)).await;
     }
+}
+
+/// How a connection ends.
+enum Ended {
+    /// The peer has gone, or nobody is there to listen to it.
+    Over,
+    /// The peer takes nothing more.
+    Broken(TransportError),
+    /// The node ends it.
+    Closed(CloseReason),
 }

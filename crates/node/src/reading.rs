@@ -1,5 +1,6 @@
 //! Reading from a peer: frames in, within its limits, and events out.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use downbeat_protocol::{Content, Message};
@@ -16,14 +17,17 @@ use crate::stats::{add, micros};
 /// Reads until the connection ends.
 pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &Surroundings) {
     let mut stage = around.stage.clone();
+    // Made once: to make it anew for each frame costs more than all else that waits here.
+    let mut draining = pin!(reached(&mut stage, Stage::Draining));
     let mut throttle = Throttle::new(link, around);
     loop {
         let incoming = tokio::select! {
-            incoming = receiver.receive() => incoming,
-            () = reached(&mut stage, Stage::Draining) => {
-                // The writing task finishes what is under way, and ends the connection.
+            biased;
+            () = &mut draining => {
+                // The writing half finishes what is under way, and ends the connection.
                 return std::future::pending().await;
             }
+            incoming = receiver.receive() => incoming,
         };
         let mut incoming = match incoming {
             Ok(Some(incoming)) => incoming,
@@ -46,13 +50,13 @@ pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &
                 // Nobody will have it, so nothing keeps it in memory until then.
                 incoming = Incoming::default();
             }
-            tokio::select! {
-                may_go_on = throttle.hold_back(wait) => if let Err(reason) = may_go_on {
-                    link.close(reason);
-                    return std::future::pending().await;
-                },
-                () = reached(&mut stage, Stage::Draining) => {
-                    return std::future::pending().await;
+            if !wait.is_none() {
+                tokio::select! {
+                    may_go_on = throttle.hold_back(wait) => if let Err(reason) = may_go_on {
+                        link.close(reason);
+                        return std::future::pending().await;
+                    },
+                    () = &mut draining => return std::future::pending().await,
                 }
             }
         }
@@ -128,6 +132,12 @@ struct Wait {
     key: Duration,
     /// Whether that is all the patience that is left, and not enough.
     is_last: bool,
+}
+
+impl Wait {
+    fn is_none(&self) -> bool {
+        self.own.is_zero() && self.key.is_zero() && !self.is_last
+    }
 }
 
 impl<'a> Throttle<'a> {

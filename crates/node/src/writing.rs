@@ -3,60 +3,33 @@
 use std::time::Instant;
 
 use downbeat_sync::{Event, Item};
-use downbeat_transport::{CloseReason, Sender, TransportError};
+use downbeat_transport::{Sender, TransportError};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::debug;
 
-use crate::connection::{End, Link, Surroundings};
+use crate::connection::{Link, Surroundings};
 use crate::turn::write_turn;
 
-/// Why nothing more is written to a connection.
-pub(crate) enum Ended {
-    /// The node wants it so.
-    Served,
-    /// The peer takes nothing more.
-    Broken,
-}
-
-/// Writes until the connection ends.
+/// Writes until the node gives nothing more. An error is a peer that takes nothing more.
 pub(crate) async fn write(
     link: &Link,
-    mut sender: Box<dyn Sender>,
+    sender: &mut dyn Sender,
     mut turns: mpsc::Receiver<Vec<Item>>,
-    mut end: End,
     around: &Surroundings,
-) -> Ended {
-    let mut keep_alive = KeepAlive::new(&*sender);
+) -> Result<(), TransportError> {
+    let mut keep_alive = KeepAlive::new(sender);
     loop {
-        let result = tokio::select! {
+        tokio::select! {
             biased;
-            reason = end.reached() => return close(link, sender, reason).await,
-            () = keep_alive.due() => tokio::select! {
-                sent = sender.keep_alive() => sent,
-                reason = end.reached() => return close(link, sender, reason).await,
-            },
+            () = keep_alive.due() => sender.keep_alive().await?,
             turn = turns.recv() => {
-                let Some(items) = turn else { return Ended::Served };
-                let written = tokio::select! {
-                    written = turn_written(link, &mut *sender, items, around) => written,
-                    // A peer that takes nothing is not waited for.
-                    reason = end.reached() => return close(link, sender, reason).await,
-                };
-                match written {
-                    Ok(done) => {
-                        if around.events.send(done).await.is_err() {
-                            return Ended::Served;
-                        }
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
+                let Some(items) = turn else { return Ok(()) };
+                let done = turn_written(link, sender, items, around).await?;
+                if around.events.send(done).await.is_err() {
+                    return Ok(());
                 }
             }
-        };
-        if let Err(error) = result {
-            debug!(peer = %link.info.address, %error, "the connection broke while writing");
-            return Ended::Broken;
         }
     }
 }
@@ -73,13 +46,6 @@ async fn turn_written(
     let progress = Box::pin(write_turn(sender, around, items)).await?;
     debug!(peer = %link.info.address, took = ?started.elapsed(), "turn written");
     Ok(Event::TurnDone { peer: link.peer, progress })
-}
-
-async fn close(link: &Link, mut sender: Box<dyn Sender>, reason: CloseReason) -> Ended {
-    if let Err(error) = sender.close(reason).await {
-        debug!(peer = %link.info.address, %error, "closing");
-    }
-    Ended::Served
 }
 
 /// When the next sign of life is due.
