@@ -2,10 +2,14 @@
 //! it finds them. Without the feature `faults` the machine has none, and no place to put one.
 
 #[cfg(feature = "faults")]
+use crate::covalue::Presence;
+#[cfg(feature = "faults")]
 use crate::machine::MIN_STALE_STAMPS;
 use crate::machine::Machine;
 #[cfg(feature = "faults")]
 use crate::reconcile::MAX_OPEN_BATCHES;
+#[cfg(feature = "faults")]
+use crate::subscription::Owes;
 #[cfg(feature = "faults")]
 use crate::upstream::MIN_STALE_LOADS;
 
@@ -46,12 +50,14 @@ pub enum Fault {
     /// When something is refused, others who wait for an acknowledgement of the CoValue are
     /// forgotten.
     ForgetOthers,
+    /// An upstream that comes while storage is asked is not asked when storage has answered.
+    AskNoLateUpstream,
 }
 
 impl Fault {
     /// All of them.
     #[cfg(feature = "faults")]
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AcknowledgeEarly,
         Self::KeepCredit,
         Self::RepeatKnownPart,
@@ -68,6 +74,7 @@ impl Fault {
         Self::IgnoreProgress,
         Self::OweNoCorrection,
         Self::ForgetOthers,
+        Self::AskNoLateUpstream,
     ];
 }
 
@@ -121,6 +128,28 @@ impl Machine {
             check(format!("{id:?} batches"), peer.batches.len(), MAX_OPEN_BATCHES);
             let bound = usize::try_from(self.config.held_bytes_per_peer).unwrap_or(usize::MAX);
             check(format!("{id:?} held"), usize::try_from(peer.held_bytes).unwrap_or(bound), bound);
+        }
+        lines.sort();
+        lines
+    }
+
+    /// Peers that wait to learn whether a CoValue is there, are owed something that need not wait for
+    /// that, and do not stand in the queue for it, in words.
+    pub fn stranded(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (id, entry) in self.values.iter().filter(|(_, entry)| !entry.waiting.is_empty()) {
+            let due = match &entry.presence {
+                Presence::Loading | Presence::Unknown(_) => continue,
+                Presence::Asking(_) | Presence::Absent => Owes::BEFORE_UPSTREAMS,
+                // A correction waits until something may be said.
+                Presence::Here(_) => Owes::LOAD,
+            };
+            for (peer, _) in entry.waiting.iter().filter(|(_, served)| *served == id) {
+                let subscription = self.subscription(*peer, id);
+                if subscription.is_some_and(|state| state.owes.has(due) && !state.queued) {
+                    lines.push(format!("{peer:?} waits for its part in {id}"));
+                }
+            }
         }
         lines.sort();
         lines

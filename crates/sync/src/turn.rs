@@ -121,6 +121,9 @@ impl Machine {
     /// Storage does not have a CoValue, and upstreams are being asked: lets the peers have what could
     /// not be drawn before. An upstream that came meanwhile is owed the LOAD that is waited for.
     pub(crate) fn owe_what_waited_for_storage(&mut self, id: CoValueId) {
+        if self.has_fault(Fault::AskNoLateUpstream) {
+            return;
+        }
         let is_owed = |state: &Subscription| state.owes.has(Owes::BEFORE_UPSTREAMS);
         let count = self.values.get(&id).map_or(0, |entry| entry.waiting.len());
         for number in 0..count {

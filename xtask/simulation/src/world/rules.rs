@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// Memory bounds.
+    /// Memory bounds, and that nothing is left lying.
     pub(super) fn check_bounds(&mut self, node: usize) {
         let state = &self.nodes[node];
         let peers = state.machine.peers() as u64;
@@ -117,6 +117,10 @@ impl World {
         let overfull = self.nodes[node].machine.overfull();
         if !overfull.is_empty() {
             self.fail(|| format!("node {node}: {}", overfull.join("; ")));
+        }
+        let stranded = self.nodes[node].machine.stranded();
+        if !stranded.is_empty() {
+            self.fail(|| format!("node {node}: {}", stranded.join("; ")));
         }
         let state = &self.nodes[node];
         if state.machine.peers() != state.links.len() {

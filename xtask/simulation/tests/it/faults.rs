@@ -93,3 +93,8 @@ fn owe_no_correction_is_found() {
 fn forget_others_is_found() {
     is_found(Fault::ForgetOthers);
 }
+
+#[test]
+fn ask_no_late_upstream_is_found() {
+    is_found(Fault::AskNoLateUpstream);
+}
