@@ -62,6 +62,7 @@ mod agreement;
 mod config;
 mod content;
 mod covalue;
+mod cutter;
 mod deletion;
 mod dependencies;
 mod event;
@@ -82,6 +83,7 @@ mod walk;
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 pub use content::{content_bytes, content_credit};
+pub use cutter::{Cutter, Wanted};
 pub use event::{
     Event, Loaded, Millis, PeerId, Progress, Role, StorageFailed, Stored, UpstreamName, Verified,
 };

@@ -1,0 +1,337 @@
+//! Cutting the content that a peer is owed into messages. What is cut is read by the runtime.
+
+use downbeat_core::{dependencies, known_state};
+use downbeat_protocol::{CoValueId, Content, SessionContent, SessionCounts, SessionId};
+
+use crate::action::ContentItem;
+use crate::content::content_bytes;
+use crate::event::Progress;
+
+/// Makes messages of a [`ContentItem`]: as long as [`Self::next_read`] asks for something, the
+/// runtime reads that and calls [`Self::add`], and then takes what [`Self::finish`] gives.
+///
+/// ```
+/// # use downbeat_protocol::{CoValueId, Header, Ruleset, SessionContent, SessionCounts};
+/// # use downbeat_sync::{ContentItem, Cutter};
+/// # fn read(_: CoValueId, _: &SessionCounts, _: usize) -> Vec<SessionContent> { Vec::new() }
+/// # let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build()?;
+/// # let (id, have, until) = (CoValueId::parse("co_z1")?, SessionCounts::new(), SessionCounts::new());
+/// # let announced = SessionCounts::new();
+/// # let (with_header, continuation, epoch) = (true, false, 0);
+/// # let item =
+/// #     ContentItem { id, header, with_header, have, until, announced, continuation, epoch };
+/// let mut cutter = Cutter::new(item, 256 << 10, 100 << 10);
+/// while let Some(wanted) = cutter.next_read() {
+///     let runs = read(wanted.id, wanted.have, wanted.max_bytes);
+///     cutter.add(runs);
+/// }
+/// let (messages, progress) = cutter.finish();
+/// assert_eq!((messages.len(), progress), (1, None), "a header, and nothing is left to do");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Cutter {
+    item: ContentItem,
+    /// Bytes of transactions that may be read.
+    room: usize,
+    /// Bytes of transactions in a message, beyond which a new one is started.
+    message_bytes: u64,
+    contents: Vec<Content>,
+    /// Bytes of transactions in all of them, and in the last.
+    bytes: usize,
+    open: u64,
+    /// What the peer has with them.
+    reached: SessionCounts,
+    /// What is read from: sessions of which no more is asked for are passed over.
+    have: SessionCounts,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// The rest cannot be read.
+    Stalled,
+    /// The rest is to be asked for again.
+    Interrupted,
+}
+
+/// What a [`Cutter`] wants to be read.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The CoValue.
+    pub id: CoValueId,
+    /// Content beyond this, in runs that each end at a signature.
+    pub have: &'a SessionCounts,
+    /// Runs of other sessions than these, or from these counts on, are of no use.
+    pub until: &'a SessionCounts,
+    /// About as many bytes of transactions, and one run at least, if there is any.
+    pub max_bytes: usize,
+}
+
+impl Cutter {
+    /// Begins with an item. No more is read when `room` bytes of transactions have been, and a new
+    /// message is started beyond `message_bytes` (a single run may be larger). Without room,
+    /// nothing is sent, and all of it is left to do.
+    pub fn new(item: ContentItem, room: usize, message_bytes: u64) -> Self {
+        let mut cutter = Self {
+            room,
+            message_bytes,
+            contents: Vec::new(),
+            bytes: 0,
+            open: 0,
+            reached: item.have.clone(),
+            have: item.have.clone(),
+            state: State::Reading,
+            item,
+        };
+        if room > 0 && cutter.item.until.is_empty() {
+            cutter.start();
+        }
+        cutter
+    }
+
+    /// What is to be read next, if anything is.
+    pub fn next_read(&self) -> Option<Wanted<'_>> {
+        let max_bytes = self.room.checked_sub(self.bytes).filter(|room| *room > 0)?;
+        let is_done = self.state != State::Reading || self.has_all();
+        let Self { item: ContentItem { id, until, .. }, have, .. } = self;
+        (!is_done).then_some(Wanted { id: *id, have, until, max_bytes })
+    }
+
+    /// Takes what was read. Nothing at all says that there is no more.
+    pub fn add(&mut self, runs: Vec<SessionContent>) {
+        if runs.is_empty() {
+            self.state = State::Stalled;
+        }
+        for run in runs {
+            let until = self.item.until.get(&run.session);
+            if run.after >= until {
+                // What it needs may not have been sent.
+                self.have.set(&run.session, u64::MAX);
+                continue;
+            }
+            if self.names_more(&run, until) {
+                // The machine has heard of it when it was verified, and gives it again with what
+                // it needs.
+                self.state = State::Stalled;
+                self.have.set(&run.session, u64::MAX);
+                continue;
+            }
+            self.reached.raise(&run.session, run.end());
+            self.have.raise(&run.session, run.end());
+            self.put(run);
+        }
+    }
+
+    /// Reads no more, because reading failed: for now, so that the rest is to be given again, or
+    /// for good.
+    pub fn fail(&mut self, for_now: bool) {
+        self.state = if for_now { State::Interrupted } else { State::Stalled };
+    }
+
+    /// Bytes of transactions in the messages.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The messages, and how far they got where that is not just the end.
+    pub fn finish(self) -> (Vec<Content>, Option<Progress>) {
+        let complete = self.room > 0 && self.has_all();
+        let Self { item, mut contents, reached, state, .. } = self;
+        // More is sent than was asked for where the signature at the end is that of more.
+        let beyond = item.until.iter().any(|(session, count)| reached.get(session) > *count);
+        let started = !complete && (item.continuation || !contents.is_empty());
+        let is_sequence = contents.len() > 1 || !complete || !item.announced.is_empty();
+        if let Some(first) = contents.first_mut()
+            && is_sequence
+            && !item.continuation
+        {
+            let mut expected = item.until.clone();
+            known_state::merge_counts(&mut expected, &item.announced);
+            first.expect_content_until = Some(expected);
+        }
+        let rest = (!complete || beyond).then(|| Progress {
+            id: item.id,
+            epoch: item.epoch,
+            header: !item.with_header || !contents.is_empty(),
+            started,
+            reached: reached_of(&item.until, &reached),
+            stalled: state == State::Stalled,
+        });
+        (contents, rest)
+    }
+
+    fn has_all(&self) -> bool {
+        known_state::is_subset(&self.item.until, &self.reached)
+    }
+
+    /// Whether a run of a group goes on beyond what is asked for (it ends where there is a
+    /// signature) with members or parents that the peer has not been sent.
+    fn names_more(&self, run: &SessionContent, until: u64) -> bool {
+        if run.end() <= until || !self.item.header.is_group() {
+            return false;
+        }
+        let asked = usize::try_from(until.saturating_sub(run.after)).unwrap_or(usize::MAX);
+        let beyond = run.transactions.get(asked..).unwrap_or_default();
+        let asked = run.transactions.get(..asked).unwrap_or(&run.transactions);
+        let known = dependencies::of_group_transactions(asked);
+        let named = dependencies::of_group_transactions(beyond);
+        named.iter().any(|id| *id != self.item.id && !known.contains(id))
+    }
+
+    /// Starts a message.
+    fn start(&mut self) -> &mut Content {
+        self.open = 0;
+        let first = self.contents.is_empty();
+        self.contents.push(Content {
+            id: self.item.id,
+            header: (first && self.item.with_header).then(|| self.item.header.clone()),
+            priority: self.item.header.priority(),
+            sessions: Vec::new(),
+            malformed: Vec::new(),
+            expect_content_until: None,
+        });
+        let last = self.contents.len() - 1;
+        &mut self.contents[last]
+    }
+
+    /// Puts a run into the last message, or into a new one.
+    fn put(&mut self, run: SessionContent) {
+        let bytes = content_bytes(&run);
+        let fits = !self.contents.is_empty() && self.open + bytes <= self.message_bytes;
+        let last = self.contents.last_mut().filter(|_| fits);
+        let content = match last {
+            Some(content) => content,
+            None => self.start(),
+        };
+        // Runs that follow each other become one, so that many small ones are not many messages.
+        match content.sessions.iter_mut().find(|before| before.session == run.session) {
+            Some(before) => {
+                before.transactions.extend(run.transactions);
+                before.last_signature = run.last_signature;
+            }
+            None => content.sessions.push(run),
+        }
+        self.open += bytes;
+        self.bytes = self.bytes.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+}
+
+/// The counts of the sessions that are asked for.
+fn reached_of(until: &SessionCounts, reached: &SessionCounts) -> Vec<(SessionId, u64)> {
+    until.iter().map(|(session, _)| (session.clone(), reached.get(session))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_protocol::{Header, Owner, Ruleset, Signature, Transaction};
+
+    use super::*;
+
+    const MEMBER: &str = "co_z2";
+
+    fn session(name: &str) -> SessionId {
+        SessionId::parse(&format!("co_z1_session_z{name}")).unwrap()
+    }
+
+    fn set(key: &str) -> Transaction {
+        Transaction::trusting(&format!(r#"[{{"key":"{key}","op":"set","value":"x"}}]"#), 0, None)
+    }
+
+    fn run(name: &str, after: u64, transactions: Vec<Transaction>) -> SessionContent {
+        let last_signature = Signature::from_bytes(&[0; 64]);
+        SessionContent { session: session(name), after, transactions, last_signature }
+    }
+
+    /// A group's item for a peer that has nothing and is to have this much.
+    fn item(until: &[(&str, u64)]) -> ContentItem {
+        let initial_admin = Owner::Account(CoValueId::parse("co_z1").unwrap());
+        ContentItem {
+            id: CoValueId::parse("co_z3").unwrap(),
+            header: Header::builder("comap", Ruleset::Group { initial_admin }).build().unwrap(),
+            with_header: true,
+            have: SessionCounts::new(),
+            until: until.iter().map(|(name, count)| (session(name), *count)).collect(),
+            announced: SessionCounts::new(),
+            continuation: false,
+            epoch: 0,
+        }
+    }
+
+    /// What is sent of these runs, which are read one at a time in this order, to a peer that is
+    /// to have this much.
+    fn sent(runs: &[SessionContent], until: &[(&str, u64)]) -> (Vec<(SessionId, u64)>, bool) {
+        let mut cutter = Cutter::new(item(until), 1 << 20, 1 << 20);
+        while let Some(wanted) = cutter.next_read() {
+            let mut next = runs.iter().filter(|run| run.after >= wanted.have.get(&run.session));
+            cutter.add(next.next().cloned().into_iter().collect());
+        }
+        let (contents, rest) = cutter.finish();
+        let runs = contents.into_iter().flat_map(|content| content.sessions);
+        let stalled = rest.is_some_and(|rest| rest.stalled);
+        (runs.map(|run| (run.session.clone(), run.end())).collect(), stalled)
+    }
+
+    #[test]
+    fn sessions_that_came_since_are_left_for_the_next_turn() {
+        let long = vec![set("k"); 10];
+        let runs = vec![run("a", 0, long.clone()), run("b", 0, long)];
+        assert_eq!(sent(&runs, &[("b", 10)]), (vec![(session("b"), 10)], false));
+        assert_eq!(sent(&runs, &[("a", 10)]), (vec![(session("a"), 10)], false));
+    }
+
+    #[test]
+    fn more_of_a_session_is_sent_if_it_needs_nothing_more() {
+        let more = vec![run("a", 0, vec![set(MEMBER), set("k"), set(MEMBER)])];
+        assert_eq!(sent(&more, &[("a", 1)]), (vec![(session("a"), 3)], false));
+    }
+
+    #[test]
+    fn members_who_were_added_since_wait_until_they_are_sent_first() {
+        let runs = vec![run("a", 0, vec![set("k"), set(MEMBER)]), run("b", 0, vec![set("k")])];
+        assert_eq!(sent(&runs, &[("a", 1)]), (vec![], true));
+        let first = vec![run("b", 0, vec![set("k")]), runs[0].clone()];
+        assert_eq!(sent(&first, &[("a", 1), ("b", 1)]), (vec![(session("b"), 1)], true));
+    }
+
+    #[test]
+    fn messages_are_bounded_and_the_first_says_what_is_to_come() {
+        let piece = vec![set("k"); 2];
+        let bytes = content_bytes(&run("a", 0, piece.clone()));
+        let runs: Vec<_> = (0..5).map(|piece_no| run("a", 2 * piece_no, piece.clone())).collect();
+        let mut cutter = Cutter::new(item(&[("a", 10)]), 1 << 20, 2 * bytes);
+        cutter.add(runs);
+        assert!(cutter.next_read().is_none());
+        let (contents, rest) = cutter.finish();
+        let ends: Vec<_> = contents.iter().map(|content| content.sessions[0].end()).collect();
+        assert_eq!(ends, [4, 8, 10]);
+        assert_eq!(contents[0].expect_content_until, Some(item(&[("a", 10)]).until));
+        assert!(contents[0].header.is_some() && contents[1].header.is_none());
+        assert_eq!((&contents[1].expect_content_until, rest), (&None, None));
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_to_do() {
+        let mut cutter = Cutter::new(item(&[("a", 2)]), 1, 1);
+        cutter.add(vec![run("a", 0, vec![set("k")])]);
+        assert!(cutter.next_read().is_none(), "the room is used up");
+        let rest = cutter.finish().1.unwrap();
+        assert!(rest.started && rest.header && !rest.stalled);
+        assert_eq!(rest.reached, [(session("a"), 1)]);
+
+        let (contents, rest) = Cutter::new(item(&[("a", 2)]), 0, 1).finish();
+        assert!(contents.is_empty());
+        assert!(rest.is_some_and(|rest| !rest.started && !rest.header && !rest.stalled));
+    }
+
+    #[test]
+    fn a_failure_for_now_asks_for_the_rest_again_and_one_for_good_does_not() {
+        for for_now in [true, false] {
+            let mut cutter = Cutter::new(item(&[("a", 2)]), 1 << 20, 1 << 20);
+            cutter.fail(for_now);
+            assert!(cutter.next_read().is_none());
+            assert_eq!(cutter.finish().1.unwrap().stalled, !for_now);
+        }
+    }
+}
