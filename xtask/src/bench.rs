@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum Benchmark {
     /// Compare with the reference server, on Linux: `cargo xtask bench compare [--rounds N] [--only
-    /// ACT] [--without SERVER,...] [--write docs]`.
+    /// ACT,... | --all] [--without SERVER,...] [--co-values N] [--write docs]`.
     #[command(disable_help_flag = true)]
     Compare {
         /// As `downbeat-compare` takes them.
@@ -33,7 +33,11 @@ pub(crate) fn run_benchmark(arguments: &Arguments) -> Result<()> {
     tools::require_c_compiler()?;
     let reference = root().join("xtask/compare/reference");
     let mut steps = Steps::new(3);
-    steps.command("server and clients", &mut build(Profile::Release))?;
+    let mut downbeat = build(Profile::Release);
+    if makes_a_store(arguments) {
+        downbeat.args(["--bins", "--example", "generate_store"]);
+    }
+    steps.command("server and clients", &mut downbeat)?;
     steps.step("reference server", "cd xtask/compare/reference && npm ci", || {
         npm::install(&reference)?;
         npm::build_better_sqlite3(&reference)
@@ -45,4 +49,9 @@ pub(crate) fn run_benchmark(arguments: &Arguments) -> Result<()> {
     steps.command("comparison", &mut compare)?;
     steps.finish();
     Ok(())
+}
+
+/// Whether an act is played that begins with a large store.
+fn makes_a_store(arguments: &[String]) -> bool {
+    arguments.iter().any(|word| word == "--all" || word.contains("startup"))
 }

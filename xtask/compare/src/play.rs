@@ -90,10 +90,8 @@ fn bench(
 /// Makes the store of `--co-values` CoValues that a server is then started on, as the server would
 /// have made it, and returns the id of one of them.
 fn generate(contender: Contender, arguments: &Arguments, folder: &Path) -> Result<String> {
-    let mut build = Command::new("cargo");
-    build.args(["build", "--release", "--quiet", "--package", "downbeat"]);
-    output(build.args(["--example", "generate_store"]))?;
     let generator = arguments.downbeat.with_file_name("examples").join("generate_store");
+    ensure!(generator.exists(), "there is no {}, an example of Downbeat", generator.display());
     let co_values = arguments.co_values.to_string();
     let generated = match contender {
         Contender::Sled => folder.to_owned(),
