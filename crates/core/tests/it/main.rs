@@ -1,6 +1,7 @@
 //! What the crate's parts do together, mostly on content recorded from the reference.
 
 mod co_value;
+mod costs;
 mod damaged;
 mod dependencies;
 mod given;

@@ -1,5 +1,6 @@
 //! What the crate's parts do together, against values recorded from the reference.
 
+mod costs;
 mod reference;
 mod secrets;
 mod strictness;

@@ -2,6 +2,7 @@
 
 mod access;
 mod chain;
+mod costs;
 mod credit;
 mod deletion;
 mod failing;

@@ -1,5 +1,7 @@
 //! Writing messages.
 
+use std::io::Write;
+
 use crate::header::Priority;
 use crate::json::string::quote;
 use crate::known_state::{KnownState, SessionCounts};
@@ -152,5 +154,5 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
 }
 
 fn write_count(count: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(count.to_string().as_bytes());
+    write!(out, "{count}").expect("a vector takes whatever is written");
 }

@@ -4,6 +4,7 @@ mod arbitrary;
 mod bad_input;
 mod binary;
 mod canonical;
+mod costs;
 mod frames;
 mod header;
 mod round_trip;

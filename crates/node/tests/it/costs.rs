@@ -1,0 +1,216 @@
+//! What the way of a message through a node costs, in allocations.
+//!
+//! Everything but verification happens on the test's thread, whose allocations are counted: those of
+//! the machine, the connections, the storage in memory, and of the clients, which hand over messages
+//! that were made before. (What verifying allocates, tests of `downbeat-core` count.) Each step is
+//! waited for before the next, and the cheapest of some batches counts, in which no table had to grow
+//! and no clock has ticked, so that the figures are the same at every run but for one in a thousand.
+//!
+//! The bounds are what was measured when they were written (it stands beside each) and a tenth.
+//! Where more is needed for a good reason, they are to be raised; where less, lowered.
+
+use std::sync::Arc;
+
+use downbeat_core::CoValue;
+use downbeat_node::Node;
+use downbeat_protocol::{Content, Known, KnownState, Message, Transaction};
+use downbeat_storage::MemoryStorage;
+use tokio::runtime::Runtime;
+
+use crate::given::{Author, Peer, map};
+
+/// Operations in a batch.
+const BATCH: usize = 50;
+
+/// Batches, of which the cheapest counts.
+const BATCHES: usize = 6;
+
+/// CoValues of all batches.
+const VALUES: usize = BATCH * BATCHES;
+
+/// Messages that wait between the node and a client.
+const PAIR: usize = 16;
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A new CoValue of ten private transactions under one signature.
+fn value(author: &Author) -> CoValue {
+    let mut value = CoValue::new(map());
+    edit(&mut value, author, 10);
+    value
+}
+
+/// Extends a CoValue, and returns what is new.
+fn edit(value: &mut CoValue, author: &Author, transactions: usize) -> Content {
+    let before = value.known_state();
+    for _ in 0..transactions {
+        let changes = format!("encrypted_U{}", "kLm9".repeat(40));
+        let made_at = 1_700_000_000_000;
+        let transaction = Transaction::private(&changes, "key_z4gtg2L4v6iFHk4a46", made_at, None);
+        value.append(&author.session, transaction, author.signer()).unwrap();
+    }
+    value.content_since(Some(&before)).remove(0)
+}
+
+fn content(value: &CoValue) -> Message {
+    Message::Content(value.content_since(None).remove(0))
+}
+
+fn acknowledgement(state: KnownState) -> Message {
+    Message::Known(Known { state, is_correction: false, as_dependency_of: None })
+}
+
+/// Allocations for every hundred operations in the cheapest batch, which has so many of them.
+fn cheapest(operations: usize, mut batch: impl FnMut()) -> u64 {
+    let batches = (0..BATCHES).map(|_| allocation_counter::measure(&mut batch).count_total);
+    batches.min().unwrap() * 100 / u64::try_from(operations).unwrap()
+}
+
+/// A client uploads CoValues one by one, from `messages`.
+async fn upload(client: &mut Peer, messages: impl Iterator<Item = (Message, KnownState)>) {
+    for (message, state) in messages {
+        client.send(message).await;
+        while client.known().await != state {}
+    }
+}
+
+fn messages(values: &[CoValue]) -> std::vec::IntoIter<(Message, KnownState)> {
+    let made: Vec<_> = values.iter().map(|value| (content(value), value.known_state())).collect();
+    made.into_iter()
+}
+
+#[test]
+fn an_uploaded_covalue_costs_few_allocations() {
+    /// Measured: 6,716.
+    const BOUND: u64 = 7_390;
+
+    let author = Author::new();
+    let values: Vec<_> = (0..VALUES).map(|_| value(&author)).collect();
+    let mut uploads = messages(&values);
+    let runtime = runtime();
+    let (_node, mut client) = runtime.block_on(async {
+        let node = crate::given::node();
+        let client = Peer::connect(&node, PAIR).await;
+        (node, client)
+    });
+    let each = cheapest(BATCH, || {
+        runtime.block_on(upload(&mut client, uploads.by_ref().take(BATCH)));
+    });
+    assert!(each <= BOUND, "{each} allocations for 100");
+}
+
+#[test]
+fn a_delivery_of_a_fan_out_costs_few_allocations() {
+    /// Measured: 2,157.
+    const BOUND: u64 = 2_370;
+    const SUBSCRIBERS: usize = 50;
+    const EDITS: usize = 10;
+
+    let author = Author::new();
+    let mut value = value(&author);
+    let (id, first, state) = (value.id(), content(&value), value.known_state());
+    let mut edits = (0..BATCHES * EDITS)
+        .map(|_| (Message::Content(edit(&mut value, &author, 1)), value.known_state()))
+        .collect::<Vec<_>>()
+        .into_iter();
+    let runtime = runtime();
+    let (_node, mut writer, mut subscribers) = runtime.block_on(async {
+        let node = crate::given::node();
+        let mut writer = Peer::connect(&node, PAIR).await;
+        upload(&mut writer, [(first, state.clone())].into_iter()).await;
+        let mut subscribers = Vec::new();
+        for _ in 0..SUBSCRIBERS {
+            let mut subscriber = Peer::connect(&node, PAIR).await;
+            subscriber.load(id).await;
+            subscriber.content(id).await;
+            subscriber.send(acknowledgement(state.clone())).await;
+            subscribers.push(subscriber);
+        }
+        (node, writer, subscribers)
+    });
+    let each = cheapest(SUBSCRIBERS * EDITS, || {
+        runtime.block_on(async {
+            for (edit, state) in edits.by_ref().take(EDITS) {
+                upload(&mut writer, [(edit, state.clone())].into_iter()).await;
+                for subscriber in &mut subscribers {
+                    subscriber.content(id).await;
+                    subscriber.send(acknowledgement(state.clone())).await;
+                }
+            }
+        });
+    });
+    assert!(each <= BOUND, "{each} allocations for 100");
+}
+
+#[test]
+fn what_is_up_to_date_costs_few_allocations() {
+    /// Measured: 1,322.
+    const BOUND: u64 = 1_450;
+
+    let author = Author::new();
+    let values: Vec<_> = (0..BATCH).map(|_| value(&author)).collect();
+    let runtime = runtime();
+    let (node, mut clients) = runtime.block_on(async {
+        let node = crate::given::node();
+        let mut clients = Vec::new();
+        for _ in 0..BATCHES {
+            clients.push(Peer::connect(&node, PAIR).await);
+        }
+        upload(&mut Peer::connect(&node, PAIR).await, messages(&values)).await;
+        (node, clients)
+    });
+    let each = cheapest(BATCH, || {
+        let mut client = clients.pop().unwrap();
+        runtime.block_on(async {
+            for value in &values {
+                client.send(Message::Load(value.known_state())).await;
+                assert_eq!(client.known().await, value.known_state());
+            }
+        });
+    });
+    drop(node);
+    assert!(each <= BOUND, "{each} allocations for 100");
+}
+
+/// Allocations for every hundred CoValues that a client fetches, of a node that has uploaded them itself, or
+/// has been started since.
+fn fetch(is_cold: bool) -> u64 {
+    let author = Author::new();
+    let values: Vec<_> = (0..VALUES).map(|_| value(&author)).collect();
+    let storage = Arc::new(MemoryStorage::new());
+    let start = || Node::builder(storage.clone()).start().unwrap();
+    let runtime = runtime();
+    let (_node, mut client) = runtime.block_on(async {
+        let mut node = start();
+        upload(&mut Peer::connect(&node, PAIR).await, messages(&values)).await;
+        if is_cold {
+            // A shutdown would close the storage. What was acknowledged is in it.
+            node = start();
+        }
+        let client = Peer::connect(&node, PAIR).await;
+        (node, client)
+    });
+    let mut values = values.iter();
+    cheapest(BATCH, || {
+        runtime.block_on(async {
+            for value in values.by_ref().take(BATCH) {
+                client.load(value.id()).await;
+                client.content(value.id()).await;
+                client.send(acknowledgement(value.known_state())).await;
+            }
+        });
+    })
+}
+
+#[test]
+fn a_fetched_covalue_costs_few_allocations() {
+    /// Measured: 2,600.
+    const WARM: u64 = 2_860;
+    /// Measured: 4,802.
+    const COLD: u64 = 5_280;
+
+    let [warm, cold] = [fetch(false), fetch(true)];
+    assert!(warm <= WARM && cold <= COLD, "{warm} allocations for 100 warm, {cold} cold");
+}
