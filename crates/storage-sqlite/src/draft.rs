@@ -291,7 +291,7 @@ impl Draft<'_> {
         let Some(found) = index::session(self.connection, id, co_value, session)? else {
             return Ok(None);
         };
-        let index::SessionRow { row, stored } = found;
+        let index::SessionRow { row, stored, .. } = found;
         self.clear_beyond(row, stored.count)?;
         let since = SinceCheckpoint(stored.since_checkpoint);
         let head = Head { row, count: stored.count, since };

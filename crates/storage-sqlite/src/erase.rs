@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::draft::{Caution, Draft};
 use crate::extension::owner;
 use crate::fault::Fault;
-use crate::index::{self, CoValueRow, SessionRow};
+use crate::index::{self, SessionRow};
 
 /// The most transactions that one call removes, if the extension at the end has no more: a few
 /// milliseconds of the writer's time.
@@ -38,9 +38,7 @@ impl Draft<'_> {
             return Ok(erased);
         }
         self.remembered.forget();
-        // As if it were not deleted, to see all sessions.
-        let sessions =
-            index::sessions(self.connection, id, CoValueRow { deleted: false, ..co_value })?;
+        let sessions = index::all_sessions(self.connection, id, co_value.row)?;
         for session in sessions.iter().filter(|session| !session.stored.session.is_delete()) {
             let room = MAX_TRANSACTIONS.saturating_sub(erased.transactions);
             if room == 0 {
@@ -69,7 +67,7 @@ impl Draft<'_> {
         room: u64,
         erased: &mut Erased,
     ) -> Result<u64, Fault> {
-        let SessionRow { row, stored } = session;
+        let SessionRow { row, stored, .. } = session;
         let end = end_before(self.connection, id, *row, &stored.session, stored.count, room)?;
         let left = end.as_ref().map_or(0, |(left, _)| *left);
         let query = "SELECT IFNULL(SUM(octet_length(tx)), 0) FROM transactions

@@ -13,7 +13,7 @@
 use downbeat_protocol::{CoValueId, SessionId, Signature, Transaction};
 
 /// An extension's row, if it is one of the session at hand.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ExtensionRow {
     /// How many transactions of the session come before it.
     pub(crate) after: u64,

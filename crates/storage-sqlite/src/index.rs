@@ -2,11 +2,20 @@
 
 use downbeat_protocol::{CoValueId, Header, SessionId, Signature};
 use downbeat_storage::StoredSession;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::extension::owner;
+use crate::extension::{ExtensionRow, owner};
 use crate::fault::{Fault, in_co_value, in_session};
 use crate::header;
+
+/// What is read of a session and the extension at its end; see [`session_row`].
+macro_rules! session_columns {
+    () => {
+        "s.rowID, s.sessionID, s.lastIdx, s.lastSignature, s.bytesSinceLastSignature,
+        e.idx, e.owner, e.after, e.signature, e.checksum"
+    };
+}
 
 /// A CoValue's row.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +30,17 @@ pub(crate) struct CoValueRow {
 pub(crate) struct SessionRow {
     pub(crate) row: i64,
     pub(crate) stored: StoredSession,
+    /// The extension at the end of its log, unless the reference has written that.
+    pub(crate) last: Option<ExtensionRow>,
+}
+
+/// The sessions of a CoValue that is stored.
+#[derive(Debug)]
+pub(crate) struct Found<H> {
+    pub(crate) header: H,
+    pub(crate) deleted: bool,
+    /// Those that have transactions and can be read, sorted by id.
+    pub(crate) sessions: Vec<SessionRow>,
 }
 
 pub(crate) fn co_value(
@@ -36,43 +56,104 @@ pub(crate) fn co_value(
     Ok(found.optional()?)
 }
 
-pub(crate) fn header(
+/// A CoValue's header and sessions.
+pub(crate) fn header_and_sessions(
     connection: &Connection,
     id: CoValueId,
-    row: CoValueRow,
-) -> Result<Header, Fault> {
-    let mut query = connection.prepare_cached("SELECT header FROM coValues WHERE rowID = ?1")?;
-    let mut rows = query.query([row.row])?;
-    let row = rows.next()?.ok_or_else(|| in_co_value(id, &"its header is missing"))?;
-    header::decode(id, text(row, 0).map_err(|reason| in_co_value(id, &reason))?)
+) -> Result<Option<Found<Header>>, Fault> {
+    let query = concat!(
+        "SELECT d.coValueID IS NOT NULL, ",
+        session_columns!(),
+        ", c.header
+        FROM coValues c
+        LEFT JOIN deletedCoValues d ON d.coValueID = c.id
+        LEFT JOIN sessions s ON s.coValue = c.rowID
+        LEFT JOIN downbeat_extensions e ON e.ses = s.rowID AND e.idx >= s.lastIdx - 1
+        WHERE c.id = ?1"
+    );
+    find(connection, id, query, |row| {
+        let header = text(row, 11).map_err(|reason| in_co_value(id, &reason))?;
+        header::decode(id, header)
+    })
 }
 
-/// The sessions that have transactions and can be read, sorted by id.
-pub(crate) fn sessions(
+/// A CoValue's sessions.
+pub(crate) fn sessions(connection: &Connection, id: CoValueId) -> Result<Option<Found<()>>, Fault> {
+    let query = concat!(
+        "SELECT d.coValueID IS NOT NULL, ",
+        session_columns!(),
+        " FROM coValues c
+        LEFT JOIN deletedCoValues d ON d.coValueID = c.id
+        LEFT JOIN sessions s ON s.coValue = c.rowID
+        LEFT JOIN downbeat_extensions e ON e.ses = s.rowID AND e.idx >= s.lastIdx - 1
+        WHERE c.id = ?1"
+    );
+    find(connection, id, query, |_| Ok(()))
+}
+
+/// A CoValue's sessions, as if it were not deleted.
+pub(crate) fn all_sessions(
     connection: &Connection,
     id: CoValueId,
-    co_value: CoValueRow,
+    co_value: i64,
 ) -> Result<Vec<SessionRow>, Fault> {
-    // A row per session, and one for each extension that ends where the log does or later; there
-    // should be no later ones.
-    let mut query = connection.prepare_cached(
-        "SELECT s.rowID, s.sessionID, s.lastIdx, s.lastSignature, s.bytesSinceLastSignature,
-            e.idx, e.owner, e.signature
-        FROM sessions s
+    let query = concat!(
+        "SELECT FALSE, ",
+        session_columns!(),
+        " FROM sessions s
         LEFT JOIN downbeat_extensions e ON e.ses = s.rowID AND e.idx >= s.lastIdx - 1
-        WHERE s.coValue = ?1",
-    )?;
-    let mut rows = query.query([co_value.row])?;
-    let mut sessions: Vec<SessionRow> = Vec::new();
+        WHERE s.coValue = ?1"
+    );
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query([co_value])?;
+    let mut sessions = Vec::new();
     while let Some(row) = rows.next()? {
-        let Some(session) = session_row(id, row)? else { continue };
-        if !co_value.deleted || session.stored.session.is_delete() {
+        sessions.extend(session_row(id, row)?);
+    }
+    Ok(sorted(sessions))
+}
+
+/// All in one query, because the cost of a query is that of several look-ups in it. It gives a row
+/// for each session, one more for each extension that ends later than its log does, of which there
+/// should be none, and one without a session if there is none.
+fn find<H>(
+    connection: &Connection,
+    id: CoValueId,
+    query: &str,
+    header: impl FnOnce(&Row<'_>) -> Result<H, Fault>,
+) -> Result<Option<Found<H>>, Fault> {
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query([id.as_str()])?;
+    let Some(mut row) = rows.next()? else { return Ok(None) };
+    let deleted: bool = row.get(0)?;
+    let header = header(row)?;
+    let mut sessions = Vec::new();
+    loop {
+        if row.get_ref(1)? != ValueRef::Null
+            && let Some(session) = session_row(id, row)?
+            && (!deleted || session.stored.session.is_delete())
+        {
             sessions.push(session);
         }
+        row = match rows.next()? {
+            Some(row) => row,
+            None => break,
+        };
     }
+    Ok(Some(Found { header, deleted, sessions: sorted(sessions) }))
+}
+
+/// Sorted by id, and each session once.
+fn sorted(mut sessions: Vec<SessionRow>) -> Vec<SessionRow> {
     sessions.sort_by(|a, b| a.stored.session.cmp(&b.stored.session));
-    sessions.dedup_by_key(|session| session.row);
-    Ok(sessions)
+    sessions.dedup_by(|next, first| {
+        let same = next.row == first.row;
+        if same && first.last.is_none() {
+            first.last = next.last.take();
+        }
+        same
+    });
+    sessions
 }
 
 /// One session, if it has transactions.
@@ -82,13 +163,14 @@ pub(crate) fn session(
     co_value: i64,
     session: &SessionId,
 ) -> Result<Option<SessionRow>, Fault> {
-    let mut query = connection.prepare_cached(
-        "SELECT s.rowID, s.sessionID, s.lastIdx, s.lastSignature, s.bytesSinceLastSignature,
-            e.idx, e.owner, e.signature
-        FROM sessions s
+    let query = concat!(
+        "SELECT FALSE, ",
+        session_columns!(),
+        " FROM sessions s
         LEFT JOIN downbeat_extensions e ON e.ses = s.rowID AND e.idx >= s.lastIdx - 1
-        WHERE s.coValue = ?1 AND s.sessionID = ?2",
-    )?;
+        WHERE s.coValue = ?1 AND s.sessionID = ?2"
+    );
+    let mut query = connection.prepare_cached(query)?;
     let mut rows = query.query((co_value, session.as_str()))?;
     let mut found = None;
     while let Some(row) = rows.next()? {
@@ -97,21 +179,23 @@ pub(crate) fn session(
     Ok(found)
 }
 
-/// Reads a row of the queries above; `None` if the session has no transactions.
+/// Reads a row of the queries above, from its second column on; `None` if the session has no
+/// transactions.
 fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, Fault> {
-    let session = text(row, 1).map_err(|reason| in_co_value(id, &reason))?;
+    let session = text(row, 2).map_err(|reason| in_co_value(id, &reason))?;
     let session = SessionId::parse(session).map_err(|error| in_co_value(id, &error))?;
-    let count: Option<i64> = row.get(2)?;
+    let count: Option<i64> = row.get(3)?;
     let count = count
         .and_then(|count| u64::try_from(count).ok())
         .ok_or_else(|| in_session(id, &session, &"the number of transactions is none"))?;
     if count == 0 {
         return Ok(None);
     }
-    let last_signature = signature(id, &session, row, 3)?;
-    if let Some(end) = row.get::<_, Option<u64>>(5)? {
-        let signed = signature(id, &session, row, 7)?;
-        if row.get::<_, u32>(6)? != owner(id, &session) {
+    let last_signature = signature(id, &session, row, 4)?;
+    let mut last = None;
+    if let Some(end) = row.get::<_, Option<u64>>(6)? {
+        let signed = signature(id, &session, row, 9)?;
+        if row.get::<_, u32>(7)? != owner(id, &session) {
             // A row that another session has left, unless it is known by its signature.
             if signed == last_signature {
                 return Err(in_session(id, &session, &"the log is another session's"));
@@ -121,13 +205,16 @@ fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, Fault
             return Err(in_session(id, &session, &reason));
         } else if signed != last_signature {
             return Err(in_session(id, &session, &"the last signature has been changed"));
+        } else {
+            let (after, checksum) = (row.get(8)?, row.get(10)?);
+            last = Some(ExtensionRow { after, signature: signed, checksum });
         }
     }
     // Files of the oldest versions have no figure here, and then no checkpoints either.
-    let since: Option<i64> = row.get(4)?;
+    let since: Option<i64> = row.get(5)?;
     let since_checkpoint = since.and_then(|since| u64::try_from(since).ok()).unwrap_or(0);
     let stored = StoredSession { session, count, last_signature, since_checkpoint };
-    Ok(Some(SessionRow { row: row.get(0)?, stored }))
+    Ok(Some(SessionRow { row: row.get(1)?, stored, last }))
 }
 
 /// The signature in a column.

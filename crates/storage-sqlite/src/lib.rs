@@ -43,6 +43,7 @@ mod extension;
 mod fault;
 mod header;
 mod index;
+mod log;
 mod options;
 mod queue;
 mod read;

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use downbeat_protocol::SessionCounts;
+use downbeat_protocol::{KnownState, SessionCounts};
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage::{Damage, Outcome, SessionOutcome, Storage, StorageError};
 use downbeat_storage_sqlite::SqliteStorage;
@@ -76,6 +76,46 @@ async fn a_row_that_is_not_what_was_written_is_refused_by_the_name_of_its_covalu
         assert_eq!(damage.id(), Some(damaged.id), "{statement}: {damage}");
         assert_holds(&store, &whole, &author).await;
     }
+}
+
+#[tokio::test]
+async fn the_last_extension_is_checked_wherever_reading_begins() {
+    for (extensions, row) in [(1, 2), (3, 8)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStorage::open(path_in(&dir)).unwrap();
+        let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+        for _ in 0..extensions {
+            store.append(vec![co_value.create(vec![author.write(3, 20)])]).await.unwrap();
+        }
+        store.close().await.unwrap();
+        let replace = format!("replace(tx, '0000000{row}', '00000099')");
+        change(&dir, &format!("UPDATE transactions SET tx = {replace} WHERE idx = {row}"));
+        let store = SqliteStorage::open(path_in(&dir)).unwrap();
+        for position in 0..author.count() {
+            let have = SessionCounts::from_iter([(author.session.clone(), position)]);
+            let read = store.read(co_value.id, &have, 1 << 20).await;
+            assert!(matches!(read, Err(StorageError::Corrupt(_))), "{position}: {read:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_reads_leaves_out_what_meets_damage() {
+    let (dir, [(damaged, _), (whole, author)]) = two().await;
+    change(&dir, "UPDATE transactions SET tx = '{' WHERE ses = 1 AND idx = 3");
+    change(&dir, "UPDATE coValues SET header = '{' WHERE rowID = 1");
+    let store = SqliteStorage::open(path_in(&dir)).unwrap();
+    let loaded = store.load_many(vec![damaged.id, whole.id, damaged.id]).await;
+    assert!(matches!(
+        &loaded[..],
+        [Err(StorageError::Corrupt(_)), Ok(Some(_)), Err(StorageError::Corrupt(_))]
+    ));
+    let known = [damaged.id, whole.id, damaged.id].map(KnownState::empty);
+    let read = store.read_many(known.to_vec(), 1 << 30).await;
+    let [Err(StorageError::Corrupt(_)), Ok(runs), Err(StorageError::Corrupt(_))] = &read[..] else {
+        panic!("{read:?}")
+    };
+    assert_eq!(runs.last().unwrap().end(), author.count());
 }
 
 #[tokio::test]
