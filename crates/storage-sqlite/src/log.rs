@@ -254,7 +254,7 @@ impl<'a, T, D: Fn(&Row<'_>) -> Result<T, Fault>> Marks<'a, T, D> {
     fn advance(&mut self) -> Result<(), Fault> {
         self.ahead = match self.rows.next()? {
             Some(row) => Some((row.get(0)?, (self.decode)(row))),
-            None => self.last.filter(|_| is_last).cloned(),
+            None => None,
         };
         Ok(())
     }
