@@ -12,6 +12,7 @@ use downbeat_transport::{
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info};
 
+use crate::apart::Apart;
 use crate::content::ContentStore;
 use crate::gate::{Gate, Proof};
 use crate::limits::Limits;
@@ -198,13 +199,16 @@ impl Starter {
     pub(crate) async fn run(self) {
         let Self { link, mut sender, receiver, turns, mut end, around } = self;
         {
-            let mut reader = pin!(reading::read(&link, receiver, &around));
+            let reader = pin!(reading::read(&link, receiver, &around));
+            let mut reader = Apart::new(reader);
             let ended = {
-                let mut writer = pin!(writing::write(&link, &mut *sender, turns, &around));
+                let writer = pin!(writing::write(&link, &mut *sender, turns, &around));
+                let mut writer = Apart::new(writer);
+                let end = pin!(end.reached());
                 tokio::select! {
                     // Whatever the peer does: one that takes nothing is not waited for.
                     biased;
-                    reason = end.reached() => Ended::Closed(reason),
+                    reason = Apart::new(end) => Ended::Closed(reason),
                     () = &mut reader => Ended::Over,
                     written = &mut writer => match written {
                         Ok(()) => Ended::Over,

@@ -58,6 +58,7 @@
 //! let in.
 
 mod access;
+mod apart;
 mod builder;
 mod connection;
 mod contained;

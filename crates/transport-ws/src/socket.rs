@@ -170,7 +170,13 @@ impl<S: Io> Socket<S> {
     /// Whether the write buffer has gone to the operating system. For the sender.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         let mut inner = self.lock();
-        let poll = Pin::new(inner.ws()?).poll_flush(cx);
+        // Usually everything goes at once. The library would remember the waker all the same, and
+        // wake the sender when the next frame of the peer comes.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let mut poll = Pin::new(inner.ws()?).poll_flush(&mut nobody);
+        if poll.is_pending() {
+            poll = Pin::new(inner.ws()?).poll_flush(cx);
+        }
         inner.sender = poll.is_pending().then(|| cx.waker().clone());
         match &poll {
             Poll::Ready(Ok(())) => inner.release(cx),
@@ -333,6 +339,21 @@ mod tests {
         assert!(socket.lock().grown);
         assert_eq!(next_len(&socket).await, 500);
         assert!(!socket.lock().grown);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_waits_for_nothing_is_not_woken_by_a_frame() {
+        let (socket, mut far) = socket(20_000).await;
+        let (sender, receiver) = (Arc::<Woken>::default(), Arc::<Woken>::default());
+        let wakers = [&sender, &receiver].map(|woken| Waker::from(Arc::clone(woken)));
+        let [mut sending, mut receiving] = wakers.each_ref().map(Context::from_waker);
+
+        socket.write(WsMessage::text("all of it goes at once")).unwrap();
+        assert!(matches!(socket.poll_flush(&mut sending), Poll::Ready(Ok(()))));
+        assert!(socket.poll_next(&mut receiving).is_pending());
+        far.write_all(&frame(0x81, 100)).await.unwrap();
+        assert!(receiver.0.load(Ordering::Relaxed));
+        assert!(!sender.0.load(Ordering::Relaxed));
     }
 
     #[tokio::test]
