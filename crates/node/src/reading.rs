@@ -78,7 +78,9 @@ struct EngineGone;
 async fn hand_on(link: &Link, message: Message, around: &Surroundings) -> Result<(), EngineGone> {
     around.counters.received(&message);
     let event = match message {
-        Message::Content(content) => match pass_gate(link, content, around).await {
+        // Boxed, because its state is larger than all the rest of what reads, and would be a part
+        // of every idle connection.
+        Message::Content(content) => match Box::pin(pass_gate(link, content, around)).await {
             Some(event) => event,
             None => return Ok(()),
         },
