@@ -297,7 +297,7 @@ impl Engine {
         let memory = &mut stats.memory;
         memory.warm_co_values = self.machine.warm_co_values() as u64;
         memory.held_bytes = self.machine.held_bytes();
-        memory.content_bytes = self.content.hot_bytes();
+        memory.content_bytes = self.content.recent_bytes();
         memory.unverified_jobs = self.verifier.len() as u64;
         memory.unstored_jobs = self.writer.len() as u64;
         stats

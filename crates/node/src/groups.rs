@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use downbeat_core::dependencies;
 use downbeat_core::roles::{Group, Roles};
-use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId, Transaction};
+use downbeat_protocol::{CoValueId, SessionCounts, SessionId, Transaction};
 use downbeat_storage::StorageError;
+use downbeat_sync::Wanted;
 
 use crate::content::{ContentStore, READ_BYTES};
 
@@ -53,7 +54,8 @@ async fn load_one(
     let mut have = SessionCounts::new();
     let mut logs: BTreeMap<SessionId, Vec<Transaction>> = BTreeMap::new();
     loop {
-        let runs: Vec<SessionContent> = content.read(id, &have, &until, READ_BYTES).await?;
+        let wanted = Wanted { id, have: &have, until: &until, max_bytes: READ_BYTES };
+        let runs = content.read(&wanted).await?;
         if runs.is_empty() {
             break;
         }

@@ -75,7 +75,6 @@ mod local;
 mod node;
 mod reading;
 mod ready;
-mod runs;
 mod stats;
 mod synced;
 mod turn;

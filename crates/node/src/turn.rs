@@ -5,12 +5,12 @@ use std::iter;
 
 use downbeat_protocol::{Message, SessionContent};
 use downbeat_storage::StorageError;
-use downbeat_sync::{ContentItem, Cutter, Item, Progress};
+use downbeat_sync::{ContentItem, Cutter, Item, Progress, Wanted};
 use downbeat_transport::{Sender, TransportError};
 use tracing::error;
 
 use crate::connection::Surroundings;
-use crate::content::{ContentStore, Request};
+use crate::content::ContentStore;
 use crate::failure::{RETRY, may_pass};
 use crate::stats::add;
 
@@ -95,12 +95,15 @@ async fn read_ahead(
         Item::Message(_) => None,
     });
     let items = iter::once(item).chain(others).take(READ_AHEAD);
-    let requests: Vec<_> =
-        items.map(|item| Request { id: item.id, have: &item.have, until: &item.until }).collect();
-    if requests.len() == 1 {
+    let wanted = items.map(|item| {
+        let ContentItem { id, have, until, .. } = item;
+        Wanted { id: *id, have, until, max_bytes: room }
+    });
+    let wanted: Vec<_> = wanted.collect();
+    if wanted.len() == 1 {
         return VecDeque::new();
     }
-    store.read_many(&requests, room).await.into()
+    store.read_many(&wanted, room).await.into()
 }
 
 /// Reads as much of an item as there is room for, from what was read ahead on. Tells whether storage
@@ -117,7 +120,7 @@ async fn cut(
         let id = wanted.id;
         let read = match first.take() {
             Some(read) => read,
-            None => store.read(id, wanted.have, wanted.until, wanted.max_bytes).await,
+            None => store.read(&wanted).await,
         };
         match read {
             Ok(runs) => cutter.add(runs),

@@ -57,7 +57,7 @@ enum State {
 }
 
 /// What a [`Cutter`] wants to be read.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The CoValue.
     pub id: CoValueId,

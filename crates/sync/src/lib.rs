@@ -70,6 +70,7 @@ mod faults;
 mod holding;
 mod machine;
 mod peer;
+mod recent;
 mod reconcile;
 mod report;
 mod storing;
@@ -90,4 +91,5 @@ pub use event::{
 #[cfg(feature = "faults")]
 pub use faults::Fault;
 pub use machine::Machine;
+pub use recent::RecentContent;
 pub use report::{Rejection, Report};

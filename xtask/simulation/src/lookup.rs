@@ -9,7 +9,7 @@ use downbeat_core::roles::{Group, Member, Roles};
 use downbeat_crypto::sessions_hash;
 use downbeat_protocol::{CoValueId, SessionCounts, SessionId, ShortHash, Transaction};
 use downbeat_storage::{MemoryStorage, Storage, Stored, Unsynced, UpstreamName};
-use downbeat_sync::{Loaded, Rejection};
+use downbeat_sync::{Loaded, Rejection, Wanted};
 
 use crate::content::{ContentStore, READ_BYTES};
 use crate::node::at_once;
@@ -81,7 +81,8 @@ fn group(content: &ContentStore, id: CoValueId) -> Option<Group> {
     let mut have = SessionCounts::new();
     let mut logs: BTreeMap<SessionId, Vec<Transaction>> = BTreeMap::new();
     loop {
-        let runs = content.read(id, &have, &until, READ_BYTES);
+        let wanted = Wanted { id, have: &have, until: &until, max_bytes: READ_BYTES };
+        let runs = content.read(&wanted);
         if runs.is_empty() {
             break;
         }

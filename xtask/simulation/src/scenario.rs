@@ -148,7 +148,7 @@ impl NodePlan {
             config,
             upstreams,
             credit: rng.one_of([1, 2_000, 1 << 20]),
-            hot_bytes: rng.one_of([0, 1_000, 1 << 20]),
+            hot_bytes: rng.one_of([0, 2_000, 1 << 20]),
         }
     }
 }

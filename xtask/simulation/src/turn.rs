@@ -29,7 +29,7 @@ pub(crate) fn write(
             Item::Content(item) => {
                 let mut cutter = Cutter::new(item, room, sizes.message);
                 while let Some(wanted) = cutter.next_read() {
-                    let runs = store.read(wanted.id, wanted.have, wanted.until, wanted.max_bytes);
+                    let runs = store.read(&wanted);
                     cutter.add(runs);
                 }
                 room = room.saturating_sub(cutter.bytes());

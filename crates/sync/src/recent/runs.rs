@@ -9,9 +9,10 @@ use downbeat_protocol::SessionContent;
 ///
 /// For a moment it may be otherwise, when storage turns out to have something else. Then runs may
 /// not be found, which is as if they were not there.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Runs(VecDeque<Run>);
 
+#[derive(Debug)]
 struct Run {
     content: SessionContent,
     durable: bool,
