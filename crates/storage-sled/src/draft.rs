@@ -141,6 +141,12 @@ impl<'a> Draft<'a> {
         if stored.is_none() && header.is_none() {
             return Ok(Outcome::NoHeader);
         }
+        if stored.is_none() {
+            // What is not stored has no sessions, which need not be looked for.
+            for content in sessions {
+                self.remembered.heads.insert(keys::head(id, &content.session), None);
+            }
+        }
         // All that can turn out damaged is read before anything is changed.
         self.look_around(&keys::co_value(id))?;
         for content in sessions {
