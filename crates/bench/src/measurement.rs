@@ -37,6 +37,8 @@ pub(crate) struct Measurement {
     traffic: Traffic,
     before: (u64, u64),
     began: Instant,
+    /// When the clock was stopped, if before the end.
+    ended: Option<Instant>,
 }
 
 impl Measurement {
@@ -50,10 +52,16 @@ impl Measurement {
             None => None,
         };
         let before = traffic.so_far();
-        Ok(Self { process, traffic: traffic.clone(), before, began: Instant::now() })
+        Ok(Self { process, traffic: traffic.clone(), before, began: Instant::now(), ended: None })
     }
 
-    /// Stops the clock: all operations are done.
+    /// Stops the clock: all operations are done, but CPU time and memory go on being counted until
+    /// the end.
+    pub(crate) fn stop_clock(&mut self) {
+        self.ended = Some(Instant::now());
+    }
+
+    /// Stops the clock, if that has not been done, and counts what was spent.
     pub(crate) fn finish(
         self,
         workload: String,
@@ -61,7 +69,8 @@ impl Measurement {
         operations: u64,
         latencies: Vec<Duration>,
     ) -> Result<Report, BenchError> {
-        let seconds = self.began.elapsed().as_secs_f64();
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        let seconds = ended.duration_since(self.began).as_secs_f64();
         #[allow(clippy::cast_precision_loss, reason = "counts of operations are far below 2^52")]
         let count = operations.max(1) as f64;
         let server = match self.process {
