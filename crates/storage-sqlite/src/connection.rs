@@ -246,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_sees_one_snapshot_until_it_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());
+        let writer = open_writer(&file, &options).unwrap();
+        let mut reader = Reader::new(Arc::new(Source { file, options }));
+        let count = |reader: &mut Reader| -> i64 {
+            let query = "SELECT COUNT(*) FROM deletedCoValues";
+            reader.read(|file| Ok(file.query_row(query, [], |row| row.get(0))?)).unwrap()
+        };
+        assert_eq!(count(&mut reader), 0);
+        writer.execute("INSERT INTO deletedCoValues VALUES ('co_z1', 0)", []).unwrap();
+        assert_eq!(count(&mut reader), 0);
+        reader.end_snapshot();
+        assert_eq!(count(&mut reader), 1);
+    }
+
+    #[test]
     fn readers_cannot_write() {
         let dir = tempfile::tempdir().unwrap();
         let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());

@@ -222,3 +222,78 @@ impl Extent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::connection::open_writer;
+    use crate::options::SqliteOptions;
+
+    const ONE: Extent = Extent::CoValues(1);
+
+    fn readers() -> (TempDir, Arc<Readers>) {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());
+        drop(open_writer(&file, &options).unwrap());
+        (dir, Arc::new(Readers::start(&Arc::new(Source { file, options })).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_behind_a_job_that_goes_through_the_whole_file() {
+        let (_dir, readers) = readers();
+        let mut long = Vec::new();
+        for _ in 1..MAX_READS {
+            let (finish, finished) = mpsc::channel::<()>();
+            let readers = Arc::clone(&readers);
+            long.push((
+                finish,
+                tokio::spawn(async move {
+                    readers.run(Extent::File, move |_| finished.recv().is_err()).await
+                }),
+            ));
+            tokio::task::yield_now().await;
+        }
+        for job in 0..100 {
+            assert_eq!(readers.run(ONE, move |_| job).await.unwrap(), job);
+        }
+        for (finish, long) in long {
+            drop(finish);
+            assert!(long.await.unwrap().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_callers_and_others_are_served() {
+        let (_dir, readers) = readers();
+        for _ in 0..2 * MAX_READS {
+            let panicking = Arc::clone(&readers);
+            let panicking =
+                tokio::spawn(async move { panicking.run(ONE, |_| panic!("on purpose")).await });
+            assert!(panicking.await.unwrap_err().is_panic());
+            let one = readers.run(ONE, |reader| {
+                reader.read(|file| Ok(file.query_row("SELECT 1", [], |row| row.get::<_, i64>(0))?))
+            });
+            assert_eq!(one.await.unwrap().unwrap(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_finishes_what_waits_and_takes_no_more() {
+        let (_dir, readers) = readers();
+        let mut waiting = Vec::new();
+        for job in 0..100 {
+            let readers = Arc::clone(&readers);
+            waiting.push(tokio::spawn(async move { readers.run(ONE, move |_| job).await }));
+            tokio::task::yield_now().await;
+        }
+        readers.close();
+        for (job, waiting) in waiting.into_iter().enumerate() {
+            assert_eq!(waiting.await.unwrap().unwrap(), job);
+        }
+        assert!(matches!(readers.run(ONE, |_| ()).await, Err(StorageError::Closed)));
+    }
+}
