@@ -53,7 +53,7 @@ pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
 /// What holds for all tables, and what is not among them.
 fn whole(records: &[(&Act, &Record)]) -> String {
     let mut text =
-        "Medians (spread in parentheses: the range as a part of the median). Servers are \
+        "Medians (spread in parentheses: the range as a part of the median, of more than one round). Servers are \
                     compared within an act, which was played with all of them in one run."
             .to_owned();
     let mut commits: Vec<_> = records.iter().map(|(_, record)| record.commit.as_str()).collect();
@@ -205,8 +205,9 @@ fn memory_of(figures: &Figures, workload: &str, server: &str) -> String {
 }
 
 fn with_spread(median: Option<Median>) -> String {
-    median.map_or_else(String::new, |Median { value, spread }| {
-        format!("{} ({:.0} %)", number(value), spread * 100.0)
+    median.map_or_else(String::new, |Median { value, spread }| match spread {
+        Some(spread) => format!("{} ({:.0} %)", number(value), spread * 100.0),
+        None => number(value),
     })
 }
 

@@ -43,8 +43,9 @@ pub(crate) struct Figures(BTreeMap<String, BTreeMap<String, Vec<Report>>>);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Median {
     pub value: f64,
-    /// The distance between the least and the greatest, as a part of the median.
-    pub spread: f64,
+    /// The distance between the least and the greatest, as a part of the median; nothing for a
+    /// single figure.
+    pub spread: Option<f64>,
 }
 
 impl Report {
@@ -92,7 +93,8 @@ impl Figures {
         } else {
             f64::midpoint(values[middle - 1], values[middle])
         };
-        Some(Median { value, spread: (greatest - least) / value })
+        let spread = (values.len() > 1).then_some((greatest - least) / value);
+        Some(Median { value, spread })
     }
 
     pub(crate) fn throughput(&self, workload: &str, server: &str) -> Option<Median> {
@@ -141,7 +143,8 @@ mod tests {
             figures.add("a", "b", report(rate));
         }
         let shown = |median: Option<Median>| {
-            median.map(|Median { value, spread }| format!("{value:.1} {spread:.1}"))
+            let Median { value, spread } = median?;
+            Some(format!("{value:.1} {:.1}", spread?))
         };
         assert_eq!(shown(figures.throughput("a", "b")).as_deref(), Some("2.0 1.0"));
         figures.add("a", "b", report(10.0));

@@ -55,6 +55,13 @@ const ROWS: &[Row] = &[
         is_marked: true,
     },
     Row {
+        name: "with 10,000 idle connections, in all",
+        workload: "10,000 idle connections",
+        figure: |server, _| server.resident_after / 1e6,
+        unit: "MB",
+        is_marked: true,
+    },
+    Row {
         name: "after 100,000 CoValues were uploaded",
         workload: "upload of 100,000",
         figure: |server, _| server.resident_after / 1e6,
