@@ -170,12 +170,16 @@ fn starts(act: &Act, record: &Record) -> Result<String> {
     Ok(text)
 }
 
+/// Whether there is something to plot.
 fn has_ratios(records: &[(&Act, &Record)]) -> bool {
-    let reference = Contender::Reference.name();
     records.iter().any(|(act, record)| {
-        act.workloads().any(|workload| {
-            workload.marks.is_some() && record.figures.rounds(workload.name, reference) > 0
-        })
+        let is_there =
+            |name: &str, contender: Contender| record.figures.rounds(name, contender.name()) > 0;
+        act.workloads().filter(|workload| workload.marks.is_some()).any(
+            |Workload { name, .. }| {
+                is_there(name, Contender::Reference) && is_there(name, Contender::Sled)
+            },
+        )
     })
 }
 
