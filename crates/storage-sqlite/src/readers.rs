@@ -2,7 +2,9 @@
 //!
 //! A look-up that finds its pages in memory takes less than waking a thread does. So look-ups are
 //! handed over many at a time, and a thread that is awake takes what waits, one job after the
-//! other. Another is woken when much waits, or when the reads turn out to be from the disk.
+//! other. Another is woken when much waits, or when the reads turn out to be from the disk. It is
+//! the first one that sleeps: each connection has a cache of its own, and so the first ones have
+//! in memory what is read often, and the others take no memory for it until they are needed.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -47,7 +49,8 @@ pub(crate) struct Readers {
 #[derive(Default)]
 struct Pool {
     queue: Mutex<Queue>,
-    ready: Condvar,
+    /// A bell for each thread.
+    bells: [Condvar; MAX_READS],
 }
 
 #[derive(Default)]
@@ -55,10 +58,8 @@ struct Queue {
     jobs: VecDeque<Job>,
     /// CoValues that the jobs read.
     waiting: usize,
-    /// Threads that sleep.
-    asleep: usize,
-    /// How many of them have been called and not woken up yet.
-    called: usize,
+    /// Which threads sleep and have not been called.
+    asleep: [bool; MAX_READS],
     /// Threads that go through the whole file.
     away: usize,
     closed: bool,
@@ -73,12 +74,12 @@ impl Readers {
     pub(crate) fn start(source: &Arc<Source>) -> Result<Self, StorageError> {
         let turns = Arc::new(Semaphore::new(MAX_WAITING));
         let readers = Self { pool: Arc::default(), turns, threads: Mutex::default() };
-        for _ in 0..MAX_READS {
+        for number in 0..MAX_READS {
             let pool = Arc::clone(&readers.pool);
             let mut reader = Reader::new(Arc::clone(source));
             let thread = thread::Builder::new().name("downbeat-read".to_owned());
             let thread = thread
-                .spawn(move || pool.run(&mut reader))
+                .spawn(move || pool.run(number, &mut reader))
                 .map_err(|error| StorageError::io("cannot start a thread for reading", error))?;
             readers.threads().push(thread);
         }
@@ -117,7 +118,9 @@ impl Readers {
     pub(crate) fn close(&self) {
         self.turns.close();
         self.pool.lock().closed = true;
-        self.pool.ready.notify_all();
+        for bell in &self.pool.bells {
+            bell.notify_one();
+        }
         for thread in std::mem::take(&mut *self.threads()) {
             // Jobs catch their panics, so there is nothing to tell.
             let _ = thread.join();
@@ -146,15 +149,14 @@ impl Pool {
         let mut queue = self.lock();
         queue.waiting += job.extent.co_values();
         queue.jobs.push_back(job);
-        if queue.waiting > queue.awake() * BACKLOG {
-            self.call(&mut queue);
-        }
+        let much = queue.waiting > queue.awake() * BACKLOG;
+        self.unlock(queue, much);
     }
 
     /// Works until it is closed and nothing waits.
-    fn run(&self, reader: &mut Reader) {
+    fn run(&self, number: usize, reader: &mut Reader) {
         let mut slow = false;
-        while let Some(Job { extent, work }) = self.next(slow) {
+        while let Some(Job { extent, work }) = self.next(number, slow) {
             let began = Instant::now();
             work(reader);
             reader.end_snapshot();
@@ -166,32 +168,35 @@ impl Pool {
     }
 
     /// Waits for a job.
-    fn next(&self, slow: bool) -> Option<Job> {
+    fn next(&self, number: usize, slow: bool) -> Option<Job> {
         let mut queue = self.lock();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
                 queue.waiting -= job.extent.co_values();
                 queue.away += usize::from(job.extent == Extent::File);
-                if !queue.jobs.is_empty() && (slow || queue.awake() == 0) {
-                    self.call(&mut queue);
-                }
+                let behind = !queue.jobs.is_empty() && (slow || queue.awake() == 0);
+                self.unlock(queue, behind);
                 return Some(job);
             }
             if queue.closed {
                 return None;
             }
-            queue.asleep += 1;
-            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            queue.asleep -= 1;
-            queue.called = queue.called.saturating_sub(1);
+            queue.asleep[number] = true;
+            while queue.asleep[number] && !queue.closed {
+                queue = self.bells[number].wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            queue.asleep[number] = false;
         }
     }
 
-    /// Wakes a thread if there is one that sleeps.
-    fn call(&self, queue: &mut Queue) {
-        if queue.sleeping() > 0 {
-            queue.called += 1;
-            self.ready.notify_one();
+    /// Leaves the queue, and then wakes a thread if one is to be called and there is one that
+    /// sleeps; before, it would run into the lock.
+    fn unlock(&self, mut queue: MutexGuard<'_, Queue>, call: bool) {
+        let sleeper = queue.asleep.iter().position(|asleep| call && *asleep);
+        if let Some(number) = sleeper {
+            queue.asleep[number] = false;
+            drop(queue);
+            self.bells[number].notify_one();
         }
     }
 
@@ -202,14 +207,10 @@ impl Pool {
 }
 
 impl Queue {
-    /// Threads that sleep and have not been called.
-    fn sleeping(&self) -> usize {
-        self.asleep.saturating_sub(self.called)
-    }
-
     /// Threads that will come to what waits.
     fn awake(&self) -> usize {
-        MAX_READS.saturating_sub(self.sleeping() + self.away)
+        let asleep = self.asleep.iter().filter(|asleep| **asleep).count();
+        MAX_READS.saturating_sub(asleep + self.away)
     }
 }
 
