@@ -39,7 +39,6 @@ mod parts;
 mod place;
 mod queue;
 mod read;
-mod readers;
 mod record;
 mod shared;
 mod store;

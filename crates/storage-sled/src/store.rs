@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, Header, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, ReadBudget, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate,
-    Write,
+    Erased, Extent, Outcome, ReadBudget, Readers, Stats, Storage, StorageError, Stored, Unsynced,
+    UnsyncedUpdate, Write,
 };
 use tokio::sync::{Mutex, oneshot};
 
@@ -17,10 +17,12 @@ use crate::options::SledOptions;
 use crate::place;
 use crate::queue::Queue;
 use crate::read;
-use crate::readers::Readers;
 use crate::shared::Shared;
 use crate::tree::Tree;
 use crate::writer::{Job, Reply, Writer, unwound};
+
+/// Threads that read, of which most sleep. More would only wait for the same disk.
+const READERS: usize = 8;
 
 /// A store in a directory, on sled.
 ///
@@ -32,7 +34,7 @@ use crate::writer::{Job, Reply, Writer, unwound};
 pub struct SledStorage {
     queue: Arc<Queue<Job>>,
     shared: Arc<Shared>,
-    readers: Arc<Readers>,
+    readers: Arc<Readers<Arc<Shared>>>,
     writer: Mutex<Option<JoinHandle<Result<(), StorageError>>>>,
 }
 
@@ -54,7 +56,8 @@ impl SledStorage {
         let opened = unwound("open", dir, || place::open(dir, &options))?;
         let shared = Arc::new(Shared::new(opened.tree.clone()));
         let queue = Arc::new(Queue::new());
-        let readers = Arc::new(Readers::start(Arc::clone(&shared))?);
+        let source = Arc::clone(&shared);
+        let readers = Arc::new(Readers::start(READERS, move || Arc::clone(&source))?);
         let writer = Writer::new(opened, Arc::clone(&queue), Arc::clone(&shared), options);
         let writer = thread::Builder::new()
             .name("downbeat-sled".to_owned())
@@ -63,12 +66,13 @@ impl SledStorage {
         Ok(Self { queue, shared, readers, writer: Mutex::new(Some(writer)) })
     }
 
-    /// Reads on one of the reading threads.
+    /// Reads about as much as so many CoValues, on one of the reading threads.
     async fn read_with<T: Send + 'static>(
         &self,
+        co_values: usize,
         read: impl FnOnce(&Tree) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        self.readers.run(move |shared| shared.read(read)).await?
+        self.readers.run(Extent::CoValues(co_values), move |shared| shared.read(read)).await?
     }
 
     /// Hands a job to the writer and waits for the answer.
@@ -91,14 +95,15 @@ impl Storage for SledStorage {
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-        self.read_with(move |tree| read::load(tree, id)).await
+        self.read_with(1, move |tree| read::load(tree, id)).await
     }
 
     async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
-        let count = ids.len();
+        let (count, extent) = (ids.len(), Extent::CoValues(ids.len()));
         let load = |shared: &Shared, id| shared.read(|tree| read::load(tree, id));
-        let answers =
-            self.readers.run(move |shared| ids.into_iter().map(|id| load(shared, id)).collect());
+        let answers = self
+            .readers
+            .run(extent, move |shared| ids.into_iter().map(|id| load(shared, id)).collect());
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
@@ -109,7 +114,7 @@ impl Storage for SledStorage {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
-        self.read_with(move |tree| read::read(tree, id, &have, max_bytes)).await
+        self.read_with(1, move |tree| read::read(tree, id, &have, max_bytes)).await
     }
 
     async fn read_many(
@@ -117,8 +122,8 @@ impl Storage for SledStorage {
         have: Vec<KnownState>,
         max_bytes: usize,
     ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
-        let count = have.len();
-        let answers = self.readers.run(move |shared| {
+        let (count, extent) = (have.len(), Extent::CoValues(have.len()));
+        let answers = self.readers.run(extent, move |shared| {
             let mut budget = ReadBudget::new(max_bytes);
             let mut answers = Vec::with_capacity(count);
             for KnownState { id, sessions, .. } in have {
@@ -139,11 +144,11 @@ impl Storage for SledStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.read_with(move |tree| read::list(tree, after, limit)).await
+        self.read_with(limit, move |tree| read::list(tree, after, limit)).await
     }
 
     async fn count(&self) -> Result<u64, StorageError> {
-        self.read_with(|tree| place::totals(tree).map(|totals| totals.co_values)).await
+        self.read_with(1, |tree| place::totals(tree).map(|totals| totals.co_values)).await
     }
 
     async fn erase(&self, id: CoValueId) -> Result<Erased, StorageError> {
@@ -155,7 +160,7 @@ impl Storage for SledStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.read_with(move |tree| read::erasable(tree, after, limit)).await
+        self.read_with(limit, move |tree| read::erasable(tree, after, limit)).await
     }
 
     async fn track_unsynced(&self, updates: Vec<UnsyncedUpdate>) -> Result<(), StorageError> {
@@ -168,11 +173,11 @@ impl Storage for SledStorage {
         after: Option<Unsynced>,
         limit: usize,
     ) -> Result<Vec<Unsynced>, StorageError> {
-        self.read_with(move |tree| read::unsynced(tree, after.as_ref(), limit)).await
+        self.read_with(limit, move |tree| read::unsynced(tree, after.as_ref(), limit)).await
     }
 
     async fn stats(&self) -> Result<Stats, StorageError> {
-        self.read_with(|tree| Ok(place::totals(tree)?.stats(Some(tree.disk_bytes()?)))).await
+        self.read_with(1, |tree| Ok(place::totals(tree)?.stats(Some(tree.disk_bytes()?)))).await
     }
 
     async fn close(&self) -> Result<(), StorageError> {

@@ -54,6 +54,7 @@
 //! - `conformance`: the suite.
 //! - `faults`: `FaultyStorage`, a store that fails when it is told to, for tests of those who use
 //!   stores.
+//! - `readers`: `Readers`, threads that read, for backends whose reading blocks.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -61,6 +62,8 @@ mod error;
 #[cfg(feature = "faults")]
 mod faults;
 mod memory;
+#[cfg(feature = "readers")]
+mod readers;
 mod runs;
 mod storage;
 mod types;
@@ -69,6 +72,8 @@ pub use error::{Damage, StorageError};
 #[cfg(feature = "faults")]
 pub use faults::{Fault, FaultyStorage, Operation};
 pub use memory::MemoryStorage;
+#[cfg(feature = "readers")]
+pub use readers::{Extent, Readers};
 pub use runs::{Extension, ReadBudget, Runs, SinceCheckpoint};
 pub use storage::Storage;
 pub use types::{
