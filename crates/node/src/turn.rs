@@ -47,11 +47,10 @@ pub(crate) async fn write_turn(
                 if ahead.is_empty() && room > 0 {
                     ahead = read_ahead(&around.content, &item, &items, room).await;
                 }
-                let first = ahead.pop_front();
-                let (cutter, failed_now) = cut(&around.content, item, first, room).await;
+                let mut cutter = Cutter::new(item, room, MESSAGE_BYTES);
+                failed |= cut(&around.content, &mut cutter, ahead.pop_front()).await;
                 let bytes = cutter.bytes();
                 let (contents, rest) = cutter.finish();
-                failed |= failed_now;
                 if failed {
                     // What follows may depend on this, and stays behind it.
                     room = 0;
@@ -108,13 +107,7 @@ async fn read_ahead(
 
 /// Reads as much of an item as there is room for, from what was read ahead on. Tells whether storage
 /// failed, so that it is to be asked for the rest again.
-async fn cut(
-    store: &ContentStore,
-    item: ContentItem,
-    mut first: Option<FirstRead>,
-    room: usize,
-) -> (Cutter, bool) {
-    let mut cutter = Cutter::new(item, room, MESSAGE_BYTES);
+async fn cut(store: &ContentStore, cutter: &mut Cutter, mut first: Option<FirstRead>) -> bool {
     let mut failed = false;
     while let Some(wanted) = cutter.next_read() {
         let id = wanted.id;
@@ -131,5 +124,5 @@ async fn cut(
             }
         }
     }
-    (cutter, failed)
+    failed
 }

@@ -42,7 +42,8 @@ async fn turn_written(
 ) -> Result<Event, TransportError> {
     let started = Instant::now();
     // Boxed, because the largest state by far belongs to what an idle connection does not do; it
-    // would be a part of every connection's task.
+    // would be a part of every connection's task. It is small enough (1,032 bytes with glibc) for
+    // the allocator to have one at hand.
     let progress = Box::pin(write_turn(sender, around, items)).await?;
     debug!(peer = %link.info.address, took = ?started.elapsed(), "turn written");
     Ok(Event::TurnDone { peer: link.peer, progress })
