@@ -141,7 +141,7 @@ fn growth(records: &[(&Act, &Record)], contender: Contender) -> Result<Option<St
         return Ok(None);
     }
     let mut sentence = String::new();
-    write!(sentence, "The peak of {} grows by {}.", contender.name(), parts.join(", by "))?;
+    write!(sentence, "The peak of `{}` grows by {}.", contender.name(), parts.join(", by "))?;
     Ok(Some(sentence))
 }
 
@@ -199,6 +199,6 @@ mod tests {
         }
         let table = table(&[(act, &record)]).unwrap();
         assert!(table.contains("| 1000.0 MB | 100.0 MB | 10.0 |  |  |  |"), "{table}");
-        assert!(table.contains("sled grows by 0.50 MB with each MB of the stream up."), "{table}");
+        assert!(table.contains("`sled` grows by 0.50 MB with each MB of the stream up."), "{table}");
     }
 }

@@ -5,5 +5,6 @@ mod generate;
 mod given;
 mod import;
 mod inspect;
+mod starts;
 mod usage;
 mod verify;
