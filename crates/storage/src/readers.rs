@@ -19,16 +19,19 @@ const MAX_WAITING: usize = 1_024;
 /// worth if they are in memory, against which waking a thread costs little.
 const BACKLOG: usize = 64;
 
-/// A job that took longer has probably read from the disk, and so will those behind it: several
-/// times what a full job takes that finds all in memory.
+/// A job that takes longer probably reads from the disk, and so will those behind it: several times
+/// what a full job takes that finds all in memory.
 const SLOW: Duration = Duration::from_millis(1);
 
 /// Threads that read, each with something of its own to read from: `S`, a connection, say.
 ///
 /// Reading what is in memory takes microseconds, less than waking a thread does. So a thread that
 /// is awake takes what waits, one job after the other, and another is woken only when much waits,
-/// or when jobs turn out to take long, as they do when they wait for the disk. Backends should hand
-/// over many look-ups with one job.
+/// or when jobs turn out to take long, as they do when they wait for the disk. It is the first that
+/// sleeps, so where each source has a cache, the first ones have what is read often, and the others
+/// take no memory for it until they are needed.
+///
+/// Backends should hand over many look-ups with one job.
 ///
 /// Needs no particular runtime. Dropping this closes it as [`Self::close`] does.
 pub struct Readers<S> {
@@ -42,27 +45,25 @@ pub struct Readers<S> {
 pub enum Extent {
     /// So many CoValues, or something that takes about as long.
     CoValues(usize),
-    /// All that is stored. No other job waits behind it while a thread sleeps.
+    /// All that is stored, however long that takes.
     Everything,
 }
 
 /// What the threads share.
 struct Pool<S> {
-    threads: usize,
     queue: Mutex<Queue<S>>,
-    ready: Condvar,
+    /// A bell for each thread.
+    bells: Box<[Condvar]>,
 }
 
 struct Queue<S> {
     jobs: VecDeque<Job<S>>,
     /// CoValues that the jobs read.
     waiting: usize,
-    /// Threads that sleep.
-    asleep: usize,
-    /// How many of them have been called and not woken up yet.
-    called: usize,
-    /// Threads that read everything.
-    away: usize,
+    /// For each thread whether it sleeps and has not been called.
+    asleep: Box<[bool]>,
+    /// For each thread that is at a job the time by which it is expected back.
+    back_by: Box<[Option<Instant>]>,
     closed: bool,
 }
 
@@ -88,19 +89,19 @@ impl<S: 'static> Readers<S> {
         let queue = Queue {
             jobs: VecDeque::new(),
             waiting: 0,
-            asleep: 0,
-            called: 0,
-            away: 0,
+            asleep: vec![false; threads].into(),
+            back_by: vec![None; threads].into(),
             closed: false,
         };
-        let pool = Arc::new(Pool { threads, queue: Mutex::new(queue), ready: Condvar::new() });
+        let bells = (0..threads).map(|_| Condvar::new()).collect();
+        let pool = Arc::new(Pool { queue: Mutex::new(queue), bells });
         let turns = Arc::new(Semaphore::new(MAX_WAITING));
         let readers = Self { pool, turns, threads: Mutex::default() };
-        for _ in 0..threads {
+        for number in 0..threads {
             let (pool, source) = (Arc::clone(&readers.pool), source.clone());
             let thread = thread::Builder::new().name("downbeat-read".to_owned());
             let thread = thread
-                .spawn(move || pool.run(source))
+                .spawn(move || pool.run(number, source))
                 .map_err(|error| StorageError::io("cannot start a thread for reading", error))?;
             readers.threads().push(thread);
         }
@@ -147,7 +148,7 @@ impl<S> Readers<S> {
     pub fn close(&self) {
         self.turns.close();
         self.pool.lock().closed = true;
-        self.pool.ready.notify_all();
+        self.pool.bells.iter().for_each(Condvar::notify_one);
         for thread in std::mem::take(&mut *self.threads()) {
             // Jobs catch their panics, so there is nothing to tell.
             let _ = thread.join();
@@ -167,7 +168,7 @@ impl<S> Drop for Readers<S> {
 
 impl<S> fmt::Debug for Readers<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readers").field("threads", &self.pool.threads).finish_non_exhaustive()
+        f.debug_struct("Readers").field("threads", &self.pool.bells.len()).finish_non_exhaustive()
     }
 }
 
@@ -176,59 +177,54 @@ impl<S> Pool<S> {
         let mut queue = self.lock();
         queue.waiting += job.extent.co_values();
         queue.jobs.push_back(job);
-        if queue.waiting > self.awake(&queue) * BACKLOG {
-            self.call(&mut queue);
-        }
+        let much = queue.waiting > queue.awake() * BACKLOG;
+        self.unlock(queue, much);
     }
 
     /// Works until it is closed and nothing waits.
-    fn run(&self, make: impl Fn() -> S) {
+    fn run(&self, number: usize, make: impl Fn() -> S) {
         let mut source = None;
         let mut slow = false;
-        while let Some(Job { extent, work }) = self.next(slow) {
+        while let Some(work) = self.next(number, slow) {
             source.get_or_insert_with(&make);
             let began = Instant::now();
             work(&mut source);
             slow = began.elapsed() > SLOW;
-            if extent == Extent::Everything {
-                self.lock().away -= 1;
-            }
         }
     }
 
     /// Waits for a job. `slow` tells whether the one before was.
-    fn next(&self, slow: bool) -> Option<Job<S>> {
+    fn next(&self, number: usize, slow: bool) -> Option<Work<S>> {
         let mut queue = self.lock();
         loop {
+            queue.back_by[number] = None;
             if let Some(job) = queue.jobs.pop_front() {
+                queue.back_by[number] = Some(Instant::now() + job.extent.expected());
                 queue.waiting -= job.extent.co_values();
-                queue.away += usize::from(job.extent == Extent::Everything);
-                if !queue.jobs.is_empty() && (slow || self.awake(&queue) == 0) {
-                    self.call(&mut queue);
-                }
-                return Some(job);
+                let behind = !queue.jobs.is_empty() && (slow || queue.awake() == 0);
+                self.unlock(queue, behind);
+                return Some(job.work);
             }
             if queue.closed {
                 return None;
             }
-            queue.asleep += 1;
-            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            queue.asleep -= 1;
-            queue.called = queue.called.saturating_sub(1);
+            queue.asleep[number] = true;
+            while queue.asleep[number] && !queue.closed {
+                queue = self.bells[number].wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            queue.asleep[number] = false;
         }
     }
 
-    /// Wakes a thread if there is one that sleeps.
-    fn call(&self, queue: &mut Queue<S>) {
-        if queue.sleeping() > 0 {
-            queue.called += 1;
-            self.ready.notify_one();
+    /// Leaves the queue, and then wakes a thread if one is to be called and there is one that
+    /// sleeps; before, it would run into the lock.
+    fn unlock(&self, mut queue: MutexGuard<'_, Queue<S>>, call: bool) {
+        let sleeper = queue.asleep.iter().position(|asleep| call && *asleep);
+        if let Some(number) = sleeper {
+            queue.asleep[number] = false;
+            drop(queue);
+            self.bells[number].notify_one();
         }
-    }
-
-    /// Threads that will come to what waits.
-    fn awake(&self, queue: &Queue<S>) -> usize {
-        self.threads.saturating_sub(queue.sleeping() + queue.away)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<S>> {
@@ -238,9 +234,11 @@ impl<S> Pool<S> {
 }
 
 impl<S> Queue<S> {
-    /// Threads that sleep and have not been called.
-    fn sleeping(&self) -> usize {
-        self.asleep.saturating_sub(self.called)
+    /// Threads that will soon come to what waits.
+    fn awake(&self) -> usize {
+        let now = Instant::now();
+        let threads = self.asleep.iter().zip(&self.back_by);
+        threads.filter(|&(asleep, by)| !asleep && by.is_none_or(|by| now < by)).count()
     }
 }
 
@@ -250,6 +248,14 @@ impl Extent {
         match self {
             Self::CoValues(count) => count.clamp(1, BACKLOG),
             Self::Everything => BACKLOG,
+        }
+    }
+
+    /// How long it takes at most if all is in memory.
+    fn expected(self) -> Duration {
+        match self {
+            Self::CoValues(_) => SLOW,
+            Self::Everything => Duration::ZERO,
         }
     }
 }
@@ -311,28 +317,24 @@ mod tests {
         long.await.unwrap().unwrap();
     }
 
-    #[tokio::test]
-    async fn jobs_beyond_a_backlog_wake_another_thread() {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_comes_behind_a_job_that_is_slow_is_done_by_another_thread() {
         let readers = Arc::new(Readers::start(2, || ()).unwrap());
         let (release, released) = mpsc::channel::<()>();
-        let blocked = {
+        let (started, mut has_started) = tokio::sync::mpsc::unbounded_channel();
+        let slow = {
             let readers = Arc::clone(&readers);
-            tokio::spawn(async move {
-                let job = move |(): &mut ()| released.recv_timeout(PATIENCE).is_ok();
-                readers.run(ONE, job).await
-            })
+            let job = move |(): &mut ()| {
+                started.send(()).unwrap();
+                released.recv_timeout(PATIENCE).unwrap();
+            };
+            tokio::spawn(async move { readers.run(ONE, job).await })
         };
-        tokio::task::yield_now().await;
-        // However little each of them reads, it is too much for one thread that does not come to it.
-        let many = (0..=BACKLOG).map(|_| {
-            let readers = Arc::clone(&readers);
-            tokio::spawn(async move { readers.run(ONE, |()| ()).await })
-        });
-        for job in many.collect::<Vec<_>>() {
-            tokio::time::timeout(PATIENCE, job).await.unwrap().unwrap().unwrap();
-        }
+        has_started.recv().await.unwrap();
+        tokio::time::sleep(2 * SLOW).await;
+        tokio::time::timeout(PATIENCE, readers.run(ONE, |()| ())).await.unwrap().unwrap();
         release.send(()).unwrap();
-        assert!(blocked.await.unwrap().unwrap());
+        slow.await.unwrap().unwrap();
     }
 
     #[tokio::test]
