@@ -47,7 +47,6 @@ mod log;
 mod options;
 mod queue;
 mod read;
-mod readers;
 mod schema;
 mod store;
 mod totals;

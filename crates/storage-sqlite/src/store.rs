@@ -11,18 +11,17 @@ use std::thread::{self, JoinHandle};
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, Header, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, ReadBudget, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate,
-    Write,
+    Erased, Extent, Outcome, ReadBudget, Readers, Stats, Storage, StorageError, Stored, Unsynced,
+    UnsyncedUpdate, Write,
 };
 use rusqlite::Connection;
 use tokio::sync::{Mutex, oneshot};
 
-use crate::connection::{Reader, Source, open_writer};
+use crate::connection::{MAX_READS, Reader, Source, open_writer};
 use crate::fault::Fault;
 use crate::options::SqliteOptions;
 use crate::queue::{Queue, queue};
 use crate::read;
-use crate::readers::{Extent, Readers};
 use crate::totals::Totals;
 use crate::writer::{Job, Reply, Writer};
 
@@ -39,7 +38,7 @@ const ONE: Extent = Extent::CoValues(1);
 pub struct SqliteStorage {
     source: Arc<Source>,
     queue: Queue<Job>,
-    readers: Arc<Readers>,
+    readers: Arc<Readers<Reader>>,
     writer: Mutex<Option<JoinHandle<Result<(), StorageError>>>>,
     /// Whether the totals can be believed; an audit holds the lock.
     audited: Arc<AtomicBool>,
@@ -76,11 +75,12 @@ impl SqliteStorage {
             .spawn(move || writer.run())
             .map_err(|error| StorageError::io("cannot start the storage's thread", error))?;
         let source = Arc::new(Source { file, options });
-        let readers = Arc::new(Readers::start(&source)?);
+        let for_reader = Arc::clone(&source);
+        let readers = Readers::start(MAX_READS, move || Reader::new(Arc::clone(&for_reader)))?;
         Ok(Self {
             source,
             queue,
-            readers,
+            readers: Arc::new(readers),
             writer: Mutex::new(Some(writer)),
             audited,
             audit: Mutex::new(()),
@@ -93,7 +93,7 @@ impl SqliteStorage {
     ///
     /// A changed byte within a transaction or a signature is not found by this.
     pub async fn check_pages(&self) -> Result<Vec<String>, StorageError> {
-        self.read_with(Extent::File, |connection| {
+        self.read_with(Extent::Everything, |connection| {
             let mut query = connection.prepare("PRAGMA integrity_check(100)")?;
             let findings = query.query_map([], |row| row.get(0))?;
             let findings: Vec<String> = findings.collect::<Result<_, _>>()?;
@@ -119,7 +119,21 @@ impl SqliteStorage {
         extent: Extent,
         read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StorageError> {
-        self.readers.run(extent, |reader| reader.read(read)).await?
+        self.run(extent, |reader| reader.read(read)).await?
+    }
+
+    /// Runs a job on one of the reading threads, in one snapshot.
+    async fn run<T: Send + 'static>(
+        &self,
+        extent: Extent,
+        job: impl FnOnce(&mut Reader) -> T + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let in_snapshot = |reader: &mut Reader| {
+            let answer = job(reader);
+            reader.end_snapshot();
+            answer
+        };
+        self.readers.run(extent, in_snapshot).await
     }
 
     /// The totals, after an audit if there was none yet.
@@ -138,7 +152,7 @@ impl SqliteStorage {
     }
 
     async fn audit(&self) -> Result<(), StorageError> {
-        let by = self.read_with(Extent::File, Totals::audit).await?;
+        let by = self.read_with(Extent::Everything, Totals::audit).await?;
         if by == Totals::default() {
             return Ok(());
         }
@@ -155,12 +169,12 @@ impl Storage for SqliteStorage {
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-        self.readers.run(ONE, move |reader| load(reader, id)).await?
+        self.run(ONE, move |reader| load(reader, id)).await?
     }
 
     async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
         let count = ids.len();
-        let answers = self.readers.run(Extent::CoValues(count), move |reader| {
+        let answers = self.run(Extent::CoValues(count), move |reader| {
             ids.into_iter().map(|id| load(reader, id)).collect()
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
@@ -173,7 +187,7 @@ impl Storage for SqliteStorage {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
-        self.readers.run(ONE, move |reader| read(reader, id, &have, max_bytes)).await?
+        self.run(ONE, move |reader| read(reader, id, &have, max_bytes)).await?
     }
 
     async fn read_many(
@@ -182,7 +196,7 @@ impl Storage for SqliteStorage {
         max_bytes: usize,
     ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
         let count = have.len();
-        let answers = self.readers.run(Extent::CoValues(count), move |reader| {
+        let answers = self.run(Extent::CoValues(count), move |reader| {
             let mut budget = ReadBudget::new(max_bytes);
             let mut answers = Vec::with_capacity(count);
             for KnownState { id, sessions, .. } in have {
@@ -248,7 +262,7 @@ impl Storage for SqliteStorage {
     async fn stats(&self) -> Result<Stats, StorageError> {
         let totals = self.totals().await?;
         let source = Arc::clone(&self.source);
-        let disk_bytes = self.readers.run(ONE, move |_| disk_bytes(&source.file)).await?;
+        let disk_bytes = self.run(ONE, move |_| disk_bytes(&source.file)).await?;
         let file = self.source.file.display();
         let disk_bytes = disk_bytes
             .map_err(|error| StorageError::io(format!("cannot tell the size of {file}"), error))?;
