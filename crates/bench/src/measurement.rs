@@ -76,7 +76,7 @@ impl Measurement {
         let server = match self.process {
             Some((process, before)) => {
                 let after = process.usage()?;
-                let cpu_seconds = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+                let cpu_seconds = after.cpu_since(&before).as_secs_f64();
                 Some(ServerCost {
                     cpu_seconds,
                     cpu_per_operation: cpu_seconds / count * 1e6,

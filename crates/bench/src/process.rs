@@ -1,5 +1,6 @@
 //! The server's process as the operating system sees it (Linux).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -16,14 +17,32 @@ pub struct ServerProcess {
 }
 
 /// CPU time and memory of a process at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Usage {
-    /// Time on a CPU of all threads since the process was started, in user space and in the kernel.
+    /// Time on a CPU of all threads since the process was started, in user space and in the kernel,
+    /// in ticks of 10 ms.
     pub cpu: Duration,
+    /// The time of each thread that there is, to the nanosecond.
+    threads: BTreeMap<u64, Duration>,
     /// Resident memory now, in bytes.
     pub resident: u64,
     /// The most that was resident since [`ServerProcess::forget_peak`].
     pub peak: u64,
+}
+
+impl Usage {
+    /// Time on a CPU since an earlier moment. Exact if no thread has ended since: a kernel does not
+    /// tell how much of a tick those had used.
+    pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
+        if self.threads.is_empty() || before.threads.keys().any(|id| !self.threads.contains_key(id))
+        {
+            return self.cpu.saturating_sub(before.cpu);
+        }
+        let since = |(id, time): (&u64, &Duration)| {
+            time.saturating_sub(before.threads.get(id).copied().unwrap_or_default())
+        };
+        self.threads.iter().map(since).sum()
+    }
 }
 
 impl ServerProcess {
@@ -46,7 +65,23 @@ impl ServerProcess {
         let kilobytes = |name| field(&status, name).ok_or_else(|| self.unreadable("status"));
         let resident = kilobytes("VmRSS:")? << 10;
         let peak = kilobytes("VmHWM:")? << 10;
-        Ok(Usage { cpu, resident, peak })
+        Ok(Usage { cpu, threads: self.threads()?, resident, peak })
+    }
+
+    /// The CPU time of each thread; of none, where the kernel does not count it so.
+    fn threads(self) -> Result<BTreeMap<u64, Duration>, BenchError> {
+        let failed = |source| BenchError::Process { pid: self.pid, source };
+        let mut threads = BTreeMap::new();
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid)).map_err(failed)? {
+            let thread = thread.map_err(failed)?;
+            let id = thread.file_name().to_str().and_then(|name| name.parse().ok());
+            // One that has ended meanwhile is not there any more.
+            let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok();
+            if let (Some(id), Some(time)) = (id, schedstat.as_deref().and_then(thread_time)) {
+                threads.insert(id, time);
+            }
+        }
+        Ok(threads)
     }
 
     /// Counts the most resident memory from now on. The kernel allows it to the process's owner.
@@ -78,6 +113,11 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(TICK * user.checked_add(kernel)?)
 }
 
+/// The first field of `/proc/PID/task/TID/schedstat`: nanoseconds on a CPU.
+fn thread_time(schedstat: &str) -> Option<Duration> {
+    Some(Duration::from_nanos(schedstat.split_ascii_whitespace().next()?.parse().ok()?))
+}
+
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
@@ -95,6 +135,28 @@ mod tests {
         while process.usage().unwrap().cpu <= before.cpu {
             std::hint::spin_loop();
         }
+        let used = process.usage().unwrap().cpu_since(&before);
+        assert!(used > Duration::ZERO && used < Duration::from_mins(10), "{used:?}");
+    }
+
+    #[test]
+    fn time_is_exact_unless_a_thread_has_ended() {
+        let usage = |millis, threads: &[(u64, u64)]| Usage {
+            cpu: Duration::from_millis(millis),
+            threads: threads
+                .iter()
+                .map(|(id, nanos)| (*id, Duration::from_nanos(*nanos)))
+                .collect(),
+            resident: 0,
+            peak: 0,
+        };
+        let before = usage(20, &[(1, 500), (2, 700)]);
+        let later = usage(30, &[(1, 600), (2, 700), (3, 50)]);
+        assert_eq!(later.cpu_since(&before), Duration::from_nanos(150));
+        assert_eq!(usage(30, &[(1, 600)]).cpu_since(&before), Duration::from_millis(10));
+        assert_eq!(usage(30, &[]).cpu_since(&usage(20, &[])), Duration::from_millis(10));
+        assert_eq!(thread_time("1234 5 6"), Some(Duration::from_nanos(1234)));
+        assert_eq!(thread_time(""), None);
     }
 
     #[test]
