@@ -199,6 +199,9 @@ mod tests {
         }
         let table = table(&[(act, &record)]).unwrap();
         assert!(table.contains("| 1000.0 MB | 100.0 MB | 10.0 |  |  |  |"), "{table}");
-        assert!(table.contains("`sled` grows by 0.50 MB with each MB of the stream up."), "{table}");
+        assert!(
+            table.contains("`sled` grows by 0.50 MB with each MB of the stream up."),
+            "{table}"
+        );
     }
 }

@@ -73,7 +73,8 @@ fn draw(path: &Path, title: &str, bars: &[Bar]) -> Result<()> {
         .build_cartesian_2d(0.0..most, (0..rows).into_segmented())
         .map_err(|error| failed(&error))?;
     let name = |row: &SegmentValue<u32>| match row {
-        SegmentValue::CenterOf(row) => {
+        // There is a label for the end of the axis as well.
+        SegmentValue::CenterOf(row) if *row < rows => {
             // From the top down.
             let at = rows.saturating_sub(row + 1) as usize;
             bars.get(at).map_or_else(String::new, |bar| bar.name.to_owned())
