@@ -28,7 +28,7 @@ struct Row {
 const ROWS: &[Row] = &[
     Row {
         name: "idle, with an empty store",
-        workload: "upload",
+        workload: "upload before a restart",
         figure: |server, _| server.resident_before / 1e6,
         unit: "MB",
         is_marked: true,

@@ -15,6 +15,9 @@ pub(crate) struct Act {
 pub(crate) enum Step {
     /// The server is stopped and started again: nothing is in its memory.
     Restart,
+    /// Clients play a workload that is not measured, with content of its own: the reference's
+    /// language compiles its program while it runs.
+    WarmUp(&'static [&'static str]),
     /// Clients play a workload.
     Play(Workload),
     /// A store of `--co-values` CoValues is made. Only servers that can be given one take part.
@@ -60,6 +63,7 @@ pub(crate) const ACTS: &[Act] = &[
         name: "uploads",
         about: "2,000 CoMaps and what is done with them while the server is warm",
         steps: &[
+            Step::WarmUp(&["upload", "--seed", "1000"]),
             marked("upload", &["upload"], 10.0, 12.0),
             marked("live edits", &["live"], 6.0, 8.0),
             marked("warm fetch", &["fetch"], 5.0, 8.0),
@@ -168,7 +172,7 @@ impl Act {
     pub(crate) fn workloads(&self) -> impl Iterator<Item = &'static Workload> + use<> {
         self.steps.iter().filter_map(|step| match step {
             Step::Play(workload) | Step::Start(workload) => Some(workload),
-            Step::Restart | Step::Generate => None,
+            Step::Restart | Step::Generate | Step::WarmUp(_) => None,
         })
     }
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Arguments;
 use crate::figures::{self, Figures, Report};
-use crate::plan::{Act, Step, Workload};
+use crate::plan::{Act, Step};
 use crate::server::{Contender, Server, command};
 
 /// Transactions in each CoValue of a store that is made for an act.
@@ -40,9 +40,16 @@ pub(crate) fn act(
                 known = generate(contender, arguments, folder)?;
                 continue;
             }
+            Step::WarmUp(workload) => {
+                let server = server.as_ref().context("the act has no server")?;
+                bench(arguments, server.url(), None, workload)?;
+                continue;
+            }
             Step::Play(workload) => {
                 let server = server.as_ref().context("the act has no server")?;
-                (workload, bench(arguments, server.url(), Some(server.pid()), workload)?)
+                let report =
+                    bench(arguments, server.url(), Some(server.pid()), workload.arguments)?;
+                (workload, report)
             }
             Step::Start(workload) => {
                 let mut bench = Command::new(&arguments.downbeat);
@@ -66,21 +73,16 @@ pub(crate) fn act(
 pub(crate) fn ceiling(act: &Act, arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     let server = Server::start_null(arguments)?;
     for workload in act.workloads() {
-        let report = bench(arguments, server.url(), None, workload)?;
+        let report = bench(arguments, server.url(), None, workload.arguments)?;
         println!("    {:<28} {}", workload.name, report.summary());
         figures.add(workload.name, figures::CEILING, report);
     }
     server.stop()
 }
 
-fn bench(
-    arguments: &Arguments,
-    url: &str,
-    pid: Option<u32>,
-    workload: &Workload,
-) -> Result<Report> {
+fn bench(arguments: &Arguments, url: &str, pid: Option<u32>, workload: &[&str]) -> Result<Report> {
     let mut command = Command::new(&arguments.downbeat);
-    command.arg("bench").args(workload.arguments).args(["--json", "--url", url]);
+    command.arg("bench").args(workload).args(["--json", "--url", url]);
     if let Some(pid) = pid {
         command.args(["--server-pid", &pid.to_string()]);
     }
