@@ -47,7 +47,8 @@
 //! Implement [`Storage`]; its documentation is the contract. [`SinceCheckpoint`] and [`Runs`] hold
 //! the one rule that all backends must share, where logs are cut. Then run
 //! `conformance::run` (feature "conformance") in a test, and `conformance::run_reopening` if the
-//! backend keeps its data.
+//! backend keeps its data. A backend whose reading blocks has `Readers` (feature "readers") for it, and
+//! answers [`Storage::load_many`] and [`Storage::read_many`] with one job.
 //!
 //! # Features
 //!

@@ -49,6 +49,9 @@
 //! the runtime as one [`Action::Turn`], the most urgent first. So updates coalesce, and a slow peer
 //! costs nothing.
 //!
+//! For the runtime there are two pieces that do no I/O either: [`RecentContent`] keeps what is on its
+//! way to storage where it can be read, and [`Cutter`] makes messages of a [`ContentItem`].
+//!
 //! # Rules that hold always
 //!
 //! - KNOWN carries durable counts only: what is acknowledged is never lost.
