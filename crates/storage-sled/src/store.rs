@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, Header, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Extent, Outcome, ReadBudget, Readers, Stats, Storage, StorageError, Stored, Unsynced,
-    UnsyncedUpdate, Write,
+    Erased, Extent, Outcome, Readers, Stats, Storage, StorageError, Stored, Unsynced,
+    UnsyncedUpdate, Write, read_each,
 };
 use tokio::sync::{Mutex, oneshot};
 
@@ -124,17 +124,9 @@ impl Storage for SledStorage {
     ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
         let (count, extent) = (have.len(), Extent::CoValues(have.len()));
         let answers = self.readers.run(extent, move |shared| {
-            let mut budget = ReadBudget::new(max_bytes);
-            let mut answers = Vec::with_capacity(count);
-            for KnownState { id, sessions, .. } in have {
-                let answer = shared.read(|tree| read::read(tree, id, &sessions, budget.left()));
-                let may_go_on = budget.spend(&answer);
-                answers.push(answer);
-                if !may_go_on {
-                    break;
-                }
-            }
-            answers
+            read_each(have, max_bytes, |KnownState { id, sessions, .. }, room| {
+                shared.read(|tree| read::read(tree, id, &sessions, room))
+            })
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
     }

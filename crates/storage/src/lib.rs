@@ -75,7 +75,7 @@ pub use faults::{Fault, FaultyStorage, Operation};
 pub use memory::MemoryStorage;
 #[cfg(feature = "readers")]
 pub use readers::{Extent, Readers};
-pub use runs::{Extension, ReadBudget, Runs, SinceCheckpoint};
+pub use runs::{Extension, Runs, SinceCheckpoint, read_each};
 pub use storage::Storage;
 pub use types::{
     CHECKPOINT_LEN, Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome,

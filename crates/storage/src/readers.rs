@@ -265,6 +265,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     const ONE: Extent = Extent::CoValues(1);
@@ -297,44 +299,48 @@ mod tests {
         assert_eq!(readers.run(ONE, |source| *source).await.unwrap(), 1);
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_waits_behind_a_long_job_is_done_by_another_thread() {
-        let readers = Arc::new(Readers::start(2, || ()).unwrap());
-        let (release, released) = mpsc::channel::<()>();
-        let (started, mut has_started) = tokio::sync::mpsc::unbounded_channel();
-        let long = {
-            let readers = Arc::clone(&readers);
+    /// A job that has begun, and ends when it is released.
+    struct Busy {
+        release: mpsc::Sender<()>,
+        job: JoinHandle<Result<(), StorageError>>,
+    }
+
+    impl Busy {
+        async fn with(readers: &Arc<Readers<()>>, extent: Extent) -> Self {
+            let (release, released) = mpsc::channel();
+            let (started, has_started) = oneshot::channel();
+            let readers = Arc::clone(readers);
             let job = move |(): &mut ()| {
                 started.send(()).unwrap();
                 released.recv_timeout(PATIENCE).unwrap();
             };
-            tokio::spawn(async move { readers.run(Extent::Everything, job).await })
-        };
-        has_started.recv().await.unwrap();
+            let job = tokio::spawn(async move { readers.run(extent, job).await });
+            has_started.await.unwrap();
+            Self { release, job }
+        }
+
+        async fn end(self) {
+            self.release.send(()).unwrap();
+            self.job.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_behind_a_long_job_is_done_by_another_thread() {
+        let readers = Arc::new(Readers::start(2, || ()).unwrap());
+        let long = Busy::with(&readers, Extent::Everything).await;
         let short = readers.run(ONE, |()| 7);
         assert_eq!(tokio::time::timeout(PATIENCE, short).await.unwrap().unwrap(), 7);
-        release.send(()).unwrap();
-        long.await.unwrap().unwrap();
+        long.end().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_comes_behind_a_job_that_is_slow_is_done_by_another_thread() {
         let readers = Arc::new(Readers::start(2, || ()).unwrap());
-        let (release, released) = mpsc::channel::<()>();
-        let (started, mut has_started) = tokio::sync::mpsc::unbounded_channel();
-        let slow = {
-            let readers = Arc::clone(&readers);
-            let job = move |(): &mut ()| {
-                started.send(()).unwrap();
-                released.recv_timeout(PATIENCE).unwrap();
-            };
-            tokio::spawn(async move { readers.run(ONE, job).await })
-        };
-        has_started.recv().await.unwrap();
+        let slow = Busy::with(&readers, ONE).await;
         tokio::time::sleep(2 * SLOW).await;
         tokio::time::timeout(PATIENCE, readers.run(ONE, |()| ())).await.unwrap().unwrap();
-        release.send(()).unwrap();
-        slow.await.unwrap().unwrap();
+        slow.end().await;
     }
 
     #[tokio::test]

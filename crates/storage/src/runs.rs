@@ -1,6 +1,6 @@
 //! How the extensions of a log become the runs that a reader gets: one rule for all backends.
 
-use downbeat_protocol::{SessionContent, SessionId, Signature, Transaction};
+use downbeat_protocol::{KnownState, SessionContent, SessionId, Signature, Transaction};
 
 use crate::types::CHECKPOINT_LEN;
 
@@ -87,25 +87,45 @@ impl Runs {
     }
 }
 
-/// The bytes of transaction JSON that [`Storage::read_many`](crate::Storage::read_many) may still
-/// read: one rule for all backends.
+/// Reads beyond one known state after the other within one budget, as
+/// [`Storage::read_many`](crate::Storage::read_many) promises, for backends that read on a thread.
+/// `read` is given what is left of the budget.
+pub fn read_each<E>(
+    have: Vec<KnownState>,
+    max_bytes: usize,
+    mut read: impl FnMut(KnownState, usize) -> Result<Vec<SessionContent>, E>,
+) -> Vec<Result<Vec<SessionContent>, E>> {
+    let mut budget = ReadBudget::new(max_bytes);
+    let mut answers = Vec::with_capacity(have.len());
+    for have in have {
+        let answer = read(have, budget.left());
+        let may_go_on = budget.spend(&answer);
+        answers.push(answer);
+        if !may_go_on {
+            break;
+        }
+    }
+    answers
+}
+
+/// The bytes of transaction JSON that may still be read.
 #[derive(Debug, Clone, Copy)]
-pub struct ReadBudget(usize);
+pub(crate) struct ReadBudget(usize);
 
 impl ReadBudget {
     /// A budget in bytes.
-    pub fn new(max_bytes: usize) -> Self {
+    pub(crate) fn new(max_bytes: usize) -> Self {
         Self(max_bytes)
     }
 
     /// What the next reading may take.
-    pub fn left(self) -> usize {
+    pub(crate) fn left(self) -> usize {
         self.0
     }
 
     /// Takes what a reading gave, and tells whether there is anything left for another. A reading
     /// that failed costs nothing.
-    pub fn spend<E>(&mut self, answer: &Result<Vec<SessionContent>, E>) -> bool {
+    pub(crate) fn spend<E>(&mut self, answer: &Result<Vec<SessionContent>, E>) -> bool {
         let runs = answer.as_deref().unwrap_or_default();
         let transactions = runs.iter().flat_map(|run| &run.transactions);
         let read = transactions.map(|transaction| transaction.json().len()).sum();
