@@ -12,7 +12,7 @@ use crate::faults::Fault;
 use crate::holding::Needs;
 use crate::machine::Machine;
 use crate::report::{Rejection, Report};
-use crate::subscription::Owes;
+use crate::subscription::Standing;
 use crate::verifying::Job;
 
 /// What keeping a content message costs beside its header and runs, in bytes. Counted so that
@@ -52,11 +52,18 @@ impl Machine {
         };
         // An upstream that sends something unasked for is asked first what it has.
         subscription.subscribed |= subscription.asked || !is_upstream;
-        let is_errored = subscription.errored;
+        let is_errored = subscription.is_errored();
+        let is_first = subscription.standing == Standing::Errored;
+        if is_errored {
+            subscription.standing = Standing::Ignored;
+        }
         self.client_answered(peer, id);
         self.upstream_answered(peer, &content);
+        self.compared(peer, id);
         if is_errored {
-            self.report(Report::new(peer, id, Rejection::Errored));
+            if is_first {
+                self.report(Report::new(peer, id, Rejection::Errored));
+            }
             self.upstream_refused(peer, id);
             return self.release(peer, content_credit(&content));
         }
@@ -98,10 +105,17 @@ impl Machine {
             let actual = header_id(&header);
             if actual != id {
                 self.report(Report::new(peer, id, Rejection::HeaderMismatch { actual }));
+                self.refuse_whole(peer, id);
                 self.upstream_refused(peer, id);
                 let credit = if waited.is_some() { 0 } else { content_credit(&content) };
                 return self.release(peer, credit);
             }
+        }
+        if content.header.is_some()
+            && let Some(subscription) = self.subscription_mut(peer, id)
+            && subscription.standing == Standing::Refused
+        {
+            subscription.standing = Standing::Good;
         }
         let needs = self.needs(peer, id, &header, &content);
         if !needs.missing.is_empty() || is_holding {
@@ -115,26 +129,52 @@ impl Machine {
     /// Content without a header, of a CoValue that is not there.
     fn ask_for_everything(&mut self, peer: PeerId, content: &Content, is_released: bool) {
         self.release(peer, if is_released { 0 } else { content_credit(content) });
-        self.owe_correction(peer, content.id);
+        let id = content.id;
+        if !self.subscription(peer, id).is_some_and(|state| state.standing == Standing::Refused) {
+            let runs = content.sessions.iter();
+            let gaps = runs.map(|run| (run.session.clone(), run.after)).collect();
+            self.owe_correction(peer, id, &gaps);
+        }
     }
 
-    /// One report for each message, however many of its sessions are malformed: there may be as many
-    /// as a frame has room for.
+    /// What is malformed is refused, and the rest of the CoValue goes on. One report for each message,
+    /// however many of its sessions are malformed: there may be as many as a frame has room for.
     fn report_malformed(&mut self, peer: PeerId, content: &mut Content) {
-        let mut malformed = std::mem::take(&mut content.malformed).into_iter();
-        let Some(first) = malformed.next() else { return };
-        let text = match malformed.len() {
+        let malformed = std::mem::take(&mut content.malformed);
+        let [first, others @ ..] = &malformed[..] else { return };
+        let text = match others.len() {
             0 => first.error.to_string(),
             others => format!("{}, and {others} more sessions", first.error),
         };
         let report = Report::new(peer, content.id, Rejection::Malformed(text));
-        self.report(Report { session: Some(first.session), ..report });
-        self.mark_errored(peer, content.id);
+        self.report(Report { session: Some(first.session.clone()), ..report });
+        for session in malformed.iter().filter_map(|one| SessionId::parse(&one.session).ok()) {
+            self.refuse_session(peer, content.id, session);
+        }
+    }
+
+    /// A CoValue of a peer was refused as a whole.
+    pub(crate) fn refuse_whole(&mut self, peer: PeerId, id: CoValueId) {
+        if let Some(subscription) = self.subscription_mut(peer, id)
+            && !subscription.is_errored()
+        {
+            subscription.standing = Standing::Refused;
+        }
+    }
+
+    /// A peer's content of one session was refused. What the peer has announced of it will not come.
+    pub(crate) fn refuse_session(&mut self, peer: PeerId, id: CoValueId, session: SessionId) {
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.refuse_session(session);
+        }
+        if let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) {
+            index.expect_nothing_from(peer);
+        }
     }
 
     pub(crate) fn mark_errored(&mut self, peer: PeerId, id: CoValueId) {
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.errored = true;
+            subscription.standing = Standing::Errored;
         }
         if let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) {
             // The rest of what it has announced would be ignored.
@@ -176,19 +216,22 @@ impl Machine {
         }
         let sent: SessionCounts =
             content.sessions.iter().map(|run| (run.session.clone(), run.end())).collect();
-        let mut follows = true;
+        let mut gaps = Vec::new();
         for run in content.sessions {
             let credit = if is_released { 0 } else { run_credit(&run) };
-            follows &= self.accept_runs(peer, id, vec![run], credit, None);
+            let begin = (run.session.clone(), run.after);
+            if !self.accept_runs(peer, id, vec![run], credit, None) {
+                gaps.push(begin);
+            }
         }
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
-        if follows {
+        if gaps.is_empty() {
             match index.awaiting_ack.iter_mut().find(|(other, _)| *other == peer) {
                 Some((_, counts)) => known_state::merge_counts(counts, &sent),
                 None => index.awaiting_ack.push((peer, sent)),
             }
         } else {
-            self.owe_correction(peer, id);
+            self.owe_correction(peer, id, &gaps.into_iter().collect());
         }
         if is_new {
             self.release_dependants(id);
@@ -196,12 +239,13 @@ impl Machine {
         self.after_verification(id, peer);
     }
 
-    pub(crate) fn owe_correction(&mut self, peer: PeerId, id: CoValueId) {
+    /// A peer has to be told what is here, because its content begins after these counts.
+    pub(crate) fn owe_correction(&mut self, peer: PeerId, id: CoValueId, after: &SessionCounts) {
         if self.has_fault(Fault::OweNoCorrection) {
             return;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.owes.add(Owes::CORRECTION);
+            subscription.owe_correction(after);
         }
         self.owe(peer, id);
     }
@@ -233,8 +277,8 @@ impl Machine {
         let (session, end) = (first.session.clone(), last.end());
         if first.after > verified && !quietly {
             self.release(peer, credit);
-            // A peer that has forked the session would answer a correction with the same again.
-            return self.has_forked(peer, id, &session);
+            // A peer would answer a correction with what was refused, or forked, once more.
+            return self.has_forked(peer, id, &session) || self.has_refused(peer, id, &session);
         }
         let repeated: Vec<_> = runs.iter().filter(|run| run.after < verified).cloned().collect();
         // An upstream has checked what it sends, and edges hear the same from several of them.
@@ -251,8 +295,17 @@ impl Machine {
             drop_known_prefix(first, verified);
         }
         let repeated = if is_checked { Vec::new() } else { repeated };
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.take_session(&session);
+        }
         self.verify(peer, Job { id, session, end, runs, repeated }, credit, signer);
         true
+    }
+
+    /// Whether content of a session was refused from a peer, and nothing of it was taken since.
+    fn has_refused(&self, peer: PeerId, id: CoValueId, session: &SessionId) -> bool {
+        !self.has_fault(Fault::CorrectRefused)
+            && self.subscription(peer, id).is_some_and(|state| state.has_refused(session))
     }
 
     pub(crate) fn peer_has(

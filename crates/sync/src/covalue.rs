@@ -30,6 +30,10 @@ pub(crate) struct Entry {
     pub dependants: BTreeSet<(CoValueId, PeerId)>,
     /// The CoValues that this one depends on, by what has been verified of it.
     pub dependencies: Dependencies,
+    /// Peers that have answered the LOAD of a comparison, and whose content is not durable yet.
+    pub comparing: Vec<PeerId>,
+    /// Messages of this CoValue that wait until a group is stored (`Index::parked`).
+    pub parked: u32,
     /// How many walks through dependencies need the entry to stay.
     pub pins: u32,
     /// When the entry was last used, as a stamp of the machine (`Machine::uses`).
@@ -85,6 +89,8 @@ pub(crate) struct Index {
     pub stores: VecDeque<Vec<(PeerId, u64)>>,
     /// Peers that are owed an acknowledgement when this is durable, which they have sent.
     pub awaiting_ack: Vec<(PeerId, SessionCounts)>,
+    /// Clients whose LOAD claims content that is being verified or stored, and is answered then.
+    pub claimants: Vec<PeerId>,
     /// Counts that upstreams have announced and not sent yet, by upstream.
     pub announced: Vec<(PeerId, SessionCounts)>,
     /// Deletions of CoValues of this group that wait until all of it is stored.
@@ -151,6 +157,8 @@ impl Entry {
             held: Vec::new(),
             dependants: BTreeSet::new(),
             dependencies: Dependencies::default(),
+            comparing: Vec::new(),
+            parked: 0,
             pins: 0,
             used: 0,
         }
@@ -229,6 +237,7 @@ impl Index {
             chains: FxHashMap::default(),
             stores: VecDeque::new(),
             awaiting_ack: Vec::new(),
+            claimants: Vec::new(),
             announced: Vec::new(),
             parked: Vec::new(),
             deleted: false,
@@ -254,6 +263,11 @@ impl Index {
     pub(crate) fn durable_transactions(&self) -> u64 {
         let counts = self.verified.iter();
         counts.map(|(session, count)| self.behind.get(session).unwrap_or(count)).sum()
+    }
+
+    /// Whether some of these transactions are verified, and not durable.
+    pub(crate) fn is_storing(&self, sessions: &SessionCounts) -> bool {
+        self.behind.iter().any(|(session, durable)| sessions.get(session) > *durable)
     }
 
     /// Whether these transactions are durable, or were refused and never will be.

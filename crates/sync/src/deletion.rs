@@ -66,7 +66,9 @@ impl Machine {
                 let id = content.id;
                 group.parked.push(Parked { peer, content, waited });
                 // What is known of the CoValue itself is needed again then.
-                self.entry(id).pins += 1;
+                let entry = self.entry(id);
+                entry.pins += 1;
+                entry.parked += 1;
                 None
             }
             None => Some(content),
@@ -233,9 +235,12 @@ impl Machine {
             return;
         }
         for Parked { peer, content, waited } in std::mem::take(&mut index.parked) {
-            let entry = self.entry(content.id);
+            let id = content.id;
+            let entry = self.entry(id);
             entry.pins = entry.pins.saturating_sub(1);
+            entry.parked = entry.parked.saturating_sub(1);
             self.take_content(peer, content, waited);
+            self.finish_comparisons(id);
         }
     }
 }

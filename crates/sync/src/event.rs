@@ -52,13 +52,14 @@ pub enum Event {
         /// What it says.
         message: Message,
     },
-    /// A peer has sent content of a CoValue that is not here, and that the runtime does not want:
-    /// the peer is told that it is not here. An upstream counts as not having it.
+    /// The runtime refuses a message of a peer, or a part of one, without handing it on.
     Refused {
-        /// Who sent it.
+        /// The sender of the message.
         peer: PeerId,
         /// The CoValue.
         id: CoValueId,
+        /// What is refused.
+        refusal: Refusal,
     },
     /// A [`crate::Action::Load`] is done.
     Loaded {
@@ -95,6 +96,42 @@ pub enum Event {
     },
     /// Nothing but the passing of time.
     Tick,
+}
+
+impl Event {
+    /// The CoValue that the event is about, if it is about one.
+    pub(crate) fn co_value(&self) -> Option<CoValueId> {
+        match self {
+            Self::Received { message, .. } => match message {
+                Message::Load(state) => Some(state.id),
+                Message::Known(known) => Some(known.state.id),
+                Message::Content(content) => Some(content.id),
+                Message::Done(_) | Message::Reconcile(_) | Message::ReconcileAck(_) => None,
+            },
+            Self::Refused { id, .. } | Self::Loaded { id, .. } => Some(*id),
+            Self::Verified(verified) => Some(verified.id),
+            Self::Stored(stored) => Some(stored.id),
+            Self::Connected { .. }
+            | Self::Disconnected(_)
+            | Self::TurnDone { .. }
+            | Self::Unsynced { .. }
+            | Self::Listed { .. }
+            | Self::Tick => None,
+        }
+    }
+}
+
+/// What the runtime refuses of a peer's part in a CoValue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A LOAD of a CoValue that nobody is to be asked for. The peer is told that it is not here.
+    Load,
+    /// The CoValue as a whole: a message with its header. Until a header is handed on, nothing is
+    /// said to the peer that would make it send the CoValue. An upstream counts as not having it.
+    Content,
+    /// The content of one session. Until content is handed on that follows what is stored, gaps in
+    /// the session are not corrected: the correction would make the peer send the content again.
+    Session(SessionId),
 }
 
 /// What storage has of a CoValue: enough to answer for it, and none of its content.

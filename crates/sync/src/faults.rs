@@ -52,12 +52,20 @@ pub enum Fault {
     ForgetOthers,
     /// An upstream that comes while storage is asked is not asked when storage has answered.
     AskNoLateUpstream,
+    /// A LOAD that claims more than is here is answered by a KNOWN that is no correction.
+    AnswerLossPlainly,
+    /// A reconcile message is acknowledged before what came of it is durable.
+    ReconcileEarly,
+    /// Gaps are corrected behind content that was refused.
+    CorrectRefused,
+    /// The LOADs of a client are answered in the order in which storage answers.
+    AnswerAnyOrder,
 }
 
 impl Fault {
     /// All of them.
     #[cfg(feature = "faults")]
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::AcknowledgeEarly,
         Self::KeepCredit,
         Self::RepeatKnownPart,
@@ -75,6 +83,10 @@ impl Fault {
         Self::OweNoCorrection,
         Self::ForgetOthers,
         Self::AskNoLateUpstream,
+        Self::AnswerLossPlainly,
+        Self::ReconcileEarly,
+        Self::CorrectRefused,
+        Self::AnswerAnyOrder,
     ];
 }
 

@@ -75,7 +75,7 @@ impl Machine {
         content: &Content,
     ) -> Needs {
         let mut needs = Needs::default();
-        let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
+        let is_client = self.is_client(peer);
         let Some(entry) = self.values.get(&id) else { return needs };
         let index = entry.index();
         let is_deleted = index.is_some_and(|index| index.deleted);
@@ -269,7 +269,7 @@ impl Machine {
     /// An upstream that was asked before is asked again only if it has sent something since that
     /// needs what it did not have.
     pub(crate) fn ask_sender(&mut self, peer: PeerId, dependency: CoValueId, again: bool) {
-        let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
+        let is_client = self.is_client(peer);
         let now = self.now;
         let Some(subscription) = self.track(peer, dependency) else { return };
         if subscription.asked && (is_client || !again) {
@@ -307,6 +307,7 @@ impl Machine {
             for held in self.take_held(peer, id).into_iter().flat_map(|queue| queue.contents) {
                 self.take_content(peer, held.content, Some(held.until));
             }
+            self.finish_comparisons(id);
         }
     }
 

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use crate::action::Action;
 use crate::config::Config;
 use crate::covalue::{Entry, Presence};
-use crate::event::{Event, Loaded, Millis, PeerId, Role, StorageFailed};
+use crate::event::{Event, Loaded, Millis, PeerId, Refusal, Role, StorageFailed};
 use crate::faults::Fault;
 use crate::peer::Peer;
 use crate::report::{Rejection, Report};
@@ -73,6 +73,7 @@ impl Machine {
     pub fn handle(&mut self, now: Millis, event: Event) {
         self.now = self.now.max(now);
         self.uses += 1;
+        let about = event.co_value();
         match event {
             Event::Connected { peer, role } => {
                 self.peers.entry(peer).or_default();
@@ -82,7 +83,7 @@ impl Machine {
             }
             Event::Disconnected(peer) => self.disconnected(peer),
             Event::Received { peer, message } => self.received(peer, message),
-            Event::Refused { peer, id } => self.refused(peer, id),
+            Event::Refused { peer, id, refusal } => self.refused(peer, id, refusal),
             Event::Loaded { id, result } => self.loaded(id, result),
             Event::Verified(verified) => self.verified(verified),
             Event::Stored(stored) => self.stored(stored),
@@ -93,6 +94,9 @@ impl Machine {
         }
         self.run_timers();
         self.retry_held();
+        if let Some(id) = about {
+            self.finish_comparisons(id);
+        }
     }
 
     /// What is to be done now. Calling this once for several events lets what they owe to one
@@ -158,41 +162,112 @@ impl Machine {
         }
     }
 
-    fn refused(&mut self, peer: PeerId, id: CoValueId) {
-        self.upstream_told(peer, id, false);
-        self.ask_again(peer, id);
-        let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
-        if is_client && let Some(subscription) = self.track(peer, id) {
-            subscription.owes.add(Owes::NOT_FOUND);
-            self.client_answered(peer, id);
-            self.owe(peer, id);
+    /// The runtime has refused something of a peer.
+    fn refused(&mut self, peer: PeerId, id: CoValueId, refusal: Refusal) {
+        match refusal {
+            Refusal::Load => {
+                if let Some(subscription) = self.track(peer, id) {
+                    subscription.owes.add(Owes::NOT_FOUND);
+                    self.owe(peer, id);
+                }
+            }
+            Refusal::Content => {
+                self.upstream_told(peer, id, false);
+                self.ask_again(peer, id);
+                if self.is_client(peer) && self.track(peer, id).is_some() {
+                    self.refuse_whole(peer, id);
+                    self.client_answered(peer, id);
+                    self.compared(peer, id);
+                }
+            }
+            Refusal::Session(session) => {
+                if self.track(peer, id).is_some() {
+                    self.refuse_session(peer, id, session);
+                    self.compared(peer, id);
+                }
+            }
         }
+    }
+
+    pub(crate) fn is_client(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|state| state.upstream.is_none())
     }
 
     fn received_load(&mut self, peer: PeerId, state: KnownState) {
         let id = state.id;
         let is_older = self.is_sending(peer, id);
         let Some(subscription) = self.subscribe(peer, id) else { return };
-        if subscription.errored {
-            return;
-        }
         subscription.replace(state);
+        subscription.forget_corrections();
         subscription.set_older(is_older);
         subscription.claimed = true;
         subscription.owes.add(Owes::REPLY);
-        if self.peers.get(&peer).is_some_and(|state| state.upstream.is_some())
-            && let Some(subscription) = self.subscription_mut(peer, id)
-        {
+        if self.is_client(peer) {
+            return self.serve_in_turn(peer, id);
+        }
+        if let Some(subscription) = self.subscription_mut(peer, id) {
             // The answer does what a LOAD would do.
             subscription.asked = true;
         }
         self.serve(peer, id);
     }
 
+    /// Serves a client's LOAD behind those before it that storage has not answered. A client that
+    /// is told of a CoValue before the group that owns it sends both in the wrong order.
+    fn serve_in_turn(&mut self, peer: PeerId, id: CoValueId) {
+        let is_loading = matches!(self.entry(id).presence, Presence::Loading);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let waits = (is_loading || !state.loading.is_empty()) && !self.has_fault(Fault::AnswerAnyOrder);
+        if !waits {
+            return self.serve(peer, id);
+        }
+        if let Some(subscription) = self.subscription_mut(peer, id)
+            && !std::mem::replace(&mut subscription.in_turn, true)
+            && let Some(state) = self.peers.get_mut(&peer)
+        {
+            state.loading.push_back(id);
+        }
+        if is_loading {
+            self.wait_for(peer, id);
+        }
+    }
+
+    /// Serves the LOADs of a client whose turn has come.
+    fn serve_next(&mut self, peer: PeerId) {
+        while let Some(&id) = self.peers.get(&peer).and_then(|state| state.loading.front()) {
+            let presence = self.values.get(&id).map(|entry| &entry.presence);
+            if matches!(presence, Some(Presence::Loading)) {
+                // It may have been forgotten and come back since.
+                return self.wait_for(peer, id);
+            }
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.loading.pop_front();
+            }
+            if let Some(subscription) = self.subscription_mut(peer, id) {
+                subscription.in_turn = false;
+                self.serve(peer, id);
+            }
+        }
+    }
+
+    /// Storage has answered: goes on with the LOADs that waited for that.
+    fn serve_waiting(&mut self, id: CoValueId) {
+        let waiting = self.values.get(&id).map_or(&[][..], |entry| &entry.waiting);
+        let is_in_turn = |(peer, served): &(PeerId, CoValueId)| {
+            *served == id && self.subscription(*peer, id).is_some_and(|state| state.in_turn)
+        };
+        let peers: Vec<PeerId> =
+            waiting.iter().filter(|waits| is_in_turn(waits)).map(|(peer, _)| *peer).collect();
+        for peer in peers {
+            self.serve_next(peer);
+        }
+    }
+
     /// Whether content of a CoValue that a peer has sent is being looked at, or waits.
-    fn is_sending(&self, peer: PeerId, id: CoValueId) -> bool {
+    pub(crate) fn is_sending(&self, peer: PeerId, id: CoValueId) -> bool {
         let Some(entry) = self.values.get(&id) else { return false };
-        entry.inbox.iter().any(|(other, ..)| *other == peer)
+        entry.parked > 0
+            || entry.inbox.iter().any(|(other, ..)| *other == peer)
             || self.is_holding(peer, id)
             || entry.index().is_some_and(|index| index.is_verifying(peer))
     }
@@ -210,11 +285,6 @@ impl Machine {
         let replaces = self.has_fault(Fault::KnownReplaces);
         let is_agreed = !self.values.contains_key(&id) && self.is_agreed(peer, &state);
         let Some(subscription) = self.subscribe(peer, id) else { return };
-        if subscription.errored {
-            return self.upstream_told(peer, id, has_it);
-        }
-        self.client_answered(peer, id);
-        let Some(subscription) = self.subscription_mut(peer, id) else { return };
         subscription.set_older(false);
         if is_correction || replaces {
             subscription.replace(state);
@@ -224,12 +294,14 @@ impl Machine {
             subscription.hear(state);
         }
         subscription.owes.add(Owes::FIRST);
-        self.reconciled(peer, id);
+        self.client_answered(peer, id);
+        let is_compared = self.compared(peer, id);
         self.answered_for_group(peer, id);
         let is_awaited = self.is_awaited_from_upstream(peer, id);
         self.upstream_told(peer, id, has_it);
         // A CoValue that was forgotten owes nothing to a peer that only acknowledges.
-        if is_new || is_correction || is_awaited || self.values.contains_key(&id) {
+        let matters = is_new || is_correction || is_awaited || is_compared;
+        if matters || self.values.contains_key(&id) {
             self.serve(peer, id);
         }
     }
@@ -288,7 +360,7 @@ impl Machine {
                 let retry = self.now + self.config.storage_retry;
                 entry.presence = Presence::Unknown(retry);
                 self.timers.insert((retry, id));
-                return;
+                return self.serve_waiting(id);
             }
             Ok(None) => {
                 entry.presence = Presence::Absent;
@@ -297,7 +369,8 @@ impl Machine {
                     self.owe_what_waited_for_storage(id);
                     // Those who sent what depends on it may have it as well.
                     self.take_inbox(id);
-                    return self.ask_for_dependency(id);
+                    self.ask_for_dependency(id);
+                    return self.serve_waiting(id);
                 }
             }
             Ok(Some(loaded)) => {
@@ -318,6 +391,7 @@ impl Machine {
         let entry = self.entry(id);
         let here = entry.index().is_some();
         let waiting = std::mem::take(&mut entry.waiting);
+        let mut in_turn = Vec::new();
         for (peer, served) in waiting {
             if served != id {
                 self.continue_walk(peer, served, id);
@@ -325,6 +399,10 @@ impl Machine {
             }
             if let Some(subscription) = self.subscription_mut(peer, id) {
                 subscription.waits = false;
+                if subscription.in_turn {
+                    in_turn.push(peer);
+                    continue;
+                }
             }
             if !here {
                 self.answer_not_found(peer, id);
@@ -335,6 +413,9 @@ impl Machine {
             self.found_after_all(id);
         }
         self.take_inbox(id);
+        for peer in in_turn {
+            self.serve_next(peer);
+        }
         if self.values.get(&id).is_some_and(|entry| entry.index().is_some()) {
             self.watch_upstream(id);
             self.release_dependants(id);
@@ -378,6 +459,8 @@ impl Machine {
             }
             self.give_up_held(id);
             self.give_up_requests(id);
+            self.owe_corrections(id);
+            self.finish_comparisons(id);
         }
     }
 

@@ -38,6 +38,9 @@ pub(crate) struct Peer {
     pub stored_pages: Pages,
     /// The reconcile batch that the upstream has not acknowledged.
     pub reconciling: Option<Reconcile>,
+    /// The CoValues of a client's LOADs that storage has not answered, and of those that came behind
+    /// them, in the order of the LOADs. Each stands here at most once (`Subscription::in_turn`).
+    pub loading: VecDeque<CoValueId>,
     /// Reconcile batches of the peer that are not acknowledged yet.
     pub batches: Vec<Batch>,
 }
@@ -59,7 +62,7 @@ pub(crate) enum Pages {
 pub(crate) struct Batch {
     /// Named by the peer.
     pub id: String,
-    /// CoValues that have not been compared yet, or whose content has not come yet.
+    /// CoValues that have not been compared yet, or of which the peer's content is not durable yet.
     pub open: FxHashSet<CoValueId>,
 }
 

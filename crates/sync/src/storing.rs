@@ -47,6 +47,7 @@ impl Machine {
         for (peer, credit) in releases.into_iter().filter(|_| !kept) {
             self.release(peer, credit);
         }
+        self.owe_claimants(id);
         if has_grown {
             self.judge_again(id);
         }
@@ -65,12 +66,16 @@ impl Machine {
         self.warm_chains -= index.chains.len();
         // What was sent may be stored or not: its senders are told what is.
         let unacknowledged = std::mem::take(&mut index.awaiting_ack);
+        let claimants = std::mem::take(&mut index.claimants);
         entry.presence = Presence::Loading;
         self.actions.push(Action::Load(id));
-        for (peer, _) in unacknowledged {
+        for (peer, sent) in unacknowledged {
             if let Some(subscription) = self.subscription_mut(peer, id) {
-                subscription.owes.add(Owes::CORRECTION);
+                subscription.owe_correction(&sent);
             }
+            self.wait_for(peer, id);
+        }
+        for peer in claimants {
             self.wait_for(peer, id);
         }
     }
@@ -102,7 +107,6 @@ impl Machine {
                 subscription.owes.add(Owes::KNOWN);
                 self.owe(peer, id);
             }
-            self.reconciled(peer, id);
         }
     }
 
@@ -111,9 +115,7 @@ impl Machine {
         self.watch_upstream(id);
         for number in 0..self.values.subscribers(id).len() {
             let Some(&peer) = self.values.subscribers(id).get(number) else { return };
-            if self.subscription(peer, id).is_some_and(|subscription| !subscription.errored) {
-                self.owe(peer, id);
-            }
+            self.owe(peer, id);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! There are very many of these, so they are small: what few of them have is in a box, and counts
 //! are shared with those of the CoValue and of other peers wherever they are the same.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use downbeat_core::known_state;
 use downbeat_protocol::{KnownState, SessionCounts, SessionId, ShortHash};
@@ -39,7 +39,7 @@ pub(crate) struct Subscription {
     pub asked: bool,
     /// The minute in which the last LOAD was owed, of those that fit: after 45 days they begin
     /// anew.
-    asked_in: Option<u16>,
+    asked_in: Option<NonZeroU16>,
     /// Whether the CoValue stands in the peer's queue.
     pub queued: bool,
     /// Whether `known` is what the peer has claimed in a LOAD, or had before it was away, and not
@@ -47,8 +47,10 @@ pub(crate) struct Subscription {
     pub claimed: bool,
     /// Whether the peer has ever been told what we have.
     pub told: bool,
-    /// Whether the peer's content of this CoValue is ignored, after bad content.
-    pub errored: bool,
+    /// Whether content of this CoValue is taken from the peer.
+    pub standing: Standing,
+    /// Whether the peer's LOAD waits until those before it can be answered (`Peer::loading`).
+    pub in_turn: bool,
     /// Whether a sequence of pieces is under way whose end has been announced.
     pub streaming: bool,
     /// One more than the number of the CoValue's dependencies when they were last sent ahead of it.
@@ -59,17 +61,56 @@ pub(crate) struct Subscription {
 }
 
 /// What few subscriptions have.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Rare {
     /// A session that the peer has forked, and after how many transactions: what it writes there
     /// from then on cannot be verified, and is no forgery.
     forked: Option<(SessionId, u64)>,
+    /// Sessions of which content was refused.
+    refused: Vec<SessionId>,
+    /// The last correction, until the peer loads the CoValue again.
+    corrected: Option<Corrected>,
+    /// The counts after which content of the peer began that did not follow what is here.
+    gaps: SessionCounts,
     /// The hash that the peer has sent in a reconcile message, until it has been compared.
     comparison: Option<ShortHash>,
     /// Whether the peer has said in a LOAD what it has while content of it was under way here, so
     /// that this content does not tell what it has.
     is_older: bool,
 }
+
+/// Whether content of a CoValue is taken from a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is.
+    #[default]
+    Good,
+    /// The CoValue was refused as a whole. The peer may try again with the header.
+    Refused,
+    /// It is ignored, after bad content.
+    Errored,
+    /// The same, and the operator knows that more has been ignored.
+    Ignored,
+}
+
+/// A correction that the peer has been sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Corrected {
+    at: Millis,
+    /// How many corrections there were.
+    count: u32,
+}
+
+/// Sessions of one peer and CoValue that are remembered as refused. A client has one or two; for
+/// a peer with more, the CoValue counts as refused.
+const MAX_REFUSED_SESSIONS: usize = 16;
+
+/// The time after the first correction within which there is no second one. Each correction makes a
+/// client send all that it has, and pieces that were under way before it arrives have gaps as well.
+const CORRECTION_INTERVAL: Millis = 1_000;
+
+/// How often the interval doubles: up to 64 s.
+const MAX_DOUBLINGS: u32 = 6;
 
 /// A known state without the id.
 #[derive(Debug, Clone, Copy)]
@@ -124,11 +165,22 @@ impl Owes {
     }
 }
 
-/// The number of a minute, as far as it fits.
-fn minute(now: Millis) -> u16 {
+/// The number of minutes that are told apart.
+const MINUTES: u16 = u16::MAX;
+
+/// The number of a minute, from 1 to [`MINUTES`].
+fn minute(now: Millis) -> NonZeroU16 {
     const MILLIS: Millis = 60_000;
-    const COUNT: Millis = 1 << u16::BITS;
-    u16::try_from(now / MILLIS % COUNT).unwrap_or(u16::MAX)
+    let minute = u16::try_from(now / MILLIS % Millis::from(MINUTES)).unwrap_or_default();
+    NonZeroU16::MIN.saturating_add(minute)
+}
+
+/// Minutes from one to another.
+fn minutes_since(asked: NonZeroU16, now: NonZeroU16) -> u16 {
+    match now.get().checked_sub(asked.get()) {
+        Some(minutes) => minutes,
+        None => MINUTES - asked.get() + now.get(),
+    }
 }
 
 impl Subscription {
@@ -140,6 +192,75 @@ impl Subscription {
     /// What the peer has said that it has.
     pub(crate) fn known(&self) -> Counts<'_> {
         Counts { header: self.known_header, sessions: &self.known }
+    }
+
+    /// Whether the peer's content of this CoValue is ignored, after bad content.
+    pub(crate) fn is_errored(&self) -> bool {
+        matches!(self.standing, Standing::Errored | Standing::Ignored)
+    }
+
+    /// Content of a session was refused.
+    pub(crate) fn refuse_session(&mut self, session: SessionId) {
+        if self.standing != Standing::Good || self.has_refused(&session) {
+            return;
+        }
+        let refused = &mut self.rare.get_or_insert_default().refused;
+        if refused.len() < MAX_REFUSED_SESSIONS {
+            refused.push(session);
+        } else {
+            self.standing = Standing::Refused;
+        }
+    }
+
+    /// Whether content of a session was refused, and nothing of it was taken since.
+    pub(crate) fn has_refused(&self, session: &SessionId) -> bool {
+        self.standing == Standing::Refused
+            || self.rare.as_ref().is_some_and(|rare| rare.refused.contains(session))
+    }
+
+    /// Content of a session is taken.
+    pub(crate) fn take_session(&mut self, session: &SessionId) {
+        if let Some(rare) = &mut self.rare {
+            rare.refused.retain(|other| other != session);
+        }
+    }
+
+    /// Content of the peer does not follow what is here: it begins after these counts.
+    pub(crate) fn owe_correction(&mut self, after: &SessionCounts) {
+        self.owes.add(Owes::CORRECTION);
+        known_state::merge_counts(&mut self.rare.get_or_insert_default().gaps, after);
+    }
+
+    /// Whether what the peer has sent with gaps has come without them since.
+    pub(crate) fn is_caught_up(&self, ours: &SessionCounts) -> bool {
+        self.rare.as_ref().is_none_or(|rare| known_state::is_subset(&rare.gaps, ours))
+    }
+
+    /// When the next correction may be sent, if that is not now.
+    pub(crate) fn correction_due(&self, now: Millis) -> Option<Millis> {
+        let Corrected { at, count } = self.rare.as_ref()?.corrected?;
+        let wait = CORRECTION_INTERVAL << (count - 1).min(MAX_DOUBLINGS);
+        Some(at + wait).filter(|due| now < *due)
+    }
+
+    /// Whether the peer has been corrected since its last LOAD.
+    pub(crate) fn is_corrected(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.corrected.is_some())
+    }
+
+    /// A correction is on its way.
+    pub(crate) fn mark_corrected(&mut self, now: Millis) {
+        let rare = self.rare.get_or_insert_default();
+        let count = rare.corrected.map_or(0, |corrected| corrected.count).saturating_add(1);
+        rare.corrected = Some(Corrected { at: now, count });
+        rare.gaps = SessionCounts::new();
+    }
+
+    /// The peer says in a LOAD what it has: what was sent and corrected before is settled.
+    pub(crate) fn forget_corrections(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            (rare.corrected, rare.gaps) = (None, SessionCounts::new());
+        }
     }
 
     /// The peer says that this, and nothing else, is what it has.
@@ -288,7 +409,7 @@ impl Subscription {
     /// Whether the peer has been asked so lately that it need not be asked again: it is subscribed
     /// to, and sends what is new.
     pub(crate) fn is_asked_lately(&self, now: Millis) -> bool {
-        let is_late = |asked| minute(now).wrapping_sub(asked) < ASKED_LATELY;
+        let is_late = |asked| minutes_since(asked, minute(now)) < ASKED_LATELY;
         self.asked && self.asked_in.is_some_and(is_late)
     }
 
@@ -330,7 +451,7 @@ impl Subscription {
             return None;
         }
         let hash = self.rare.as_mut()?.comparison.take();
-        self.rare.take_if(|rare| rare.forked.is_none());
+        self.rare.take_if(|rare| **rare == Rare::default());
         hash
     }
 }

@@ -1,5 +1,6 @@
 //! Turns: what a peer is owed is made into messages when the peer has room for them.
 
+use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, Content, Known, KnownState, Message, Reconcile};
 
 use crate::action::{Action, ContentItem, Item};
@@ -78,10 +79,16 @@ impl Machine {
             return self.draw_unstored(peer, id, items);
         }
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
-        let owes = std::mem::take(&mut subscription.owes);
+        let mut owes = std::mem::take(&mut subscription.owes);
         self.note_synced(peer, id);
+        if owes.has(Owes::CORRECTION) {
+            self.time_correction(peer, id, &mut owes);
+        }
         if self.values.get(&id).and_then(Entry::index).is_none() {
             return self.draw_absent(peer, id, owes, items);
+        }
+        if owes.has(Owes::ANSWER) {
+            self.weigh_claim(peer, id, &mut owes);
         }
         if owes.has(Owes::CORRECTION) || owes.has(Owes::KNOWN) {
             let known = self.known(peer, id, owes.has(Owes::CORRECTION));
@@ -104,6 +111,8 @@ impl Machine {
                 if owes.has(Owes::ANSWER) || first {
                     let known = self.known(peer, id, false);
                     items.push(Item::Message(known));
+                }
+                if owes.has(Owes::ANSWER) || owes.has(Owes::CORRECTION) || first {
                     items.extend(self.doubt(peer, id));
                 }
             }
@@ -113,8 +122,11 @@ impl Machine {
     /// While upstreams are asked, content without a header cannot be taken, whatever they say.
     fn draw_correction(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
+        let mut owes = Owes::default();
         if subscription.owes.take(Owes::CORRECTION) {
-            self.draw_absent(peer, id, Owes::CORRECTION, items);
+            owes.add(Owes::CORRECTION);
+            self.time_correction(peer, id, &mut owes);
+            self.draw_absent(peer, id, owes, items);
         }
     }
 
@@ -141,8 +153,7 @@ impl Machine {
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if subscription.owes == Owes::NOT_FOUND {
             subscription.owes = Owes::default();
-            subscription.told = true;
-            items.push(Item::Message(plain_known(KnownState::empty(id))));
+            self.draw_absent(peer, id, Owes::NOT_FOUND, items);
         } else {
             self.wait_for(peer, id);
         }
@@ -172,21 +183,6 @@ impl Machine {
         }
     }
 
-    fn draw_absent(&mut self, peer: PeerId, id: CoValueId, owes: Owes, items: &mut Vec<Item>) {
-        if owes.has(Owes::CORRECTION) {
-            let known =
-                Known { state: KnownState::empty(id), is_correction: true, as_dependency_of: None };
-            items.push(Item::Message(Message::Known(known)));
-        } else if owes.has(Owes::ANSWER) {
-            items.push(Item::Message(plain_known(KnownState::empty(id))));
-        } else {
-            return;
-        }
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.told = true;
-        }
-    }
-
     /// What we have of a CoValue, as the peer is to hear it.
     fn known(&mut self, peer: PeerId, id: CoValueId, is_correction: bool) -> Message {
         let Some(index) = self.values.get(&id).and_then(Entry::index) else {
@@ -202,16 +198,18 @@ impl Machine {
             if deleted {
                 // As if we had taken what the peer still has of the deleted sessions.
                 let theirs = subscription.known().sessions;
-                downbeat_core::known_state::merge_counts(&mut state.sessions, theirs);
+                known_state::merge_counts(&mut state.sessions, theirs);
             }
         }
+        // Of a deleted CoValue nothing is wanted any longer.
+        let is_correction = is_correction && !deleted;
         Message::Known(Known { state, is_correction, as_dependency_of: None })
     }
 
     /// A question to a client that claims to have everything of a CoValue that is sent in several
     /// pieces: content with nothing in it, which it answers with what it really has.
     fn doubt(&self, peer: PeerId, id: CoValueId) -> Option<Item> {
-        let is_client = self.peers.get(&peer).is_some_and(|state| state.upstream.is_none());
+        let is_client = self.is_client(peer);
         let claims = self.subscription(peer, id).is_some_and(|subscription| {
             subscription.claimed && !subscription.known().sessions.is_empty()
         });
@@ -231,7 +229,7 @@ impl Machine {
     /// The content that a peer lacks of a CoValue, preceded by what the CoValue depends on.
     fn draw_content(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) -> Drawn {
         let Some(subscription) = self.subscription(peer, id) else { return Drawn::Nothing };
-        if !subscription.subscribed || subscription.errored || !self.lacks(peer, id) {
+        if !subscription.subscribed || !self.lacks(peer, id) {
             return Drawn::Nothing;
         }
         match self.dependencies_first(peer, id) {

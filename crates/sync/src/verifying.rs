@@ -105,6 +105,9 @@ impl Machine {
                 rejection = Rejection::Forked { at };
                 // The author did nothing wrong but to lose what it is sent now.
                 self.send_again(author, id, &session, at);
+            } else if rejection == Rejection::Unreadable {
+                // The author has done nothing wrong.
+                self.refuse_session(author, id, session.clone());
             } else {
                 self.mark_errored(author, id);
             }
@@ -238,8 +241,9 @@ impl Machine {
             waiting.clear();
         }
         while let Some((peer, runs, credit)) = next_runs(&mut waiting) {
+            let begins = runs.first().map(|run| (run.session.clone(), run.after));
             if !self.accept_runs(peer, id, runs, credit, Some(signer)) {
-                self.owe_correction(peer, id);
+                self.owe_correction(peer, id, &begins.into_iter().collect());
             }
             let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
             if let Some(pipeline) = index.pipelines.get_mut(session) {
@@ -266,6 +270,7 @@ impl Machine {
             self.forward(id);
         }
         self.acknowledge(id, &[]);
+        self.owe_claimants(id);
         self.take_parked(id);
         self.look_up_again(id);
     }

@@ -126,7 +126,7 @@ fn a_load_by_someone_who_has_more_is_answered_with_our_state_and_followed_by_the
     world.send(bob, map.more(vec![more]));
     world.expect(&[
         "bob → LOAD map header a:3",
-        "bob ← KNOWN map header a:2",
+        "bob ← KNOWN CORRECTION map header a:2",
         "bob → CONTENT map a:2+1",
         "bob ← KNOWN map header a:3",
     ]);

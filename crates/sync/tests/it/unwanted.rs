@@ -1,6 +1,6 @@
 //! Content that the runtime does not want, so that the machine is told of it without it.
 
-use downbeat_sync::Event;
+use downbeat_sync::{Event, Refusal};
 
 use crate::upstream::world_and_map;
 
@@ -8,7 +8,7 @@ use crate::upstream::world_and_map;
 fn a_client_is_told_that_nobody_has_it_and_upstreams_are_not_asked() {
     let (mut world, map, _) = world_and_map();
     let (core, ann) = (world.connect_upstream("core"), world.connect("ann"));
-    world.event(Event::Refused { peer: ann, id: map.id });
+    world.event(Event::Refused { peer: ann, id: map.id, refusal: Refusal::Load });
     world.expect(&["ann ← KNOWN map nothing"]);
     // What was not wanted then may be wanted later.
     world.send(ann, map.load_nothing());
@@ -23,7 +23,7 @@ fn an_upstream_counts_as_not_having_it_and_whoever_waits_is_told() {
     let (core, ann) = (world.connect_upstream("core"), world.connect("ann"));
     world.send(ann, map.load_nothing());
     world.skip_log();
-    world.event(Event::Refused { peer: core, id: map.id });
+    world.event(Event::Refused { peer: core, id: map.id, refusal: Refusal::Content });
     world.expect(&["ann ← KNOWN map nothing"]);
     // It comes all the same where it is wanted.
     world.send(core, map.whole(vec![log.write(&["[1]"])]));

@@ -131,6 +131,12 @@ impl World {
         }
     }
 
+    /// A machine that has lost its memory, over a store that has lost everything.
+    pub(crate) fn lose_everything(&mut self) {
+        self.store.clear();
+        self.restart();
+    }
+
     /// Makes an upstream known, without a connection to it.
     pub(crate) fn add_upstream(&mut self, name: &'static str) {
         if !self.upstreams.iter().any(|other| &**other == name) {
