@@ -108,7 +108,8 @@ impl Machine {
             Drawn::Content => subscription.told = true,
             Drawn::Nothing => {
                 let first = owes.has(Owes::FIRST) && !subscription.told;
-                if owes.has(Owes::ANSWER) || first {
+                let is_told = owes.has(Owes::KNOWN) && !owes.has(Owes::CORRECTION);
+                if (owes.has(Owes::ANSWER) || first) && !is_told {
                     let known = self.known(peer, id, false);
                     items.push(Item::Message(known));
                 }

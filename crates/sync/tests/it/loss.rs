@@ -133,7 +133,6 @@ fn content_on_the_way_into_an_unknown_value_counts_as_had() {
         "ann → CONTENT map header a:0+1",
         "ann → LOAD map header a:1",
         "ann ← KNOWN map header a:1",
-        "ann ← KNOWN map header a:1",
     ]);
 }
 
