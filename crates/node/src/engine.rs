@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionId};
 use downbeat_storage::{Unsynced, UnsyncedUpdate};
 use downbeat_sync::{
-    Action, Event, Item, Machine, Millis, PeerId, Rejection, Report, StoreJob, UpstreamName,
-    VerifyJob,
+    Action, Event, Item, Machine, Millis, PeerId, Refusal, Rejection, Report, StoreJob,
+    UpstreamName, VerifyJob,
 };
 use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use rustc_hash::FxHashMap;
@@ -413,7 +413,8 @@ impl Engine {
         let now = self.now();
         for (peer, Connected { link, .. }) in &self.links {
             for id in self.gate.expire(link) {
-                self.machine.handle(now, Event::Refused { peer: *peer, id });
+                let refusal = Refusal::Content;
+                self.machine.handle(now, Event::Refused { peer: *peer, id, refusal });
             }
         }
     }

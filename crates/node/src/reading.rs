@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use downbeat_protocol::{Content, Message};
-use downbeat_sync::{Event, content_bytes, content_credit};
+use downbeat_protocol::{Content, Message, SessionId};
+use downbeat_sync::{Event, Refusal, content_bytes, content_credit};
 use downbeat_transport::{CloseCode, CloseReason, Fault, Incoming, Receiver, TransportError};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -77,31 +77,64 @@ struct EngineGone;
 
 async fn hand_on(link: &Link, message: Message, around: &Surroundings) -> Result<(), EngineGone> {
     around.counters.received(&message);
-    let event = match message {
+    let peer = link.peer;
+    match message {
         // Boxed, because its state is larger than all the rest of what reads, and would be a part
         // of every idle connection.
-        Message::Content(content) => match Box::pin(pass_gate(link, content, around)).await {
-            Some(event) => event,
-            None => return Ok(()),
-        },
+        Message::Content(content) => Box::pin(hand_on_content(link, content, around)).await,
         Message::Load(state) if around.gate.is_unwanted(link, state.id) => {
-            Event::Refused { peer: link.peer, id: state.id }
+            // A client that has it would send it, whatever the answer.
+            let refusal = if state.header { Refusal::Earlier } else { Refusal::Load };
+            tell(around, Event::Refused { peer, id: state.id, refusal }).await
         }
-        message => Event::Received { peer: link.peer, message },
-    };
+        Message::Load(state) => {
+            for refusal in around.gate.refusals(link, &state) {
+                tell(around, Event::Refused { peer, id: state.id, refusal }).await?;
+            }
+            tell(around, Event::Received { peer, message: Message::Load(state) }).await
+        }
+        message => tell(around, Event::Received { peer, message }).await,
+    }
+}
+
+async fn tell(around: &Surroundings, event: Event) -> Result<(), EngineGone> {
     around.events.send(event).await.map_err(|_| EngineGone)
 }
 
-/// What the machine is told of content, if it is told of it now.
-async fn pass_gate(link: &Link, content: Content, around: &Surroundings) -> Option<Event> {
+async fn hand_on_content(
+    link: &Link,
+    content: Content,
+    around: &Surroundings,
+) -> Result<(), EngineGone> {
+    let (peer, id) = (link.peer, content.id);
+    let mut refused = Vec::new();
+    let event = pass_gate(link, content, around, &mut refused).await;
+    for session in refused {
+        tell(around, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
+    }
+    match event {
+        Some(event) => tell(around, event).await,
+        None => Ok(()),
+    }
+}
+
+/// What the machine is told of content, if it is told of it now, beside the sessions that are taken
+/// out of it.
+async fn pass_gate(
+    link: &Link,
+    content: Content,
+    around: &Surroundings,
+    refused: &mut Vec<SessionId>,
+) -> Option<Event> {
     let waits = &around.counters.back_pressure;
     let id = content.id;
-    let content = match around.gate.content(link, content).await {
+    let refuse = |id| Some(Event::Refused { peer: link.peer, id, refusal: Refusal::Content });
+    let content = match around.gate.content(link, content, refused).await {
         Verdict::Take(content) => {
             link.credit.take(content_credit(&content), waits).await;
             content
         }
-        Verdict::Refuse => return Some(Event::Refused { peer: link.peer, id }),
+        Verdict::Refuse => return refuse(id),
         Verdict::Park(content) => {
             link.credit.take(content_credit(&content), waits).await;
             match around.gate.park(link, content) {
@@ -109,7 +142,7 @@ async fn pass_gate(link: &Link, content: Content, around: &Surroundings) -> Opti
                 Parked::Kept => return None,
                 Parked::TooMuch(content) => {
                     link.credit.release(content_credit(&content));
-                    return Some(Event::Refused { peer: link.peer, id: content.id });
+                    return refuse(content.id);
                 }
             }
         }

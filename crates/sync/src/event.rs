@@ -126,9 +126,13 @@ impl Event {
 pub enum Refusal {
     /// A LOAD of a CoValue that nobody is to be asked for. The peer is told that it is not here.
     Load,
-    /// The CoValue as a whole: a message with its header. Until a header is handed on, nothing is
-    /// said to the peer that would make it send the CoValue. An upstream counts as not having it.
+    /// A message with the header of a CoValue. The peer is told that the CoValue is not here. Until a
+    /// header is handed on, nothing is said to the peer that would make it send the CoValue again. An
+    /// upstream counts as not having it.
     Content,
+    /// A CoValue that was refused on an earlier connection of a client. Until a header is handed on,
+    /// nothing is said to the client that would make it send the CoValue again.
+    Earlier,
     /// The content of one session. Until content is handed on that follows what is stored, gaps in
     /// the session are not corrected: the correction would make the peer send the content again.
     Session(SessionId),

@@ -174,10 +174,19 @@ impl Machine {
             Refusal::Content => {
                 self.upstream_told(peer, id, false);
                 self.ask_again(peer, id);
-                if self.is_client(peer) && self.track(peer, id).is_some() {
+                if self.is_client(peer)
+                    && let Some(subscription) = self.track(peer, id)
+                {
+                    subscription.owes.add(Owes::NOT_FOUND);
                     self.refuse_whole(peer, id);
                     self.client_answered(peer, id);
                     self.compared(peer, id);
+                    self.owe(peer, id);
+                }
+            }
+            Refusal::Earlier => {
+                if self.track(peer, id).is_some() {
+                    self.refuse_whole(peer, id);
                 }
             }
             Refusal::Session(session) => {
@@ -390,30 +399,29 @@ impl Machine {
     pub(crate) fn decided(&mut self, id: CoValueId) {
         let entry = self.entry(id);
         let here = entry.index().is_some();
-        let waiting = std::mem::take(&mut entry.waiting);
-        let mut in_turn = Vec::new();
-        for (peer, served) in waiting {
+        let mut waiting = std::mem::take(&mut entry.waiting);
+        waiting.retain(|&(peer, served)| {
             if served != id {
                 self.continue_walk(peer, served, id);
-                continue;
+                return false;
             }
             if let Some(subscription) = self.subscription_mut(peer, id) {
                 subscription.waits = false;
                 if subscription.in_turn {
-                    in_turn.push(peer);
-                    continue;
+                    return true;
                 }
             }
             if !here {
                 self.answer_not_found(peer, id);
             }
             self.owe(peer, id);
-        }
+            false
+        });
         if here {
             self.found_after_all(id);
         }
         self.take_inbox(id);
-        for peer in in_turn {
+        for (peer, _) in waiting {
             self.serve_next(peer);
         }
         if self.values.get(&id).is_some_and(|entry| entry.index().is_some()) {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use downbeat_protocol::{AgentId, CoValueId};
 use rustc_hash::FxHashMap;
 
+use super::refused::Refused;
+
 /// CoValues that are remembered of each kind, twice: some MiB.
 const REMEMBERED: usize = 50_000;
 
@@ -30,6 +32,10 @@ pub(super) struct Memory {
     pub others: Recent<CoValueId, u64>,
     /// The agents of listed accounts whose headers have been let in.
     pub agents: Recent<CoValueId, AgentId>,
+    /// What was refused of clients' content.
+    pub refused: Recent<CoValueId, Refused>,
+    /// CoValues of which the operator knows that something was refused, and why.
+    pub told: Recent<(CoValueId, &'static str), ()>,
     unwanted: Recent<CoValueId, Instant>,
     standing: Recent<CoValueId, (bool, Instant)>,
 }
@@ -41,6 +47,15 @@ impl Memory {
             let others = std::mem::take(&mut self.others);
             *self = Self { listed: Arc::clone(listed), others, ..Self::default() };
         }
+    }
+
+    /// Whether the operator has not been told yet that something of a CoValue was refused, and why.
+    pub(super) fn is_news(&mut self, id: CoValueId, reason: &'static str) -> bool {
+        let is_news = !self.told.contains(&(id, reason));
+        if is_news {
+            self.told.insert((id, reason), ());
+        }
+        is_news
     }
 
     pub(super) fn set_unwanted(&mut self, id: CoValueId) {
@@ -56,7 +71,8 @@ impl Memory {
     pub(super) fn need(&mut self, ids: impl IntoIterator<Item = CoValueId>) {
         for id in ids {
             self.needed.insert(id, ());
-            self.unwanted.remove(&id);
+            self.unwanted.take(&id);
+            self.refused.take(&id);
         }
     }
 
@@ -104,9 +120,9 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
         self.get(key).is_some()
     }
 
-    fn remove(&mut self, key: &K) {
-        self.young.remove(key);
-        self.old.remove(key);
+    /// Forgets a key.
+    pub(super) fn take(&mut self, key: &K) -> Option<V> {
+        self.young.remove(key).or_else(|| self.old.remove(key))
     }
 }
 

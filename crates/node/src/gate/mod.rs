@@ -8,6 +8,7 @@
 mod memory;
 mod proof;
 mod quota;
+mod refused;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use downbeat_core::dependencies;
 use downbeat_core::roles::Member;
 use downbeat_crypto::header_id;
-use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent};
+use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId};
 use downbeat_storage::{StorageError, Stored};
 use downbeat_sync::{StoreJob, content_bytes};
 use tracing::error;
@@ -25,6 +26,7 @@ use tracing::error;
 use self::memory::Memory;
 pub(crate) use self::proof::{Parked, Proof};
 use self::quota::Room;
+use self::refused::bytes_of;
 use crate::access::{Access, account_of};
 use crate::connection::{Kind, Link};
 use crate::content::ContentStore;
@@ -96,12 +98,18 @@ impl Gate {
         }
     }
 
-    /// What becomes of content that a peer has sent.
-    pub(crate) async fn content(&self, link: &Link, content: Content) -> Verdict {
+    /// What becomes of content that a peer has sent. The sessions that are taken out of it are added
+    /// to `refused`.
+    pub(crate) async fn content(
+        &self,
+        link: &Link,
+        content: Content,
+        refused: &mut Vec<SessionId>,
+    ) -> Verdict {
         if matches!(link.kind, Kind::Local(_)) {
             return Verdict::Take(content);
         }
-        let content = match self.within_key_quota(link, content).await {
+        let content = match self.within_key_quota(link, content, refused).await {
             Ok(content) => content,
             Err(verdict) => return verdict,
         };
@@ -113,7 +121,9 @@ impl Gate {
         }
         match &link.kind {
             Kind::Upstream(_) => self.of_upstream(&listed, link, content).await,
-            Kind::Client | Kind::Local(_) => self.of_client(&listed, link, content).await,
+            Kind::Client | Kind::Local(_) => {
+                self.of_client(&listed, link, content, refused).await
+            }
         }
     }
 
@@ -160,12 +170,12 @@ impl Gate {
     }
 
     /// Takes the sessions out of a message that may not be stored.
-    fn take_out(&self, mut room: Room<'_>, content: &mut Content) -> Vec<(String, Reason)> {
+    fn take_out(&self, mut room: Room<'_>, content: &mut Content) -> Vec<(SessionId, Reason)> {
         let (mut refused, id) = (Vec::new(), content.id);
         content.sessions.retain(|run| {
             let reason = self.may_store(&mut room, id, run);
             let Err(reason) = reason else { return true };
-            refused.push((run.session.to_string(), reason));
+            refused.push((run.session.clone(), reason));
             false
         });
         refused
@@ -176,17 +186,22 @@ impl Gate {
         listed: &Arc<BTreeSet<CoValueId>>,
         link: &Link,
         mut content: Content,
+        refused: &mut Vec<SessionId>,
     ) -> Verdict {
         let id = content.id;
+        let bytes = bytes_of(&content);
         let has_others = content.sessions.iter().any(|run| !is_of(listed, run));
         let is_proven = link.proof.is_given(listed);
         let others =
             if has_others { self.room_for_others(listed, &content, is_proven).await } else { 0 };
         let room = self.room(listed, &content, others).await;
-        let refused = self.take_out(room, &mut content);
-        let is_whole = refused.is_empty();
-        for (session, reason) in refused {
-            self.refuse(link, id, Some(session), reason);
+        let taken_out = self.take_out(room, &mut content);
+        let is_whole = taken_out.is_empty();
+        for (session, reason) in taken_out {
+            self.refuse(link, id, Some(session.to_string()), reason);
+            let sessions = std::slice::from_ref(&session);
+            self.remember_refused(link, &content, bytes, reason, sessions, false);
+            refused.push(session);
         }
         if content.header.is_some() && !self.is_here(id).await {
             match self.new_value(listed, link, &content, is_whole).await {
@@ -194,6 +209,7 @@ impl Gate {
                 Ok(false) => return Verdict::Park(content),
                 Err(reason) => {
                     self.refuse(link, id, None, reason);
+                    self.remember_refused(link, &content, bytes, reason, &[], true);
                     return Verdict::Refuse;
                 }
             }
@@ -399,6 +415,9 @@ impl Gate {
             }
         };
         add(cell, 1);
+        if !self.memory().is_news(id, name) {
+            return;
+        }
         self.counters.tell(&link.info, Some(id), session, name, detail);
     }
 

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use downbeat_core::delete;
-use downbeat_protocol::{CoValueId, Content, Header, SessionContent};
+use downbeat_protocol::{CoValueId, Content, Header, SessionContent, SessionId};
 use downbeat_sync::content_bytes;
 
+use super::refused::bytes_of;
 use super::{Gate, Reason, Verdict};
 use crate::access::{Access, account_of};
 use crate::connection::Link;
@@ -80,20 +81,28 @@ impl Gate {
         &self,
         link: &Link,
         mut content: Content,
+        refused: &mut Vec<SessionId>,
     ) -> Result<Content, Verdict> {
         let Some(key) = &link.key else { return Ok(content) };
-        let header = content.header.as_ref().map_or(0, |header| header.json().len() as u64);
-        let bytes = content.sessions.iter().map(content_bytes).sum::<u64>() + header;
+        let bytes = bytes_of(&content);
         if !key.is_over_quota(bytes) {
             return Ok(content);
         }
-        let (before, id) = (content.sessions.len(), content.id);
+        let id = content.id;
         let mut deletable = self.deletable(&content).await;
-        content.sessions.retain(|run| takes_deletion(&mut deletable, id, run));
-        if content.sessions.len() < before || header > 0 {
-            self.refuse(link, content.id, None, Reason::KeyQuota);
+        content.sessions.retain(|run| {
+            let is_taken = takes_deletion(&mut deletable, id, run);
+            if !is_taken {
+                refused.push(run.session.clone());
+            }
+            is_taken
+        });
+        let is_whole = content.header.is_some() && content.sessions.is_empty();
+        if !refused.is_empty() || is_whole {
+            self.refuse(link, id, None, Reason::KeyQuota);
+            self.remember_refused(link, &content, bytes, Reason::KeyQuota, refused, is_whole);
         }
-        if content.header.is_some() && content.sessions.is_empty() {
+        if is_whole {
             return Err(Verdict::Refuse);
         }
         Ok(content)

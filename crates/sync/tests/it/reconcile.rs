@@ -162,7 +162,7 @@ fn what_is_refused_does_not_hold_up_the_others_of_its_batch() {
     world.send(alice, map.more(Vec::new()));
     assert!(!world.said().iter().any(|line| line.contains("ACK")));
     world.event(Event::Refused { peer: alice, id: other.id, refusal: Refusal::Content });
-    world.expect(&["alice ← RECONCILE-ACK x"]);
+    world.expect(&["alice ← KNOWN other nothing", "alice ← RECONCILE-ACK x"]);
     // What was refused as a whole is not asked for again.
     world.send(alice, reconcile("y", vec![values[1]]));
     world.expect(&["alice → RECONCILE y other", "alice ← RECONCILE-ACK y"]);

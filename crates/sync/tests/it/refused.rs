@@ -21,6 +21,7 @@ fn pieces_behind_a_refused_header_are_not_corrected() {
     let ann = world.connect("ann");
     let first = log.write(&["[1]"]);
     refuse(&mut world, ann, &map, Refusal::Content);
+    world.expect(&["ann ← KNOWN map nothing"]);
     world.send(ann, map.more(vec![log.write(&["[2]"])]));
     world.expect(&["ann → CONTENT map a:1+1"]);
     // Any answer to a LOAD would make the client send it.
@@ -133,4 +134,19 @@ fn who_has_sent_bad_content_still_receives_and_is_reported_once_more() {
     assert!(said.contains(&"alice ← CONTENT map a:2+1".to_owned()), "{said:?}");
     world.send(alice, map.load_nothing());
     world.expect(&["alice → LOAD map nothing", "alice ← CONTENT map header a:0+3"]);
+}
+
+#[test]
+fn what_was_refused_on_an_earlier_connection_is_not_asked_for() {
+    let mut world = World::new();
+    let (map, log) = (Value::free("map"), Author::new(1).agent_log(1));
+    world.name(&map, "map");
+    world.name_log(&log, "a");
+    let ann = world.connect("ann");
+    refuse(&mut world, ann, &map, Refusal::Earlier);
+    world.send(ann, map.load(&[(&log, 2)]));
+    world.expect(&["ann → LOAD map header a:2"]);
+    // A client that has lost it gets its answer.
+    world.send(ann, map.load_nothing());
+    world.expect(&["ann → LOAD map nothing", "ann ← KNOWN map nothing"]);
 }
