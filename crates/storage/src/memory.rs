@@ -28,7 +28,7 @@ pub struct MemoryStorage {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     co_values: BTreeMap<CoValueId, Entry>,
     /// Deleted CoValues that still hold other sessions than delete sessions.
@@ -38,14 +38,14 @@ struct State {
     closed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     header: Header,
     sessions: BTreeMap<SessionId, Log>,
     deleted: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Log {
     transactions: Vec<Transaction>,
     ends: Vec<End>,
@@ -53,7 +53,7 @@ struct Log {
 }
 
 /// The end of an extension.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct End {
     count: usize,
     signature: Signature,
@@ -64,6 +64,12 @@ impl MemoryStorage {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A store of its own with everything that is in this one now, as a backup would have it.
+    pub fn snapshot(&self) -> Result<Self, StorageError> {
+        let state = self.open()?.clone();
+        Ok(Self { state: Mutex::new(state) })
     }
 
     /// Locks the state, unless the store is closed. No change is left half done where the lock is

@@ -72,11 +72,16 @@ impl Machine {
             subscription.is_corrected()
                 && index.is_some_and(|index| subscription.is_caught_up(index.verified()))
         });
+        let is_spaced = !self.has_fault(Fault::CorrectRefused);
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if is_caught_up {
             owes.take(Owes::CORRECTION);
-            owes.add(Owes::KNOWN);
-        } else if let Some(due) = subscription.correction_due(now) {
+            let gaps = subscription.take_gaps();
+            if let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) {
+                index.awaiting_ack.push((peer, gaps));
+            }
+            self.acknowledge(id, &[]);
+        } else if let Some(due) = subscription.correction_due(now).filter(|_| is_spaced) {
             owes.take(Owes::CORRECTION);
             subscription.owes.add(Owes::CORRECTION);
             self.timers.insert((due, id));

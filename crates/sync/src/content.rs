@@ -12,7 +12,7 @@ use crate::faults::Fault;
 use crate::holding::Needs;
 use crate::machine::Machine;
 use crate::report::{Rejection, Report};
-use crate::subscription::Standing;
+use crate::subscription::{Standing, Subscription};
 use crate::verifying::Job;
 
 /// What keeping a content message costs beside its header and runs, in bytes. Counted so that
@@ -130,7 +130,10 @@ impl Machine {
     fn ask_for_everything(&mut self, peer: PeerId, content: &Content, is_released: bool) {
         self.release(peer, if is_released { 0 } else { content_credit(content) });
         let id = content.id;
-        if !self.subscription(peer, id).is_some_and(|state| state.standing == Standing::Refused) {
+        let is_refused = |state: &Subscription| state.standing == Standing::Refused;
+        if self.has_fault(Fault::CorrectRefused)
+            || !self.subscription(peer, id).is_some_and(is_refused)
+        {
             let runs = content.sessions.iter();
             let gaps = runs.map(|run| (run.session.clone(), run.after)).collect();
             self.owe_correction(peer, id, &gaps);

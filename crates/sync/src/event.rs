@@ -122,7 +122,7 @@ impl Event {
 }
 
 /// What the runtime refuses of a peer's part in a CoValue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// A LOAD of a CoValue that nobody is to be asked for. The peer is told that it is not here.
     Load,

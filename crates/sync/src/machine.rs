@@ -226,8 +226,7 @@ impl Machine {
     fn serve_in_turn(&mut self, peer: PeerId, id: CoValueId) {
         let is_loading = matches!(self.entry(id).presence, Presence::Loading);
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        let waits = (is_loading || !state.loading.is_empty()) && !self.has_fault(Fault::AnswerAnyOrder);
-        if !waits {
+        if !is_loading && state.loading.is_empty() {
             return self.serve(peer, id);
         }
         if let Some(subscription) = self.subscription_mut(peer, id)

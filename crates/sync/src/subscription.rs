@@ -236,6 +236,11 @@ impl Subscription {
         self.rare.as_ref().is_none_or(|rare| known_state::is_subset(&rare.gaps, ours))
     }
 
+    /// The counts after which content of the peer had gaps, which are closed.
+    pub(crate) fn take_gaps(&mut self) -> SessionCounts {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.gaps)).unwrap_or_default()
+    }
+
     /// When the next correction may be sent, if that is not now.
     pub(crate) fn correction_due(&self, now: Millis) -> Option<Millis> {
         let Corrected { at, count } = self.rare.as_ref()?.corrected?;

@@ -28,6 +28,10 @@ pub(crate) struct Client {
     held: Vec<Content>,
     /// The comparison that the server has not acknowledged.
     pub comparing: Option<String>,
+    /// What it had when it compared.
+    pub compared: BTreeMap<CoValueId, KnownState>,
+    /// How often it has sent each transaction over this connection.
+    pub sent: BTreeMap<(CoValueId, SessionId, u64), u32>,
     /// CoValues of which it has written a session again after it had lost the end.
     pub forked: BTreeSet<CoValueId>,
     /// CoValues of which the server has sent what cannot be right here: it is not listened to.
@@ -60,19 +64,31 @@ impl Client {
             outbox: Vec::new(),
             held: Vec::new(),
             comparing: None,
+            compared: BTreeMap::new(),
+            sent: BTreeMap::new(),
             forked: BTreeSet::new(),
             errored: BTreeSet::new(),
         }
     }
 
-    /// A connection is there: everything is asked for anew.
+    /// A connection is there: everything is asked for again. As the reference's clients do, it keeps in
+    /// mind what the server has said that it has, and forgets what it has sent beyond that.
     pub(crate) fn connected(&mut self, link: PeerId) {
         self.link = Some(link);
+        self.sent.clear();
         let ids: Vec<CoValueId> = self.copies.keys().copied().collect();
         for id in ids {
             let copy = self.copies.entry(id).or_default();
-            (copy.server, copy.expected, copy.told) = (None, None, false);
+            copy.expected.clone_from(&copy.server);
+            copy.told = false;
             self.ask(id);
+        }
+    }
+
+    /// The program starts again, and knows nothing of the server.
+    pub(crate) fn restarted(&mut self) {
+        for copy in self.copies.values_mut() {
+            (copy.server, copy.expected) = (None, None);
         }
     }
 
@@ -86,9 +102,10 @@ impl Client {
 
     /// Compares all that is here with what the server has.
     pub(crate) fn compare(&mut self) {
-        let here = self.copies.iter().filter_map(|(id, copy)| Some((*id, copy.value.as_ref()?)));
-        let values: Vec<_> =
-            here.map(|(id, value)| (id, sessions_hash(&value.known_state().sessions))).collect();
+        let here = self.copies.values().filter_map(|copy| copy.value.as_ref());
+        self.compared = here.map(|value| (value.id(), value.known_state())).collect();
+        let states = self.compared.iter();
+        let values = states.map(|(id, state)| (*id, sessions_hash(&state.sessions))).collect();
         let id = "all".to_owned();
         self.comparing = Some(id.clone());
         self.say(Message::Reconcile(Reconcile { id, values }));

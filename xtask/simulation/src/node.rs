@@ -1,6 +1,6 @@
 //! A node: the machine with everything around it, as the runtime has it, but for threads and time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -10,7 +10,9 @@ use downbeat_protocol::{
     CoValueId, KnownState, LongHash, SessionContent, SessionCounts, SessionId, Signature, SignerId,
 };
 use downbeat_storage::{MemoryStorage, Outcome, SessionOutcome, Storage, UnsyncedUpdate, Write};
-use downbeat_sync::{Machine, Millis, PeerId, Rejection, StoreJob, Stored, Verified, VerifyJob};
+use downbeat_sync::{
+    Machine, Millis, PeerId, Refusal, Rejection, StoreJob, Stored, Verified, VerifyJob,
+};
 use rustc_hash::FxHashMap;
 
 use crate::content::ContentStore;
@@ -26,6 +28,10 @@ pub(crate) struct Node {
     pub up: bool,
     /// What is durable.
     pub storage: Arc<MemoryStorage>,
+    /// An older copy of it.
+    pub backup: Option<Arc<MemoryStorage>>,
+    /// What clients' content was refused, by CoValue.
+    pub refused: BTreeMap<CoValueId, BTreeSet<Refusal>>,
     pub content: ContentStore,
     /// Its connections.
     pub links: BTreeMap<PeerId, Account>,
@@ -66,6 +72,8 @@ impl Node {
             life: 0,
             up: false,
             storage,
+            backup: None,
+            refused: BTreeMap::new(),
             links: BTreeMap::new(),
             ended: BTreeMap::new(),
             jobs: VecDeque::new(),

@@ -52,6 +52,10 @@ pub(crate) struct Scenario {
     pub forgetful: bool,
     /// How often a client that connects compares all that it has, in a hundred.
     pub comparisons: usize,
+    /// How often a node that stops loses data, in a hundred.
+    pub losses: usize,
+    /// Whether some content of clients is refused, as by quotas.
+    pub refusals: bool,
 }
 
 /// What can happen to the network and to the nodes.
@@ -121,7 +125,16 @@ impl Scenario {
             foreign_writes: rng.one_of([0, 0, 0, 10]),
             forgetful: rng.percent(30),
             comparisons: rng.one_of([0, 0, 50]),
+            losses: rng.one_of([0, 0, 60]),
+            refusals: rng.percent(20),
         }
+    }
+
+    /// Whether a node may lose data. What it loses must be with a client that is connected to it, so
+    /// it is no other node's upstream, and its clients forget nothing.
+    pub(crate) fn may_lose(&self, node: usize) -> bool {
+        let is_upstream = self.nodes.iter().any(|other| other.upstreams.contains(&node));
+        !is_upstream && !self.forgetful && self.foreign_writes == 0
     }
 }
 

@@ -4,7 +4,9 @@ mod chaos;
 mod clients;
 mod liars;
 mod links;
+mod losses;
 mod nodes;
+mod refusals;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +53,8 @@ pub(crate) struct World {
     overheard: Vec<(CoValueId, SessionContent)>,
     /// CoValues of lying peers, of which nodes need not agree.
     suspect: BTreeSet<CoValueId>,
+    /// CoValues of which clients' content was refused.
+    refused: BTreeSet<CoValueId>,
     truth: Truth,
     verifier: Verifier,
     healed: bool,
@@ -162,6 +166,7 @@ impl World {
             values: Vec::new(),
             overheard: Vec::new(),
             suspect: BTreeSet::new(),
+            refused: BTreeSet::new(),
             truth: Truth::default(),
             verifier: Verifier::default(),
             healed: false,

@@ -64,13 +64,16 @@ impl World {
             self.cut(id, 100);
             self.lost(id, side);
         }
+        self.lose_data(node);
         let delay = self.rng.time(0, 1_000);
         self.schedule(delay, Step::Start(node));
     }
 
     pub(super) fn start(&mut self, node: usize) {
         self.note(|| format!("node {node} starts"));
-        self.check_acknowledged(node);
+        if self.plan.losses == 0 {
+            self.check_acknowledged(node);
+        }
         self.nodes[node].start();
         let fault = self.fault;
         self.nodes[node].machine.set_fault(fault);

@@ -66,6 +66,7 @@ impl World {
     pub(super) fn send_outbox(&mut self, client: usize) {
         let Some(link) = self.clients[client].link else { return };
         for message in std::mem::take(&mut self.clients[client].outbox) {
+            self.check_repeats(client, &message);
             self.send(link, Side::Dialler, message);
         }
     }
@@ -358,6 +359,7 @@ impl World {
             self.cut(link, 0);
             self.clients[client].disconnected();
         }
+        self.clients[client].restarted();
         self.clients[client].forked.insert(id);
         self.clients[client].lose(id, rest);
         let kind = self.values.iter().find(|known| known.id == id).map(|known| known.kind);

@@ -50,6 +50,11 @@ impl World {
                 None => return,
             }
             let Some(message) = self.next_unread(id, side) else { return };
+            let (refused, message) = self.refuse(node, id, side, message);
+            for event in refused {
+                self.tell(node, event);
+            }
+            let Some(message) = message else { continue };
             if let Message::Content(content) = &message
                 && let Some(account) = self.nodes[node].links.get_mut(&id)
             {

@@ -13,6 +13,10 @@ use crate::link::End;
 use crate::log::describe_counts;
 use crate::node::at_once;
 
+/// How often a client sends a transaction over one connection at most: once by itself, and again where
+/// the node corrects it, whose corrections are spaced, or asks for it.
+const MAX_SENT: u32 = 10;
+
 impl World {
     /// A peer has one turn at a time, and nothing is said to be here that is not durable.
     pub(super) fn check_turn(&mut self, node: usize, peer: PeerId, items: &[Item]) {
@@ -22,6 +26,9 @@ impl World {
             self.fail(|| format!("node {node} gives {peer:?} a second turn"));
         }
         for item in items {
+            if let Item::Message(Message::ReconcileAck(_)) = item {
+                self.check_comparison(node, peer);
+            }
             let (state, is_known) = match item {
                 Item::Message(Message::Known(known)) => (&known.state, true),
                 Item::Message(Message::Load(state)) => (state, false),
@@ -44,6 +51,52 @@ impl World {
                 }),
                 None => {
                     self.fail(|| format!("node {node} says that it has {id}: it is not durable"));
+                }
+            }
+        }
+    }
+
+    /// A client is told that its comparison is done when all is durable that it had then.
+    fn check_comparison(&mut self, node: usize, peer: PeerId) {
+        let Some(link) = self.links.get(&peer) else { return };
+        let End::Client(client) = link.end(link.side_of(End::Node(node)).other()) else { return };
+        if self.clients[client].link != Some(peer) {
+            return;
+        }
+        let is_exempt = |id: &CoValueId| {
+            self.clients[client].forked.contains(id)
+                || self.refused.contains(id)
+                || self.suspect.contains(id)
+        };
+        let early = self.clients[client].compared.values().find(|state| {
+            !is_exempt(&state.id)
+                && match self.nodes[node].durable(state.id) {
+                    Some((durable, deleted)) => {
+                        !deleted && !known_state::is_subset(&state.sessions, &durable)
+                    }
+                    None => true,
+                }
+        });
+        if let Some(id) = early.map(|state| state.id) {
+            self.fail(|| {
+                format!("node {node} says that a comparison is done before {id} is durable")
+            });
+        }
+    }
+
+    /// A client is not made to send the same again and again.
+    pub(super) fn check_repeats(&mut self, client: usize, message: &Message) {
+        let Message::Content(content) = message else { return };
+        for run in &content.sessions {
+            for index in run.after..run.end() {
+                let key = (content.id, run.session.clone(), index);
+                let sent = self.clients[client].sent.entry(key).or_default();
+                *sent += 1;
+                if *sent > MAX_SENT {
+                    let (id, session) = (content.id, &run.session);
+                    return self.fail(|| {
+                        format!("client {client} is made to send {id} {session} {index} once more")
+                    });
                 }
             }
         }
@@ -215,6 +268,10 @@ impl World {
     /// Nodes have what their upstreams have of what is watched, and upstreams have all that nodes
     /// below them have.
     fn check_agreement(&mut self, id: CoValueId) {
+        if self.refused.contains(&id) {
+            // One node may have refused what a lying peer has given to another.
+            return;
+        }
         let is_subscribed = |client: &&crate::client::Client| client.copies.contains_key(&id);
         let homes = self.clients.iter().filter(is_subscribed).map(|client| client.home);
         let mut watched: BTreeSet<usize> = homes.collect();
@@ -264,7 +321,7 @@ impl World {
         let state = &self.clients[client];
         let home = state.home;
         // What it has forked it cannot bring together with what the others have.
-        let agrees = |id: &&CoValueId| !state.forked.contains(id);
+        let agrees = |id: &&CoValueId| !state.forked.contains(id) && !self.refused.contains(id);
         let ids: Vec<CoValueId> = state.copies.keys().filter(agrees).copied().collect();
         for id in ids {
             let copy = &self.clients[client].copies[&id];

@@ -98,3 +98,18 @@ fn forget_others_is_found() {
 fn ask_no_late_upstream_is_found() {
     is_found(Fault::AskNoLateUpstream);
 }
+
+#[test]
+fn answer_loss_plainly_is_found() {
+    is_found(Fault::AnswerLossPlainly);
+}
+
+#[test]
+fn reconcile_early_is_found() {
+    is_found(Fault::ReconcileEarly);
+}
+
+#[test]
+fn correct_refused_is_found() {
+    is_found(Fault::CorrectRefused);
+}
