@@ -37,7 +37,13 @@ enum Claim {
 
 impl Machine {
     /// Answers for a CoValue that is not here.
-    pub(crate) fn draw_absent(&mut self, peer: PeerId, id: CoValueId, owes: Owes, items: &mut Vec<Item>) {
+    pub(crate) fn draw_absent(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        owes: Owes,
+        items: &mut Vec<Item>,
+    ) {
         let now = self.now;
         let is_client = self.is_client(peer);
         // Its content waits for something else.
@@ -77,10 +83,11 @@ impl Machine {
         if is_caught_up {
             owes.take(Owes::CORRECTION);
             let gaps = subscription.take_gaps();
-            if let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) {
-                index.awaiting_ack.push((peer, gaps));
+            let index = self.values.get_mut(&id).and_then(Entry::index_mut);
+            match index.filter(|index| index.is_storing(&gaps)) {
+                Some(index) => index.await_ack(peer, &gaps),
+                None => owes.add(Owes::KNOWN),
             }
-            self.acknowledge(id, &[]);
         } else if let Some(due) = subscription.correction_due(now).filter(|_| is_spaced) {
             owes.take(Owes::CORRECTION);
             subscription.owes.add(Owes::CORRECTION);

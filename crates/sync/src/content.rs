@@ -1,6 +1,6 @@
 //! Content from peers: from the message to runs of transactions that are to be verified.
 
-use downbeat_core::{dependencies, known_state};
+use downbeat_core::dependencies;
 use downbeat_crypto::header_id;
 use downbeat_protocol::{
     CoValueId, Content, Header, SessionContent, SessionCounts, SessionId, SignerId,
@@ -229,10 +229,7 @@ impl Machine {
         }
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         if gaps.is_empty() {
-            match index.awaiting_ack.iter_mut().find(|(other, _)| *other == peer) {
-                Some((_, counts)) => known_state::merge_counts(counts, &sent),
-                None => index.awaiting_ack.push((peer, sent)),
-            }
+            index.await_ack(peer, &sent);
         } else {
             self.owe_correction(peer, id, &gaps.into_iter().collect());
         }

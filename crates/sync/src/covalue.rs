@@ -265,6 +265,14 @@ impl Index {
         counts.map(|(session, count)| self.behind.get(session).unwrap_or(count)).sum()
     }
 
+    /// A peer is owed an acknowledgement when this is durable.
+    pub(crate) fn await_ack(&mut self, peer: PeerId, sent: &SessionCounts) {
+        match self.awaiting_ack.iter_mut().find(|(other, _)| *other == peer) {
+            Some((_, counts)) => known_state::merge_counts(counts, sent),
+            None => self.awaiting_ack.push((peer, sent.clone())),
+        }
+    }
+
     /// Whether some of these transactions are verified, and not durable.
     pub(crate) fn is_storing(&self, sessions: &SessionCounts) -> bool {
         self.behind.iter().any(|(session, durable)| sessions.get(session) > *durable)

@@ -40,9 +40,8 @@ impl World {
                     Quota::Whole if content.header.is_some() => vec![Refusal::Content],
                     Quota::None | Quota::Whole => Vec::new(),
                     Quota::Sessions => {
-                        let is_beyond = |run: &downbeat_protocol::SessionContent| {
-                            run.end() > MAX_TAKEN
-                        };
+                        let is_beyond =
+                            |run: &downbeat_protocol::SessionContent| run.end() > MAX_TAKEN;
                         let beyond = content.sessions.iter().filter(|run| is_beyond(run));
                         let refused: Vec<Refusal> =
                             beyond.map(|run| Refusal::Session(run.session.clone())).collect();
