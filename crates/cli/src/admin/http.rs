@@ -118,7 +118,10 @@ async fn answer(
         return respond(RouteResponse::text(421, text));
     }
     let uri = request.uri();
-    respond(admin.respond(uri.path(), uri.query()).await)
+    // A header that is there several times means the same as one with all values (RFC 9110, 5.3).
+    let accept = request.headers().get_all(header::ACCEPT);
+    let accept: Vec<_> = accept.iter().filter_map(|value| value.to_str().ok()).collect();
+    respond(admin.respond(uri.path(), uri.query(), &accept.join(",")).await)
 }
 
 fn respond(answer: RouteResponse) -> Response<Full<Bytes>> {

@@ -1,5 +1,6 @@
 //! What operators look at: the admin port with its status page and `/metrics`, and `/ready`.
 
+mod exposition;
 mod history;
 mod http;
 mod metrics;
@@ -19,6 +20,7 @@ use tokio::sync::RwLock;
 
 use crate::config::HostName;
 
+use exposition::Format;
 use history::History;
 use metrics::Snapshot;
 
@@ -89,21 +91,21 @@ impl Admin {
         }
     }
 
-    /// The answer to a GET of a path.
-    async fn respond(&self, path: &str, query: Option<&str>) -> RouteResponse {
+    /// The answer to a GET of a path. `accept` holds the values of the `Accept` headers.
+    async fn respond(&self, path: &str, query: Option<&str>, accept: &str) -> RouteResponse {
         match path {
             "/" => asset("text/html; charset=utf-8", PAGE),
             "/page.css" => asset("text/css; charset=utf-8", STYLE),
             "/page.js" => asset("text/javascript; charset=utf-8", SCRIPT),
             "/health" => RouteResponse::text(200, "ok"),
             "/ready" => ready(&self.node, Detail::Full).await,
-            "/metrics" => self.metrics().await,
+            "/metrics" => self.metrics(Format::wanted(accept)).await,
             "/status.json" => self.status(query).await,
             _ => RouteResponse::text(404, "here are /, /metrics, /ready and /health\n"),
         }
     }
 
-    async fn metrics(&self) -> RouteResponse {
+    async fn metrics(&self, format: Format) -> RouteResponse {
         let stats = match self.stats().await {
             Ok(stats) => stats,
             Err(unavailable) => return unavailable.response(),
@@ -111,10 +113,10 @@ impl Admin {
         let ready = ready(&self.node, Detail::Short).await.status == 200;
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let snapshot = Snapshot { stats, transport: self.counters.snapshot(), ready, started };
-        match metrics::render(snapshot) {
+        match metrics::render(snapshot, format) {
             Ok(text) => RouteResponse {
                 status: 200,
-                content_type: metrics::CONTENT_TYPE,
+                content_type: format.content_type(),
                 body: text.into(),
             },
             Err(error) => RouteResponse::text(500, error.to_string()),

@@ -138,9 +138,14 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String, String) {
 
 /// The same, asked for under another name of the host.
 pub(crate) fn get_from(address: &str, path: &str, host: &str) -> (u16, String, String) {
+    get_with(address, path, &format!("Host: {host}\r\n"))
+}
+
+/// The same with these headers.
+pub(crate) fn get_with(address: &str, path: &str, headers: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
