@@ -34,6 +34,25 @@ fn the_metrics_in_the_docs_are_those_that_are_exported() {
 }
 
 #[test]
+fn the_alert_rules_name_documented_metrics_and_are_documented() {
+    let metrics = document("metrics.md");
+    let documented = names_in_tables(&metrics, |_| true);
+    let rules = document("deploy/alerts.yaml");
+    let mut queried = BTreeSet::new();
+    for line in rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+        let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        queried.extend(words.filter(|word| word.starts_with("downbeat_")));
+    }
+    assert!(queried.len() > 5, "{queried:?}");
+    for name in queried {
+        assert!(documented.contains(name.trim_end_matches("_bucket")), "{name}");
+    }
+    let alerts: BTreeSet<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(names_in_tables(&metrics, |name| name.starts_with("Downbeat")), alerts);
+}
+
+#[test]
 fn the_settings_in_the_docs_are_those_that_there_are() {
     let output = stdout(&run(&["config"]));
     let there: BTreeSet<&str> = output.lines().filter_map(|line| line.split(' ').next()).collect();
