@@ -22,6 +22,9 @@ pub(crate) struct Snapshot {
     pub ready: bool,
     /// Seconds since 1970.
     pub started: f64,
+    /// Seconds since 1970; with TLS.
+    pub certificate_expiry: Option<f64>,
+    pub dropped_log_lines: u64,
 }
 
 /// The figures in one of the formats that Prometheus reads.
@@ -60,6 +63,20 @@ impl Snapshot {
             self.started,
         )?;
         out.gauge("downbeat_ready", "1 if /ready says so", None, u64::from(self.ready))?;
+        if let Some(time) = self.certificate_expiry {
+            out.gauge(
+                "downbeat_certificate_expiry_time",
+                "When the certificate expires, in Unix time",
+                SECONDS,
+                time,
+            )?;
+        }
+        out.counter(
+            "downbeat_log_lines_dropped",
+            "Log lines that standard error did not take in time",
+            None,
+            self.dropped_log_lines,
+        )?;
         if let Some(bytes) = process::resident_bytes() {
             out.gauge("process_resident_memory", "Memory of the process", BYTES, bytes)?;
         }

@@ -1,5 +1,9 @@
 //! The admin port, and what of it is public.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use downbeat_transport::Connector;
 use downbeat_transport_ws::{WsConnector, WsOptions};
 
@@ -121,4 +125,22 @@ fn a_name_from_elsewhere_that_stands_for_this_machine_is_refused() {
             assert_eq!(status(name), 200, "{name} at {host}");
         }
     }
+}
+
+#[test]
+fn slow_clients_make_room_for_others() {
+    let server = Server::start(&["--in-memory", "--admin-port", "0"]);
+    let mut slow = Vec::new();
+    for _ in 0..400 {
+        let mut stream = TcpStream::connect(server.admin()).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: loc").unwrap();
+        slow.push(stream);
+    }
+    let started = Instant::now();
+    for path in ["/health", "/metrics"] {
+        assert_eq!(get(&server.admin(), path).0, 200);
+    }
+    // 15 s for each group of slow clients would take minutes.
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    drop(slow);
 }

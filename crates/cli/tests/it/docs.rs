@@ -18,8 +18,13 @@ fn names_in_tables(text: &str, is_name: impl Fn(&str) -> bool) -> BTreeSet<&str>
 
 #[test]
 fn the_metrics_in_the_docs_are_those_that_are_exported() {
-    let upstream = ["--upstream", "ws://127.0.0.1:9"];
-    let server = Server::start(&[&["--in-memory", "--admin-port", "0"], &upstream[..]].concat());
+    let file = |name: &str| {
+        let certificates = "../../xtask/interop/lib/certificates";
+        format!("{}/{certificates}/{name}", env!("CARGO_MANIFEST_DIR"))
+    };
+    let (cert, key) = (file("server.pem"), file("server-key.pem"));
+    let more = ["--upstream", "ws://127.0.0.1:9", "--tls-cert", &cert, "--tls-key", &key];
+    let server = Server::start(&[&["--in-memory", "--admin-port", "0"], &more[..]].concat());
     let (_, _, metrics) = get(&server.admin(), "/metrics");
     let mut exported = BTreeSet::new();
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
