@@ -6,6 +6,7 @@
 
 mod check;
 mod origin;
+mod service;
 mod settings;
 mod show;
 mod source;
