@@ -1,16 +1,17 @@
 //! `cargo xtask admin-page`: the status page in a headless Chromium.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+use crate::server::{Ended, Folder, Running};
 use crate::steps::Steps;
 use crate::workspace::{Profile, binary, build, root};
 
@@ -80,8 +81,8 @@ struct Scene {
 impl Scene {
     fn set() -> Result<Self> {
         let program = binary(Profile::Debug)?;
-        let folder = Folder::new()?;
-        let key_file = folder.0.join("keys.toml");
+        let folder = Folder::new("downbeat-page")?;
+        let key_file = folder.path.join("keys.toml");
         let key = |name: &str| -> Result<String> {
             let mut command = Command::new(&program);
             command.args(["key", "add", name, "--keys"]).arg(&key_file).stderr(Stdio::null());
@@ -94,12 +95,11 @@ impl Scene {
             Running::start(Command::new(&program).args(["serve", "--in-memory", "--port", "0"]))?;
         let url = upstream.url()?;
         let mut serve = Command::new(&program);
-        serve.current_dir(&folder.0).args(["serve", "--port", "0", "--admin-port", "0"]);
+        serve.current_dir(&folder.path).args(["serve", "--port", "0", "--admin-port", "0"]);
         serve.args(["--storage", "sled:data", "--access", "keys", "--keys"]).arg(&key_file);
         serve.args(["--upstream", &url, "--upstream", "ws://127.0.0.1:9"]);
         let edge = Running::start(&mut serve)?;
-        let admin = edge.said.split_whitespace().find(|word| word.starts_with("http://"));
-        let admin = admin.context("the server has no admin port")?.to_owned();
+        let admin = edge.admin()?;
         Ok(Self { program, _upstream: upstream, edge, admin, keys, _folder: folder })
     }
 
@@ -262,56 +262,4 @@ fn output_within(command: &mut Command) -> Result<(String, String)> {
     }
     let joined = |text: thread::JoinHandle<String>| text.join().unwrap_or_default();
     Ok((joined(out), joined(err)))
-}
-
-/// A program that is ended when this is dropped.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A server; ended when dropped.
-struct Running {
-    _child: Ended,
-    said: String,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let out = child.stdout.take().context("no standard output")?;
-        let child = Ended(child);
-        let mut lines = BufReader::new(out);
-        let mut said = String::new();
-        while !said.contains("Ctrl-C") {
-            ensure!(lines.read_line(&mut said)? > 0, "the server has ended");
-        }
-        Ok(Self { _child: child, said })
-    }
-
-    fn url(&self) -> Result<String> {
-        let url = self.said.split_whitespace().find(|word| word.starts_with("ws://"));
-        Ok(url.context("the server has no URL")?.to_owned())
-    }
-}
-
-/// A folder for the server's files, taken away in the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("downbeat-page-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,9 +1,9 @@
 //! The commands of this workspace that are more than one `cargo` call: `cargo xtask --help`.
 //!
 //! Each command is a module with a struct of its arguments and a `run`. What they share is in
-//! `steps` (a sequence of named child processes with headings and times), `tools` (what must be
-//! installed), `npm` (the packages of the Node.js programs) and `workspace` (where things are and
-//! how they are built).
+//! `steps` (a sequence of named child processes with headings and times), `server` (servers that a
+//! command starts), `tools` (what must be installed), `npm` (the packages of the Node.js programs)
+//! and `workspace` (where things are and how they are built).
 
 mod admin_page;
 mod bench;
@@ -11,7 +11,9 @@ mod crash;
 mod differential;
 mod fuzz;
 mod interop;
+mod metrics;
 mod npm;
+mod server;
 mod simulate;
 mod steps;
 mod test;
@@ -40,6 +42,7 @@ enum Command {
     Bench(bench::Arguments),
     Crash(crash::Arguments),
     AdminPage(admin_page::Arguments),
+    Metrics(metrics::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Crash(arguments) => crash::run(&arguments),
         Command::AdminPage(arguments) => admin_page::run(&arguments),
+        Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Bench(arguments) => bench::run_benchmark(&arguments),
     };
     match result {

@@ -7,15 +7,16 @@ use crate::crash;
 use crate::differential;
 use crate::fuzz;
 use crate::interop;
+use crate::metrics;
 use crate::steps::Steps;
 use crate::tools;
 use crate::workspace::cargo;
 
-/// The steps besides those of crashes and interop scenarios.
+/// The steps besides those of crashes, metrics and interop scenarios.
 const CARGO_STEPS: usize = 6;
 
 /// Run every check: formatting, lints, tests, documentation, fuzzing, comparison with the
-/// reference, crashes, interop.
+/// reference, crashes, metrics, interop.
 ///
 /// Nothing is ever skipped: what is missing on the machine and cannot be installed from here is a
 /// failure that says what it is. The first failure ends the run.
@@ -26,9 +27,10 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     // Said now rather than after minutes of compiling.
     tools::require_c_compiler()?;
     tools::require_node()?;
+    tools::require_promtool()?;
 
     let interop = interop::Arguments::default();
-    let mut steps = Steps::new(CARGO_STEPS + crash::STEPS + interop.step_count());
+    let mut steps = Steps::new(CARGO_STEPS + crash::STEPS + metrics::STEPS + interop.step_count());
     steps.command("formatting", cargo().args(["fmt", "--all", "--check"]))?;
     steps.command(
         "lints",
@@ -44,6 +46,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         differential::run(&differential::Arguments::default())
     })?;
     crash::steps(&mut steps)?;
+    metrics::steps(&mut steps)?;
     interop::steps(&mut steps, &interop)?;
     steps.finish();
     Ok(())

@@ -42,6 +42,20 @@ pub(crate) fn require_c_compiler() -> Result<()> {
     Ok(())
 }
 
+/// The program that checks metrics and alert rules.
+pub(crate) const PROMTOOL: &str = "promtool";
+
+/// Checks for Prometheus' own tool.
+pub(crate) fn require_promtool() -> Result<()> {
+    if first_line(PROMTOOL, "--version").is_none() {
+        bail!(
+            "{PROMTOOL} is missing, which checks metrics and alert rules: install Prometheus \
+             (Debian and Ubuntu: apt-get install prometheus)"
+        );
+    }
+    Ok(())
+}
+
 /// The name under which npm is started.
 pub(crate) fn npm() -> &'static str {
     if cfg!(windows) { "npm.cmd" } else { "npm" }

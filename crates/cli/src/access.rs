@@ -1,6 +1,6 @@
 //! Who may use the server: keys, sites and accounts, and what happens when their files change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -36,7 +36,7 @@ impl Admission for Doorkeeper {
     fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal> {
         if let Some(origin) = request.origin
             && !self.sites.is_empty()
-            && !self.sites.iter().any(|site| site.0.eq_ignore_ascii_case(origin))
+            && !self.sites.iter().any(|site| site.has(origin))
         {
             return Err(Refusal::forbidden("pages of this site may not connect here"));
         }
@@ -145,11 +145,10 @@ impl AccessControl {
         }
     }
 
-    /// Tells the node of the limits that keys have of their own.
+    /// Tells the node which keys there are, with their limits.
     pub(crate) async fn apply_limits(&self, node: &SharedNode) {
-        if let Some(keys) = self.door.keys() {
-            limit(node, &keys, &KeyFile::default(), self.common).await;
-        }
+        let keys = self.door.keys().unwrap_or_default();
+        limit(node, &keys, self.common).await;
     }
 
     /// Looks at the files again and again, and at once when told to.
@@ -206,9 +205,9 @@ impl AccessControl {
                 }
             }
             Read::Keys(file) => {
-                let (Some(old), Some(keys)) = (self.door.keys(), &self.door.keys) else { return };
+                let Some(keys) = &self.door.keys else { return };
                 info!(keys = file.entries.len(), "the keys have been read again");
-                limit(node, &file, &old, self.common).await;
+                limit(node, &file, self.common).await;
                 // First, so that nobody comes in while the others are sent away.
                 *keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
                 self.sweep_until = SystemTime::now().checked_add(SWEEP_TIME);
@@ -221,6 +220,7 @@ impl AccessControl {
         let Some(keys) = self.door.keys() else { return };
         let hashes: HashMap<String, KeyHash> =
             keys.entries.iter().map(|entry| (entry.name.0.clone(), entry.hash)).collect();
+        let names: HashSet<String> = hashes.keys().cloned().collect();
         let is_revoked = move |peer: &PeerInfo| {
             let hash = peer.label.as_deref().and_then(|label| hashes.get(label));
             let key = peer.key.as_ref().map(ApiKey::expose).map(KeyHash::of);
@@ -229,6 +229,8 @@ impl AccessControl {
         let reason = CloseReason::new(CloseCode::PolicyViolation, "the access key was revoked");
         let node = node.read().await;
         let Some(node) = node.as_ref() else { return };
+        // One of them may have come back while its connection began.
+        node.forget_keys(|label| !names.contains(label));
         match node.disconnect(is_revoked, reason).await {
             Ok(0) | Err(_) => {}
             Ok(count) => info!(count, "connections of revoked keys have been closed"),
@@ -236,16 +238,12 @@ impl AccessControl {
     }
 }
 
-/// Gives each key its limits, and forgets those of keys that are gone.
-async fn limit(node: &SharedNode, new: &KeyFile, old: &KeyFile, common: KeyLimits) {
+/// Gives each key its limits, and forgets the keys that are gone.
+async fn limit(node: &SharedNode, keys: &KeyFile, common: KeyLimits) {
     let node = node.read().await;
     let Some(node) = node.as_ref() else { return };
-    for gone in &old.entries {
-        if !new.entries.iter().any(|entry| entry.name == gone.name) {
-            node.limit_key(&gone.name.0, None);
-        }
-    }
-    for entry in &new.entries {
+    node.forget_keys(|label| !keys.entries.iter().any(|entry| entry.name.0 == label));
+    for entry in &keys.entries {
         node.limit_key(&entry.name.0, Some(entry.limits(common)));
     }
 }

@@ -1,5 +1,6 @@
 //! Exit codes, as `downbeat --help` and `docs/operations.md` list them.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::Problems;
@@ -24,13 +25,20 @@ Exit codes:
 
 /// Says on standard error what went wrong, and turns it into the exit code.
 pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
+    report_to(&mut std::io::stderr(), result)
+}
+
+/// The same on another output.
+pub(crate) fn report_to(out: &mut dyn Write, result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    if let Some(problems) = error.downcast_ref::<Problems>() {
-        for line in problems.to_string().lines() {
-            eprintln!("downbeat: {line}");
-        }
-        return WRONG_CONFIGURATION.into();
+    let (text, code) = match error.downcast_ref::<Problems>() {
+        Some(problems) => (problems.to_string(), WRONG_CONFIGURATION),
+        None if serve::is_unfinished(&error) => (format!("{error:#}"), UNFINISHED),
+        None => (format!("{error:#}"), FAILED),
+    };
+    for line in text.lines() {
+        // The exit code tells the rest, if nothing can be written.
+        let _ = out.write_all(format!("downbeat: {line}\n").as_bytes());
     }
-    eprintln!("downbeat: {error:#}");
-    if serve::is_unfinished(&error) { UNFINISHED.into() } else { FAILED.into() }
+    code.into()
 }

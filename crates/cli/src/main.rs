@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod args;
 mod bench;
+mod certificate;
 mod config;
 mod exit;
 mod keys;
@@ -26,7 +27,7 @@ use crate::args::{Args, Command};
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
-        Command::Serve(sources) => serve::run(&sources),
+        Command::Serve(sources) => return serve::run(&sources),
         Command::Tool(tool) => return tools::run(&tool),
         Command::Bench(options) => bench::run(&options),
         Command::Config(options) => print_config(&options),

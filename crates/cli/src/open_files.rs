@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
-/// Files besides connections: those of the store, the admin port's 32 requests, upstreams, logs.
+/// Files besides connections: those of the store, the admin port's 64 connections, upstreams, logs.
 const OTHER_FILES: u64 = 128;
 
 /// Raises the limit to what the system lets this process have, and warns if that is too little for

@@ -2,29 +2,44 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use downbeat_node::{Node, NodeError, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
-use downbeat_transport::tls::{ClientTls, ServerTls, TlsReloader};
+use downbeat_transport::tls::ClientTls;
 use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::access::AccessControl;
-use crate::admin::{Admin, AdminServer, Facts, PublicRoutes, SharedNode};
-use crate::config::{AccessConfig, Config, Sources};
+use crate::admin::{Admin, AdminServer, Facts, Figures, PublicRoutes, SharedNode};
+use crate::certificate::CertificateWatch;
+use crate::config::{AccessConfig, Config, Loaded, Sources};
+use crate::log::{Log, LogWriter};
 use crate::signals::{Signal, Signals};
 use crate::storage::{DurabilityChoice, StorageChoice};
-use crate::{log, storage};
+use crate::{exit, log, storage};
 
 /// Runs the server until it is told to stop.
-pub(crate) fn run(sources: &Sources) -> anyhow::Result<()> {
-    let loaded = sources.load()?;
-    let _log = log::init(&loaded.config)?;
+pub(crate) fn run(sources: &Sources) -> ExitCode {
+    let loaded = match sources.load() {
+        Ok(loaded) => loaded,
+        Err(problems) => return exit::report(Err(problems.into())),
+    };
+    let log = match log::init(&loaded.config) {
+        Ok(log) => log,
+        Err(error) => return exit::report(Err(error)),
+    };
+    let result = run_logged(&loaded, &log);
+    // Standard error may be what holds up the log.
+    exit::report_to(&mut log.writer(), result)
+}
+
+fn run_logged(loaded: &Loaded, log: &Log) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -34,15 +49,15 @@ pub(crate) fn run(sources: &Sources) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    runtime.block_on(serve(&loaded.config))
+    runtime.block_on(serve(&loaded.config, log.writer()))
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
+async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     // Before anything is announced, so that a stop right after it is not missed.
     let mut signals = Signals::listen()?;
     let access = AccessControl::load(config)?;
     let shared = SharedNode::default();
-    let (options, tls) = ws_options(config, &access, &shared)?;
+    let (options, certificate) = ws_options(config, &access, &shared)?;
     let counters = Arc::clone(&options.counters);
 
     let listener = WsListener::bind(config.address, options)
@@ -50,7 +65,13 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.address))?;
     let url = listener.url();
     let facts = facts(config, url.clone());
-    let admin = Arc::new(Admin::new(Arc::clone(&shared), counters, facts));
+    let sources = Figures {
+        node: Arc::clone(&shared),
+        transport: counters,
+        certificate: certificate.as_ref().map(CertificateWatch::reloader),
+        log,
+    };
+    let admin = Arc::new(Admin::new(sources, facts));
     let admin_port = match config.admin {
         Some(address) => Some(
             admin
@@ -74,9 +95,12 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         tasks.spawn(admin.keep_history());
     }
     let (look, looks) = watch::channel(());
+    if let Some(certificate) = certificate {
+        tasks.spawn(certificate.run(looks.clone()));
+    }
     tasks.spawn(access.watch(Arc::clone(&shared), looks));
 
-    run_until_stopped(&mut signals, &shared, &look, tls.as_ref()).await?;
+    run_until_stopped(&mut signals, &shared, &look).await?;
     drain(&mut signals, &shared).await?;
     tasks.shutdown().await;
     info!("stopped");
@@ -88,7 +112,6 @@ async fn run_until_stopped(
     signals: &mut Signals,
     shared: &SharedNode,
     look: &watch::Sender<()>,
-    tls: Option<&TlsReloader>,
 ) -> anyhow::Result<()> {
     loop {
         // Held only while nothing happens, so that a shutdown can take the node.
@@ -108,14 +131,6 @@ async fn run_until_stopped(
             Signal::Reload => {
                 info!("SIGHUP: reading certificates, keys and accounts again");
                 let _ = look.send(());
-                if let Some(tls) = tls.cloned() {
-                    let reloading = tokio::task::spawn_blocking(move || tls.reload());
-                    match reloading.await {
-                        Ok(Ok(())) => info!("the certificate has been read again"),
-                        Ok(Err(error)) => error!(%error, "the certificate in use stays in use"),
-                        Err(error) => error!(%error, "reading the certificate broke off"),
-                    }
-                }
             }
         }
     }
@@ -153,12 +168,8 @@ fn ws_options(
     config: &Config,
     access: &AccessControl,
     shared: &SharedNode,
-) -> anyhow::Result<(WsOptions, Option<TlsReloader>)> {
-    let tls = match &config.tls {
-        Some(files) => Some(ServerTls::from_files(&files.cert, &files.key)?),
-        None => None,
-    };
-    let reloader = tls.as_ref().map(ServerTls::reloader);
+) -> anyhow::Result<(WsOptions, Option<CertificateWatch>)> {
+    let (tls, certificate) = config.tls.as_ref().map(CertificateWatch::load).transpose()?.unzip();
     let options = WsOptions {
         limits: Limits { message_bytes: config.max_message_bytes, ..Limits::default() },
         max_frame_bytes: config.max_message_bytes,
@@ -169,7 +180,7 @@ fn ws_options(
         routes: Some(Arc::new(PublicRoutes(Arc::clone(shared)))),
         ..WsOptions::default()
     };
-    Ok((options, reloader))
+    Ok((options, certificate))
 }
 
 fn node(

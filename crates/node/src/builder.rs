@@ -125,8 +125,8 @@ impl NodeBuilder {
     }
 
     /// How long [`Node::shutdown`] waits until what was taken in is stored and its senders have
-    /// been told; 20 s if this is not called. Saying goodbye and closing the storage come after
-    /// that, and take 3 s and what the storage takes.
+    /// been told; 20 s if this is not called. Saying goodbye takes up to 3 s more, and closing the
+    /// storage what it takes.
     #[must_use]
     pub fn drain_time(mut self, time: Duration) -> Self {
         self.drain_time = time;

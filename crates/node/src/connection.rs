@@ -10,7 +10,7 @@ use downbeat_transport::{
     CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender, TransportError,
 };
 use tokio::sync::{Notify, mpsc, watch};
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::apart::Apart;
 use crate::content::ContentStore;
@@ -231,7 +231,7 @@ impl Starter {
                 },
             }
         }
-        info!(peer = %link.info.address, "disconnected");
+        debug!(peer = %link.info.address, "disconnected");
         let _ = around.events.send(Event::Disconnected(link.peer)).await;
     }
 }

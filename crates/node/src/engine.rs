@@ -14,7 +14,7 @@ use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::connection::{Kind, Link};
 use crate::content::ContentStore;
@@ -32,9 +32,9 @@ const EVENTS_PER_ROUND: usize = 256;
 /// How often a draining engine looks whether all is done, when nothing happens.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
-/// How long a draining engine waits for peers to be told what is stored. One that does not read
-/// will find out when it comes back.
-const TELL_TIME: Duration = Duration::from_secs(5);
+/// How long a draining engine waits for peers to be told what is stored: the larger part of the time
+/// for saying goodbye. A peer that does not read finds out when it comes back.
+const TELL_TIME: Duration = Duration::from_secs(2);
 
 /// Peers that have left whose access keys are remembered, because what they sent may not be stored
 /// yet. Those who leave have sent little that is still on its way.
@@ -49,8 +49,9 @@ pub(crate) enum Command {
     Connect(Arc<Link>, mpsc::Sender<Vec<Item>>, oneshot::Sender<()>),
     /// End the connections of clients of which this is true, and tell how many there were.
     Disconnect(Box<dyn Fn(&PeerInfo) -> bool + Send>, CloseReason, oneshot::Sender<usize>),
-    /// Answer when everything taken in is durable and acknowledged, within this time.
-    Drain(Duration, oneshot::Sender<()>),
+    /// Answer when everything taken in is durable and acknowledged, within this time, and tell since
+    /// when it is durable.
+    Drain(Duration, oneshot::Sender<Instant>),
     /// Tell how the node is.
     Stats(oneshot::Sender<Stats>),
     /// Tell how the upstreams are.
@@ -61,7 +62,7 @@ pub(crate) enum Command {
 
 /// A shutdown that waits until everything is done.
 struct Draining {
-    done: oneshot::Sender<()>,
+    done: oneshot::Sender<Instant>,
     /// How long to wait for peers to be told.
     tell_time: Duration,
     /// Since when everything that was taken in is stored.
@@ -204,8 +205,8 @@ impl Engine {
         if (is_told || stored.elapsed() >= draining.tell_time)
             && let Some(Draining { done, .. }) = self.draining.take()
         {
-            // Whoever waited may have given up.
-            let _ = done.send(());
+            // The handle may have given up.
+            let _ = done.send(stored);
         }
     }
 
@@ -243,8 +244,9 @@ impl Engine {
 
     fn connect(&mut self, link: Arc<Link>, turns: mpsc::Sender<Vec<Item>>) {
         let (peer, role) = (link.peer, link.kind.role());
-        info!(peer = %link.info.address, ?role, "connected");
+        debug!(peer = %link.info.address, ?role, "connected");
         if let Kind::Upstream(name) = &link.kind {
+            info!(upstream = &**name, "connected to the upstream");
             let state = UpstreamStats { connected: true, ..not_connected(name.clone()) };
             self.upstreams.insert(name.clone(), state);
         }

@@ -39,6 +39,19 @@ pub(crate) async fn run(storage: Arc<dyn Storage>, deleted: Arc<Notify>, counter
 }
 
 async fn erase_all(storage: &dyn Storage, counters: &Counters) -> Result<(), StorageError> {
+    let mut count = 0;
+    let result = erase_pages(storage, counters, &mut count).await;
+    if count > 0 {
+        info!(count, "erased deleted CoValues");
+    }
+    result
+}
+
+async fn erase_pages(
+    storage: &dyn Storage,
+    counters: &Counters,
+    count: &mut u64,
+) -> Result<(), StorageError> {
     let mut after = None;
     loop {
         let page = storage.erasable(after, PAGE).await?;
@@ -48,6 +61,7 @@ async fn erase_all(storage: &dyn Storage, counters: &Counters) -> Result<(), Sto
                 Err(error) if !may_pass(&error) && !matches!(error, StorageError::Closed) => {
                     error!(co_value = %id, %error, "a deleted CoValue cannot be erased");
                 }
+                Ok(()) => *count += 1,
                 other => other?,
             }
         }
@@ -72,7 +86,7 @@ async fn erase_one(
         // Half of storage's time is for everybody else.
         tokio::time::sleep(started.elapsed()).await;
         if !erased.more {
-            info!(co_value = %id, "erased a deleted CoValue");
+            debug!(co_value = %id, "erased a deleted CoValue");
             return Ok(());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use downbeat_storage::{Storage, StorageError};
 use downbeat_sync::PeerId;
@@ -19,7 +19,8 @@ use crate::local::Local;
 use crate::ready::{self, Readiness};
 use crate::stats::Stats;
 
-/// How long a shutdown waits for connections to say goodbye.
+/// How long a shutdown waits, once everything is stored, for peers to be told and for connections to
+/// say goodbye.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 
 /// Entries of the list of what upstreams lack that are counted when somebody asks.
@@ -122,6 +123,13 @@ impl Node {
         self.shared.around.usage.limit(&label.into(), limits);
     }
 
+    /// Leaves the access keys for which `is_gone` is true out of [`Node::stats`], and takes back the
+    /// limits of their own. A key is there again when a client comes with it or
+    /// [`Node::limit_key`] names it; what was stored for it counts all the time.
+    pub fn forget_keys(&self, is_gone: impl Fn(&str) -> bool) {
+        self.shared.around.usage.forget(is_gone);
+    }
+
     /// What the node has done since it was started, and how it is now. Costs a walk over the
     /// peers, and some questions to storage.
     pub async fn stats(&self) -> Result<Stats, NodeError> {
@@ -153,10 +161,14 @@ impl Node {
         let _ = self.shared.stage.send(Stage::Draining);
         let (done, drained) = oneshot::channel();
         let _ = self.shared.commands.send(Command::Drain(self.drain_time, done)).await;
-        let drained = matches!(tokio::time::timeout(self.drain_time, drained).await, Ok(Ok(())));
+        let stored = tokio::time::timeout(self.drain_time, drained).await;
+        let stored = stored.ok().and_then(Result::ok);
+        let drained = stored.is_some();
         let _ = self.shared.stage.send(Stage::Closing);
+        // The time for telling peers is a part of it: those that have not read by now hardly will.
+        let close_by = stored.unwrap_or_else(Instant::now) + CLOSE_TIME;
         // Each connection holds a receiver, so the channel closes when the last one has gone.
-        if tokio::time::timeout(CLOSE_TIME, self.shared.all_closed()).await.is_err() {
+        if tokio::time::timeout_at(close_by.into(), self.shared.all_closed()).await.is_err() {
             warn!("some connections did not end in time");
         }
         // With the engine, the verifiers' work ends.

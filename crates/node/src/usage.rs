@@ -44,6 +44,9 @@ pub(crate) struct Usage {
 pub(crate) struct Key {
     label: Arc<str>,
     stored: AtomicU64,
+    /// Whether it is a part of the statistics. The stored bytes of other keys are only kept, for the
+    /// case that a key of the same name comes back.
+    shown: AtomicBool,
     own: Mutex<Own>,
 }
 
@@ -96,16 +99,23 @@ impl Usage {
         let key = keys
             .entry(Arc::clone(label))
             .or_insert_with(|| Arc::new(Key::new(Arc::clone(label), 0, self.default)));
+        key.shown.store(true, Ordering::Relaxed);
         Arc::clone(key)
     }
 
     /// Limits of a key of its own, or those of all keys again.
     pub(crate) fn limit(&self, label: &Arc<str>, limits: Option<KeyLimits>) {
-        let key = self.key(label);
-        let mut own = lock(&key.own);
-        own.limits = limits.unwrap_or(self.default);
-        let rates = own.limits.rates;
-        own.buckets.set(rates);
+        self.key(label).limit(limits.unwrap_or(self.default));
+    }
+
+    /// Leaves keys out of the statistics until a client comes with one of them, and gives them the
+    /// limits of all keys. What is stored for them still counts.
+    pub(crate) fn forget(&self, is_gone: impl Fn(&str) -> bool) {
+        let keys = lock(&self.keys);
+        for key in keys.values().filter(|key| is_gone(&key.label)) {
+            key.shown.store(false, Ordering::Relaxed);
+            key.limit(self.default);
+        }
     }
 
     /// Counts what is about to be stored. A header counts for the account that begins the CoValue,
@@ -136,10 +146,11 @@ impl Usage {
         lock(&self.accounts).get(&account).copied().unwrap_or_default()
     }
 
-    /// All keys, with as many connections as the caller says.
+    /// The keys in use, with as many connections as the caller says.
     pub(crate) fn key_stats(&self, connections: &BTreeMap<Arc<str>, u64>) -> Vec<KeyStats> {
         let keys = lock(&self.keys);
-        let stats = keys.values().map(|key| KeyStats {
+        let shown = keys.values().filter(|key| key.shown.load(Ordering::Relaxed));
+        let stats = shown.map(|key| KeyStats {
             label: Arc::clone(&key.label),
             connections: connections.get(&key.label).copied().unwrap_or_default(),
             stored_bytes: key.stored.load(Ordering::Relaxed),
@@ -204,7 +215,14 @@ impl Usage {
 impl Key {
     fn new(label: Arc<str>, stored: u64, limits: KeyLimits) -> Self {
         let buckets = Buckets::new(limits.rates, Instant::now());
-        Self { label, stored: AtomicU64::new(stored), own: Mutex::new(Own { limits, buckets }) }
+        let own = Mutex::new(Own { limits, buckets });
+        Self { label, stored: AtomicU64::new(stored), shown: AtomicBool::new(true), own }
+    }
+
+    fn limit(&self, limits: KeyLimits) {
+        let mut own = lock(&self.own);
+        own.limits = limits;
+        own.buckets.set(limits.rates);
     }
 
     /// The key's name.

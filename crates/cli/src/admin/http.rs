@@ -1,8 +1,10 @@
 //! The admin port: HTTP, one request a connection.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,16 +17,21 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Admin;
 use crate::config::HostName;
 
-/// Requests at the same time: a few people with a page each, and what collects the metrics. More
-/// wait in the operating system's queue.
-const MAX_CONNECTIONS: usize = 32;
+/// Connections at the same time: a few people with a page each, and what collects the metrics. Beyond
+/// that a new one takes the place of the oldest that waits for its client.
+const MAX_CONNECTIONS: usize = 64;
+/// The age from which a connection has to make room. A client that is well sends its request along
+/// with the connection.
+const LEAST_TIME: Duration = Duration::from_millis(200);
+/// From the connection to the end of the request's head.
+const HEAD_TIME: Duration = Duration::from_secs(5);
 /// From the connection to the end of the answer.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
 /// Headers of a request; hyper's least buffer.
@@ -62,21 +69,18 @@ impl AdminServer {
 
     /// Answers requests for ever.
     pub(crate) async fn run(self) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut requests = JoinSet::new();
+        let mut connections = Connections::default();
         loop {
-            while requests.try_join_next().is_some() {}
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            connections.make_room().await;
             match self.tcp.accept().await {
                 Ok((stream, peer)) => {
                     let admin = Arc::clone(&self.admin);
                     let names = Arc::clone(&self.names);
-                    requests.spawn(async move {
-                        let serving = serve(stream, &admin, &names);
+                    connections.spawn(|is_answering| async move {
+                        let serving = serve(stream, &admin, &names, &is_answering);
                         if tokio::time::timeout(REQUEST_TIME, serving).await.is_err() {
                             debug!(%peer, "a request on the admin port took too long");
                         }
-                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -88,12 +92,69 @@ impl AdminServer {
     }
 }
 
-async fn serve(stream: TcpStream, admin: &Admin, names: &[HostName]) {
+/// The connections that there are, the oldest first.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    places: VecDeque<Place>,
+}
+
+struct Place {
+    since: Instant,
+    /// Whether the server is working on an answer, so that it is not the client that is slow.
+    is_answering: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Connections {
+    fn spawn<F>(&mut self, serve: impl FnOnce(Arc<AtomicBool>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let is_answering = Arc::new(AtomicBool::new(false));
+        let task = self.tasks.spawn(serve(Arc::clone(&is_answering)));
+        self.places.push_back(Place { since: Instant::now(), is_answering, task });
+    }
+
+    /// Waits until there is room for one more connection.
+    async fn make_room(&mut self) {
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            self.places.retain(|place| !place.task.is_finished());
+            if self.places.len() < MAX_CONNECTIONS {
+                return;
+            }
+            let waits = |place: &Place| !place.is_answering.load(Ordering::Relaxed);
+            let Some(oldest) = self.places.iter().position(waits) else {
+                self.tasks.join_next().await;
+                continue;
+            };
+            let may_go_at = self.places[oldest].since + LEAST_TIME;
+            if Instant::now() < may_go_at {
+                tokio::select! {
+                    _ = self.tasks.join_next() => {}
+                    () = tokio::time::sleep_until(may_go_at) => {}
+                }
+                continue;
+            }
+            if let Some(place) = self.places.remove(oldest) {
+                place.task.abort();
+                debug!("a slow connection to the admin port makes room for a new one");
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, admin: &Admin, names: &[HostName], is_answering: &AtomicBool) {
     let service = service_fn(|request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(answer(&request, admin, names).await)
+        is_answering.store(true, Ordering::Relaxed);
+        let answer = answer(&request, admin, names).await;
+        is_answering.store(false, Ordering::Relaxed);
+        Ok::<_, Infallible>(answer)
     });
     let serving = http1::Builder::new()
         .keep_alive(false)
+        .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_HEADER_BYTES)
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service);
@@ -118,7 +179,10 @@ async fn answer(
         return respond(RouteResponse::text(421, text));
     }
     let uri = request.uri();
-    respond(admin.respond(uri.path(), uri.query()).await)
+    // A header that is there several times means the same as one with all values (RFC 9110, 5.3).
+    let accept = request.headers().get_all(header::ACCEPT);
+    let accept: Vec<_> = accept.iter().filter_map(|value| value.to_str().ok()).collect();
+    respond(admin.respond(uri.path(), uri.query(), &accept.join(",")).await)
 }
 
 fn respond(answer: RouteResponse) -> Response<Full<Bytes>> {

@@ -1,5 +1,5 @@
-//! `/metrics`: the node's and the listener's figures for Prometheus, in the `OpenMetrics` text
-//! format. `docs/metrics.md` lists them; a test holds the two together.
+//! `/metrics`: the node's and the listener's figures for Prometheus. `docs/metrics.md` lists them; a
+//! test compares the two.
 
 use std::fmt;
 
@@ -11,10 +11,8 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::exposition::{Format, as_plain_text};
 use super::process;
-
-/// The media type of what [`render`] makes.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that is exported, at one moment.
 #[derive(Debug, Clone)]
@@ -24,15 +22,21 @@ pub(crate) struct Snapshot {
     pub ready: bool,
     /// Seconds since 1970.
     pub started: f64,
+    /// Seconds since 1970; with TLS.
+    pub certificate_expiry: Option<f64>,
+    pub dropped_log_lines: u64,
 }
 
-/// The figures as Prometheus reads them.
-pub(crate) fn render(snapshot: Snapshot) -> Result<String, fmt::Error> {
+/// The figures in one of the formats that Prometheus reads.
+pub(crate) fn render(snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(snapshot));
     let mut text = String::new();
     encode(&mut text, &registry)?;
-    Ok(text)
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::PlainText => as_plain_text(&text),
+    })
 }
 
 impl Collector for Snapshot {
@@ -59,6 +63,20 @@ impl Snapshot {
             self.started,
         )?;
         out.gauge("downbeat_ready", "1 if /ready says so", None, u64::from(self.ready))?;
+        if let Some(time) = self.certificate_expiry {
+            out.gauge(
+                "downbeat_certificate_expiry_time",
+                "When the certificate expires, in Unix time",
+                SECONDS,
+                time,
+            )?;
+        }
+        out.counter(
+            "downbeat_log_lines_dropped",
+            "Log lines that standard error did not take in time",
+            None,
+            self.dropped_log_lines,
+        )?;
         if let Some(bytes) = process::resident_bytes() {
             out.gauge("process_resident_memory", "Memory of the process", BYTES, bytes)?;
         }
@@ -445,15 +463,14 @@ impl Out<'_> {
         unit: Option<&Unit>,
         histogram: &Histogram,
     ) -> fmt::Result {
-        // Ours say how many are at most a bound; the library wants how many are between two, and
-        // takes the greatest number for infinity.
+        // Our counts are cumulative; the library expects the count of each bucket alone.
         let mut before = 0;
         let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(histogram.bounds.len() + 1);
         for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
             buckets.push((*bound, count.saturating_sub(before)));
             before = *count;
         }
-        buckets.push((f64::MAX, histogram.count.saturating_sub(before)));
+        buckets.push((f64::INFINITY, histogram.count.saturating_sub(before)));
         self.0
             .encode_descriptor(name, help, unit, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(histogram.sum, histogram.count, &buckets, None)

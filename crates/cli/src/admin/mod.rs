@@ -1,5 +1,6 @@
 //! What operators look at: the admin port with its status page and `/metrics`, and `/ready`.
 
+mod exposition;
 mod history;
 mod http;
 mod metrics;
@@ -14,11 +15,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_node::{Node, NodeError, Stats};
 use downbeat_transport::TransportCounters;
+use downbeat_transport::tls::TlsReloader;
 use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
 use tokio::sync::RwLock;
 
 use crate::config::HostName;
+use crate::log::LogWriter;
 
+use exposition::Format;
 use history::History;
 use metrics::Snapshot;
 
@@ -45,10 +49,18 @@ pub(crate) struct Facts {
     pub encrypted: bool,
 }
 
+/// Where the figures come from.
+pub(crate) struct Figures {
+    pub node: SharedNode,
+    pub transport: Arc<TransportCounters>,
+    /// With TLS.
+    pub certificate: Option<TlsReloader>,
+    pub log: LogWriter,
+}
+
 /// What answers requests on the admin port.
 pub(crate) struct Admin {
-    node: SharedNode,
-    counters: Arc<TransportCounters>,
+    figures: Figures,
     facts: Facts,
     started: SystemTime,
     history: Mutex<History>,
@@ -62,8 +74,8 @@ enum Unavailable {
 }
 
 impl Admin {
-    pub(crate) fn new(node: SharedNode, counters: Arc<TransportCounters>, facts: Facts) -> Self {
-        Self { node, counters, facts, started: SystemTime::now(), history: Mutex::default() }
+    pub(crate) fn new(figures: Figures, facts: Facts) -> Self {
+        Self { figures, facts, started: SystemTime::now(), history: Mutex::default() }
     }
 
     /// Listens on the admin port, which is called by an address, `localhost`, or one of these names.
@@ -89,32 +101,41 @@ impl Admin {
         }
     }
 
-    /// The answer to a GET of a path.
-    async fn respond(&self, path: &str, query: Option<&str>) -> RouteResponse {
+    /// The answer to a GET of a path. `accept` holds the values of the `Accept` headers.
+    async fn respond(&self, path: &str, query: Option<&str>, accept: &str) -> RouteResponse {
         match path {
             "/" => asset("text/html; charset=utf-8", PAGE),
             "/page.css" => asset("text/css; charset=utf-8", STYLE),
             "/page.js" => asset("text/javascript; charset=utf-8", SCRIPT),
             "/health" => RouteResponse::text(200, "ok"),
-            "/ready" => ready(&self.node, Detail::Full).await,
-            "/metrics" => self.metrics().await,
+            "/ready" => ready(&self.figures.node, Detail::Full).await,
+            "/metrics" => self.metrics(Format::wanted(accept)).await,
             "/status.json" => self.status(query).await,
             _ => RouteResponse::text(404, "here are /, /metrics, /ready and /health\n"),
         }
     }
 
-    async fn metrics(&self) -> RouteResponse {
+    async fn metrics(&self, format: Format) -> RouteResponse {
         let stats = match self.stats().await {
             Ok(stats) => stats,
             Err(unavailable) => return unavailable.response(),
         };
-        let ready = ready(&self.node, Detail::Short).await.status == 200;
-        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let snapshot = Snapshot { stats, transport: self.counters.snapshot(), ready, started };
-        match metrics::render(snapshot) {
+        let ready = ready(&self.figures.node, Detail::Short).await.status == 200;
+        let seconds =
+            |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let validity = self.figures.certificate.as_ref().and_then(TlsReloader::validity);
+        let snapshot = Snapshot {
+            stats,
+            transport: self.figures.transport.snapshot(),
+            ready,
+            started: seconds(self.started),
+            certificate_expiry: validity.map(|validity| seconds(validity.not_after)),
+            dropped_log_lines: self.figures.log.dropped(),
+        };
+        match metrics::render(snapshot, format) {
             Ok(text) => RouteResponse {
                 status: 200,
-                content_type: metrics::CONTENT_TYPE,
+                content_type: format.content_type(),
                 body: text.into(),
             },
             Err(error) => RouteResponse::text(500, error.to_string()),
@@ -128,13 +149,13 @@ impl Admin {
             Ok(stats) => stats,
             Err(unavailable) => return unavailable.response(),
         };
-        let ready = ready(&self.node, Detail::Full).await;
+        let ready = ready(&self.figures.node, Detail::Full).await;
         let history = self.history();
         let value = status::Status {
             facts: &self.facts,
             started: self.started,
             stats: &stats,
-            transport: &self.counters.snapshot(),
+            transport: &self.figures.transport.snapshot(),
             ready: &String::from_utf8_lossy(&ready.body),
             is_ready: ready.status == 200,
             history: &history,
@@ -153,7 +174,7 @@ impl Admin {
     }
 
     async fn stats(&self) -> Result<Stats, Unavailable> {
-        let node = self.node.read().await;
+        let node = self.figures.node.read().await;
         let node = node.as_ref().ok_or(Unavailable::Stopped)?;
         match tokio::time::timeout(ANSWER_TIME, node.stats()).await {
             Ok(Ok(stats)) => Ok(stats),

@@ -6,6 +6,7 @@
 
 mod check;
 mod origin;
+mod service;
 mod settings;
 mod show;
 mod source;
@@ -16,7 +17,7 @@ mod value;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub(crate) use check::{AccessConfig, Config, byte_rate, rate};
+pub(crate) use check::{AccessConfig, Config, TlsFiles, byte_rate, rate};
 pub(crate) use origin::{Place, Problems};
 pub(crate) use show::{plain, show};
 pub(crate) use source::Flags;

@@ -124,9 +124,9 @@ settings! {
         host("host", "IP"): Host = "127.0.0.1";
         /// The port to listen on; 0 takes a free one.
         port("port", "PORT"): u16 = "4200";
-        /// The certificate chain for TLS, a PEM file. SIGHUP reads it again.
+        /// The certificate chain for TLS, a PEM file. Changes count within two seconds.
         tls_cert("tls-cert", "FILE"): Option<std::path::PathBuf> = "";
-        /// The private key of the certificate, a PEM file. SIGHUP reads it again.
+        /// The private key of the certificate, a PEM file. Changes count within two seconds.
         tls_key("tls-key", "FILE"): Option<std::path::PathBuf> = "";
     }
     "Storage" {
@@ -164,8 +164,8 @@ settings! {
         /// The id of an account, for `--access accounts`, besides those of the file. Can be given
         /// several times.
         account("account", "ID"): Vec<CoValueId> = "";
-        /// A site whose pages may connect, as `https://app.example.com`; every site if none is
-        /// given. Can be given several times.
+        /// A site whose pages may connect, as `https://app.example.com`, or `https://*.example.com` for
+        /// all sites below a domain; every site if none is given. Can be given several times.
         ///
         /// Browsers say which site a page is from, and only they do: what other programs may do is
         /// chosen by --access.

@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml_edit::{Document, Item, Value as Toml};
 
 use super::origin::{Origin, Place, Problems, did_you_mean};
+use super::service;
 use super::settings::{SPECS, Spec};
 use super::value::Shape;
 
@@ -108,6 +109,9 @@ pub(crate) fn variables(
     let mut rust_log = None;
     for (name, value) in environment {
         let Ok(name) = name.into_string() else { continue };
+        if service::is_injected(&name, &value) {
+            continue;
+        }
         let known = SPECS.iter().find(|spec| spec.variable() == name);
         if known.is_none() && name != RUST_LOG {
             if name.starts_with(PREFIX) && name != CONFIG_VARIABLE {

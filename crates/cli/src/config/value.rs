@@ -425,16 +425,39 @@ fn mask(url: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Site(pub String);
 
+impl Site {
+    /// Whether a page with this origin belongs to the site. As in a browser's security policies,
+    /// `*.` stands for names of any depth, and not for the bare domain.
+    pub(crate) fn has(&self, origin: &str) -> bool {
+        let origin = origin.to_ascii_lowercase();
+        let Some((scheme, below)) = self.0.split_once("://*") else { return self.0 == origin };
+        let names = origin.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+        let names = names.and_then(|rest| rest.strip_suffix(below));
+        let is_name = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+        };
+        names.is_some_and(|names| names.split('.').all(is_name))
+    }
+}
+
 impl Scalar for Site {
     const HINT: ValueHint = ValueHint::Url;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let expected = || "write a site like https://app.example.com, without a path".to_owned();
+        let expected = || {
+            "write a site like https://app.example.com or https://*.example.com, without a path"
+                .to_owned()
+        };
         let (scheme, host) = text.split_once("://").ok_or_else(expected)?;
         let scheme_ok = !scheme.is_empty()
             && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
         if !scheme_ok || host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
             return Err(expected());
+        }
+        if host.strip_prefix("*.").unwrap_or(host).contains('*') || host == "*." {
+            return Err("write `*` for the first part of a name alone, as in \
+                        https://*.example.com; without any site all may connect"
+                .to_owned());
         }
         // Browsers send both in lower case.
         Ok(Self(text.to_ascii_lowercase()))
@@ -538,5 +561,44 @@ mod tests {
         for bad in ["app.example.com", "https://", "https://a/b", "*", "https://a.example/"] {
             assert!(one::<Site>(bad).is_err(), "{bad}");
         }
+        for bad in [
+            "https://*",
+            "https://*.",
+            "https://*:443",
+            "https://app.*.example.com",
+            "https://*app.example.com",
+            "https://app.example.*",
+            "https://*.*.example.com",
+            "https://a.example:*",
+        ] {
+            let error = one::<Site>(bad).unwrap_err();
+            assert!(error.contains("https://*.example.com"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_the_names_below_a_domain() {
+        let site: Site = one("https://*.Example.com").unwrap();
+        for origin in
+            ["https://app.example.com", "https://a.b.example.com", "https://APP.example.com"]
+        {
+            assert!(site.has(origin), "{origin}");
+        }
+        for origin in [
+            "https://example.com",
+            "https://.example.com",
+            "https://a..example.com",
+            "https://evilexample.com",
+            "http://app.example.com",
+            "https://app.example.com:8443",
+            "https://app.example.com.evil.example",
+            "https://evil.example/.example.com",
+            "https://evil.example#.example.com",
+            "null",
+        ] {
+            assert!(!site.has(origin), "{origin}");
+        }
+        let site: Site = one("http://*.localhost:3000").unwrap();
+        assert!(site.has("http://app.localhost:3000") && !site.has("http://app.localhost"));
     }
 }

@@ -8,7 +8,7 @@ use downbeat_transport::{Connection, Connector, TransportError};
 use downbeat_transport_ws::{WsConnector, WsOptions};
 use tempfile::TempDir;
 
-use crate::program::{PATIENCE, Server, downbeat, eventually, run, stderr, stdout, text};
+use crate::program::{PATIENCE, Server, downbeat, eventually, get, run, stderr, stdout, text};
 
 async fn connect(url: &str) -> Result<Connection, TransportError> {
     WsConnector::new(url, WsOptions::default()).unwrap().connect().await
@@ -68,6 +68,42 @@ async fn a_key_opens_the_door_until_it_is_revoked_and_then_ends_its_connections(
     assert!(refused(&with(&first)).await.contains("401"));
     let still = tokio::time::timeout(std::time::Duration::from_secs(2), other.receiver.receive());
     assert!(matches!(still.await, Ok(Ok(Some(_)))), "the other key's connection goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_series_of_a_revoked_key_vanish() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("keys.toml");
+    let storage = format!("sqlite:{}", text(&dir.path().join("data.db")));
+    let first = key(&file, &["add", "first"]);
+    key(&file, &["add", "second"]);
+    let arguments = ["--storage", &storage, "--access", "keys", "--keys", text(&file)];
+    let start = || Server::start(&[&arguments[..], &["--admin-port", "0"]].concat());
+    let has = |server: &Server, name: &str| {
+        let (_, _, metrics) = get(&server.admin(), "/metrics");
+        let labelled = format!("{{key=\"{name}\"}}");
+        ["downbeat_key_connections", "downbeat_key_stored_bytes"]
+            .map(|metric| metrics.contains(&format!("{metric}{labelled}")))
+    };
+    // What a key of an earlier time has stored is known, and no series.
+    let usage = dir.path().join("data.db.usage");
+    std::fs::write(&usage, r#"{"keys":{"gone":5,"first":7},"accounts":{}}"#).unwrap();
+
+    let server = start();
+    let connected = connect(&format!("{}/?key={first}", server.url())).await.unwrap();
+    assert_eq!(has(&server, "first"), [true; 2]);
+    assert_eq!(has(&server, "second"), [true; 2]);
+    assert_eq!(has(&server, "gone"), [false; 2]);
+    key(&file, &["revoke", "first"]);
+    server.logged("connections of revoked keys have been closed");
+    eventually("the end of its series", || has(&server, "first") == [false; 2]);
+    assert_eq!(has(&server, "second"), [true; 2]);
+    drop(connected);
+    key(&file, &["add", "first"]);
+    eventually("its series", || has(&server, "first") == [true; 2]);
+    let (_, _, metrics) = get(&server.admin(), "/metrics");
+    let stored = "downbeat_key_stored_bytes{key=\"first\"} 7\n";
+    assert!(metrics.contains(stored), "what was stored still counts: {metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +174,8 @@ fn a_public_address_that_is_open_is_warned_of() {
     let admin = ["--in-memory", "--admin-port", "0", "--admin-host", "0.0.0.0"];
     let admin = Server::start(&admin);
     admin.logged("whoever can reach the admin port can read all figures");
-    assert!(!local.log().contains("whoever"), "{}", local.log());
+    let log = local.whole_log();
+    assert!(!log.contains("whoever"), "{log}");
 }
 
 #[test]
@@ -153,7 +190,8 @@ fn keys_that_come_unencrypted_to_a_public_address_are_warned_of() {
     let proxied = start(&["--host", "0.0.0.0", "--trusted-proxy", "10.0.0.0/8"]);
     let local = start(&[]);
     for server in [proxied, local] {
-        assert!(!server.log().contains("unencrypted"), "{}", server.log());
+        let log = server.whole_log();
+        assert!(!log.contains("unencrypted"), "{log}");
     }
 }
 
@@ -177,7 +215,8 @@ async fn an_account_list_is_read_again_when_it_changes() {
 
 #[test]
 fn pages_of_other_sites_may_not_connect_where_sites_are_named() {
-    let server = Server::start(&["--in-memory", "--allowed-origin", "https://app.example"]);
+    let sites = ["--allowed-origin", "https://app.example,https://*.app.example"];
+    let server = Server::start(&[&["--in-memory"], &sites[..]].concat());
     let status = |origin: &str| {
         let request = format!(
             "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -191,5 +230,6 @@ fn pages_of_other_sites_may_not_connect_where_sites_are_named() {
         String::from_utf8(head.to_vec()).unwrap()
     };
     assert_eq!(status("https://app.example"), "HTTP/1.1 101");
+    assert_eq!(status("https://preview.app.example"), "HTTP/1.1 101");
     assert_eq!(status("https://evil.example"), "HTTP/1.1 403");
 }

@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use crate::program::{downbeat, run, stderr, stdout, text};
+use crate::program::{Server, downbeat, run, stderr, stdout, text};
 
 /// `downbeat config --json` with a file of this text.
 fn config(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Json {
@@ -237,6 +237,50 @@ fn a_variable_that_is_no_setting_is_a_warning() {
     assert_eq!(output.status.code(), Some(0));
     let said = stderr(&output);
     assert!(said.contains("DOWNBEAT_PROT is no setting; did you mean DOWNBEAT_PORT?"), "{said}");
+}
+
+#[test]
+fn the_variables_that_kubernetes_injects_for_a_service_are_not_ours() {
+    let injected = [
+        ("DOWNBEAT_SERVICE_HOST", "10.96.0.12"),
+        ("DOWNBEAT_SERVICE_PORT", "4200"),
+        ("DOWNBEAT_SERVICE_PORT_HTTP", "4200"),
+        ("DOWNBEAT_PORT", "tcp://10.96.0.12:4200"),
+        ("DOWNBEAT_PORT_4200_TCP", "tcp://10.96.0.12:4200"),
+        ("DOWNBEAT_PORT_4200_TCP_PROTO", "tcp"),
+        ("DOWNBEAT_PORT_4200_TCP_PORT", "4200"),
+        ("DOWNBEAT_PORT_4200_TCP_ADDR", "10.96.0.12"),
+        // Of a Service named downbeat-admin.
+        ("DOWNBEAT_ADMIN_SERVICE_HOST", "10.96.0.13"),
+        ("DOWNBEAT_ADMIN_SERVICE_PORT", "4201"),
+        ("DOWNBEAT_ADMIN_PORT", "tcp://10.96.0.13:4201"),
+        ("DOWNBEAT_ADMIN_PORT_4201_UDP", "udp://10.96.0.13:4201"),
+        ("DOWNBEAT_ADMIN_PORT_4201_UDP_ADDR", "10.96.0.13"),
+    ];
+    let output = downbeat().args(["config", "--json"]).envs(injected).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "", "they are no mistakes either");
+    let config: Json = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(config["port"]["value"], 4200);
+    assert_eq!(config["port"]["from"], "default");
+    assert_eq!(config["admin-port"]["value"], Json::Null);
+    let mut serve = downbeat();
+    serve.args(["serve", "--in-memory", "--port", "0"]).envs(injected);
+    let log = Server::spawn(&mut serve).whole_log();
+    assert!(!log.contains("is no setting"), "{log}");
+}
+
+#[test]
+fn an_url_that_no_service_has_stays_a_mistake() {
+    for (name, value) in [
+        ("DOWNBEAT_PORT", "http://10.96.0.12:4200"),
+        ("DOWNBEAT_MAX_CONNECTIONS", "tcp://10.96.0.12:4200"),
+    ] {
+        let output = downbeat().arg("config").env(name, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}");
+    }
+    let output = downbeat().arg("config").env("DOWNBEAT_PORT_HTTP", "1").output().unwrap();
+    assert!(stderr(&output).contains("DOWNBEAT_PORT_HTTP is no setting"), "{}", stderr(&output));
 }
 
 #[test]

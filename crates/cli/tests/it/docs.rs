@@ -18,26 +18,43 @@ fn names_in_tables(text: &str, is_name: impl Fn(&str) -> bool) -> BTreeSet<&str>
 
 #[test]
 fn the_metrics_in_the_docs_are_those_that_are_exported() {
-    let upstream = ["--upstream", "ws://127.0.0.1:9"];
-    let server = Server::start(&[&["--in-memory", "--admin-port", "0"], &upstream[..]].concat());
+    let file = |name: &str| {
+        let certificates = "../../xtask/interop/lib/certificates";
+        format!("{}/{certificates}/{name}", env!("CARGO_MANIFEST_DIR"))
+    };
+    let (cert, key) = (file("server.pem"), file("server-key.pem"));
+    let more = ["--upstream", "ws://127.0.0.1:9", "--tls-cert", &cert, "--tls-key", &key];
+    let server = Server::start(&[&["--in-memory", "--admin-port", "0"], &more[..]].concat());
     let (_, _, metrics) = get(&server.admin(), "/metrics");
     let mut exported = BTreeSet::new();
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let (name, kind) = line.split_once(' ').unwrap();
-        // What a query names.
-        exported.insert(match kind {
-            "counter" => format!("{name}_total"),
-            "info" => format!("{name}_info"),
-            _ => name.to_owned(),
-        });
+        exported.insert(line.split_once(' ').unwrap().0);
     }
     let text = document("metrics.md");
     let is_metric = |name: &str| name.starts_with("downbeat_") || name.starts_with("process_");
     let mut documented = names_in_tables(&text, is_metric);
     // Only a store on disk takes any.
     assert!(documented.remove("downbeat_disk_bytes"));
-    let exported: BTreeSet<&str> = exported.iter().map(String::as_str).collect();
     assert_eq!(documented, exported);
+}
+
+#[test]
+fn the_alert_rules_name_documented_metrics_and_are_documented() {
+    let metrics = document("metrics.md");
+    let documented = names_in_tables(&metrics, |_| true);
+    let rules = document("deploy/alerts.yaml");
+    let mut queried = BTreeSet::new();
+    for line in rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+        let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        queried.extend(words.filter(|word| word.starts_with("downbeat_")));
+    }
+    assert!(queried.len() > 5, "{queried:?}");
+    for name in queried {
+        assert!(documented.contains(name.trim_end_matches("_bucket")), "{name}");
+    }
+    let alerts: BTreeSet<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(names_in_tables(&metrics, |name| name.starts_with("Downbeat")), alerts);
 }
 
 #[test]

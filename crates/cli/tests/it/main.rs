@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod config;
 mod docs;
+mod log;
 #[cfg(unix)]
 mod open_files;
 mod program;

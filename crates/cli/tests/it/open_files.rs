@@ -15,8 +15,8 @@ fn server(ulimit: &str) -> Server {
 
 #[test]
 fn the_limit_is_raised_as_far_as_it_may_be() {
-    let server = server("ulimit -Sn 200");
-    assert!(!server.log().contains("too few files"), "{}", server.log());
+    let log = server("ulimit -Sn 200").whole_log();
+    assert!(!log.contains("too few files"), "{log}");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Long enough for a loaded machine; nothing waits for it when all is well.
@@ -43,6 +44,8 @@ pub(crate) struct Server {
     /// What it printed until it said that it was there.
     pub said: String,
     log: Arc<Mutex<String>>,
+    /// What reads the log, until its end.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -52,22 +55,32 @@ impl Server {
     }
 
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (mut from, to) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        std::thread::spawn(move || {
+        let (mut server, mut from) = Self::spawn_unread(command);
+        let to = Arc::clone(&server.log);
+        server.reader = Some(std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = from.read(&mut buffer) {
                 to.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
             }
-        });
+        }));
+        server
+    }
+
+    /// The same, with a standard error that is left to the caller.
+    pub(crate) fn spawn_unread(command: &mut Command) -> (Self, ChildStderr) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
         let mut said = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         while !said.contains("Ctrl-C") {
             let read = lines.read_line(&mut said).unwrap();
-            assert!(read > 0, "the server has ended: {said}\n{}", log.lock().unwrap());
+            if read == 0 {
+                let mut log = String::new();
+                let _ = stderr.read_to_string(&mut log);
+                panic!("the server has ended: {said}\n{log}");
+            }
         }
-        Self { child, said, log }
+        (Self { child, said, log: Arc::default(), reader: None }, stderr)
     }
 
     /// Where clients connect.
@@ -92,11 +105,14 @@ impl Server {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself, and the log is complete.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                if let Some(reader) = self.reader.take() {
+                    reader.join().unwrap();
+                }
                 return status;
             }
             assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.log());
@@ -104,7 +120,14 @@ impl Server {
         }
     }
 
-    /// The log so far.
+    /// Stops the server, and gives everything that it has logged: for what must not be there.
+    pub(crate) fn whole_log(mut self) -> String {
+        self.signal("TERM");
+        self.ended();
+        self.log()
+    }
+
+    /// The log so far. Lines come a little later than what they tell of.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -138,9 +161,14 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String, String) {
 
 /// The same, asked for under another name of the host.
 pub(crate) fn get_from(address: &str, path: &str, host: &str) -> (u16, String, String) {
+    get_with(address, path, &format!("Host: {host}\r\n"))
+}
+
+/// The same with these headers.
+pub(crate) fn get_with(address: &str, path: &str, headers: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -1,17 +1,18 @@
 //! How a server ends, and with which exit code.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use downbeat_crypto::{AgentSecret, random_session_id};
 use downbeat_node::Node;
-use downbeat_protocol::{Header, Owner, Ruleset, Transaction};
+use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, Transaction};
 use downbeat_storage::MemoryStorage;
 use downbeat_transport_ws::{WsConnector, WsOptions};
 use tempfile::TempDir;
 
-use crate::program::{PATIENCE, Server, run, stderr, text};
+use crate::program::{PATIENCE, Server, eventually, get, run, stderr, text};
 
 /// A node in this test that has the server for its upstream.
 fn client_of(server: &Server) -> Node {
@@ -54,6 +55,55 @@ async fn what_was_acknowledged_before_a_stop_in_the_middle_of_writing_is_there_a
     let stored = copy.content().session(&session).unwrap().transactions().len() as u64;
     assert!(stored >= acknowledged, "{stored} of {acknowledged}");
     node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_do_not_read_hold_up_a_stop_for_three_seconds() {
+    let mut server = Server::start(&["--in-memory", "--admin-port", "0"]);
+    let node = client_of(&server);
+    let me = AgentSecret::generate().unwrap();
+    let session = random_session_id(&Owner::Agent(me.agent())).unwrap();
+    let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap();
+    let mut map = node.local().create(header).await.unwrap();
+    // More than the buffers of a socket take.
+    let text = format!("[\"{}\"]", "x".repeat(800_000));
+    for number in 0..10 {
+        let transaction = Transaction::trusting(&text, 1_700_000_000_000 + number, None);
+        map.append(&session, [transaction], me.signer_secret()).await.unwrap();
+    }
+    map.synced(PATIENCE).await.unwrap();
+    let stuck: Vec<_> =
+        (0..50).map(|_| load_and_do_not_read(&server.address(), map.id())).collect();
+    eventually("their requests", || {
+        let (_, _, metrics) = get(&server.admin(), "/metrics");
+        let loads = "downbeat_messages_total{direction=\"received\",action=\"load\"} ";
+        let count = metrics.lines().find_map(|line| line.strip_prefix(loads)).unwrap();
+        count.parse::<usize>().unwrap() >= stuck.len()
+    });
+    let started = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended().code(), Some(0), "{}", server.log());
+    // Two seconds more for a busy machine; one wait after the other took eight.
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    drop(stuck);
+    node.shutdown().await.unwrap();
+}
+
+/// A client that asks for a CoValue and takes none of it.
+fn load_and_do_not_read(address: &str, id: CoValueId) -> TcpStream {
+    let load = format!(r#"{{"action":"load","id":"{id}","header":false,"sessions":{{}}}}"#);
+    let handshake = format!(
+        "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(handshake.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 12]).unwrap();
+    // A mask of zeros leaves the text as it is.
+    let length = 0x80 | u8::try_from(load.len()).unwrap();
+    let frame = [&[0x81, length, 0, 0, 0, 0], load.as_bytes()].concat();
+    stream.write_all(&frame).unwrap();
+    stream
 }
 
 #[test]

@@ -49,7 +49,7 @@ async fn under_load_nothing_that_was_acknowledged_is_lost() {
 }
 
 #[tokio::test]
-async fn a_peer_that_reads_nothing_holds_a_shutdown_up_only_for_a_while() {
+async fn peers_that_read_nothing_hold_a_shutdown_up_for_three_seconds() {
     let storage = Arc::new(MemoryStorage::new());
     let node = Node::builder(storage.clone()).start().unwrap();
     let author = Author::new();
@@ -58,13 +58,18 @@ async fn a_peer_that_reads_nothing_holds_a_shutdown_up_only_for_a_while() {
     let transactions = (0..200).map(|_| transaction(&piece));
     value.append(&author.session, transactions, author.signer()).await.unwrap();
     value.stored(SOON).await.unwrap();
-    let mut stuck = Peer::connect(&node, 1).await;
-    stuck.load(value.id()).await;
+    let mut stuck = Vec::new();
+    for _ in 0..50 {
+        let mut peer = Peer::connect(&node, 1).await;
+        peer.load(value.id()).await;
+        stuck.push(peer);
+    }
     tokio::time::sleep(Duration::from_millis(200)).await;
     let started = Instant::now();
     // Everything is stored, so this is in order.
     node.shutdown().await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    // Two seconds more for a busy machine; to wait for telling and closing in turn takes longer.
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     // Nothing of the node is left, though the peer is still there.
     let ended = async {
         while Arc::strong_count(&storage) > 1 {

@@ -4,8 +4,10 @@ mod client;
 mod error;
 mod files;
 mod server;
+mod validity;
 
 pub use client::ClientTls;
 pub use error::{TlsError, tls_error};
 pub use rustls::pki_types::ServerName;
 pub use server::{ServerTls, TlsReloader};
+pub use validity::Validity;

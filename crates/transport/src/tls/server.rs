@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::{TlsError, files};
+use crate::tls::{TlsError, Validity, files};
 
 /// A certificate and its key, from files, for a listener. Clones share them, and their reloading.
 ///
@@ -82,6 +82,13 @@ impl TlsReloader {
         // Nothing panics while the lock is held.
         *self.files.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
+    }
+
+    /// When the certificate in use is valid; `None` if it does not say so.
+    pub fn validity(&self) -> Option<Validity> {
+        let current =
+            Arc::clone(&self.files.current.read().unwrap_or_else(PoisonError::into_inner));
+        current.cert.first().and_then(Validity::of)
     }
 
     /// The file with the certificates.

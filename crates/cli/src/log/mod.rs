@@ -1,25 +1,57 @@
 //! Log lines, on standard error, and traces with the feature `otel`.
 
-use std::io::IsTerminal;
+mod writer;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::time::Duration;
+
+use tracing::error;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{Config, LogFormat};
 
-/// Sends on what is left when it is dropped.
+pub(crate) use writer::LogWriter;
+
+/// How long the end of the program waits for the last lines.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// The log. Sends on what is left when it is dropped.
 #[must_use]
-pub(crate) struct LogGuard {
+pub(crate) struct Log {
+    // First, because its last words are log lines.
     #[cfg(feature = "otel")]
     _traces: Option<traces::Guard>,
+    lines: Flushed,
+}
+
+/// Is flushed when dropped.
+struct Flushed(LogWriter);
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        self.0.flush_within(FLUSH_TIME);
+    }
+}
+
+impl Log {
+    /// Takes lines without waiting for standard error.
+    pub(crate) fn writer(&self) -> LogWriter {
+        self.lines.0.clone()
+    }
 }
 
 /// Starts logging as the configuration says.
-pub(crate) fn init(config: &Config) -> anyhow::Result<LogGuard> {
+pub(crate) fn init(config: &Config) -> anyhow::Result<Log> {
     let filter = EnvFilter::try_new(&config.log)?;
+    let writer = LogWriter::start(std::io::stderr())?;
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer.clone())
+        // Its complaints would go to standard error directly, and wait for it.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let lines = match config.log_format {
         LogFormat::Text => lines.with_filter(filter).boxed(),
@@ -28,16 +60,30 @@ pub(crate) fn init(config: &Config) -> anyhow::Result<LogGuard> {
     };
     let subscriber = tracing_subscriber::registry().with(lines);
     #[cfg(feature = "otel")]
-    {
+    let log = {
         let (layer, guard) = traces::layer()?.unzip();
         subscriber.with(layer).init();
-        Ok(LogGuard { _traces: guard })
-    }
+        Log { _traces: guard, lines: Flushed(writer) }
+    };
     #[cfg(not(feature = "otel"))]
-    {
+    let log = {
         subscriber.init();
-        Ok(LogGuard {})
-    }
+        Log { lines: Flushed(writer) }
+    };
+    // The usual hook writes to standard error, and waits for it.
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(log)
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let message = panic.payload_as_str().unwrap_or("no words");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    let backtrace = backtrace.as_ref().map(tracing::field::display);
+    error!(backtrace, "thread '{thread}' panicked at {place}: {message}");
 }
 
 /// Spans to an OpenTelemetry collector.
@@ -62,7 +108,7 @@ mod traces {
     impl Drop for Guard {
         fn drop(&mut self) {
             if let Err(error) = self.0.shutdown() {
-                eprintln!("downbeat: the last traces could not be sent: {error}");
+                tracing::error!(%error, "the last traces could not be sent");
             }
         }
     }

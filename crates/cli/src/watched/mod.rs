@@ -5,14 +5,17 @@
 //! has stayed the same from one look to the next, and counts if it is still the same after the
 //! reading; and a file without anything in it counts at SIGHUP alone.
 
+mod changes;
+
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use downbeat_protocol::{CoValueId, SHORT_HASH_LEN};
 use tracing::error;
 
 use crate::config::{Place, Problems, Scalar};
 use crate::keys::KeyFile;
+
+pub(crate) use changes::{Changes, Unreadable};
 
 /// The accounts of a file: 5 MB of ids.
 const MAX_ACCOUNTS: usize = 100_000;
@@ -22,10 +25,7 @@ const MAX_ACCOUNTS: usize = 100_000;
 pub(crate) struct Watched {
     path: PathBuf,
     content: Content,
-    /// What the file was like when it was read.
-    seen: Option<Fingerprint>,
-    /// What the file was like at the last look, if that is something else.
-    changing: Option<Fingerprint>,
+    changes: Changes<1>,
     /// What was wrong at the last look, which is told once.
     told: Option<String>,
 }
@@ -48,8 +48,7 @@ pub(crate) enum Read {
 impl Watched {
     /// To be called before the file is read for the first time.
     pub(crate) fn new(path: &Path, content: Content) -> Self {
-        let seen = Fingerprint::of(path).ok();
-        Self { path: path.to_owned(), content, seen, changing: None, told: None }
+        Self { path: path.to_owned(), content, changes: Changes::new([path]), told: None }
     }
 
     /// What is in the file, if that may be something else than before; nothing while the file is
@@ -71,23 +70,14 @@ impl Watched {
     }
 
     fn try_look(&mut self, forced: bool) -> Result<Option<Read>, Problems> {
-        // What could not be read has not been seen: the next look tries again.
-        let unreadable = |error: std::io::Error| {
-            Problems::one(self.path.display(), format_args!("the file cannot be read: {error}"))
+        let text = self.changes.read(forced, |[path]| {
+            let unreadable = |source| Unreadable { path: path.clone(), source };
+            std::fs::read_to_string(path).map_err(unreadable)
+        });
+        let unreadable = |Unreadable { path, source }| {
+            Problems::one(path.display(), format_args!("the file cannot be read: {source}"))
         };
-        let found = Fingerprint::of(&self.path).map_err(unreadable)?;
-        let is_old = self.seen == Some(found);
-        if !forced && (is_old || self.changing != Some(found)) {
-            self.changing = (!is_old).then_some(found);
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(&self.path).map_err(unreadable)?;
-        let after = Fingerprint::of(&self.path).map_err(unreadable)?;
-        if after != found {
-            self.changing = Some(after);
-            return Ok(None);
-        }
-        (self.seen, self.changing) = (Some(found), None);
+        let Some(text) = text.map_err(unreadable)? else { return Ok(None) };
         self.parse(&text, forced).map(Some)
     }
 
@@ -116,31 +106,6 @@ impl Watched {
             }
             self.told = Some(problems);
         }
-    }
-}
-
-/// What changes when a file is written anew, or another one put in its place. Times are coarse, and
-/// some programs set them back, but not the one that the system keeps of every change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Fingerprint {
-    modified: SystemTime,
-    bytes: u64,
-    /// Device, inode, and the time of the last change in seconds and nanoseconds.
-    #[cfg(unix)]
-    file: (u64, u64, i64, i64),
-}
-
-impl Fingerprint {
-    fn of(path: &Path) -> std::io::Result<Self> {
-        #[cfg(unix)]
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(path)?;
-        Ok(Self {
-            modified: metadata.modified()?,
-            bytes: metadata.len(),
-            #[cfg(unix)]
-            file: (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()),
-        })
     }
 }
 
@@ -255,7 +220,7 @@ mod tests {
     fn what_could_not_be_read_is_tried_again_and_told_once() {
         let dir = tempfile::tempdir().unwrap();
         let (path, mut watched) = watched(&dir, &id(1));
-        let seen = watched.seen;
+        let seen = watched.changes.seen.clone();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(watched.look(false), None);
         assert!(watched.told.take().unwrap().contains("cannot be read"));
@@ -263,7 +228,7 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         for _ in 0..3 {
             assert_eq!(watched.look(false), None);
-            assert_eq!(watched.seen, seen);
+            assert_eq!(watched.changes.seen, seen);
         }
         assert!(watched.told.is_some());
         std::fs::remove_dir(&path).unwrap();
