@@ -37,7 +37,13 @@ enum Claim {
 
 impl Machine {
     /// Answers for a CoValue that is not here.
-    pub(crate) fn draw_absent(&mut self, peer: PeerId, id: CoValueId, owes: Owes, items: &mut Vec<Item>) {
+    pub(crate) fn draw_absent(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        owes: Owes,
+        items: &mut Vec<Item>,
+    ) {
         let now = self.now;
         let is_client = self.is_client(peer);
         // Its content waits for something else.

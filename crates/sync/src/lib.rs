@@ -90,7 +90,8 @@ pub use config::Config;
 pub use content::{content_bytes, content_credit};
 pub use cutter::{Cutter, Wanted};
 pub use event::{
-    Event, Loaded, Millis, PeerId, Progress, Refusal, Role, StorageFailed, Stored, UpstreamName, Verified,
+    Event, Loaded, Millis, PeerId, Progress, Refusal, Role, StorageFailed, Stored, UpstreamName,
+    Verified,
 };
 #[cfg(feature = "faults")]
 pub use faults::Fault;

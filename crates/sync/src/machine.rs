@@ -158,7 +158,8 @@ impl Machine {
             Message::Content(content) => self.received_content(peer, content),
             Message::Reconcile(reconcile) => self.received_reconcile(peer, reconcile),
             Message::ReconcileAck(batch) => self.reconcile_acknowledged(peer, &batch),
-            Message::Done(_) => {}
+            // The runtime answers what is about no CoValue.
+            Message::Done(_) | Message::Unknown(_) => {}
         }
     }
 
@@ -226,7 +227,8 @@ impl Machine {
     fn serve_in_turn(&mut self, peer: PeerId, id: CoValueId) {
         let is_loading = matches!(self.entry(id).presence, Presence::Loading);
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        let waits = (is_loading || !state.loading.is_empty()) && !self.has_fault(Fault::AnswerAnyOrder);
+        let waits =
+            (is_loading || !state.loading.is_empty()) && !self.has_fault(Fault::AnswerAnyOrder);
         if !waits {
             return self.serve(peer, id);
         }

@@ -107,8 +107,7 @@ impl Machine {
             }
             Presence::Here(index) if index.outdated || !index.may_be_told() => false,
             Presence::Here(index) => {
-                let missing =
-                    known_state::missing(theirs.sessions, &index.durable(id).sessions);
+                let missing = known_state::missing(theirs.sessions, &index.durable(id).sessions);
                 let is_refused = |session| subscription.has_refused(session);
                 index.deleted
                     || subscription.is_errored()

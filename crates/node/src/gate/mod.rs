@@ -121,9 +121,7 @@ impl Gate {
         }
         match &link.kind {
             Kind::Upstream(_) => self.of_upstream(&listed, link, content).await,
-            Kind::Client | Kind::Local(_) => {
-                self.of_client(&listed, link, content, refused).await
-            }
+            Kind::Client | Kind::Local(_) => self.of_client(&listed, link, content, refused).await,
         }
     }
 

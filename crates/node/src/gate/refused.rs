@@ -60,7 +60,8 @@ impl Gate {
         };
         let mut memory = self.memory();
         let before = memory.refused.take(&content.id);
-        let mut refused = before.unwrap_or(Refused { until, is_whole: false, sessions: Vec::new() });
+        let mut refused =
+            before.unwrap_or(Refused { until, is_whole: false, sessions: Vec::new() });
         refused.is_whole |= is_whole;
         for session in sessions {
             if refused.sessions.len() < MAX_SESSIONS && !refused.sessions.contains(session) {

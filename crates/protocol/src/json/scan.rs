@@ -382,9 +382,7 @@ fn closing(is_object: bool) -> u8 {
 /// Whether reading cannot go on behind the value that the error is about.
 pub(crate) fn is_fatal(error: &DecodeError) -> bool {
     match error {
-        DecodeError::Syntax { .. } => true,
-        // Of the limits this one alone is about a part that can be left out.
-        DecodeError::LimitExceeded { limit, .. } => *limit != Limit::ChangesLength,
+        DecodeError::Syntax { .. } | DecodeError::LimitExceeded { .. } => true,
         _ => false,
     }
 }
