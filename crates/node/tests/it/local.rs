@@ -64,7 +64,7 @@ async fn an_upstream_that_is_away_is_unreachable_and_not_waited_for() {
     let load = async {
         loop {
             // Until the node has noticed that the upstream has gone.
-            match node.local().load(id, Duration::from_secs(600)).await {
+            match node.local().load(id, Duration::from_mins(10)).await {
                 Err(LocalError::Unreachable(missing)) => return missing,
                 Err(LocalError::NotFound(_)) => {}
                 other => panic!("{:?}", other.map(|value| value.id())),

@@ -381,8 +381,5 @@ fn closing(is_object: bool) -> u8 {
 
 /// Whether reading cannot go on behind the value that the error is about.
 pub(crate) fn is_fatal(error: &DecodeError) -> bool {
-    match error {
-        DecodeError::Syntax { .. } | DecodeError::LimitExceeded { .. } => true,
-        _ => false,
-    }
+    matches!(error, DecodeError::Syntax { .. } | DecodeError::LimitExceeded { .. })
 }
