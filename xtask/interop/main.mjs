@@ -17,6 +17,7 @@ const GROUPS = [
   "restart",
   "unavailable",
   "binary-stream",
+  "large-values",
   "jazz-tools",
   "bad-input",
   "corrections",

@@ -164,6 +164,10 @@ impl std::fmt::Display for Hurried {
 
 impl std::error::Error for Hurried {}
 
+/// The largest message from an upstream. Its own limit may be higher than ours, its store may be
+/// older than its limit, and a message that a client sent without the header grows by it.
+const UPSTREAM_MESSAGE_BYTES: usize = 256 << 20;
+
 fn ws_options(
     config: &Config,
     access: &AccessControl,
@@ -204,7 +208,12 @@ fn node(
         client_tls = client_tls.with_authorities(path)?;
     }
     for upstream in &config.upstreams {
-        let options = WsOptions { client_tls: client_tls.clone(), ..WsOptions::default() };
+        let options = WsOptions {
+            client_tls: client_tls.clone(),
+            limits: Limits { message_bytes: UPSTREAM_MESSAGE_BYTES, ..Limits::default() },
+            max_frame_bytes: UPSTREAM_MESSAGE_BYTES,
+            ..WsOptions::default()
+        };
         let connector = WsConnector::new(&upstream.0, options)
             .with_context(|| format!("the upstream {upstream:?}"))?;
         node = node.upstream(Arc::new(connector));

@@ -26,6 +26,10 @@ use crate::writing;
 /// not wait for the disk; and what one client can cost in memory.
 pub(crate) const PEER_CREDIT: i64 = 8 << 20;
 
+/// Answers from the reading half to the writing half of a connection that wait while a turn is
+/// written. Beyond that nothing is read, so that they cannot gather in memory.
+const ANSWERS_WAITING: usize = 16;
+
 /// How long a connection that takes nothing more is read for what the peer had sent before. Most
 /// have it in their buffers, and are through at once.
 const LEFTOVER_TIME: Duration = Duration::from_secs(5);
@@ -199,10 +203,11 @@ impl Starter {
     pub(crate) async fn run(self) {
         let Self { link, mut sender, receiver, turns, mut end, around } = self;
         {
-            let reader = pin!(reading::read(&link, receiver, &around));
+            let (answer, answers) = mpsc::channel(ANSWERS_WAITING);
+            let reader = pin!(reading::read(&link, receiver, &answer, &around));
             let mut reader = Apart::new(reader);
             let ended = {
-                let writer = pin!(writing::write(&link, &mut *sender, turns, &around));
+                let writer = pin!(writing::write(&link, &mut *sender, turns, answers, &around));
                 let mut writer = Apart::new(writer);
                 let end = pin!(end.reached());
                 tokio::select! {

@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Upstreams(oneshot::Sender<Vec<UpstreamStats>>),
     /// Answer when the upstreams have acknowledged this much of a CoValue.
     AwaitSynced(KnownState, oneshot::Sender<()>),
+    /// Tell whether an upstream that may have a CoValue is not connected.
+    IsUpstreamAway(CoValueId, oneshot::Sender<bool>),
 }
 
 /// A shutdown that waits until everything is done.
@@ -233,6 +235,9 @@ impl Engine {
             }
             Command::Upstreams(done) => {
                 let _ = done.send(self.upstreams.values().cloned().collect());
+            }
+            Command::IsUpstreamAway(id, done) => {
+                let _ = done.send(self.machine.is_upstream_away(id));
             }
             Command::AwaitSynced(state, done) => {
                 let id = state.id;

@@ -33,7 +33,7 @@
 //! map.synced(Duration::from_secs(10)).await?;
 //!
 //! // The other reads it.
-//! let copy = server.local().load(map.id()).await?;
+//! let copy = server.local().load(map.id(), Duration::from_secs(10)).await?;
 //! let log = copy.content().session(&session).expect("it has been acknowledged");
 //! assert_eq!(log.transactions()[0].changes().as_deref(), Some(set));
 //!

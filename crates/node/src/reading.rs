@@ -6,6 +6,7 @@ use std::time::Duration;
 use downbeat_protocol::{Content, Message, SessionId};
 use downbeat_sync::{Event, Refusal, content_bytes, content_credit};
 use downbeat_transport::{CloseCode, CloseReason, Fault, Incoming, Receiver, TransportError};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -15,7 +16,14 @@ use crate::limits::{Buckets, Patience, TooLong};
 use crate::stats::{add, micros};
 
 /// Reads until the connection ends.
-pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &Surroundings) {
+///
+/// Messages that the machine has no part in are answered through `answers`.
+pub(crate) async fn read(
+    link: &Link,
+    mut receiver: Box<dyn Receiver>,
+    answers: &mpsc::Sender<Message>,
+    around: &Surroundings,
+) {
     let mut stage = around.stage.clone();
     // Made once: to make it anew for each frame costs more than all else that waits here.
     let mut draining = pin!(reached(&mut stage, Stage::Draining));
@@ -65,7 +73,7 @@ pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &
             around.counters.undecodable(&link.info, rejection);
         }
         for message in incoming.messages {
-            if hand_on(link, message, around).await.is_err() {
+            if hand_on(link, message, answers, around).await.is_err() {
                 return;
             }
         }
@@ -75,7 +83,12 @@ pub(crate) async fn read(link: &Link, mut receiver: Box<dyn Receiver>, around: &
 /// The engine is gone.
 struct EngineGone;
 
-async fn hand_on(link: &Link, message: Message, around: &Surroundings) -> Result<(), EngineGone> {
+async fn hand_on(
+    link: &Link,
+    message: Message,
+    answers: &mpsc::Sender<Message>,
+    around: &Surroundings,
+) -> Result<(), EngineGone> {
     around.counters.received(&message);
     let peer = link.peer;
     match message {
@@ -92,6 +105,15 @@ async fn hand_on(link: &Link, message: Message, around: &Surroundings) -> Result
                 tell(around, Event::Refused { peer, id: state.id, refusal }).await?;
             }
             tell(around, Event::Received { peer, message: Message::Load(state) }).await
+        }
+        // The machine knows CoValues alone, and nothing that it does changes this answer. A peer
+        // that does not take its answers is read no further.
+        Message::Unknown(unknown) => {
+            if let Some(answer) = unknown.answer() {
+                // Where nothing is written any longer, the connection is about to end.
+                let _ = answers.send(Message::Unknown(answer)).await;
+            }
+            Ok(())
         }
         message => tell(around, Event::Received { peer, message }).await,
     }

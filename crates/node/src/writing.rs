@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use downbeat_protocol::Message;
 use downbeat_sync::{Event, Item};
 use downbeat_transport::{Sender, TransportError};
 use tokio::sync::mpsc;
@@ -11,11 +12,12 @@ use tracing::debug;
 use crate::connection::{Link, Surroundings};
 use crate::turn::write_turn;
 
-/// Writes until the node gives nothing more. An error is a peer that takes nothing more.
+/// Writes turns, and the answers of the reading half, until the node gives nothing more. An error is a peer that takes nothing more.
 pub(crate) async fn write(
     link: &Link,
     sender: &mut dyn Sender,
     mut turns: mpsc::Receiver<Vec<Item>>,
+    mut answers: mpsc::Receiver<Message>,
     around: &Surroundings,
 ) -> Result<(), TransportError> {
     let mut keep_alive = KeepAlive::new(sender);
@@ -23,6 +25,12 @@ pub(crate) async fn write(
         tokio::select! {
             biased;
             () = keep_alive.due() => sender.keep_alive().await?,
+            // Never closed before the end: the reading half is dropped together with this one.
+            Some(answer) = answers.recv() => {
+                let messages = [answer];
+                let bytes = sender.send(&messages).await?;
+                around.counters.sent(&messages, bytes);
+            }
             turn = turns.recv() => {
                 let Some(items) = turn else { return Ok(()) };
                 let done = turn_written(link, sender, items, around).await?;

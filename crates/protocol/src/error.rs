@@ -19,8 +19,6 @@ pub enum Limit {
     ReconcileValues,
     /// Nesting of JSON arrays and objects.
     Depth,
-    /// Length of one transaction's changes.
-    ChangesLength,
 }
 
 impl fmt::Display for Limit {
@@ -32,7 +30,6 @@ impl fmt::Display for Limit {
             Self::Sessions => "sessions",
             Self::ReconcileValues => "reconcile_values",
             Self::Depth => "depth",
-            Self::ChangesLength => "changes_length",
         })
     }
 }

@@ -25,6 +25,9 @@ const ACCOUNT_SESSION_LEN: usize = 54;
 const CO_VALUE_PREFIX: &str = "co_z";
 const SESSION_SEPARATOR: &str = "_session_";
 
+/// The longest id text without a CoValue that is answered ([`UnknownId`]), in bytes.
+const MAX_UNKNOWN_ID_LEN: usize = 1_024;
+
 /// Why a text is not the identifier that it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
@@ -91,6 +94,27 @@ impl CoValueId {
     /// The id as it stands on the wire.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+}
+
+/// A text in the place of a CoValue id that cannot name a CoValue: mistyped, cut off, or no id at
+/// all. An app may load such a text from a URL and waits for an answer, which repeats the text.
+///
+/// It has at most 1,024 bytes, and is never the text of a [`CoValueId`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UnknownId(Box<str>);
+
+impl UnknownId {
+    /// Takes a text that is not a CoValue id. `None` for the id of a CoValue, and for a text that
+    /// is too long.
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = text.len() <= MAX_UNKNOWN_ID_LEN && CoValueId::parse(text).is_err();
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The text as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -80,9 +80,14 @@ pub use error::{DecodeError, Limit};
 pub use frame::Frame;
 pub use header::{Header, Priority, Ruleset};
 pub use header_builder::{HeaderBuilder, Uniqueness};
-pub use id::{AgentId, CoValueId, InvalidId, MAX_SESSION_ID_LEN, Owner, SHORT_HASH_LEN, SessionId};
+pub use id::{
+    AgentId, CoValueId, InvalidId, MAX_SESSION_ID_LEN, Owner, SHORT_HASH_LEN, SessionId, UnknownId,
+};
 pub use key::{LongHash, SealerId, ShortHash, Signature, SignerId};
 pub use known_state::{KnownState, SessionCounts};
 pub use limits::Limits;
-pub use message::{Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent};
+pub use message::{
+    Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent, Unknown,
+    UnknownKind,
+};
 pub use transaction::{Privacy, Transaction};

@@ -2,7 +2,7 @@
 
 use crate::error::DecodeError;
 use crate::header::{Header, Priority};
-use crate::id::{CoValueId, SessionId};
+use crate::id::{CoValueId, SessionId, UnknownId};
 use crate::key::{ShortHash, Signature};
 use crate::known_state::{KnownState, SessionCounts};
 use crate::transaction::Transaction;
@@ -22,6 +22,46 @@ pub enum Message {
     Reconcile(Reconcile),
     /// All of a reconcile's CoValues have been brought up to date.
     ReconcileAck(String),
+    /// A message about a text that cannot name a CoValue.
+    Unknown(Unknown),
+}
+
+/// A message about a text that cannot name a CoValue.
+///
+/// It carries nothing but the text: the sender cannot have anything of such a CoValue.
+/// [`Self::answer`] is what a peer gets that asks for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The text in the place of the id.
+    pub id: UnknownId,
+    /// The kind of message.
+    pub kind: UnknownKind,
+}
+
+/// The kind of an [`Unknown`] message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownKind {
+    /// LOAD.
+    Load,
+    /// KNOWN without a header.
+    Known {
+        /// Whether it is a correction.
+        is_correction: bool,
+    },
+    /// CONTENT without a header. With a header, which cannot hash to such an id, it is malformed.
+    Content,
+}
+
+impl Unknown {
+    /// The answer, which is the one about a CoValue that nobody has. There is none to KNOWN.
+    pub fn answer(&self) -> Option<Self> {
+        let is_correction = match self.kind {
+            UnknownKind::Load => false,
+            UnknownKind::Content => true,
+            UnknownKind::Known { .. } => return None,
+        };
+        Some(Self { id: self.id.clone(), kind: UnknownKind::Known { is_correction } })
+    }
 }
 
 /// What the sender of a KNOWN message has of a CoValue.
@@ -94,14 +134,15 @@ pub struct Ping {
 }
 
 impl Message {
-    /// The CoValue that the message is about; reconcile messages are about many.
+    /// The CoValue that the message is about; reconcile messages are about many, and others about
+    /// none.
     pub fn co_value(&self) -> Option<CoValueId> {
         match self {
             Self::Load(state) => Some(state.id),
             Self::Known(known) => Some(known.state.id),
             Self::Content(content) => Some(content.id),
             Self::Done(id) => Some(*id),
-            Self::Reconcile(_) | Self::ReconcileAck(_) => None,
+            Self::Reconcile(_) | Self::ReconcileAck(_) | Self::Unknown(_) => None,
         }
     }
 
@@ -114,6 +155,11 @@ impl Message {
             Self::Done(_) => "done",
             Self::Reconcile(_) => "reconcile",
             Self::ReconcileAck(_) => "reconcile-ack",
+            Self::Unknown(unknown) => match unknown.kind {
+                UnknownKind::Load => "load",
+                UnknownKind::Known { .. } => "known",
+                UnknownKind::Content => "content",
+            },
         }
     }
 }

@@ -22,16 +22,14 @@ use crate::tree::{Records, Tree};
 /// ([`SEGMENT_SIZE`](crate::place::SEGMENT_SIZE)) holds.
 pub(crate) const MAX_PART_LEN: usize = 8_000;
 
-/// Reads what is stored, so nothing is too large, and JSON may be nested as deep as any limit that
-/// it was accepted under allowed.
+/// Stored content was checked when it was accepted, so nothing is limited here.
 const STORED: Limits = Limits {
     message_bytes: usize::MAX,
     messages_per_frame: usize::MAX,
     transactions: usize::MAX,
     sessions: usize::MAX,
     reconcile_values: usize::MAX,
-    depth: 1_024,
-    changes_length: usize::MAX,
+    depth: usize::MAX,
 };
 
 /// Encodes an extension, and hands each of its records to `insert`.

@@ -6,14 +6,9 @@ use downbeat_protocol::{CoValueId, Header, Limits};
 
 use crate::fault::{Fault, in_co_value};
 
-/// What is in the file was taken by whoever wrote it. Only nesting is bounded, for the sake of the
-/// stack.
+/// The file's content was accepted by the program that wrote it, so only nesting is bounded.
 pub(crate) fn limits() -> Limits {
-    Limits {
-        message_bytes: usize::MAX,
-        changes_length: usize::try_from(u32::MAX).unwrap_or(usize::MAX),
-        ..Limits::default()
-    }
+    Limits { message_bytes: usize::MAX, ..Limits::default() }
 }
 
 /// The text to store. A header that is not the one of its id, which nobody has outside of tests,

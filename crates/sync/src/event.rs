@@ -106,7 +106,10 @@ impl Event {
                 Message::Load(state) => Some(state.id),
                 Message::Known(known) => Some(known.state.id),
                 Message::Content(content) => Some(content.id),
-                Message::Done(_) | Message::Reconcile(_) | Message::ReconcileAck(_) => None,
+                Message::Done(_)
+                | Message::Reconcile(_)
+                | Message::ReconcileAck(_)
+                | Message::Unknown(_) => None,
             },
             Self::Refused { id, .. } | Self::Loaded { id, .. } => Some(*id),
             Self::Verified(verified) => Some(verified.id),

@@ -158,7 +158,8 @@ impl Machine {
             Message::Content(content) => self.received_content(peer, content),
             Message::Reconcile(reconcile) => self.received_reconcile(peer, reconcile),
             Message::ReconcileAck(batch) => self.reconcile_acknowledged(peer, &batch),
-            Message::Done(_) => {}
+            // The runtime answers what is about no CoValue.
+            Message::Done(_) | Message::Unknown(_) => {}
         }
     }
 

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::action::Action;
 use crate::covalue::{Asked, Entry, Presence};
-use crate::event::{PeerId, UpstreamName};
+use crate::event::{Millis, PeerId, UpstreamName};
 use crate::faults::Fault;
 use crate::machine::Machine;
 use crate::peer::Pages;
@@ -20,6 +20,10 @@ const UNSYNCED_PAGE: usize = 100;
 
 /// CoValues compared in one reconcile message (reference: 100).
 const RECONCILE_PAGE: usize = 100;
+
+/// How long a new upstream counts as connecting, in milliseconds. Until then it is waited for: when
+/// a server starts, its clients are often back before its own upstream is.
+const CONNECT_TIME: Millis = 2_000;
 
 /// Notes that may be in memory though hardly any CoValues are to be, so that the list in storage is
 /// not gone through for a handful.
@@ -44,6 +48,8 @@ pub(crate) struct Upstreams {
 struct Upstream {
     /// The connection, while there is one.
     peer: Option<PeerId>,
+    /// Until when it is waited for though it has not been connected yet.
+    connects_until: Millis,
     /// Between connections: what it was asked for, and had.
     left: FxHashMap<CoValueId, Subscription>,
     /// Batches sent so far, for their names.
@@ -57,9 +63,16 @@ struct Upstream {
 }
 
 impl Machine {
-    /// Makes an upstream known before it is connected, so that what it may have is waited for.
+    /// Makes an upstream known before it is connected. It is waited for during the next two seconds.
     pub fn add_upstream(&mut self, name: UpstreamName) {
-        self.upstreams.by_name.entry(name).or_default();
+        let connects_until = self.now + CONNECT_TIME;
+        let upstream = Upstream { connects_until, ..Upstream::default() };
+        self.upstreams.by_name.entry(name).or_insert(upstream);
+    }
+
+    /// Whether an upstream that may have a CoValue is not connected.
+    pub fn is_upstream_away(&self, id: CoValueId) -> bool {
+        self.selected_peers(id).iter().any(|(_, peer)| peer.is_none())
     }
 
     /// Whether every upstream that a CoValue is synced with has said that it has this much of it,
@@ -87,6 +100,7 @@ impl Machine {
     pub(crate) fn upstream_connected(&mut self, peer: PeerId, name: &UpstreamName) {
         let upstream = self.upstreams.by_name.entry(name.clone()).or_default();
         upstream.peer = Some(peer);
+        upstream.connects_until = 0;
         upstream.has_left_out = false;
         let left = std::mem::take(&mut upstream.left);
         let compare = self.config.full_storage_reconciliation && !upstream.reconciled;
@@ -109,7 +123,9 @@ impl Machine {
         }
         let mut ids: Vec<CoValueId> = left.keys().copied().collect();
         ids.extend(self.watched(name));
-        ids.extend(self.values.iter().map(|(id, _)| id).filter(|id| self.is_asked_for(*id, name)));
+        let is_needed =
+            |id: &CoValueId| self.is_asked_for(*id, name) || self.lacks_dependency(*id, name);
+        ids.extend(self.values.iter().map(|(id, _)| id).filter(is_needed));
         ids.sort_unstable();
         ids.dedup();
         for (id, subscription) in left {
@@ -121,7 +137,7 @@ impl Machine {
             ids.clear();
         }
         for id in ids {
-            let urgent = self.is_asked_for(id, name);
+            let urgent = self.is_asked_for(id, name) || self.lacks_dependency(id, name);
             self.request(peer, id, urgent);
         }
     }
@@ -149,6 +165,15 @@ impl Machine {
         )
     }
 
+    /// Whether content waits for a CoValue that was not here when an upstream was away.
+    fn lacks_dependency(&self, id: CoValueId, name: &UpstreamName) -> bool {
+        let is_needed = self.values.get(&id).is_some_and(|entry| {
+            matches!(entry.presence, Presence::Absent)
+                && (!entry.dependants.is_empty() || !entry.held.is_empty())
+        });
+        is_needed && self.selected(id).contains(name)
+    }
+
     /// `left` is what was known of its part in each CoValue.
     pub(crate) fn upstream_disconnected(
         &mut self,
@@ -166,6 +191,12 @@ impl Machine {
             return;
         }
         upstream.peer = None;
+        // It gives no answer any longer. When it is back, it is asked for what clients watch.
+        let mut asked: Vec<CoValueId> = left.keys().copied().collect();
+        asked.sort_unstable();
+        for id in asked {
+            self.upstream_lacks(id, name);
+        }
         left.retain(|id, _| self.values.contains_key(id) || self.is_watched(*id));
         if let Some(upstream) = self.upstreams.by_name.get_mut(name) {
             upstream.left = left;
@@ -244,14 +275,22 @@ impl Machine {
     /// Storage does not have a CoValue: asks the upstreams, if there are any. `false` if not.
     pub(crate) fn ask_upstreams(&mut self, id: CoValueId, asker: Option<PeerId>) -> bool {
         let mut selected = self.selected_peers(id);
-        selected.retain(|(_, peer)| {
-            peer.is_none_or(|peer| !self.asks_alone(peer, id, asker) && !self.lacks_it(peer, id))
-        });
+        // One that is away is asked when it is back, for the clients that are subscribed then.
+        let mut until = self.now + self.config.load_time;
+        if selected.iter().all(|(_, peer)| peer.is_none()) {
+            selected.retain(|(name, _)| self.connects_until(name) > self.now);
+            until = selected.iter().map(|(name, _)| self.connects_until(name)).max().unwrap_or(0);
+        } else {
+            selected.retain(|(_, peer)| {
+                peer.is_some_and(|peer| {
+                    !self.asks_alone(peer, id, asker) && !self.lacks_it(peer, id)
+                })
+            });
+        }
         if selected.is_empty() {
             return false;
         }
         let pending = selected.iter().map(|(name, _)| name.clone()).collect();
-        let until = self.now + self.config.load_time;
         self.timers.insert((until, id));
         self.entry(id).presence = Presence::Asking(Asked { pending, until });
         for (_, peer) in selected {
@@ -262,6 +301,10 @@ impl Machine {
             }
         }
         true
+    }
+
+    fn connects_until(&self, name: &UpstreamName) -> Millis {
+        self.upstreams.by_name.get(name).map_or(0, |upstream| upstream.connects_until)
     }
 
     /// Whether an upstream has been asked for a CoValue lately and has not come up with it. It is

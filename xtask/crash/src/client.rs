@@ -160,7 +160,10 @@ impl Session<'_> {
             Message::Content(content) => {
                 vec![told(self.author.truth.known_state(content.id).context("it was made")?)]
             }
-            Message::Done(_) | Message::Reconcile(_) | Message::ReconcileAck(_) => return Ok(()),
+            Message::Done(_)
+            | Message::Reconcile(_)
+            | Message::ReconcileAck(_)
+            | Message::Unknown(_) => return Ok(()),
         };
         let _ = self.sender.send(&answer).await;
         Ok(())

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use downbeat_crypto::{HashChain, delete_session_id, header_id, sessions_hash};
 use downbeat_protocol::{
     CoValueId, Content, Header, Known, KnownState, Message, Owner, Ping, Reconcile, Ruleset,
-    SessionContent, SessionCounts, SessionId, Transaction, Uniqueness, binary, json,
+    SessionContent, SessionCounts, SessionId, Transaction, Uniqueness, Unknown, UnknownId,
+    UnknownKind, binary, json,
 };
 
 use crate::mutate::MAX_INPUT_LEN;
@@ -43,6 +44,10 @@ pub(crate) fn messages() -> Vec<Message> {
             ],
         }),
         Message::ReconcileAck("b\"\u{1f600}\n".into()),
+        Message::Unknown(Unknown {
+            id: UnknownId::new("co_zMistyped0\n").expect("no id of a CoValue"),
+            kind: UnknownKind::Load,
+        }),
     ]);
     messages
 }

@@ -121,10 +121,6 @@ export const scenarios = [
     JSON.stringify({ ...author.contentOf(author.map), action: "improvise" }),
   ]),
 
-  refuses("a load of a bad id", () => [
-    JSON.stringify({ action: "load", id: BAD_ID, header: false, sessions: {} }),
-  ]),
-
   refuses(
     "content with a bad id",
     spoilt((content) => {

@@ -4,9 +4,64 @@ import assert from "node:assert/strict";
 
 import { OfflineAuthor } from "../lib/offline-author.mjs";
 import { scenario } from "../lib/scenario.mjs";
-import { LIVE_LIMIT } from "../lib/waiting.mjs";
+import { againstReference } from "../lib/server.mjs";
+import { LIVE_LIMIT, SMALL_LIMIT } from "../lib/waiting.mjs";
+
+/**
+ * Texts that cannot name a CoValue: mistyped, cut off, too long, and no ids at all. The reference
+ * answers those alone that begin like an id.
+ */
+const IMPOSSIBLE = [
+  "co_zNot0OIlBase58AtAll00000",
+  "co_z",
+  "co_z3KtTqHpdiLVqUedLN8UzsfaYrx3KtTqHpdiLVqUedLN8UzsfaYrx",
+  "co_3KtTqHpdiLVqUedLN8UzsfaYrx",
+  "https://example.com/ä?\"id\"=\\",
+  "",
+].filter((id) => !againstReference || id.startsWith("co_z"));
 
 export const scenarios = [
+  scenario("loading a mistyped or cut-off id ends as unavailable at once", async (world) => {
+    const server = await world.server();
+    const edge = await world.server(undefined, { upstreams: [server] });
+    for (const [name, place] of [["Ada", server], ["Ben", edge]]) {
+      const client = await world.client(place, name);
+      for (const id of IMPOSSIBLE.filter((id) => id.startsWith("co_z"))) {
+        assert.equal(await client.load(id, LIVE_LIMIT), "unavailable", id);
+      }
+      client.publicGroup().createMap({ name });
+      await client.synced();
+    }
+  }),
+
+  scenario("a message about an impossible id is answered, as is all else in its frame", async (world) => {
+    const server = await world.server();
+    const peer = await world.rawPeer(server);
+    const author = new OfflineAuthor("Somebody");
+    for (const content of author.dependencies) await peer.upload(content);
+    const load = (id) => JSON.stringify({ action: "load", id, header: false, sessions: {} });
+    const account = author.account.id;
+    peer.sendFrame([...IMPOSSIBLE, account].map(load).join("\n"));
+    for (const id of IMPOSSIBLE) {
+      const answer = await peer.next(`answer to ${id}`, (message) => message.id === id, LIVE_LIMIT);
+      assert.deepEqual(answer, { action: "known", id, header: false, sessions: {} });
+    }
+    await peer.next("content", ({ action, id }) => action === "content" && id === account);
+
+    peer.send({
+      action: "reconcile",
+      id: "batch",
+      values: IMPOSSIBLE.map((id) => [id, `shortHash_z${"1".repeat(19)}`]),
+    });
+    // The reference asks for each of them, as if the client could have it.
+    if (!againstReference) {
+      await peer.next("acknowledgement", ({ action }) => action === "reconcile-ack", SMALL_LIMIT);
+    }
+    // A session that cannot be does not spoil the state that lists it.
+    peer.send({ action: "load", id: account, header: false, sessions: { nobody: 3 } });
+    await peer.next("content", ({ action, id }) => action === "content" && id === account);
+  }),
+
   scenario("loading a CoValue that nobody has ends as unavailable at once", async (world) => {
     const server = await world.server();
     const ada = await world.client(server, "Ada");

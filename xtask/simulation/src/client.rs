@@ -272,7 +272,7 @@ impl Client {
             Message::ReconcileAck(batch) => {
                 self.comparing = self.comparing.take().filter(|id| *id != batch);
             }
-            Message::Done(_) | Message::Reconcile(_) => {}
+            Message::Done(_) | Message::Reconcile(_) | Message::Unknown(_) => {}
         }
         Ok(())
     }

@@ -73,6 +73,7 @@ pub(crate) fn describe(message: &Message) -> String {
             }
         }
         Message::ReconcileAck(batch) => line.push_str(batch),
+        Message::Unknown(unknown) => line.push_str(unknown.id.as_str()),
     }
     line
 }

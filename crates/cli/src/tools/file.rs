@@ -19,16 +19,15 @@ const VERSION: u32 = 1;
 /// extension of a log was larger; no peer can bring one above 32 MiB.
 const MAX_LINE_LEN: usize = 256 << 20;
 
-/// What decoding accepts: more than of a peer, because it comes out of a store, with the same
-/// nesting.
+/// Limits on decoding: higher than for a peer, because the content comes from a store, with the
+/// same nesting.
 const LIMITS: Limits = Limits {
     message_bytes: MAX_LINE_LEN,
     messages_per_frame: 1,
     transactions: 10_000_000,
     sessions: 1_000_000,
     reconcile_values: 0,
-    depth: 64,
-    changes_length: MAX_LINE_LEN,
+    depth: 10_000,
 };
 
 /// With what zstd frames begin.

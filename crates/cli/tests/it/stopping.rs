@@ -51,7 +51,7 @@ async fn what_was_acknowledged_before_a_stop_in_the_middle_of_writing_is_there_a
 
     let server = Server::start(&["--storage", &storage]);
     let node = client_of(&server);
-    let copy = node.local().load(id).await.unwrap();
+    let copy = node.local().load(id, std::time::Duration::from_secs(10)).await.unwrap();
     let stored = copy.content().session(&session).unwrap().transactions().len() as u64;
     assert!(stored >= acknowledged, "{stored} of {acknowledged}");
     node.shutdown().await.unwrap();

@@ -7,11 +7,12 @@ use std::time::Duration;
 use downbeat_protocol::{CoValueId, KnownState, Message};
 use downbeat_sync::Rejection;
 use downbeat_transport::{Connection, PeerInfo, Receiver, Sender, pair};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::LocalError;
 use crate::connection::Kind;
+use crate::engine::Command;
 use crate::node::Shared;
 
 /// Messages that wait in each direction: some hundred KiB of pieces, enough to read ahead of a
@@ -27,12 +28,14 @@ pub(super) struct Line {
     receiver: Box<dyn Receiver>,
     /// Taken from the receiver and not handed on yet.
     inbox: VecDeque<Message>,
+    shared: Weak<Shared>,
     refused: watch::Receiver<Option<Rejection>>,
 }
 
 impl Line {
     /// Connects to the node as a client.
     pub(super) async fn open(shared: &Weak<Shared>) -> Result<Self, LocalError> {
+        let weak = Weak::clone(shared);
         let shared = shared.upgrade().ok_or(LocalError::ShutDown)?;
         let (ours, theirs) = pair(LINE_MESSAGES);
         let theirs = Connection { info: PeerInfo::new("local"), ..theirs };
@@ -40,7 +43,16 @@ impl Line {
         let served = shared.serve(theirs, Kind::Local(refuse)).await;
         served.map_err(|_| LocalError::ShutDown)?;
         let Connection { sender, receiver, .. } = ours;
-        Ok(Self { sender, receiver, inbox: VecDeque::new(), refused })
+        Ok(Self { sender, receiver, inbox: VecDeque::new(), shared: weak, refused })
+    }
+
+    /// Whether an upstream that may have a CoValue is not connected.
+    async fn is_upstream_away(&mut self, id: CoValueId) -> Result<bool, LocalError> {
+        let commands = self.shared.upgrade().ok_or(LocalError::ShutDown)?.commands.clone();
+        let (done, answer) = oneshot::channel();
+        let asked = commands.send(Command::IsUpstreamAway(id, done)).await;
+        asked.map_err(|_| LocalError::ShutDown)?;
+        answer.await.map_err(|_| LocalError::ShutDown)
     }
 
     /// Sends messages when there is room. Dropped before it returns, it may have sent some.
@@ -79,6 +91,11 @@ pub(super) struct Request {
 enum Asked {
     /// Once, and no answer yet.
     Once,
+    /// The answer is that it is not here: whether all upstreams were asked is to be found out.
+    Missing {
+        /// Whether this was the second answer.
+        is_last: bool,
+    },
     /// Nobody has it; asked again at this time.
     Again(Instant),
     /// For the second time.
@@ -105,6 +122,17 @@ impl Request {
         let id = self.have.id;
         loop {
             let message = match self.state {
+                // Dropped while it waits, this is done once more.
+                Asked::Missing { is_last } => {
+                    if line.is_upstream_away(id).await? {
+                        return Err(LocalError::Unreachable(id));
+                    }
+                    if is_last {
+                        return Err(LocalError::NotFound(id));
+                    }
+                    self.state = Asked::Again(Instant::now() + LOAD_RETRY);
+                    continue;
+                }
                 Asked::Again(at) => {
                     let Ok(message) = tokio::time::timeout_at(at, line.next()).await else {
                         line.send(&[Message::Load(self.have.clone())]).await?;
@@ -121,10 +149,9 @@ impl Request {
                 (Message::Known(known), state) if known.state.id == id => {
                     if known.state.header {
                         self.state = Asked::Found;
-                    } else if matches!(state, Asked::Twice) {
-                        return Err(LocalError::NotFound(id));
                     } else {
-                        self.state = Asked::Again(Instant::now() + LOAD_RETRY);
+                        let is_last = matches!(state, Asked::Twice);
+                        self.state = Asked::Missing { is_last };
                         continue;
                     }
                 }

@@ -38,6 +38,12 @@ pub enum LocalError {
     /// Neither the node nor any of its upstreams has the CoValue, now and three seconds ago.
     #[error("{0} was not found")]
     NotFound(CoValueId),
+    /// The node does not have the CoValue, and an upstream that may have it is not connected.
+    #[error("{0} is not here, and an upstream that may have it is not connected")]
+    Unreachable(CoValueId),
+    /// The CoValue, or all of its content, did not come in time.
+    #[error("{0} was not loaded within {1:?}")]
+    NotLoaded(CoValueId, Duration),
     /// The transaction cannot be made.
     #[error("the transaction cannot be made")]
     Append(#[from] AppendError),
@@ -86,12 +92,20 @@ impl Local {
     /// once more, and held in memory as a whole; [`Self::updates`] does neither.
     ///
     /// What neither the node nor an upstream has is asked for again after three seconds, and then
-    /// given up as [`LocalError::NotFound`]. An upstream that does not answer counts as not having
-    /// it after [`load_time`](crate::SyncConfig::load_time). A storage that fails is waited for,
-    /// and so is content that an upstream has announced, whatever it takes.
-    pub async fn load(&self, id: CoValueId) -> Result<LocalValue, LocalError> {
-        let line = Line::open(&self.shared).await?;
-        LocalValue::load(self.clone(), line, id).await
+    /// given up as [`LocalError::NotFound`]. If an upstream that may have it is not connected, that
+    /// is [`LocalError::Unreachable`], at once (in the first two seconds of a node: when they are
+    /// over). An upstream that does not answer counts as not having it after
+    /// [`load_time`](crate::SyncConfig::load_time).
+    ///
+    /// [`LocalError::NotLoaded`] if there is no outcome `within` this time, for example because
+    /// storage fails, or announced content does not come.
+    pub async fn load(&self, id: CoValueId, within: Duration) -> Result<LocalValue, LocalError> {
+        let load = async {
+            let line = Line::open(&self.shared).await?;
+            LocalValue::load(self.clone(), line, id).await
+        };
+        let loaded = tokio::time::timeout(within, load).await;
+        loaded.unwrap_or(Err(LocalError::NotLoaded(id, within)))
     }
 
     /// The content of a CoValue beyond `have`, piece by piece, and everything that is added later.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use downbeat_protocol::{CoValueId, Message};
+use downbeat_protocol::{CoValueId, Message, UnknownKind};
 use downbeat_sync::{Rejection, content_bytes};
 use downbeat_transport::PeerInfo;
 use tracing::warn;
@@ -186,6 +186,11 @@ impl Counters {
 impl MessageCells {
     fn count(&self, message: &Message) {
         let cell = match message {
+            Message::Unknown(unknown) => match unknown.kind {
+                UnknownKind::Load => &self.load,
+                UnknownKind::Known { .. } => &self.known,
+                UnknownKind::Content => &self.content,
+            },
             Message::Load(_) => &self.load,
             Message::Known(_) => &self.known,
             Message::Content(_) => &self.content,

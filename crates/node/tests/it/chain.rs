@@ -20,7 +20,7 @@ async fn content_goes_up_and_down_the_whole_chain() {
     let mut value = leaf.local().create(map()).await.unwrap();
     author.write(&mut value, "up").await;
     value.synced(SOON).await.unwrap();
-    let mut top = core.local().load(value.id()).await.unwrap();
+    let mut top = core.local().load(value.id(), SOON).await.unwrap();
     wait_for(&mut top, &author, 1).await;
     other.write(&mut top, "down").await;
     wait_for(&mut value, &other, 1).await;
@@ -28,7 +28,7 @@ async fn content_goes_up_and_down_the_whole_chain() {
     let mut made_above = core.local().create(map()).await.unwrap();
     other.write(&mut made_above, "above").await;
     made_above.stored(SOON).await.unwrap();
-    let copy = leaf.local().load(made_above.id()).await.unwrap();
+    let copy = leaf.local().load(made_above.id(), SOON).await.unwrap();
     assert_eq!(count(copy.content(), &other), 1);
 }
 
@@ -63,7 +63,7 @@ async fn an_upstream_that_comes_back_gets_what_it_missed_and_is_watched_again() 
     let address = url.trim_start_matches("ws://").trim_end_matches('/').to_owned();
     let (core, _) = listening(dir.path(), &address).await;
     edge.local().synced(value.content().known_state(), SOON).await.unwrap();
-    let mut top = core.local().load(value.id()).await.unwrap();
+    let mut top = core.local().load(value.id(), SOON).await.unwrap();
     assert_eq!(count(top.content(), &author), 2);
     other.write(&mut top, "down").await;
     wait_for(&mut value, &other, 1).await;

@@ -49,7 +49,7 @@ async fn an_admin_of_the_group_deletes() {
     let deletion = delete::transaction(value.id(), AT + 1);
     value.append(&delete_session(&admin), [deletion], admin.signer()).await.unwrap();
     value.stored(SOON).await.unwrap();
-    let copy = node.local().load(value.id()).await.unwrap();
+    let copy = node.local().load(value.id(), SOON).await.unwrap();
     assert!(copy.content().is_deleted());
     assert!(copy.content().session(&admin.session).is_none());
 }
@@ -62,7 +62,7 @@ async fn a_reader_of_the_group_does_not() {
     value.append(&delete_session(&reader), [deletion], reader.signer()).await.unwrap();
     let result = value.stored(SOON).await;
     assert!(matches!(result, Err(LocalError::Rejected(Rejection::InvalidDelete(_)))), "{result:?}");
-    let copy = node.local().load(value.id()).await.unwrap();
+    let copy = node.local().load(value.id(), SOON).await.unwrap();
     assert!(!copy.content().is_deleted());
     assert!(copy.content().session(&admin.session).is_some());
 }
@@ -123,7 +123,7 @@ async fn what_a_deletion_leaves_behind_is_erased_in_the_background() {
     assert_eq!(stats.storage.erased_transactions, 1);
     assert_eq!(stats.storage.erased_bytes, transaction("content").json().len() as u64);
     // It is as deleted as before.
-    let copy = node.local().load(value.id()).await.unwrap();
+    let copy = node.local().load(value.id(), SOON).await.unwrap();
     assert!(copy.content().is_deleted());
 }
 

@@ -36,7 +36,7 @@ async fn nothing_is_acknowledged_while_writing_fails_and_everything_afterwards()
     let early = value.stored(Duration::from_secs(1)).await;
     assert!(matches!(early, Err(LocalError::NotAcknowledged(..))), "{early:?}");
     // Others see it meanwhile.
-    let mut reader = node.local().load(value.id()).await.unwrap();
+    let mut reader = node.local().load(value.id(), SOON).await.unwrap();
     wait_for(&mut reader, &author, 1).await;
     value.stored(SOON).await.unwrap();
 }
@@ -66,7 +66,7 @@ async fn a_covalue_that_cannot_be_looked_up_is_served_later() {
     drop(first);
     fail(&storage, Operation::Load, 2);
     let second = Node::builder(storage.clone()).start().unwrap();
-    let copy = tokio::time::timeout(SOON, second.local().load(value.id())).await.unwrap();
+    let copy = tokio::time::timeout(SOON, second.local().load(value.id(), SOON)).await.unwrap();
     assert_eq!(count(copy.unwrap().content(), &author), 1);
 }
 
@@ -79,7 +79,7 @@ async fn content_that_cannot_be_read_is_sent_later() {
     author.write(&mut value, "one").await;
     value.stored(SOON).await.unwrap();
     fail(&storage, Operation::Read, 2);
-    let copy = tokio::time::timeout(SOON, node.local().load(value.id())).await.unwrap();
+    let copy = tokio::time::timeout(SOON, node.local().load(value.id(), SOON)).await.unwrap();
     assert_eq!(count(copy.unwrap().content(), &author), 1);
 }
 

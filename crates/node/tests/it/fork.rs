@@ -38,7 +38,7 @@ async fn a_fork_is_refused_and_its_author_sent_what_it_lost(content_cache: u64) 
     };
     assert_eq!(run.after, 1);
     assert_eq!(run.transactions, [transaction("two"), transaction("three")]);
-    let copy = node.local().load(value.id()).await.unwrap();
+    let copy = node.local().load(value.id(), SOON).await.unwrap();
     assert_eq!(copy.content().known_state(), value.content().known_state());
 }
 
@@ -63,6 +63,6 @@ async fn a_program_that_forks_its_session_is_told_where() {
     author.write(&mut other, "another").await;
     let result = tokio::time::timeout(SOON, other.changed()).await.unwrap();
     assert!(matches!(result, Err(LocalError::Rejected(Rejection::Forked { at: 0 }))), "{result:?}");
-    let copy = node.local().load(value.id()).await.unwrap();
+    let copy = node.local().load(value.id(), SOON).await.unwrap();
     assert_eq!(count(copy.content(), &author), 1);
 }

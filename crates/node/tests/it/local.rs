@@ -12,7 +12,7 @@ async fn what_is_written_can_be_read_in_another_place() {
     let (node, author) = (node(), Author::new());
     let mut value = node.local().create(map()).await.unwrap();
     author.write(&mut value, "one").await;
-    let mut copy = node.local().load(value.id()).await.unwrap();
+    let mut copy = node.local().load(value.id(), SOON).await.unwrap();
     wait_for(&mut copy, &author, 1).await;
     author.write(&mut value, "two").await;
     wait_for(&mut copy, &author, 2).await;
@@ -27,7 +27,7 @@ async fn several_transactions_go_out_together_private_ones_as_they_are() {
     let transactions = [transaction("a"), private, transaction("b")];
     value.append(&author.session, transactions, author.signer()).await.unwrap();
     value.stored(SOON).await.unwrap();
-    let copy = node.local().load(value.id()).await.unwrap();
+    let copy = node.local().load(value.id(), SOON).await.unwrap();
     let log = copy.content().session(&author.session).unwrap();
     assert_eq!(log.len(), 3);
     assert_eq!(log.transactions()[1].privacy(), Privacy::Private);
@@ -38,7 +38,7 @@ async fn a_header_alone_is_stored_and_loaded() {
     let node = node();
     let mut value = node.local().create(map()).await.unwrap();
     value.stored(SOON).await.unwrap();
-    let copy = node.local().load(value.id()).await.unwrap();
+    let copy = node.local().load(value.id(), SOON).await.unwrap();
     assert_eq!(copy.content().header(), value.content().header());
 }
 
@@ -47,11 +47,43 @@ async fn what_nobody_has_is_asked_for_once_more_and_not_found() {
     let node = node();
     let id = CoValueId::parse("co_zAskbsN81tFNWPei3cnpQCwVNcA").unwrap();
     let started = Instant::now();
-    let result = node.local().load(id).await;
+    let result = node.local().load(id, SOON).await;
     assert!(matches!(result, Err(LocalError::NotFound(missing)) if missing == id));
     assert!(started.elapsed() >= Duration::from_secs(3));
     let mut updates = node.local().updates(KnownState::empty(id)).await.unwrap();
     assert!(matches!(updates.next().await, Err(LocalError::NotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_is_away_is_unreachable_and_not_waited_for() {
+    let node = node();
+    let id = CoValueId::parse("co_zAskbsN81tFNWPei3cnpQCwVNcA").unwrap();
+    let (up, down) = downbeat_transport::pair(4);
+    node.connect_upstream("core", up).await.unwrap();
+    drop(down);
+    let load = async {
+        loop {
+            // Until the node has noticed that the upstream has gone.
+            match node.local().load(id, Duration::from_mins(10)).await {
+                Err(LocalError::Unreachable(missing)) => return missing,
+                Err(LocalError::NotFound(_)) => {}
+                other => panic!("{:?}", other.map(|value| value.id())),
+            }
+        }
+    };
+    let missing = tokio::time::timeout(Duration::from_secs(20), load).await;
+    assert_eq!(missing, Ok(id));
+    let mut updates = node.local().updates(KnownState::empty(id)).await.unwrap();
+    assert!(matches!(updates.next().await, Err(LocalError::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn a_load_ends_within_its_time() {
+    let node = node();
+    let id = CoValueId::parse("co_zAskbsN81tFNWPei3cnpQCwVNcA").unwrap();
+    // It is asked for again after three seconds.
+    let result = node.local().load(id, Duration::from_millis(100)).await;
+    assert!(matches!(result, Err(LocalError::NotLoaded(missing, _)) if missing == id));
 }
 
 #[tokio::test]
@@ -60,7 +92,7 @@ async fn what_comes_into_being_while_it_is_waited_for_is_found() {
     let header = map();
     let id = downbeat_crypto::header_id(&header);
     let local = node.local();
-    let loading = tokio::spawn(async move { local.load(id).await });
+    let loading = tokio::spawn(async move { local.load(id, SOON).await });
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut value = node.local().create(header).await.unwrap();
     author.write(&mut value, "late").await;
@@ -110,7 +142,7 @@ async fn what_was_written_before_closing_is_stored() {
             author.write(&mut value, "quick").await;
         }
         drop(value);
-        let mut copy = node.local().load(id).await.unwrap();
+        let mut copy = node.local().load(id, SOON).await.unwrap();
         wait_for(&mut copy, &author, WRITES).await;
     }
 }

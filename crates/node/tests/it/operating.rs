@@ -85,7 +85,7 @@ async fn a_storage_that_panics_is_a_storage_that_fails() {
     author.write(&mut value, "one").await;
     value.stored(SOON).await.unwrap();
     storage.inject(Operation::Read, Fault::Panic);
-    let mut copy = node.local().load(value.id()).await.unwrap();
+    let mut copy = node.local().load(value.id(), SOON).await.unwrap();
     wait_for(&mut copy, &author, 1).await;
     storage.inject(Operation::Count, Fault::Panic);
     let ready = node.ready().await.unwrap();

@@ -23,7 +23,7 @@ async fn what_was_acknowledged_is_there_and_can_be_written_on() {
     first.shutdown().await.unwrap();
 
     let second = over_sled(dir.path());
-    let mut value = second.local().load(value.id()).await.unwrap();
+    let mut value = second.local().load(value.id(), SOON).await.unwrap();
     assert_eq!(count(value.content(), &author), 1);
     author.write(&mut value, "two").await;
     value.stored(SOON).await.unwrap();
@@ -50,7 +50,7 @@ async fn what_an_upstream_has_not_acknowledged_is_given_to_it_after_a_restart() 
     link(&second, &server, "server").await;
     let state = value.content().known_state();
     second.local().synced(state, SOON).await.unwrap();
-    let copy = server.local().load(value.id()).await.unwrap();
+    let copy = server.local().load(value.id(), SOON).await.unwrap();
     assert_eq!(count(copy.content(), &author), 1);
     second.shutdown().await.unwrap();
 }

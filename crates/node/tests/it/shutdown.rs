@@ -42,7 +42,7 @@ async fn under_load_nothing_that_was_acknowledged_is_lost() {
     for writer in writers {
         let (id, author, acknowledged) = writer.await.unwrap();
         assert!(acknowledged > 0, "the test wrote nothing");
-        let value = node.local().load(id).await.unwrap();
+        let value = node.local().load(id, SOON).await.unwrap();
         assert!(count(value.content(), &author) >= acknowledged);
     }
     node.shutdown().await.unwrap();

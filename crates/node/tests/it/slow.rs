@@ -13,7 +13,7 @@ async fn a_slow_reader_gets_many_updates_as_one() {
     value.stored(SOON).await.unwrap();
     let mut slow = Peer::connect(&node, 1).await;
     slow.load(value.id()).await;
-    let mut quick = node.local().load(value.id()).await.unwrap();
+    let mut quick = node.local().load(value.id(), SOON).await.unwrap();
     for _ in 0..UPDATES {
         author.write(&mut value, "more").await;
         value.stored(SOON).await.unwrap();
@@ -36,7 +36,7 @@ async fn a_program_that_does_not_look_holds_nobody_up() {
     let (node, author) = (node(), Author::new());
     let mut value = node.local().create(map()).await.unwrap();
     author.write(&mut value, "first").await;
-    let mut asleep = node.local().load(value.id()).await.unwrap();
+    let mut asleep = node.local().load(value.id(), SOON).await.unwrap();
     for _ in 0..100 {
         author.write(&mut value, "more").await;
     }

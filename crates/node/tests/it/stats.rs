@@ -74,7 +74,7 @@ async fn a_failing_storage_shows() {
     Author::new().write(&mut value, "one").await;
     value.stored(SOON).await.unwrap();
     storage.inject(Operation::Read, broken());
-    node.local().load(value.id()).await.unwrap();
+    node.local().load(value.id(), SOON).await.unwrap();
     let stats = node.stats().await.unwrap();
     assert_eq!((stats.storage.write_retries, stats.storage.read_retries), (1, 1));
 }

@@ -52,7 +52,7 @@ async fn what_is_written_here_is_acknowledged_there(wire: Wire) {
     let mut value = edge.local().create(map()).await.unwrap();
     author.write(&mut value, "one").await;
     value.synced(SOON).await.unwrap();
-    let mut copy = server.local().load(value.id()).await.unwrap();
+    let mut copy = server.local().load(value.id(), SOON).await.unwrap();
     assert_eq!(count(copy.content(), &author), 1);
     author.write(&mut value, "two").await;
     wait_for(&mut copy, &author, 2).await;
@@ -65,7 +65,7 @@ async fn what_is_missing_here_is_loaded_from_there(wire: Wire) {
     let mut value = server.local().create(map()).await.unwrap();
     author.write(&mut value, "one").await;
     value.stored(SOON).await.unwrap();
-    let mut copy = edge.local().load(value.id()).await.unwrap();
+    let mut copy = edge.local().load(value.id(), SOON).await.unwrap();
     assert_eq!(count(copy.content(), &author), 1);
     author.write(&mut value, "two").await;
     wait_for(&mut copy, &author, 2).await;
@@ -83,7 +83,7 @@ async fn large_covalues_go_both_ways_in_pieces(wire: Wire) {
         value.append(&author.session, transactions, author.signer()).await.unwrap();
         value.stored(SOON).await.unwrap();
         value.synced(SOON).await.unwrap();
-        let copy = to.local().load(value.id()).await.unwrap();
+        let copy = to.local().load(value.id(), SOON).await.unwrap();
         assert_eq!(copy.content().known_state(), value.content().known_state());
     }
 }

@@ -15,6 +15,7 @@
 //! | 4 | reconcile | batch id (text), list of CoValue id and 19 bytes of short hash |
 //! | 5 | reconcile-ack | batch id (text) |
 //! | 6 | ping | time, name (text) |
+//! | 7 | a message about a text that is no CoValue id | its kind (0 load, 1 known, 2 known as a correction, 3 content), the text |
 //!
 //! - Known state: CoValue id, header (bool), counts. Counts: list of session id and count.
 //! - Session: session id, after, transactions (list), signature.
@@ -49,6 +50,7 @@ mod tag {
     pub(super) const RECONCILE: u8 = 4;
     pub(super) const RECONCILE_ACK: u8 = 5;
     pub(super) const PING: u8 = 6;
+    pub(super) const UNKNOWN: u8 = 7;
 }
 
 /// What is said in the first byte of a session id.

@@ -7,13 +7,15 @@ use crate::binary::{VERSION, session_flag, tag};
 use crate::error::{DecodeError, Limit};
 use crate::frame::Frame;
 use crate::header::{Header, Priority};
-use crate::id::{CoValueId, SessionId};
+use crate::id::{CoValueId, SessionId, UnknownId};
 use crate::json;
 use crate::json::number::MAX_SAFE_INTEGER;
 use crate::key::{ShortHash, Signature};
 use crate::known_state::{KnownState, SessionCounts};
 use crate::limits::Limits;
-use crate::message::{Content, Known, Message, Ping, Reconcile, SessionContent};
+use crate::message::{
+    Content, Known, Message, Ping, Reconcile, SessionContent, Unknown, UnknownKind,
+};
 use crate::sessions::{Sessions, last_of_each};
 
 /// Decodes a frame.
@@ -65,6 +67,7 @@ fn read_message(reader: &mut Reader<'_>) -> Result<Item, DecodeError> {
         tag::DONE => Message::Done(reader.co_value_id()?),
         tag::RECONCILE => Message::Reconcile(reader.reconcile()?),
         tag::RECONCILE_ACK => Message::ReconcileAck(reader.text()?.to_owned()),
+        tag::UNKNOWN => Message::Unknown(reader.unknown()?),
         tag::PING => {
             let ping = Ping { time: reader.count("time")?, dc: reader.text()?.to_owned() };
             reader.end()?;
@@ -173,6 +176,19 @@ impl<'a> Reader<'a> {
         let Sessions { valid, malformed } = last_of_each(sessions);
         let expect_content_until = self.option(Self::counts)?;
         Ok(Content { id, header, priority, sessions: valid, malformed, expect_content_until })
+    }
+
+    fn unknown(&mut self) -> Result<Unknown, DecodeError> {
+        let kind = match self.item::<u8>()? {
+            0 => UnknownKind::Load,
+            1 => UnknownKind::Known { is_correction: false },
+            2 => UnknownKind::Known { is_correction: true },
+            3 => UnknownKind::Content,
+            kind => return Err(DecodeError::Binary(format!("an unknown id has the kind {kind}"))),
+        };
+        let id = UnknownId::new(self.text()?)
+            .ok_or(DecodeError::invalid("id", "a text that is no CoValue id, and not too long"))?;
+        Ok(Unknown { id, kind })
     }
 
     fn reconcile(&mut self) -> Result<Reconcile, DecodeError> {

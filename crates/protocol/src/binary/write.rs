@@ -9,7 +9,7 @@ use crate::binary::{VERSION, session_flag, tag};
 use crate::header::Priority;
 use crate::id::{CoValueId, SessionId};
 use crate::known_state::{KnownState, SessionCounts};
-use crate::message::{Content, Message, Ping, SessionContent};
+use crate::message::{Content, Message, Ping, SessionContent, UnknownKind};
 
 /// Appends a message to a frame, which is empty or holds what was written by these functions
 /// before. Stored transactions and headers are copied as they are.
@@ -90,6 +90,17 @@ impl Encode for Body<'_, Message> {
             Message::ReconcileAck(id) => {
                 tag::RECONCILE_ACK.encode(encoder)?;
                 id.encode(encoder)
+            }
+            Message::Unknown(unknown) => {
+                tag::UNKNOWN.encode(encoder)?;
+                let kind: u8 = match unknown.kind {
+                    UnknownKind::Load => 0,
+                    UnknownKind::Known { is_correction: false } => 1,
+                    UnknownKind::Known { is_correction: true } => 2,
+                    UnknownKind::Content => 3,
+                };
+                kind.encode(encoder)?;
+                unknown.id.as_str().encode(encoder)
             }
         }
     }

@@ -81,7 +81,7 @@ fn read_transactions(
         *transactions_left = transactions_left
             .checked_sub(1)
             .ok_or(DecodeError::limit(Limit::Transactions, limits.transactions))?;
-        transactions.push(transaction::read(scanner, frame, limits)?);
+        transactions.push(transaction::read(scanner, frame)?);
         Ok(())
     })?;
     Ok(transactions)

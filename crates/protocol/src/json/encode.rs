@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::header::Priority;
 use crate::json::string::quote;
 use crate::known_state::{KnownState, SessionCounts};
-use crate::message::{Content, Message, Ping};
+use crate::message::{Content, Message, Ping, Unknown, UnknownKind};
 
 /// Appends a message as the reference writes it. Stored transactions and headers are copied as
 /// they are. Several messages in one frame are joined by `\n`, which is for the caller to write.
@@ -50,8 +50,27 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
             out.extend_from_slice(b"{\"action\":\"reconcile-ack\",\"id\":");
             write_text(id, out);
         }
+        Message::Unknown(unknown) => write_unknown(unknown, out),
     }
     out.push(b'}');
+}
+
+fn write_unknown(unknown: &Unknown, out: &mut Vec<u8>) {
+    let (action, rest) = match unknown.kind {
+        UnknownKind::Load => ("\"load\"", ",\"header\":false,\"sessions\":{}"),
+        UnknownKind::Known { is_correction: false } => {
+            ("\"known\"", ",\"header\":false,\"sessions\":{}")
+        }
+        UnknownKind::Known { is_correction: true } => {
+            ("\"known\",\"isCorrection\":true", ",\"header\":false,\"sessions\":{}")
+        }
+        UnknownKind::Content => ("\"content\"", ",\"priority\":3,\"new\":{}"),
+    };
+    for part in ["{\"action\":", action, ",\"id\":"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    write_text(unknown.id.as_str(), out);
+    out.extend_from_slice(rest.as_bytes());
 }
 
 /// Appends the server's sign of life.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::error::{DecodeError, Limit};
 use crate::frame::Frame;
 use crate::header::Priority;
-use crate::id::{CoValueId, SessionId};
+use crate::id::{CoValueId, SessionId, UnknownId};
 use crate::json::canonical::decode_utf8;
 use crate::json::content;
 use crate::json::header;
@@ -18,7 +18,7 @@ use crate::json::value;
 use crate::key::ShortHash;
 use crate::known_state::{KnownState, SessionCounts};
 use crate::limits::Limits;
-use crate::message::{Content, Known, Message, Ping, Reconcile};
+use crate::message::{Content, Known, Message, Ping, Reconcile, Unknown, UnknownKind};
 use crate::sessions::Sessions;
 
 /// The longest action that is repeated in an error, in characters.
@@ -31,6 +31,9 @@ const MAX_QUOTED_ACTION: usize = 40;
 /// - An empty frame is no message. A frame with a line that is not JSON is an error as a whole.
 /// - A line that is JSON but no valid message, or is over a limit, goes into [`Frame::rejected`]
 ///   and leaves the others alone. Unknown members are ignored; of repeated ones the last counts.
+/// - A message about a text that is no CoValue id is [`Message::Unknown`]. An entry of a reconcile
+///   message with such a text, and a session of a known state whose id is malformed, are left out:
+///   nobody can have either.
 /// - A session of a content message that is malformed goes into [`Content::malformed`] and leaves
 ///   the others alone.
 pub fn decode_frame(frame: &Bytes, limits: &Limits) -> Result<Frame, DecodeError> {
@@ -157,6 +160,23 @@ impl<'a> Members<'a> {
             return Err(DecodeError::Missing("action"));
         };
         let id = self.id.required("id")?;
+        let has_header = match self.header.as_valid() {
+            None | Some(&("null" | "false")) => false,
+            Some(_) => true,
+        };
+        let unknown = match &*action {
+            "load" => Some(UnknownKind::Load),
+            "known" => Some(UnknownKind::Known {
+                is_correction: self.is_correction.as_valid() == Some(&Some(true)),
+            }),
+            "content" if !has_header => Some(UnknownKind::Content),
+            _ => None,
+        };
+        if let Some(kind) = unknown
+            && let Some(id) = UnknownId::new(&id)
+        {
+            return Ok(Line::Message(Message::Unknown(Unknown { id, kind })));
+        }
         let message = match &*action {
             "load" => Message::Load(known_state(&id, self.header, self.sessions)?),
             "known" => Message::Known(Known {
@@ -222,8 +242,10 @@ fn read_counts(
         if counts.len() >= limits.sessions {
             return Err(DecodeError::limit(Limit::Sessions, limits.sessions));
         }
-        let session = SessionId::parse(&name.decode_lossy())?;
-        counts.push((session, value::count(scanner, member)?));
+        let count = value::count(scanner, member)?;
+        if let Ok(session) = SessionId::parse(&name.decode_lossy()) {
+            counts.push((session, count));
+        }
         Ok(())
     })?;
     Ok(counts.into_iter().collect())
@@ -264,7 +286,10 @@ fn read_values(
             Ok(())
         })?;
         let [Some(id), Some(hash)] = pair else { return Err(EXPECTED) };
-        values.push((CoValueId::parse(&id)?, ShortHash::parse(&hash)?));
+        let hash = ShortHash::parse(&hash)?;
+        if let Ok(id) = CoValueId::parse(&id) {
+            values.push((id, hash));
+        }
         Ok(())
     })?;
     Ok(values)

@@ -21,6 +21,10 @@ use crate::limits::Limits;
 /// JavaScript prints the bound itself with a magnitude above 2^63.
 const UNIQUENESS_BOUND: f64 = 9_223_372_036_854_775_808.0;
 
+/// How deep `meta` may be nested: the reference's native core reads a header with a parser that
+/// stops at 128 levels, so no client takes a deeper one.
+const MAX_META_DEPTH: usize = 126;
+
 /// Reads a header from a text that holds it and nothing else.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> {
     let text = whole(text, limits.depth, Scanner::skipped)?;
@@ -158,6 +162,9 @@ impl Meta<'_> {
 /// Any value; what the protocol looks at are two members of an object.
 fn read_meta<'a>(scanner: &mut Scanner<'a>) -> Result<Meta<'a>, DecodeError> {
     let json = scanner.skipped()?;
+    if Scanner::new(json, MAX_META_DEPTH).skip().is_err() {
+        return Err(DecodeError::invalid("meta", "nested at most 126 levels deep"));
+    }
     let mut co_type = Slot::empty();
     let mut source = Slot::empty();
     let mut meta = Scanner::new(json, usize::MAX);

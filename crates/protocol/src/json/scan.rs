@@ -381,10 +381,5 @@ fn closing(is_object: bool) -> u8 {
 
 /// Whether reading cannot go on behind the value that the error is about.
 pub(crate) fn is_fatal(error: &DecodeError) -> bool {
-    match error {
-        DecodeError::Syntax { .. } => true,
-        // Of the limits this one alone is about a part that can be left out.
-        DecodeError::LimitExceeded { limit, .. } => *limit != Limit::ChangesLength,
-        _ => false,
-    }
+    matches!(error, DecodeError::Syntax { .. } | DecodeError::LimitExceeded { .. })
 }

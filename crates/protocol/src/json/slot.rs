@@ -33,6 +33,11 @@ impl<T> Slot<T> {
         self.0.unwrap_or(Err(DecodeError::Missing(member)))
     }
 
+    /// The value, if it is there and right, left where it is.
+    pub(crate) fn as_valid(&self) -> Option<&T> {
+        self.0.as_ref().and_then(|read| read.as_ref().ok())
+    }
+
     /// The value, if it is there and right.
     pub(crate) fn valid(self) -> Option<T> {
         self.0.and_then(Result::ok)

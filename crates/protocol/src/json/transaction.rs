@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::error::{DecodeError, Limit};
+use crate::error::DecodeError;
 use crate::json::canonical::{check_text, unicode};
 use crate::json::number;
 use crate::json::scan::{Scanner, find_special};
@@ -20,7 +20,7 @@ const MADE_AT_BOUND: f64 = 18_446_744_073_709_551_616.0;
 /// Reads a transaction that is a text of its own.
 pub(crate) fn parse(json: &Bytes, limits: &Limits) -> Result<Transaction, DecodeError> {
     let mut scanner = Scanner::new(check_text(json, limits)?, limits.depth);
-    let transaction = read(&mut scanner, json, limits)?;
+    let transaction = read(&mut scanner, json)?;
     scanner.end()?;
     Ok(transaction)
 }
@@ -33,7 +33,7 @@ pub(crate) fn parse_canonical(json: &Bytes, limits: &Limits) -> Result<Transacti
         && parts.len == text.len()
         && !has_controls
     {
-        return check_changes(parts.with_json(json.clone()), limits);
+        return Ok(parts.with_json(json.clone()));
     }
     // What is not found canonical at first sight can be so nevertheless, if its time is far off.
     let transaction = parse(json, limits)?;
@@ -48,31 +48,19 @@ pub(crate) fn parse_canonical(json: &Bytes, limits: &Limits) -> Result<Transacti
 /// The canonical form, which is what is hashed and signed, is the one of the reference's native
 /// core: it has the members of one of the two forms and no others, sorted, and whether it is
 /// private is told by them alone and not by `privacy`.
-pub(crate) fn read(
-    scanner: &mut Scanner<'_>,
-    bytes: &Bytes,
-    limits: &Limits,
-) -> Result<Transaction, DecodeError> {
+pub(crate) fn read(scanner: &mut Scanner<'_>, bytes: &Bytes) -> Result<Transaction, DecodeError> {
     scanner.peek();
     let start = scanner.pos();
     let here = scanner.text().get(start..).unwrap_or_default();
-    let transaction = if let Some(parts) = Parts::of_canonical(here, scanner.is_ascii())
+    if let Some(parts) = Parts::of_canonical(here, scanner.is_ascii())
         && scanner.is_free_of_controls(parts.len)
     {
         scanner.jump(start + parts.len);
         let json = scanner.since(start);
-        parts.with_json(bytes.slice_ref(json.as_bytes()))
+        Ok(parts.with_json(bytes.slice_ref(json.as_bytes())))
     } else {
-        read_any(scanner)?
-    };
-    check_changes(transaction, limits)
-}
-
-fn check_changes(transaction: Transaction, limits: &Limits) -> Result<Transaction, DecodeError> {
-    if transaction.changes_len as usize > limits.changes_length {
-        return Err(DecodeError::limit(Limit::ChangesLength, limits.changes_length));
+        read_any(scanner)
     }
-    Ok(transaction)
 }
 
 /// Writes a transaction canonically. For a trusting one there is no key.

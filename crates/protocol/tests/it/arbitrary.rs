@@ -3,7 +3,7 @@
 use downbeat_protocol::{
     AgentId, CoValueId, Content, Header, Known, KnownState, Message, Owner, Ping, Priority,
     Reconcile, Ruleset, SealerId, SessionContent, SessionCounts, SessionId, ShortHash, Signature,
-    SignerId, Transaction, Uniqueness,
+    SignerId, Transaction, Uniqueness, Unknown, UnknownId, UnknownKind,
 };
 use proptest::array::uniform32;
 use proptest::collection::vec;
@@ -147,7 +147,20 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         (text(), vec(value, 0..4))
             .prop_map(|(id, values)| Message::Reconcile(Reconcile { id, values })),
         text().prop_map(Message::ReconcileAck),
+        unknown().prop_map(Message::Unknown),
     ]
+}
+
+fn unknown() -> impl Strategy<Value = Unknown> {
+    let kind = prop_oneof![
+        Just(UnknownKind::Load),
+        any::<bool>().prop_map(|is_correction| UnknownKind::Known { is_correction }),
+        Just(UnknownKind::Content),
+    ];
+    (text(), kind).prop_map(|(id, kind)| {
+        let id = UnknownId::new(&format!("0{id}")).expect("no id of a CoValue");
+        Unknown { id, kind }
+    })
 }
 
 pub(crate) fn ping() -> impl Strategy<Value = Ping> {

@@ -174,30 +174,45 @@ fn a_reconcile_message_holds_so_many_values() {
 }
 
 #[test]
-fn the_changes_of_a_transaction_are_so_long() {
-    let limits = |max| Limits { changes_length: max, ..Limits::default() };
-    // Counted in bytes of what the string stands for.
-    let transaction = Transaction::trusting("\"é\"", 1, None);
-    assert!(Transaction::parse(transaction.json(), &limits(4)).is_ok());
-    assert_eq!(
-        Transaction::parse(transaction.json(), &limits(3)),
-        Err(DecodeError::LimitExceeded { limit: Limit::ChangesLength, max: 3 })
-    );
-    // Within a message it is the session that suffers.
-    let content = message(&format!(
-        r#"{{"action":"content","id":"co_z1","new":{{"co_z1_session_za":{{"after":0,"newTransactions":[{TRANSACTION}],"lastSignature":"signature_z1"}}}}}}"#
-    ));
-    let limits = limits(1);
-    for codec in [&JsonCodec { limits } as &dyn Codec, &BinaryCodec { limits }] {
-        let mut frame = Vec::new();
-        codec.encode(&content, &mut frame);
-        let decoded = codec.decode(&frame.into()).unwrap();
-        let Message::Content(content) = &decoded.messages[0] else { panic!("{decoded:?}") };
-        assert_eq!(
-            content.malformed[0].error,
-            DecodeError::LimitExceeded { limit: Limit::ChangesLength, max: 1 }
-        );
+fn only_the_message_size_limits_a_transaction() {
+    // As long as what clients before 0.18 write; with escapes, which count in no other way.
+    for changes in ["x".repeat(3 << 20), "\n".repeat(1 << 20)] {
+        let transaction = Transaction::private(&changes, "key_z1", 1, None);
+        let text = std::str::from_utf8(transaction.json()).unwrap();
+        let content = message(&format!(
+            r#"{{"action":"content","id":"co_z1","new":{{"co_z1_session_za":{{"after":0,"newTransactions":[{text}],"lastSignature":"signature_z1"}}}}}}"#
+        ));
+        for codec in [&JsonCodec::default() as &dyn Codec, &BinaryCodec::default()] {
+            let mut frame = Vec::new();
+            codec.encode(&content, &mut frame);
+            assert_eq!(
+                codec.decode(&frame.into()).unwrap().messages,
+                std::slice::from_ref(&content)
+            );
+        }
+        let Message::Content(content) = content else { panic!("no content") };
+        assert_eq!(content.sessions[0].transactions, [transaction]);
     }
+}
+
+#[test]
+fn what_is_in_a_header_is_nested_as_deep_as_the_reference_takes_it() {
+    let parse = |meta: &str| {
+        let json = format!(
+            r#"{{"meta":{meta},"ruleset":{{"type":"unsafeAllowAll"}},"type":"x","uniqueness":null}}"#
+        );
+        Header::parse(&Bytes::from(json), &Limits::default())
+    };
+    let arrays = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    let objects = |depth: usize| "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
+    for depth in [70, 126] {
+        assert!(parse(&arrays(depth)).is_ok(), "{depth}");
+        assert!(parse(&objects(depth)).is_ok(), "{depth}");
+    }
+    assert!(parse(&arrays(127)).is_err());
+    assert!(parse(&objects(127)).is_err());
+    // What is not a part of the header may be nested deeper.
+    assert!(parse(&format!(r#"null,"more":{}"#, arrays(2_000))).is_ok());
 }
 
 #[test]

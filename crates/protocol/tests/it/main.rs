@@ -9,4 +9,5 @@ mod frames;
 mod header;
 mod round_trip;
 mod transaction;
+mod unknown_ids;
 mod vectors;

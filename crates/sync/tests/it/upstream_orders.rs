@@ -109,7 +109,12 @@ fn what_an_upstream_has_is_served_in_whatever_order_it_is_asked() {
     for order in orders() {
         for answers in [Answers::AtOnce, Answers::InTheEnd] {
             let heard = heard(&order, answers, true);
-            assert_eq!(heard, ["CONTENT map header a:0+1"], "{order:?}, {answers:?}");
+            let (last, before) = heard.split_last().expect("the client hears something");
+            assert_eq!(last, "CONTENT map header a:0+1", "{order:?}, {answers:?}");
+            // An upstream that leaves before it answers is not waited for.
+            let leaves = order.iter().any(|step| matches!(step, Step::Disconnects));
+            let is_expected = before.is_empty() || leaves && before == ["KNOWN map nothing"];
+            assert!(is_expected, "{before:?}: {order:?}, {answers:?}");
         }
     }
 }

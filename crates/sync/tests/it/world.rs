@@ -594,6 +594,7 @@ impl World {
                 }
             }
             Message::ReconcileAck(batch) => write!(line, " {batch}").unwrap(),
+            Message::Unknown(unknown) => write!(line, " {}", unknown.id.as_str()).unwrap(),
         }
         self.shorten(&line)
     }

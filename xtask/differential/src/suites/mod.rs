@@ -36,6 +36,5 @@ pub(crate) fn no_limits() -> Limits {
         sessions: usize::MAX,
         reconcile_values: usize::MAX,
         depth: usize::MAX,
-        changes_length: usize::MAX,
     }
 }
