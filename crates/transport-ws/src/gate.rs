@@ -55,8 +55,8 @@ pub(crate) struct FrameGate<S> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Frames,
-    /// Hands on whatever comes: the stream began before its first frame, or what came is no frame,
-    /// which the library finds as well.
+    /// Hands on all bytes as they come: for a client, which keeps its buffers, or after something
+    /// that is no frame, which the library finds as well.
     Anything,
 }
 
@@ -79,9 +79,9 @@ impl<S> FrameGate<S> {
         }
     }
 
-    /// A stream that begins with something else than frames, and so has no known ends of messages.
-    pub(crate) fn transparent(stream: S) -> Self {
-        Self { kind: Kind::Anything, ..Self::new(stream, Vec::new()) }
+    /// A stream whose ends of messages are of no interest; it begins with these bytes.
+    pub(crate) fn transparent(stream: S, begin: Vec<u8>) -> Self {
+        Self { kind: Kind::Anything, ..Self::new(stream, begin) }
     }
 
     /// Whether everything handed on so far is whole messages.

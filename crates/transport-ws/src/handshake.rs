@@ -24,8 +24,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
-use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::connection;
@@ -33,6 +31,7 @@ use crate::gate::FrameGate;
 use crate::options::{ALPN, WsOptions};
 use crate::routes::{RouteRequest, RouteResponse};
 use crate::sender::PingSettings;
+use crate::upgrade::{self, NotAnUpgrade};
 
 /// hyper refuses to work with a smaller buffer.
 const MIN_HTTP_BUFFER_BYTES: usize = 8 << 10;
@@ -132,11 +131,7 @@ impl Reception {
         source: Source,
         upgraded: &Mutex<Option<Upgraded>>,
     ) -> Answer {
-        let wants_upgrade = parts
-            .headers
-            .get(header::UPGRADE)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        if !wants_upgrade {
+        if !upgrade::is_wanted(&parts.headers) {
             self.counters().http_requests.increment();
             return plain(&parts, &self.options).await;
         }
@@ -161,18 +156,22 @@ impl Reception {
             .map_or(Ok(None), ApiKey::from_query)
             .map_err(|error| malformed(format!("{error}\n")))?;
         let request = Request::from_parts(parts, ());
-        let response = create_response(&request).map_err(|error| match error {
-            WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
+        let response = upgrade::answer(&request).map_err(|error| match error {
+            NotAnUpgrade::Version => {
                 self.counters().handshakes_malformed.increment();
                 let body = "this server speaks version 13 of the WebSocket protocol\n";
                 Box::new(upgrade_required(body))
             }
             error => malformed(format!("not a WebSocket upgrade: {error}\n")),
         })?;
-        let origin = match request.headers().get(header::ORIGIN).map(HeaderValue::to_str) {
-            None => None,
-            Some(Ok(origin)) => Some(origin),
-            Some(Err(_)) => return Err(malformed("the Origin header is not ASCII\n".to_owned())),
+        let mut origins = request.headers().get_all(header::ORIGIN).iter().map(HeaderValue::to_str);
+        let origin = match (origins.next(), origins.next()) {
+            (None, _) => None,
+            (Some(Ok(origin)), None) => Some(origin),
+            (Some(Err(_)), _) => {
+                return Err(malformed("the Origin header is not ASCII\n".to_owned()));
+            }
+            (_, Some(_)) => return Err(malformed("more than one Origin header\n".to_owned())),
         };
         let remote = self.remote(request.headers(), source.peer.ip());
         let asked = AdmissionRequest::new(remote)
