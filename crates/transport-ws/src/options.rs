@@ -29,6 +29,9 @@ const DEFAULT_STALLED_FRAME_TIMEOUT: Duration = Duration::from_mins(1);
 /// Three times the silence after which a client gives us up.
 const DEFAULT_DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// As the clients do; a server shows a sign of life every 1.5 s.
+const DEFAULT_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What an idle connection holds for reading; larger frames get a buffer of their own size when
 /// they come.
 pub(crate) const READ_BUFFER_BYTES: usize = 2 << 10;
@@ -76,6 +79,10 @@ pub struct WsOptions {
     pub ping_interval: Duration,
     /// What this server calls itself in its signs of life (`dc`).
     pub ping_name: String,
+    /// How long a server that we have connected to may be silent before it counts as gone: every
+    /// server of the protocol shows signs of life. Zero waits for ever. Clients show none, so the
+    /// connections of a listener are not held to it.
+    pub silence_timeout: Duration,
     /// How long sent bytes may wait for the peer's acknowledgement, before the peer counts as gone
     /// (Linux; elsewhere the operating system decides, after 10 to 20 minutes).
     pub dead_peer_timeout: Duration,
@@ -102,6 +109,7 @@ impl Default for WsOptions {
             counters: Arc::default(),
             ping_interval: DEFAULT_PING_INTERVAL,
             ping_name: "downbeat".to_owned(),
+            silence_timeout: DEFAULT_SILENCE_TIMEOUT,
             dead_peer_timeout: DEFAULT_DEAD_PEER_TIMEOUT,
             stalled_frame_timeout: DEFAULT_STALLED_FRAME_TIMEOUT,
             routes: None,
@@ -135,6 +143,7 @@ impl fmt::Debug for WsOptions {
             .field("client_tls", &self.client_tls)
             .field("ping_interval", &self.ping_interval)
             .field("ping_name", &self.ping_name)
+            .field("silence_timeout", &self.silence_timeout)
             .field("dead_peer_timeout", &self.dead_peer_timeout)
             .field("stalled_frame_timeout", &self.stalled_frame_timeout)
             .field("routes", &self.routes.is_some())

@@ -6,6 +6,7 @@ mod batching;
 mod closing;
 mod conformance;
 mod http;
+mod liveness;
 mod neighbours;
 mod raw;
 mod tls;
