@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_protocol::Limits;
-use downbeat_transport::net::ConnectionLimits;
+use downbeat_transport::net::{ConnectionLimits, Reserve};
 use downbeat_transport::tls::{ClientTls, ServerTls};
 use downbeat_transport::{Admission, TransportCounters};
 
@@ -57,6 +57,8 @@ pub struct TcpOptions {
     pub stalled_frame_timeout: Duration,
     /// How many connections a listener takes.
     pub connection_limits: ConnectionLimits,
+    /// Spare file descriptors with which a listener refuses clients when there are no others.
+    pub reserve: Option<Arc<Reserve>>,
     /// Who may connect to a listener; without it everybody may.
     pub admission: Option<Arc<dyn Admission>>,
     /// The certificate of a listener, which then speaks TLS alone (`tcps://`).
@@ -80,6 +82,7 @@ impl Default for TcpOptions {
             dead_peer_timeout: DEFAULT_DEAD_PEER_TIMEOUT,
             stalled_frame_timeout: DEFAULT_STALLED_FRAME_TIMEOUT,
             connection_limits: ConnectionLimits::default(),
+            reserve: None,
             admission: None,
             tls: None,
             client_tls: ClientTls::default(),

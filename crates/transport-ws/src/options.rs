@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_protocol::Limits;
-use downbeat_transport::net::{ConnectionLimits, TrustedProxies};
+use downbeat_transport::net::{ConnectionLimits, Reserve, TrustedProxies};
 use downbeat_transport::tls::{ClientTls, ServerTls};
 use downbeat_transport::{Admission, TransportCounters};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -65,6 +65,8 @@ pub struct WsOptions {
     pub handshake_timeout: Duration,
     /// How many connections a listener takes.
     pub connection_limits: ConnectionLimits,
+    /// Spare file descriptors with which a listener refuses clients when there are no others.
+    pub reserve: Option<Arc<Reserve>>,
     /// Who may connect to a listener; without it everybody may.
     pub admission: Option<Arc<dyn Admission>>,
     /// The proxies whose word on a client's address is taken; none by default.
@@ -102,6 +104,7 @@ impl Default for WsOptions {
             max_header_bytes: DEFAULT_MAX_HEADER_BYTES,
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
             connection_limits: ConnectionLimits::default(),
+            reserve: None,
             admission: None,
             trusted_proxies: TrustedProxies::default(),
             tls: None,

@@ -244,8 +244,12 @@ async fn clients_behind_a_trusted_proxy_are_counted_by_their_own_address() {
 
 #[tokio::test]
 async fn one_address_cannot_push_out_the_handshakes_of_others() {
-    let limits =
-        ConnectionLimits { pending: 10, pending_per_address: 3, ..ConnectionLimits::default() };
+    let limits = ConnectionLimits {
+        pending: 10,
+        pending_per_address: 3,
+        displace_after: Duration::ZERO,
+        ..ConnectionLimits::default()
+    };
     let options = WsOptions { connection_limits: limits, ..WsOptions::default() };
     let counters = Arc::clone(&options.counters);
     let mut listener = WsListener::bind("0.0.0.0:0", options).await.unwrap();

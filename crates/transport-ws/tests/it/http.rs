@@ -280,7 +280,11 @@ async fn a_slow_handshake_is_given_up_and_holds_up_nobody() {
 
 #[tokio::test]
 async fn the_oldest_handshakes_make_room_for_new_ones() {
-    let limits = ConnectionLimits { pending: 3, ..ConnectionLimits::default() };
+    let limits = ConnectionLimits {
+        pending: 3,
+        displace_after: Duration::from_millis(50),
+        ..ConnectionLimits::default()
+    };
     let options = WsOptions { connection_limits: limits, ..WsOptions::default() };
     let mut listener = WsListener::bind("127.0.0.1:0", options.clone()).await.unwrap();
     let mut idle = Vec::new();

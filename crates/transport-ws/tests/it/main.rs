@@ -9,4 +9,5 @@ mod http;
 mod liveness;
 mod neighbours;
 mod raw;
+mod storm;
 mod tls;
