@@ -30,6 +30,10 @@ pub(crate) fn fit(configured: ConnectionLimits) -> ConnectionLimits {
     let needed = configured.total.saturating_add(configured.pending).saturating_add(OTHER_FILES);
     let Some(limit) = raise(needed).filter(|limit| *limit < needed) else { return configured };
     let fitting = within(configured, limit);
+    if fitting.total == configured.total {
+        debug!(limit, pending = fitting.pending, "fewer handshakes may be under way at a time");
+        return fitting;
+    }
     warn!(
         max_connections = fitting.total,
         configured = configured.total,
