@@ -14,6 +14,7 @@ mod interop;
 mod npm;
 mod simulate;
 mod steps;
+mod storm;
 mod test;
 mod tools;
 mod workspace;
