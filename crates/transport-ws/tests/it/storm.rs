@@ -80,6 +80,29 @@ async fn all_of_one_address_get_in_with_tls() {
 }
 
 #[tokio::test]
+async fn an_address_may_have_more_than_its_share_while_there_is_room() {
+    let limits = ConnectionLimits {
+        pending: 20,
+        pending_per_address: 4,
+        displace_after: Duration::ZERO,
+        ..ConnectionLimits::default()
+    };
+    let options = WsOptions { connection_limits: limits, ..WsOptions::default() };
+    let counters = Arc::clone(&options.counters);
+    let mut listener = WsListener::bind("127.0.0.1:0", options).await.unwrap();
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        slow.push(TcpStream::connect(listener.local_address()).await.unwrap());
+    }
+    let connector = WsConnector::new(&listener.url(), WsOptions::default()).unwrap();
+    let (client, server) = tokio::join!(connector.connect(), listener.accept());
+    client.unwrap();
+    server.unwrap();
+    let seen = counters.snapshot();
+    assert_eq!((seen.handshakes_displaced, seen.pending), (0, 10));
+}
+
+#[tokio::test]
 async fn idle_handshakes_hold_others_up_for_a_moment_only() {
     let limits = ConnectionLimits { displace_after: Duration::from_millis(300), ..narrow() };
     let options = WsOptions { connection_limits: limits, ..WsOptions::default() };

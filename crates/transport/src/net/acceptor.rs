@@ -198,25 +198,30 @@ impl Acceptor {
         self.pending.add(address, handle);
     }
 
-    /// Gives up an old handshake if there are too many: of this address if it has more than its
-    /// share, or else of another address that has, or else the oldest of all.
+    /// Gives up an old handshake if there are as many as there may be: of this address if it has
+    /// more than its share, or else of another address that has, or else the oldest of all.
+    ///
+    /// An address may have more than its share as long as there is room: on a busy machine the
+    /// handshakes of an office that comes back all at once are old before they are done.
     fn make_room(&mut self, peer: SocketAddr, address: Option<AddressKey>) {
         let ConnectionLimits { pending, pending_per_address, displace_after, .. } =
             self.settings.limits;
         let (max, share) = (pending.max(1), pending_per_address.max(1));
+        self.pending.forget_finished_beyond(max);
+        if self.handshakes.len() < max {
+            return;
+        }
         // None is that old on a clock that has just begun.
         let Some(before) = Instant::now().checked_sub(displace_after) else { return };
-        self.pending.forget_finished_beyond(max);
         let of_address = address.is_some_and(|address| {
             self.pending.has(address, share)
                 && self.pending.give_up(before, |_, other| other == Some(address))
         });
-        let is_full = !of_address && self.handshakes.len() >= max;
         let displaced = of_address
-            || is_full
-                && (self.pending.give_up(before, |counts, other| {
-                    other.and_then(|other| counts.get(&other)).is_some_and(|count| *count > share)
-                }) || self.pending.give_up(before, |_, _| true));
+            || self.pending.give_up(before, |counts, other| {
+                other.and_then(|other| counts.get(&other)).is_some_and(|count| *count > share)
+            })
+            || self.pending.give_up(before, |_, _| true);
         if displaced {
             self.settings.counters.handshakes_displaced.increment();
             tracing::debug!(%peer, of_address, "too many pending handshakes: giving up an old one");

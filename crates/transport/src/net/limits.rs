@@ -35,9 +35,9 @@ pub struct ConnectionLimits {
     /// [`displace_after`](Self::displace_after) is given up for the next; while there is none, the
     /// next waits in the system's queue.
     pub pending: usize,
-    /// The share of one address of those. When it has as many, its next handshake displaces an old
-    /// one of its own, and its old ones make room for others before those of addresses that have
-    /// fewer. Trusted proxies are not held to it.
+    /// The share of one address of those. It may have more while there is room; when there is none,
+    /// old handshakes of addresses with more than their share are given up before those of others.
+    /// Trusted proxies are not held to it.
     pub pending_per_address: usize,
     /// The age from which on a handshake may be given up for another: real ones take a moment, so
     /// it is likely to be idle on purpose.
