@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 
 use crate::npm;
 use crate::steps::Steps;
+use crate::storm;
 use crate::tools;
 use crate::workspace::{Profile, binary, build, cargo, root};
 
@@ -25,10 +26,14 @@ enum Benchmark {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    Storm(storm::Arguments),
 }
 
 pub(crate) fn run_benchmark(arguments: &Arguments) -> Result<()> {
-    let Benchmark::Compare { arguments } = &arguments.benchmark;
+    let arguments = match &arguments.benchmark {
+        Benchmark::Compare { arguments } => arguments,
+        Benchmark::Storm(arguments) => return storm::run(arguments),
+    };
     tools::require_node()?;
     tools::require_c_compiler()?;
     let reference = root().join("xtask/compare/reference");

@@ -16,6 +16,7 @@ mod npm;
 mod server;
 mod simulate;
 mod steps;
+mod storm;
 mod test;
 mod tools;
 mod workspace;

@@ -44,6 +44,6 @@ pub use process::ServerProcess;
 pub use report::{Latency, Report, ServerCost};
 pub use target::Target;
 pub use workloads::{
-    FanOut, Fetch, Idle, LiveEdits, LongAppend, LongLoad, ManySessions, Starts, StreamDown,
+    FanOut, Fetch, Idle, LiveEdits, LongAppend, LongLoad, ManySessions, Starts, Storm, StreamDown,
     StreamUp, UpToDate, Upload,
 };

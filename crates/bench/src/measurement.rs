@@ -96,6 +96,8 @@ impl Measurement {
             per_second: count / seconds,
             latency: Latency::of(latencies),
             listening: None,
+            failed: 0,
+            first_failure: None,
             server,
             sent_bytes: sent - self.before.0,
             received_bytes: received - self.before.1,

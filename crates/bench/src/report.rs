@@ -22,6 +22,10 @@ pub struct Report {
     pub latency: Option<Latency>,
     /// Of starts of a server: how long from the start of its process until it said where it listens.
     pub listening: Option<Latency>,
+    /// Operations that were tried and failed; only a storm goes on after one.
+    pub failed: u64,
+    /// Why the first of those failed.
+    pub first_failure: Option<String>,
     /// What the server spent, if its process is known.
     pub server: Option<ServerCost>,
     /// Bytes of frames that the clients sent in that time.
@@ -76,6 +80,9 @@ impl fmt::Display for Report {
             "  {} x {} in {:.3} s: {:.0} a second",
             self.operations, self.unit, self.seconds, self.per_second
         )?;
+        if let Some(failure) = &self.first_failure {
+            writeln!(f, "  {} failed, the first: {failure}", self.failed)?;
+        }
         if let Some(Latency { p50, p90, p99, max }) = self.latency {
             writeln!(
                 f,

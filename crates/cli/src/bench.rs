@@ -1,14 +1,16 @@
 //! `downbeat bench`: load for any server that speaks the protocol.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use downbeat_bench::{
     BenchError, FanOut, Fetch, Idle, LiveEdits, LongAppend, LongLoad, ManySessions, NullServer,
-    Report, ServerProcess, Starts, StreamDown, StreamUp, Target, UpToDate, Upload,
+    Report, ServerProcess, Starts, Storm, StreamDown, StreamUp, Target, UpToDate, Upload,
 };
 use downbeat_protocol::CoValueId;
+use downbeat_transport::tls::ClientTls;
 
 /// Puts load on a sync server and tells what it made of it.
 ///
@@ -34,6 +36,9 @@ pub(crate) struct BenchOptions {
     /// The server's process on this machine, whose CPU time and memory are to be measured (Linux).
     #[arg(long, global = true, value_name = "PID")]
     server_pid: Option<u32>,
+    /// Authorities whose certificates are trusted at a wss:// URL, besides the built-in ones (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    authorities: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -136,6 +141,12 @@ enum Workload {
     },
     /// What `long-append` has appended is loaded.
     LongLoad(LongLog),
+    /// Clients connect all at once, each once, as after a restart of the server.
+    Storm {
+        /// How many.
+        #[arg(long, default_value_t = 1_000, value_name = "N")]
+        clients: usize,
+    },
     /// Connections that do nothing.
     Idle {
         /// How many.
@@ -174,6 +185,7 @@ pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<()> {
     #[cfg(unix)]
     crate::open_files::allow_for(match &options.command {
         Command::Play(Workload::Idle { connections }) => *connections,
+        Command::Play(Workload::Storm { clients }) => *clients,
         Command::Play(Workload::FanOut { subscribers, .. }) => *subscribers,
         _ => 0,
     });
@@ -183,7 +195,11 @@ pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<()> {
         .context("the runtime could not be started")?;
     runtime.block_on(async {
         let process = options.server_pid.map(ServerProcess::new).transpose()?;
-        let target = Target { url: options.url.clone(), process, seed: options.seed };
+        let mut client_tls = ClientTls::new();
+        if let Some(path) = &options.authorities {
+            client_tls = client_tls.with_authorities(path)?;
+        }
+        let target = Target { url: options.url.clone(), process, seed: options.seed, client_tls };
         let report = match &options.command {
             Command::Play(workload) => play(workload, &target).await,
             Command::Start { load, starts, command } => {
@@ -242,6 +258,7 @@ async fn play(workload: &Workload, target: &Target) -> Result<Report, BenchError
         Workload::LongLoad(LongLog { transactions, per_message }) => {
             LongLoad { transactions, per_message }.run(target).await
         }
+        Workload::Storm { clients } => Storm { clients }.run(target).await,
         Workload::Idle { connections } => Idle { connections }.run(target).await,
     }
 }

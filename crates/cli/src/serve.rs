@@ -9,6 +9,7 @@ use anyhow::Context;
 use downbeat_node::{Node, NodeError, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
+use downbeat_transport::net::Reserve;
 use downbeat_transport::tls::ClientTls;
 use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
 use tokio::sync::watch;
@@ -24,9 +25,14 @@ use crate::signals::{Signal, Signals};
 use crate::storage::{DurabilityChoice, StorageChoice};
 use crate::{exit, log, storage};
 
+/// Descriptors that are kept back, for the admin port and for refusing clients when there are no
+/// others left.
+const RESERVED_FILES: usize = 16;
+
 /// Runs the server until it is told to stop.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
-    let loaded = match sources.load() {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix limits open files"))]
+    let mut loaded = match sources.load() {
         Ok(loaded) => loaded,
         Err(problems) => return exit::report(Err(problems.into())),
     };
@@ -34,17 +40,19 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
         Ok(log) => log,
         Err(error) => return exit::report(Err(error)),
     };
-    let result = run_logged(&loaded, &log);
+    let result = run_logged(&mut loaded, &log);
     // Standard error may be what holds up the log.
     exit::report_to(&mut log.writer(), result)
 }
 
-fn run_logged(loaded: &Loaded, log: &Log) -> anyhow::Result<()> {
+fn run_logged(loaded: &mut Loaded, log: &Log) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
     #[cfg(unix)]
-    crate::open_files::allow_for(loaded.config.connections.total);
+    {
+        loaded.config.connections = crate::open_files::fit(loaded.config.connections);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -58,6 +66,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let access = AccessControl::load(config)?;
     let shared = SharedNode::default();
     let (options, certificate) = ws_options(config, &access, &shared)?;
+    let reserve = options.reserve.clone();
     let counters = Arc::clone(&options.counters);
 
     let listener = WsListener::bind(config.address, options)
@@ -75,7 +84,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let admin_port = match config.admin {
         Some(address) => Some(
             admin
-                .listen(address, &config.admin_names)
+                .listen(address, &config.admin_names, reserve)
                 .await
                 .with_context(|| format!("cannot listen on {address}"))?,
         ),
@@ -178,6 +187,7 @@ fn ws_options(
         limits: Limits { message_bytes: config.max_message_bytes, ..Limits::default() },
         max_frame_bytes: config.max_message_bytes,
         connection_limits: config.connections,
+        reserve: Some(Reserve::new(RESERVED_FILES)),
         admission: Some(Arc::clone(&access.door) as Arc<_>),
         trusted_proxies: config.proxies.clone(),
         tls,

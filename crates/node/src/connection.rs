@@ -14,6 +14,7 @@ use tracing::debug;
 
 use crate::apart::Apart;
 use crate::content::ContentStore;
+use crate::ending::Cause;
 use crate::gate::{Gate, Proof};
 use crate::limits::Limits;
 use crate::reading;
@@ -199,10 +200,10 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// Reads and writes until the connection ends, and reports the end.
-    pub(crate) async fn run(self) {
+    /// Reads and writes until the connection ends, reports the end, and tells why it has come.
+    pub(crate) async fn run(self) -> Cause {
         let Self { link, mut sender, receiver, turns, mut end, around } = self;
-        {
+        let cause = {
             let (answer, answers) = mpsc::channel(ANSWERS_WAITING);
             let reader = pin!(reading::read(&link, receiver, &answer, &around));
             let mut reader = Apart::new(reader);
@@ -214,37 +215,44 @@ impl Starter {
                     // Whatever the peer does: one that takes nothing is not waited for.
                     biased;
                     reason = Apart::new(end) => Ended::Closed(reason),
-                    () = &mut reader => Ended::Over,
+                    cause = &mut reader => Ended::Over(cause),
                     written = &mut writer => match written {
-                        Ok(()) => Ended::Over,
+                        Ok(()) => Ended::Over(Cause::ShutDown),
                         Err(error) => Ended::Broken(error),
                     },
                 }
             };
             match ended {
-                Ended::Over => {}
+                Ended::Over(cause) => cause,
                 // A peer that has gone may have sent something before.
                 Ended::Broken(error) => {
                     debug!(peer = %link.info.address, %error, "the connection broke while writing");
-                    let _ = tokio::time::timeout(LEFTOVER_TIME, reader).await;
+                    let leftover = tokio::time::timeout(LEFTOVER_TIME, reader).await;
+                    leftover.unwrap_or_else(|_| Cause::from(&error))
                 }
-                Ended::Closed(reason) => tokio::select! {
-                    () = reader => {}
-                    closed = sender.close(reason) => if let Err(error) = closed {
-                        debug!(peer = %link.info.address, %error, "closing");
-                    },
-                },
+                Ended::Closed(reason) => {
+                    tokio::select! {
+                        _ = reader => {}
+                        closed = sender.close(reason) => if let Err(error) = closed {
+                            debug!(peer = %link.info.address, %error, "closing");
+                        },
+                    }
+                    let shuts_down = *around.stage.borrow() >= Stage::Closing;
+                    if shuts_down { Cause::ShutDown } else { Cause::Closed }
+                }
             }
-        }
-        debug!(peer = %link.info.address, "disconnected");
+        };
+        around.counters.disconnects.count(&link.kind, cause);
+        debug!(peer = %link.info.address, %cause, "disconnected");
         let _ = around.events.send(Event::Disconnected(link.peer)).await;
+        cause
     }
 }
 
 /// How a connection ends.
 enum Ended {
     /// The peer has gone, or nobody is there to listen to it.
-    Over,
+    Over(Cause),
     /// The peer takes nothing more.
     Broken(TransportError),
     /// The node ends it.

@@ -64,6 +64,7 @@ mod connection;
 mod contained;
 mod content;
 mod delete;
+mod ending;
 mod engine;
 mod erasing;
 mod failure;
@@ -92,6 +93,7 @@ pub use local::{Local, LocalError, LocalValue, Updates};
 pub use node::{Node, NodeError};
 pub use ready::{Readiness, StorageTrouble};
 pub use stats::{
-    AccountStats, BackPressureStats, Histogram, KeyStats, LimitStats, MemoryStats, MessageStats,
-    PeerStats, Refused, RejectionStats, Stats, StorageStats, Traffic, TrafficStats, UpstreamStats,
+    AccountStats, BackPressureStats, DisconnectStats, EndStats, Histogram, KeyStats, LimitStats,
+    MemoryStats, MessageStats, PeerStats, Refused, RejectionStats, Stats, StorageStats, Traffic,
+    TrafficStats, UpstreamStats,
 };

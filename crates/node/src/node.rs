@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::builder::NodeBuilder;
 use crate::connection::{self, Kind, Stage, Surroundings, reached};
+use crate::ending::Cause;
 use crate::engine::Command;
 use crate::limits::KeyLimits;
 use crate::local::Local;
@@ -233,7 +234,7 @@ impl Shared {
         &self,
         connection: Connection,
         kind: Kind,
-    ) -> Result<JoinHandle<()>, NodeError> {
+    ) -> Result<JoinHandle<Cause>, NodeError> {
         let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
         let (link, turns, starter) = connection::open(connection, peer, kind, self.around.clone());
         let (done, connected) = oneshot::channel();

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::connection::{Kind, Link, Stage, Surroundings, reached};
+use crate::ending::Cause;
 use crate::gate::{Parked, Verdict};
 use crate::limits::{Buckets, Patience, TooLong};
 use crate::stats::{add, micros};
 
-/// Reads until the connection ends.
+/// Reads until the connection ends, and tells why it has.
 ///
 /// Messages that the machine has no part in are answered through `answers`.
 pub(crate) async fn read(
@@ -23,7 +24,7 @@ pub(crate) async fn read(
     mut receiver: Box<dyn Receiver>,
     answers: &mpsc::Sender<Message>,
     around: &Surroundings,
-) {
+) -> Cause {
     let mut stage = around.stage.clone();
     // Made once: to make it anew for each frame costs more than all else that waits here.
     let mut draining = pin!(reached(&mut stage, Stage::Draining));
@@ -39,16 +40,18 @@ pub(crate) async fn read(
         };
         let mut incoming = match incoming {
             Ok(Some(incoming)) => incoming,
-            // A frame that was too large came as a rejection before.
-            Ok(None) | Err(TransportError::FrameTooLarge { .. }) => return,
-            // Clients vanish all the time.
-            Err(error) if error.fault() == Fault::Link => {
-                debug!(peer = %link.info.address, %error, "the peer went away");
-                return;
-            }
+            Ok(None) => return Cause::PeerClosed,
             Err(error) => {
-                warn!(peer = %link.info.address, %error, "the connection broke");
-                return;
+                match error.fault() {
+                    // A frame that was too large came as a rejection before.
+                    Fault::Peer if matches!(error, TransportError::FrameTooLarge { .. }) => {}
+                    // Clients vanish all the time.
+                    Fault::Link => debug!(peer = %link.info.address, %error, "the peer went away"),
+                    Fault::Peer | Fault::Caller => {
+                        warn!(peer = %link.info.address, %error, "the connection broke");
+                    }
+                }
+                return Cause::from(&error);
             }
         };
         add(&around.counters.traffic.frames_received, incoming.bytes as u64);
@@ -74,7 +77,7 @@ pub(crate) async fn read(
         }
         for message in incoming.messages {
             if hand_on(link, message, answers, around).await.is_err() {
-                return;
+                return Cause::ShutDown;
             }
         }
     }

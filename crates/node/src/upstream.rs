@@ -6,9 +6,10 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use downbeat_transport::Connector;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::connection::{Kind, Stage, reached};
+use crate::ending::Cause;
 use crate::node::Shared;
 
 /// The wait after the first failure; it doubles with every further one.
@@ -42,8 +43,12 @@ async fn connect_for_ever(connector: Arc<dyn Connector>, shared: &Shared) {
                 let started = Instant::now();
                 let kind = Kind::Upstream(connector.name().into());
                 let Ok(connected) = shared.serve(connection, kind).await else { return };
-                let _ = connected.await;
-                info!(upstream = connector.name(), "the connection to the upstream has ended");
+                let cause = connected.await.unwrap_or(Cause::Broken);
+                warn!(
+                    upstream = connector.name(),
+                    %cause,
+                    "the connection to the upstream has ended"
+                );
                 if started.elapsed() >= STABLE {
                     wait = waits.build();
                 }

@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_transport::net::{Door, Io, Linger, Pass};
+use downbeat_transport::net::{Door, Io, Linger, Notices, Pass, Room};
 use downbeat_transport::tls::TlsError;
 use downbeat_transport::{
-    AdmissionRequest, ApiKey, Connection, PeerInfo, TransportCounters, TransportError,
+    AdmissionRequest, ApiKey, Connection, PeerInfo, Refusal, TransportCounters, TransportError,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,6 +25,11 @@ use crate::sender::TcpSender;
 /// No peer gets signs of life more often than this, whatever it asks for.
 const MIN_KEEP_ALIVE: Duration = Duration::from_millis(500);
 
+/// What a client is told when there are no descriptors left.
+const NO_ROOM: &str = "this server has no room for more connections";
+/// When it may try again.
+const NO_ROOM_RETRY: Duration = Duration::from_secs(10);
+
 /// Everything a listener needs for its handshakes.
 pub(crate) struct Reception {
     options: TcpOptions,
@@ -33,10 +38,11 @@ pub(crate) struct Reception {
 }
 
 impl Reception {
-    pub(crate) fn new(options: TcpOptions) -> Result<Self, TlsError> {
+    pub(crate) fn new(options: TcpOptions, notices: Arc<Notices>) -> Result<Self, TlsError> {
         let tls = options.tls.as_ref().map(|tls| tls.acceptor(ALPN)).transpose()?;
         let counters = Arc::clone(&options.counters);
-        let door = Door::new(options.connection_limits, options.admission.clone(), counters);
+        let door =
+            Door::new(options.connection_limits, options.admission.clone(), counters, notices);
         Ok(Self { options, door, tls })
     }
 
@@ -44,10 +50,15 @@ impl Reception {
         self.tls.is_some()
     }
 
-    pub(crate) async fn receive(&self, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
-        let Some(tls) = &self.tls else { return self.serve(stream, peer, false).await };
+    pub(crate) async fn receive(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        room: Room,
+    ) -> Option<Connection> {
+        let Some(tls) = &self.tls else { return self.serve(stream, peer, room).await };
         match tls.accept(stream).await {
-            Ok(stream) => self.serve(stream, peer, true).await,
+            Ok(stream) => self.serve(stream, peer, room).await,
             Err(error) => {
                 self.counters().tls_failed.increment();
                 tracing::debug!(%peer, %error, "no TLS");
@@ -60,7 +71,7 @@ impl Reception {
         &self,
         mut stream: S,
         peer: SocketAddr,
-        encrypted: bool,
+        room: Room,
     ) -> Option<Connection> {
         let (pair, body) = match read(&mut stream).await {
             Ok(read) => read,
@@ -77,7 +88,7 @@ impl Reception {
                 return deny(stream, peer, malformed(bad)).await;
             }
         };
-        let judged = self.judge(pair, &body, peer.ip(), encrypted);
+        let judged = self.judge(pair, &body, peer.ip(), room);
         let (hello, version, pass) = match judged {
             Ok(judged) => judged,
             Err(denial) => return deny(stream, peer, denial).await,
@@ -107,7 +118,7 @@ impl Reception {
         pair: [u8; 2],
         body: &[u8],
         peer: IpAddr,
-        encrypted: bool,
+        room: Room,
     ) -> Result<(Hello, u8, Pass), Denial> {
         // Versions come before everything that they may change.
         let (lowest, highest) = pair.into();
@@ -124,9 +135,12 @@ impl Reception {
             self.counters().handshakes_malformed.increment();
             malformed(bad)
         })?;
+        if room == Room::None {
+            return Err(Refusal::unavailable(NO_ROOM, NO_ROOM_RETRY).into());
+        }
         let request = AdmissionRequest::new(peer.to_canonical())
             .with_key(hello.key.as_ref())
-            .with_encrypted(encrypted);
+            .with_encrypted(self.encrypts());
         let pass = self.door.enter(&request)?;
         Ok((hello, VERSION, pass))
     }

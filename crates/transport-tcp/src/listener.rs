@@ -30,8 +30,11 @@ impl TcpListener {
             dead_peer_timeout: options.dead_peer_timeout,
             proxies: TrustedProxies::default(),
             counters: Arc::clone(&options.counters),
+            notices: Arc::default(),
+            reserve: options.reserve.clone(),
         };
-        let reception = Arc::new(Reception::new(options).map_err(io::Error::other)?);
+        let notices = Arc::clone(&settings.notices);
+        let reception = Arc::new(Reception::new(options, notices).map_err(io::Error::other)?);
         Ok(Self { acceptor: Acceptor::bind(address, settings).await?, reception })
     }
 
@@ -45,9 +48,9 @@ impl TcpListener {
 impl Listener for TcpListener {
     async fn accept(&mut self) -> Result<Connection, TransportError> {
         let reception = &self.reception;
-        let handshake = |stream, peer| {
+        let handshake = |stream, peer, room| {
             let reception = Arc::clone(reception);
-            async move { reception.receive(stream, peer).await }
+            async move { reception.receive(stream, peer, room).await }
         };
         Ok(self.acceptor.accept(handshake).await)
     }

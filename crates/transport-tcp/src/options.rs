@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_protocol::Limits;
-use downbeat_transport::net::ConnectionLimits;
+use downbeat_transport::net::{ConnectionLimits, Reserve};
 use downbeat_transport::tls::{ClientTls, ServerTls};
 use downbeat_transport::{Admission, TransportCounters};
 
@@ -14,12 +14,12 @@ pub(crate) const ALPN: &[&str] = &["downbeat-tcp"];
 
 /// From the accepted TCP connection to the answered hello.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Often enough that several are missed before a peer counts as gone.
-const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Six signs of life missed: a node that is busy with a large answer, or a machine that swaps,
-/// needs longer than one.
-const DEFAULT_SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same for bytes that nobody acknowledges.
+/// As often as a WebSocket client gets one.
+const DEFAULT_KEEP_ALIVE: Duration = Duration::from_millis(1_500);
+/// As WebSocket clients wait. Six signs of life missed: a node that is busy, or a machine that
+/// swaps, needs longer than one.
+const DEFAULT_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long bytes wait for the other system. A link that is re-routed needs several seconds.
 const DEFAULT_DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Far more than a bad link between servers is silent, and below it one byte a second would do to
 /// hold a frame's memory for days.
@@ -57,6 +57,8 @@ pub struct TcpOptions {
     pub stalled_frame_timeout: Duration,
     /// How many connections a listener takes.
     pub connection_limits: ConnectionLimits,
+    /// Spare file descriptors with which a listener refuses clients when there are no others.
+    pub reserve: Option<Arc<Reserve>>,
     /// Who may connect to a listener; without it everybody may.
     pub admission: Option<Arc<dyn Admission>>,
     /// The certificate of a listener, which then speaks TLS alone (`tcps://`).
@@ -80,6 +82,7 @@ impl Default for TcpOptions {
             dead_peer_timeout: DEFAULT_DEAD_PEER_TIMEOUT,
             stalled_frame_timeout: DEFAULT_STALLED_FRAME_TIMEOUT,
             connection_limits: ConnectionLimits::default(),
+            reserve: None,
             admission: None,
             tls: None,
             client_tls: ClientTls::default(),

@@ -201,9 +201,11 @@ impl<S: Io> TcpReceiver<S> {
             Step::Silent => {
                 self.link.counters().peers_lost.increment();
                 let limit = self.settings.silence_timeout.unwrap_or_default();
-                let what = "waiting for a sign of life";
-                let error = TransportError::TimedOut { what, limit };
-                self.fail(error, CloseCode::GoingAway, "no sign of life came in time");
+                self.fail(
+                    TransportError::Silent { limit },
+                    CloseCode::GoingAway,
+                    "no sign of life came in time",
+                );
                 Ok(None)
             }
             Step::Stalled => {

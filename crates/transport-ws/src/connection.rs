@@ -22,7 +22,9 @@ pub(crate) fn new<S: Io>(
 ) -> Connection {
     let socket = Arc::new(Socket::new(ws, pass, Arc::clone(&options.counters)));
     let batches = ping.is_none();
+    // Only servers show signs of life.
+    let silence = Some(options.silence_timeout).filter(|limit| batches && !limit.is_zero());
     let sender = Box::new(WsSender::new(Arc::clone(&socket), batches, ping));
-    let receiver = Box::new(WsReceiver::new(socket, options));
+    let receiver = Box::new(WsReceiver::new(socket, options, silence));
     Connection { info, sender, receiver }
 }

@@ -1,26 +1,32 @@
 //! The client's side: a connection to another server.
 
+use std::io;
+
 use async_trait::async_trait;
 use downbeat_transport::net::{Io, Pass, configure};
 use downbeat_transport::tls::{ServerName, tls_error};
 use downbeat_transport::{Connection, Connector, PeerInfo, TransportError};
-use hyper::Uri;
+use http_body_util::{BodyExt, Collected, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, Parts};
+use hyper::{Response, Uri};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::client_async_with_config;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::error::Error as WsError;
-use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::connection;
 use crate::gate::FrameGate;
-use crate::options::{ALPN, WsOptions};
-use crate::socket::transport_error;
+use crate::options::{ALPN, DEFAULT_MAX_HEADER_BYTES, WsOptions};
+use crate::upgrade::{ClientUpgrade, NotAnUpgrade};
 
 /// The port of `ws://` URLs that name none.
 const DEFAULT_PORT: u16 = 80;
 /// The port of `wss://` URLs that name none.
 const DEFAULT_TLS_PORT: u16 = 443;
+/// What is read of a server's answer to the upgrade: as much as a listener reads of a request.
+const MAX_ANSWER_BYTES: usize = DEFAULT_MAX_HEADER_BYTES;
 /// What is repeated of a server's refusal, in characters.
 const MAX_REFUSAL_CHARS: usize = 200;
 
@@ -35,7 +41,7 @@ const MAX_REFUSAL_CHARS: usize = 200;
 /// # Ok::<(), downbeat_transport_ws::InvalidUrl>(())
 /// ```
 pub struct WsConnector {
-    request: Request,
+    url: Uri,
     host: String,
     port: u16,
     name: String,
@@ -86,8 +92,8 @@ impl WsConnector {
         let scheme = if encrypted { "wss" } else { "ws" };
         let name = format!("{scheme}://{authority}{}", uri.path());
         let tls = encrypted.then(|| tls(&host, &options)).transpose()?;
-        let request = uri.into_client_request().map_err(|_| InvalidUrl::Syntax)?;
-        Ok(Self { request, host, port, name, tls, options })
+        ClientUpgrade::request(&uri).ok_or(InvalidUrl::Syntax)?;
+        Ok(Self { url: uri, host, port, name, tls, options })
     }
 
     async fn establish(&self) -> Result<Connection, TransportError> {
@@ -105,11 +111,29 @@ impl WsConnector {
     }
 
     async fn upgrade<S: Io>(&self, stream: S) -> Result<Connection, TransportError> {
-        let stream = FrameGate::transparent(stream);
-        let config = Some(self.options.config());
-        let (ws, _response) = client_async_with_config(self.request.clone(), stream, config)
+        let (request, upgrade) = ClientUpgrade::request(&self.url)
+            .ok_or_else(|| TransportError::Protocol("a URL without a host".to_owned()))?;
+        let (mut http, serving) = http1::Builder::new()
+            .title_case_headers(true)
+            .max_buf_size(MAX_ANSWER_BYTES)
+            .handshake(TokioIo::new(stream))
             .await
-            .map_err(handshake_error)?;
+            .map_err(|error| http_error(&error))?;
+        let asking = async move {
+            let response = http.send_request(request).await.map_err(|error| http_error(&error))?;
+            match upgrade.check(&response) {
+                Ok(()) => Ok(()),
+                Err(NotAnUpgrade::Status) => Err(refusal(response).await),
+                Err(error) => Err(TransportError::Protocol(error.to_string())),
+            }
+        };
+        let (asked, served) = tokio::join!(asking, serving.without_shutdown());
+        asked?;
+        let Parts { io, read_buf, .. } = served.map_err(|error| http_error(&error))?;
+        // Copied, because an empty rest still has the whole buffer of the HTTP library with it.
+        let stream = FrameGate::transparent(io.into_inner(), read_buf.to_vec());
+        let config = Some(self.options.config());
+        let ws = WebSocketStream::from_raw_socket(stream, Role::Client, config).await;
         let info = PeerInfo::new(&self.name);
         Ok(connection::new(ws, info, None, Pass::default(), &self.options))
     }
@@ -137,13 +161,31 @@ impl Connector for WsConnector {
     }
 }
 
-fn handshake_error(error: WsError) -> TransportError {
-    let WsError::Http(response) = error else { return transport_error(error) };
-    let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+/// A server that answers with something else than a WebSocket, and what it says.
+async fn refusal(response: Response<Incoming>) -> TransportError {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let body = body.map(Collected::to_bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&body);
     let said: String =
-        body.trim().chars().filter(|c| !c.is_control()).take(MAX_REFUSAL_CHARS).collect();
+        text.trim().chars().filter(|c| !c.is_control()).take(MAX_REFUSAL_CHARS).collect();
     let separator = if said.is_empty() { "" } else { ": " };
-    TransportError::Refused { reason: format!("{}{separator}{said}", response.status()) }
+    TransportError::Refused { reason: format!("{status}{separator}{said}") }
+}
+
+fn http_error(error: &hyper::Error) -> TransportError {
+    use std::error::Error;
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return TransportError::Disconnected;
+    }
+    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        // It cannot be taken out of the library's error.
+        Some(source) => match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code).into(),
+            None => io::Error::new(source.kind(), source.to_string()).into(),
+        },
+        None => TransportError::Protocol(error.to_string()),
+    }
 }
 
 #[cfg(test)]

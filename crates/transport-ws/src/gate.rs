@@ -47,6 +47,8 @@ pub(crate) struct FrameGate<S> {
     too_fragmented: bool,
     /// How an unfinished message comes on.
     progress: Progress,
+    /// When something has come the last time; only of a stream that is listened to for that.
+    heard: Option<Instant>,
     /// Whether the stream ended within a frame.
     cut_off: bool,
     kind: Kind,
@@ -55,8 +57,8 @@ pub(crate) struct FrameGate<S> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Frames,
-    /// Hands on whatever comes: the stream began before its first frame, or what came is no frame,
-    /// which the library finds as well.
+    /// Hands on all bytes as they come: for a client, which keeps its buffers, or after something
+    /// that is no frame, which the library finds as well.
     Anything,
 }
 
@@ -74,14 +76,21 @@ impl<S> FrameGate<S> {
             message_bytes: 0,
             too_fragmented: false,
             progress: Progress::default(),
+            heard: None,
             cut_off: false,
             kind,
         }
     }
 
-    /// A stream that begins with something else than frames, and so has no known ends of messages.
-    pub(crate) fn transparent(stream: S) -> Self {
-        Self { kind: Kind::Anything, ..Self::new(stream, Vec::new()) }
+    /// A stream whose ends of messages are of no interest; it begins with these bytes.
+    pub(crate) fn transparent(stream: S, begin: Vec<u8>) -> Self {
+        let heard = Some(Instant::now());
+        Self { kind: Kind::Anything, heard, ..Self::new(stream, begin) }
+    }
+
+    /// When something has come the last time, of a transparent stream.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.heard
     }
 
     /// Whether everything handed on so far is whole messages.
@@ -195,6 +204,9 @@ impl<S: AsyncRead + Unpin> FrameGate<S> {
             }
         }
         self.progress.received(buf.filled().len());
+        if let Some(heard) = &mut self.heard {
+            *heard = Instant::now();
+        }
         self.buffer.drain(..self.taken);
         self.taken = 0;
         self.buffer.extend_from_slice(buf.filled());

@@ -5,9 +5,10 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use downbeat_transport::net::{Door, Io, Linger, Pass};
+use downbeat_transport::net::{Door, Io, Linger, Notices, Pass, Room};
 use downbeat_transport::tls::TlsError;
 use downbeat_transport::{
     AdmissionRequest, ApiKey, Connection, PeerInfo, Refusal, TransportCounters,
@@ -24,8 +25,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
-use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::connection;
@@ -33,9 +32,18 @@ use crate::gate::FrameGate;
 use crate::options::{ALPN, WsOptions};
 use crate::routes::{RouteRequest, RouteResponse};
 use crate::sender::PingSettings;
+use crate::upgrade::{self, NotAnUpgrade};
 
 /// hyper refuses to work with a smaller buffer.
 const MIN_HTTP_BUFFER_BYTES: usize = 8 << 10;
+
+/// What proxies add to a request.
+const PROXY_HEADERS: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
+/// What a client is told when there are no descriptors left.
+const NO_ROOM: &str = "this server has no room for more connections";
+/// When it may try again.
+const NO_ROOM_RETRY: Duration = Duration::from_secs(10);
 
 /// Everything a listener needs for its handshakes.
 pub(crate) struct Reception {
@@ -49,13 +57,15 @@ pub(crate) struct Reception {
 struct Source {
     peer: SocketAddr,
     encrypted: bool,
+    room: Room,
 }
 
 impl Reception {
-    pub(crate) fn new(options: WsOptions) -> Result<Self, TlsError> {
+    pub(crate) fn new(options: WsOptions, notices: Arc<Notices>) -> Result<Self, TlsError> {
         let tls = options.tls.as_ref().map(|tls| tls.acceptor(ALPN)).transpose()?;
         let counters = Arc::clone(&options.counters);
-        let door = Door::new(options.connection_limits, options.admission.clone(), counters);
+        let door =
+            Door::new(options.connection_limits, options.admission.clone(), counters, notices);
         Ok(Self { options, door, tls })
     }
 
@@ -64,12 +74,16 @@ impl Reception {
     }
 
     /// Serves one connection's only request; if it was an upgrade, the WebSocket that came of it.
-    pub(crate) async fn receive(&self, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
-        let Some(tls) = &self.tls else {
-            return self.serve(stream, Source { peer, encrypted: false }).await;
-        };
+    pub(crate) async fn receive(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        room: Room,
+    ) -> Option<Connection> {
+        let source = Source { peer, encrypted: self.encrypts(), room };
+        let Some(tls) = &self.tls else { return self.serve(stream, source).await };
         match tls.accept(stream).await {
-            Ok(stream) => self.serve(stream, Source { peer, encrypted: true }).await,
+            Ok(stream) => self.serve(stream, source).await,
             Err(error) => {
                 self.counters().tls_failed.increment();
                 tracing::debug!(%peer, %error, "no TLS");
@@ -132,11 +146,7 @@ impl Reception {
         source: Source,
         upgraded: &Mutex<Option<Upgraded>>,
     ) -> Answer {
-        let wants_upgrade = parts
-            .headers
-            .get(header::UPGRADE)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        if !wants_upgrade {
+        if !upgrade::is_wanted(&parts.headers) {
             self.counters().http_requests.increment();
             return plain(&parts, &self.options).await;
         }
@@ -161,25 +171,33 @@ impl Reception {
             .map_or(Ok(None), ApiKey::from_query)
             .map_err(|error| malformed(format!("{error}\n")))?;
         let request = Request::from_parts(parts, ());
-        let response = create_response(&request).map_err(|error| match error {
-            WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
+        let response = upgrade::answer(&request).map_err(|error| match error {
+            NotAnUpgrade::Version => {
                 self.counters().handshakes_malformed.increment();
                 let body = "this server speaks version 13 of the WebSocket protocol\n";
                 Box::new(upgrade_required(body))
             }
             error => malformed(format!("not a WebSocket upgrade: {error}\n")),
         })?;
-        let origin = match request.headers().get(header::ORIGIN).map(HeaderValue::to_str) {
-            None => None,
-            Some(Ok(origin)) => Some(origin),
-            Some(Err(_)) => return Err(malformed("the Origin header is not ASCII\n".to_owned())),
+        let mut origins = request.headers().get_all(header::ORIGIN).iter().map(HeaderValue::to_str);
+        let origin = match (origins.next(), origins.next()) {
+            (None, _) => None,
+            (Some(Ok(origin)), None) => Some(origin),
+            (Some(Err(_)), _) => {
+                return Err(malformed("the Origin header is not ASCII\n".to_owned()));
+            }
+            (_, Some(_)) => return Err(malformed("more than one Origin header\n".to_owned())),
         };
+        if source.room == Room::None {
+            return Err(Box::new(refused(&Refusal::unavailable(NO_ROOM, NO_ROOM_RETRY))));
+        }
         let remote = self.remote(request.headers(), source.peer.ip());
         let asked = AdmissionRequest::new(remote)
             .with_path(request.uri().path())
             .with_key(key.as_ref())
             .with_origin(origin)
-            .with_encrypted(source.encrypted);
+            .with_encrypted(source.encrypted)
+            .with_proxied(self.is_proxied(request.headers(), remote));
         let pass = self.door.enter(&asked).map_err(|refusal| {
             tracing::debug!(peer = %remote, kind = ?refusal.kind, "refused: {refusal}");
             Box::new(refused(&refusal))
@@ -199,6 +217,12 @@ impl Reception {
         let values: Vec<_> =
             values.iter().map(|value| value.to_str().unwrap_or_default()).collect();
         proxies.client(peer.to_canonical(), values.into_iter())
+    }
+
+    /// Whether a request has come through a proxy that is not trusted.
+    fn is_proxied(&self, headers: &HeaderMap, remote: IpAddr) -> bool {
+        !self.options.trusted_proxies.trusts(remote)
+            && PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
     }
 
     fn counters(&self) -> &TransportCounters {

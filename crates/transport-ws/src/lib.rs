@@ -37,6 +37,7 @@ mod receiver;
 mod routes;
 mod sender;
 mod socket;
+mod upgrade;
 
 pub use connector::{InvalidUrl, WsConnector};
 pub use listener::WsListener;

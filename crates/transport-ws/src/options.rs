@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_protocol::Limits;
-use downbeat_transport::net::{ConnectionLimits, TrustedProxies};
+use downbeat_transport::net::{ConnectionLimits, Reserve, TrustedProxies};
 use downbeat_transport::tls::{ClientTls, ServerTls};
 use downbeat_transport::{Admission, TransportCounters};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -28,6 +28,9 @@ const DEFAULT_PING_INTERVAL: Duration = Duration::from_millis(1_500);
 const DEFAULT_STALLED_FRAME_TIMEOUT: Duration = Duration::from_mins(1);
 /// Three times the silence after which a client gives us up.
 const DEFAULT_DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// As the clients do; a server shows a sign of life every 1.5 s.
+const DEFAULT_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an idle connection holds for reading; larger frames get a buffer of their own size when
 /// they come.
@@ -62,6 +65,8 @@ pub struct WsOptions {
     pub handshake_timeout: Duration,
     /// How many connections a listener takes.
     pub connection_limits: ConnectionLimits,
+    /// Spare file descriptors with which a listener refuses clients when there are no others.
+    pub reserve: Option<Arc<Reserve>>,
     /// Who may connect to a listener; without it everybody may.
     pub admission: Option<Arc<dyn Admission>>,
     /// The proxies whose word on a client's address is taken; none by default.
@@ -76,6 +81,10 @@ pub struct WsOptions {
     pub ping_interval: Duration,
     /// What this server calls itself in its signs of life (`dc`).
     pub ping_name: String,
+    /// How long a server that we have connected to may be silent before it counts as gone: every
+    /// server of the protocol shows signs of life. Zero waits for ever. Clients show none, so the
+    /// connections of a listener are not held to it.
+    pub silence_timeout: Duration,
     /// How long sent bytes may wait for the peer's acknowledgement, before the peer counts as gone
     /// (Linux; elsewhere the operating system decides, after 10 to 20 minutes).
     pub dead_peer_timeout: Duration,
@@ -95,6 +104,7 @@ impl Default for WsOptions {
             max_header_bytes: DEFAULT_MAX_HEADER_BYTES,
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
             connection_limits: ConnectionLimits::default(),
+            reserve: None,
             admission: None,
             trusted_proxies: TrustedProxies::default(),
             tls: None,
@@ -102,6 +112,7 @@ impl Default for WsOptions {
             counters: Arc::default(),
             ping_interval: DEFAULT_PING_INTERVAL,
             ping_name: "downbeat".to_owned(),
+            silence_timeout: DEFAULT_SILENCE_TIMEOUT,
             dead_peer_timeout: DEFAULT_DEAD_PEER_TIMEOUT,
             stalled_frame_timeout: DEFAULT_STALLED_FRAME_TIMEOUT,
             routes: None,
@@ -135,6 +146,7 @@ impl fmt::Debug for WsOptions {
             .field("client_tls", &self.client_tls)
             .field("ping_interval", &self.ping_interval)
             .field("ping_name", &self.ping_name)
+            .field("silence_timeout", &self.silence_timeout)
             .field("dead_peer_timeout", &self.dead_peer_timeout)
             .field("stalled_frame_timeout", &self.stalled_frame_timeout)
             .field("routes", &self.routes.is_some())

@@ -23,19 +23,29 @@ use crate::socket::{Socket, transport_error};
 
 /// How long a peer that broke the rules may take to receive the reason, and to stop sending.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for one that was silent.
+const SILENT_PEER_TIMEOUT: Duration = Duration::from_millis(100);
 
 pub(crate) struct WsReceiver<S> {
     socket: Arc<Socket<S>>,
     limits: Limits,
     max_frame_bytes: usize,
     stalled_frame_timeout: Duration,
+    silence: Option<Silence>,
     state: State,
+}
+
+/// How long the peer may be silent, and what wakes us then.
+struct Silence {
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
 }
 
 /// What ends the wait for a frame.
 enum Step {
     Next(Option<Result<WsMessage, WsError>>),
     Stalled,
+    Silent(Duration),
 }
 
 enum State {
@@ -56,22 +66,36 @@ struct LastWord {
 }
 
 impl<S: Io> WsReceiver<S> {
-    pub(crate) fn new(socket: Arc<Socket<S>>, options: &WsOptions) -> Self {
+    /// `silence` is how long the peer may be silent, if it is to show signs of life.
+    pub(crate) fn new(
+        socket: Arc<Socket<S>>,
+        options: &WsOptions,
+        silence: Option<Duration>,
+    ) -> Self {
+        let silence =
+            silence.map(|limit| Silence { limit, timer: Box::pin(tokio::time::sleep(limit)) });
         Self {
             socket,
             limits: options.limits,
             max_frame_bytes: options.max_frame_bytes,
             stalled_frame_timeout: options.stalled_frame_timeout,
+            silence,
             state: State::Open,
         }
     }
 
-    /// The library's next frame, or that the one which has begun does not come on.
-    async fn next(&self) -> Step {
+    /// The library's next frame, or that the one which has begun does not come on, or that nothing
+    /// comes at all.
+    async fn next(&mut self) -> Step {
         let mut stalled: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|cx| {
             if let Poll::Ready(next) = self.socket.poll_next(cx) {
                 return Poll::Ready(Step::Next(next));
+            }
+            if let Some(silence) = &mut self.silence
+                && silence.poll(self.socket.heard(), cx).is_ready()
+            {
+                return Poll::Ready(Step::Silent(silence.limit));
             }
             // Only frames that come in several parts get a timer.
             let Some(since) = self.socket.stalled_since() else {
@@ -198,6 +222,17 @@ impl<S: Io> WsReceiver<S> {
         self.fail(error, CloseCode::Policy, "the rest of a frame came too slowly");
     }
 
+    /// Ends the connection to a server that shows no sign of life.
+    fn give_up_silent(&mut self, limit: Duration) {
+        self.socket.counters().peers_lost.increment();
+        let text = "no sign of life came in time";
+        self.fail(TransportError::Silent { limit }, CloseCode::Away, text);
+        // It is hardly there to read it, and connecting again is worth more.
+        if let State::Failing(last) = &mut self.state {
+            last.deadline = Instant::now() + SILENT_PEER_TIMEOUT;
+        }
+    }
+
     fn fail(&mut self, error: TransportError, code: CloseCode, text: &str) {
         // When we had closed already there is nothing to add; the rest is as with any other.
         if let Err(error) =
@@ -211,6 +246,22 @@ impl<S: Io> WsReceiver<S> {
             flushed: false,
             linger: Linger::new(),
         });
+    }
+}
+
+impl Silence {
+    /// Whether the peer, heard at this time, has been silent for too long.
+    fn poll(&mut self, heard: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(heard) = heard else { return Poll::Pending };
+        // Not set back at every frame: an early end is looked at again.
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let deadline = heard + self.limit;
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 }
 
@@ -252,15 +303,20 @@ impl<S: Io> Receiver for WsReceiver<S> {
                     }
                 }
                 State::Open => {
+                    let socket = Arc::clone(&self.socket);
                     let step = tokio::select! {
                         biased;
                         step = self.next() => step,
-                        () = self.socket.close_timed_out() => Step::Next(None),
+                        () = socket.close_timed_out() => Step::Next(None),
                     };
                     let frame = match step {
                         Step::Next(next) => self.step(next)?,
                         Step::Stalled => {
                             self.give_up();
+                            None
+                        }
+                        Step::Silent(limit) => {
+                            self.give_up_silent(limit);
                             None
                         }
                     };

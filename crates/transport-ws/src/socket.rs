@@ -137,6 +137,11 @@ impl<S: Io> Socket<S> {
         self.lock().ws.as_ref().and_then(|ws| ws.get_ref().stalled_since())
     }
 
+    /// When something has come the last time, of a connection that we made.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.lock().ws.as_ref().and_then(|ws| ws.get_ref().heard())
+    }
+
     /// Whether the peer has cut a message into more fragments than are accepted.
     pub(crate) fn too_fragmented(&self) -> bool {
         self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().too_fragmented())

@@ -52,12 +52,15 @@ pub struct AdmissionRequest<'a> {
     /// Whether the connection to this listener is encrypted. Behind a proxy that takes care of TLS
     /// it is not.
     pub encrypted: bool,
+    /// Whether it came through a proxy that is not trusted, as far as its headers show, so that
+    /// `remote` is the address of the proxy.
+    pub proxied: bool,
 }
 
 impl<'a> AdmissionRequest<'a> {
     /// A request of which nothing but the address is known.
     pub fn new(remote: IpAddr) -> Self {
-        Self { remote, path: "/", key: None, origin: None, encrypted: false }
+        Self { remote, path: "/", key: None, origin: None, encrypted: false, proxied: false }
     }
 
     /// The same request for this path.
@@ -85,6 +88,13 @@ impl<'a> AdmissionRequest<'a> {
     #[must_use]
     pub fn with_encrypted(mut self, encrypted: bool) -> Self {
         self.encrypted = encrypted;
+        self
+    }
+
+    /// The same request through a proxy that is not trusted, or not.
+    #[must_use]
+    pub fn with_proxied(mut self, proxied: bool) -> Self {
+        self.proxied = proxied;
         self
     }
 }

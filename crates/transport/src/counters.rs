@@ -42,6 +42,8 @@ counters! {
     refused_full,
     /// Refused: as many connections from this address as are allowed.
     refused_address,
+    /// Refused: no file descriptors were left.
+    refused_no_files,
     /// Refused by [`Admission`](crate::Admission): [`RefusalKind::Unauthorized`].
     refused_unauthorized,
     /// Refused by [`Admission`](crate::Admission): [`RefusalKind::Forbidden`].
@@ -118,10 +120,11 @@ impl TransportCounters {
 
 impl TransportSnapshot {
     /// What was refused, by reason, for a metric with a label.
-    pub fn refusals(&self) -> [(&'static str, u64); 6] {
+    pub fn refusals(&self) -> [(&'static str, u64); 7] {
         [
             ("full", self.refused_full),
             ("address", self.refused_address),
+            ("no_files", self.refused_no_files),
             ("unauthorized", self.refused_unauthorized),
             ("forbidden", self.refused_forbidden),
             ("too_many", self.refused_too_many),

@@ -46,6 +46,13 @@ pub enum TransportError {
         /// How long was waited.
         limit: Duration,
     },
+    /// Nothing at all has come from the peer for this long, though it was to show that it is there:
+    /// it hangs, or the packets vanish.
+    #[error("nothing has come from the peer for {limit:?}")]
+    Silent {
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The other side answered, and does not want this connection.
     #[error("the peer refused the connection: {reason}")]
     Refused {
@@ -59,9 +66,11 @@ impl TransportError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Protocol(_) | Self::FrameTooLarge { .. } => Fault::Peer,
-            Self::Disconnected | Self::Io(_) | Self::TimedOut { .. } | Self::Refused { .. } => {
-                Fault::Link
-            }
+            Self::Disconnected
+            | Self::Io(_)
+            | Self::TimedOut { .. }
+            | Self::Silent { .. }
+            | Self::Refused { .. } => Fault::Link,
             Self::Closed => Fault::Caller,
         }
     }

@@ -73,6 +73,8 @@ impl Starts {
             per_second: count / seconds,
             latency: Latency::of(starts.iter().map(|start| start.answered).collect()),
             listening: Latency::of(starts.iter().map(|start| start.listening).collect()),
+            failed: 0,
+            first_failure: None,
             server: starts.last().map(|last| ServerCost {
                 cpu_seconds,
                 cpu_per_operation: cpu_seconds / count * 1e6,

@@ -3,7 +3,7 @@
 
 use downbeat_bench::{
     BenchError, FanOut, Fetch, LiveEdits, LongAppend, LongLoad, ManySessions, NullServer, Report,
-    ServerProcess, StreamDown, StreamUp, Target, UpToDate, Upload,
+    ServerProcess, Storm, StreamDown, StreamUp, Target, UpToDate, Upload,
 };
 
 /// A null server that runs as long as the test, and the way to it.
@@ -31,6 +31,19 @@ async fn what_was_uploaded_is_fetched_and_up_to_date() -> Result<(), BenchError>
     assert_done(&fetch.run(&target).await?, 50);
     let asked = UpToDate { co_values: 50, transactions: 3, rounds: 2, ..UpToDate::default() };
     assert_done(&asked.run(&target).await?, 100);
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_that_come_at_once_are_counted_whether_they_get_in_or_not() -> Result<(), BenchError>
+{
+    let report = Storm { clients: 100 }.run(&target().await).await?;
+    assert_eq!((report.operations, report.failed), (100, 0), "{report}");
+    assert!(report.received_bytes > 0 && report.latency.is_some(), "{report}");
+    let nobody = Target::new("ws://127.0.0.1:9");
+    let report = Storm { clients: 3 }.run(&nobody).await?;
+    assert_eq!((report.operations, report.failed), (0, 3), "{report}");
+    assert!(report.first_failure.is_some());
     Ok(())
 }
 

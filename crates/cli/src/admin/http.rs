@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use downbeat_transport::net::{Loan, Reserve, is_out_of_files};
 use downbeat_transport_ws::RouteResponse;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -36,6 +37,8 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 const REQUEST_TIME: Duration = Duration::from_secs(15);
 /// Headers of a request; hyper's least buffer.
 const MAX_HEADER_BYTES: usize = 8 << 10;
+/// How often the log is told of that.
+const WARN_PERIOD: Duration = Duration::from_mins(1);
 /// How long nothing is accepted after the system refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,6 +53,8 @@ pub(crate) struct AdminServer {
     admin: Arc<Admin>,
     /// Names by which it may be called, in lower case.
     names: Arc<[HostName]>,
+    /// Spare descriptors to accept with when there are no others left.
+    reserve: Option<Arc<Reserve>>,
 }
 
 impl AdminServer {
@@ -57,9 +62,10 @@ impl AdminServer {
         address: SocketAddr,
         names: &[HostName],
         admin: Arc<Admin>,
+        reserve: Option<Arc<Reserve>>,
     ) -> std::io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
-        Ok(Self { address: tcp.local_addr()?, tcp, admin, names: names.into() })
+        Ok(Self { address: tcp.local_addr()?, tcp, admin, names: names.into(), reserve })
     }
 
     /// Where it listens, with the port that the system chose.
@@ -70,22 +76,36 @@ impl AdminServer {
     /// Answers requests for ever.
     pub(crate) async fn run(self) {
         let mut connections = Connections::default();
+        let mut loan = None;
+        let mut warned: Option<Instant> = None;
         loop {
             connections.make_room().await;
             match self.tcp.accept().await {
                 Ok((stream, peer)) => {
                     let admin = Arc::clone(&self.admin);
                     let names = Arc::clone(&self.names);
+                    let borrowed: Option<Loan> = loan.take();
                     connections.spawn(|is_answering| async move {
                         let serving = serve(stream, &admin, &names, &is_answering);
                         if tokio::time::timeout(REQUEST_TIME, serving).await.is_err() {
                             debug!(%peer, "a request on the admin port took too long");
                         }
+                        drop(borrowed);
                     });
                 }
                 Err(error) => {
-                    warn!(%error, "no connection to the admin port can be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    let had_none = loan.take().is_none();
+                    if had_none && is_out_of_files(&error) {
+                        loan = self.reserve.as_ref().and_then(|reserve| reserve.lend(0));
+                    }
+                    if loan.is_none() {
+                        let now = Instant::now();
+                        if warned.is_none_or(|at| now.duration_since(at) >= WARN_PERIOD) {
+                            warn!(%error, "no connection to the admin port can be accepted");
+                            warned = Some(now);
+                        }
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use downbeat_node::{Histogram, MessageStats, Stats};
+use downbeat_node::{EndStats, Histogram, MessageStats, Stats};
 use downbeat_transport::TransportSnapshot;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -87,13 +87,25 @@ impl Snapshot {
     }
 
     fn traffic(&self, out: &mut Out<'_>) -> fmt::Result {
-        let Stats { peers, traffic, received, sent, .. } = &self.stats;
+        let Stats { peers, disconnects, traffic, received, sent, .. } = &self.stats;
         out.gauges(
             "downbeat_peers",
             "Connections by what the peer is to this server",
             None,
             "role",
             [("client", peers.clients), ("upstream", peers.upstreams), ("local", peers.local)],
+        )?;
+        let ended = |role, stats: &EndStats| -> Vec<_> {
+            stats.iter().map(|(cause, count)| ([("role", role), ("cause", cause)], count)).collect()
+        };
+        let ended =
+            [ended("client", &disconnects.clients), ended("upstream", &disconnects.upstreams)];
+        out.family(
+            "downbeat_disconnects",
+            "Connections that have ended, by what the peer was and why",
+            None,
+            MetricType::Counter,
+            ended.concat(),
         )?;
         let by_action = |direction, stats: &MessageStats| -> Vec<_> {
             stats

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_node::{Node, NodeError, Stats};
 use downbeat_transport::TransportCounters;
+use downbeat_transport::net::Reserve;
 use downbeat_transport::tls::TlsReloader;
 use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
 use tokio::sync::RwLock;
@@ -83,8 +84,9 @@ impl Admin {
         self: &Arc<Self>,
         address: SocketAddr,
         names: &[HostName],
+        reserve: Option<Arc<Reserve>>,
     ) -> std::io::Result<AdminServer> {
-        AdminServer::bind(address, names, Arc::clone(self)).await
+        AdminServer::bind(address, names, Arc::clone(self), reserve).await
     }
 
     /// Looks at the figures again and again, so that the page has a past to show when it is opened.

@@ -1,6 +1,7 @@
 //! Who may connect: keys that come and go while the server runs, sites, and what a public address
 //! is warned of.
 
+use std::io::{Read, Write};
 use std::path::Path;
 
 use downbeat_protocol::{CoValueId, SHORT_HASH_LEN};
@@ -232,4 +233,45 @@ fn pages_of_other_sites_may_not_connect_where_sites_are_named() {
     assert_eq!(status("https://app.example"), "HTTP/1.1 101");
     assert_eq!(status("https://preview.app.example"), "HTTP/1.1 101");
     assert_eq!(status("https://evil.example"), "HTTP/1.1 403");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_connections_are_logged_once_a_minute_with_what_may_be_done() {
+    let arguments = ["--in-memory", "--max-connections-per-address", "2"];
+    let server =
+        Server::start(&[&arguments[..], &["--allowed-origin", "https://a.example"]].concat());
+    let kept = [connect(&server.url()).await.unwrap(), connect(&server.url()).await.unwrap()];
+    for _ in 0..20 {
+        assert!(refused(&server.url()).await.starts_with("429"));
+    }
+    server.logged("if it is the address of a proxy, name it with `--trusted-proxy`");
+    drop(kept);
+    let upgrade = |headers: &str| {
+        let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             {headers}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (String::from_utf8(status.to_vec()).unwrap(), stream)
+    };
+    for _ in 0..20 {
+        // The connections may not have ended yet.
+        eventually("403", || upgrade("Origin: https://b.example").0 == "HTTP/1.1 403");
+    }
+    server.logged("pages of this site may not connect here");
+    server.logged("from a page of https://b.example");
+    // A proxy that nobody has told the server of.
+    let header = "X-Forwarded-For: 203.0.113.7";
+    let mut kept = Vec::new();
+    eventually("429", || {
+        let (status, stream) = upgrade(header);
+        kept.push(stream);
+        status == "HTTP/1.1 429"
+    });
+    server.logged("which is that of a proxy: name it with `--trusted-proxy`");
+    assert_eq!(server.log().matches("connections refused").count(), 3, "{}", server.log());
 }

@@ -13,7 +13,8 @@ use super::histogram::{HistogramCells, SECONDS, SIZES};
 use super::rejections::{Recent, Refused};
 use super::top::Top;
 use super::{
-    BackPressureCells, LimitCells, MessageCells, RejectionCells, Stats, StorageCells, TrafficCells,
+    BackPressureCells, DisconnectCells, LimitCells, MessageCells, RejectionCells, Stats,
+    StorageCells, TrafficCells,
 };
 
 /// CoValues that are told of as those with the most traffic.
@@ -25,6 +26,7 @@ const SAMPLE_BYTES: u64 = 4 << 10;
 
 /// Everything that is counted where it happens.
 pub(crate) struct Counters {
+    pub disconnects: DisconnectCells,
     pub received: MessageCells,
     pub sent: MessageCells,
     pub traffic: TrafficCells,
@@ -45,6 +47,7 @@ pub(crate) struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         Self {
+            disconnects: DisconnectCells::default(),
             received: MessageCells::default(),
             sent: MessageCells::default(),
             traffic: TrafficCells::default(),
@@ -165,6 +168,7 @@ impl Counters {
     /// What has been counted; the rest is the engine's to fill in.
     pub(crate) fn snapshot(&self) -> Stats {
         Stats {
+            disconnects: self.disconnects.snapshot(),
             received: self.received.snapshot(),
             sent: self.sent.snapshot(),
             traffic: self.traffic.snapshot(),

@@ -57,6 +57,8 @@ macro_rules! counted {
 pub struct Stats {
     /// Connections at the moment, by what the peer is to us.
     pub peers: PeerStats,
+    /// Connections that have ended, by what the peer was and why.
+    pub disconnects: DisconnectStats,
     /// Messages from peers, by action.
     pub received: MessageStats,
     /// Messages to peers, by action.
@@ -162,6 +164,48 @@ pub struct MemoryStats {
     pub unverified_jobs: u64,
     /// Stores that wait for the batch before them.
     pub unstored_jobs: u64,
+}
+
+counted! {
+    /// Connections that have ended, by the cause.
+    EndStats, EndCells {
+        /// The peer has closed the connection in order.
+        peer_closed,
+        /// The link broke, or the peer went away without a word.
+        broken,
+        /// Nothing came from the peer for too long, or its system did not answer.
+        silent,
+        /// The peer did not finish a frame that it had begun.
+        too_slow,
+        /// The peer broke the rules of the transport.
+        broke_rules,
+        /// This node has closed it: over a limit, or no longer allowed.
+        closed,
+        /// This node shuts down.
+        shut_down,
+    }
+}
+
+/// Connections that have ended, by what the peer was. Those of the program itself are not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DisconnectStats {
+    /// Peers that had connected to us.
+    pub clients: EndStats,
+    /// Upstream servers that we were connected to.
+    pub upstreams: EndStats,
+}
+
+#[derive(Default)]
+pub(crate) struct DisconnectCells {
+    pub clients: EndCells,
+    pub upstreams: EndCells,
+}
+
+impl DisconnectCells {
+    fn snapshot(&self) -> DisconnectStats {
+        DisconnectStats { clients: self.clients.snapshot(), upstreams: self.upstreams.snapshot() }
+    }
 }
 
 counted! {

@@ -7,6 +7,13 @@ use downbeat_transport_tcp::TcpOptions;
 use crate::conformance::connect;
 use crate::raw::{frame, welcomed};
 
+#[test]
+fn a_silent_peer_is_noticed_as_soon_as_websocket_clients_notice_one() {
+    let options = TcpOptions::default();
+    assert_eq!(options.silence_timeout, Duration::from_secs(10));
+    assert!(options.keep_alive * 6 <= options.silence_timeout);
+}
+
 fn impatient() -> TcpOptions {
     TcpOptions {
         keep_alive: Duration::from_millis(100),
@@ -26,7 +33,7 @@ async fn a_peer_that_shows_no_sign_of_life_is_given_up() {
         drop(client);
     };
     let (end, ()) = tokio::join!(server.receiver.receive(), telling);
-    assert!(matches!(end, Err(TransportError::TimedOut { .. })), "{end:?}");
+    assert!(matches!(end, Err(TransportError::Silent { .. })), "{end:?}");
     assert!(begun.elapsed() >= Duration::from_millis(900), "took {:?}", begun.elapsed());
     assert_eq!(counters.snapshot().peers_lost, 1);
 }

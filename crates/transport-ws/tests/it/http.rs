@@ -3,10 +3,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use downbeat_transport::net::ConnectionLimits;
-use downbeat_transport::{ApiKey, Connector, Listener, TransportError};
+use downbeat_transport::{ApiKey, Connection, Connector, Listener, TransportError};
 use downbeat_transport_ws::{
     RouteRequest, RouteResponse, Routes, WsConnector, WsListener, WsOptions,
 };
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::raw::{RawClient, UPGRADE, accept_nothing};
 
@@ -66,6 +67,108 @@ async fn an_upgrade_that_is_none_is_refused_clearly() {
     let request = UPGRADE.replace("GET / ", "GET /?key=%ff ");
     let response = ask(WsOptions::default(), &request).await;
     assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+}
+
+#[tokio::test]
+async fn headers_that_may_repeat_are_read_in_all_their_lines() {
+    for (line, lines) in [
+        ("Connection: keep-alive, Upgrade", "Connection: keep-alive\r\nConnection: Upgrade"),
+        ("Connection: keep-alive, Upgrade", "Connection: Upgrade\r\nConnection: keep-alive"),
+        ("Connection: keep-alive, Upgrade", "Connection:keep-alive,\tupgrade"),
+        ("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: WebSocket"),
+        ("Upgrade: websocket", "Upgrade: h2c, websocket"),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Version: 13"),
+        ("Host: test", "Host: test\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b"),
+        ("Host: test", "Host: test\r\nSec-WebSocket-Extensions: a\r\nSec-WebSocket-Extensions: b"),
+    ] {
+        let request = UPGRADE.replace(line, lines);
+        assert_ne!(request, UPGRADE);
+        let mut listener = WsListener::bind("127.0.0.1:0", WsOptions::default()).await.unwrap();
+        let mut client = RawClient::connect(&listener).await;
+        let upgrading = async {
+            client.write(request.as_bytes()).await;
+            client.read_head().await
+        };
+        let mut kept = None;
+        let accepting = async {
+            loop {
+                kept = Some(listener.accept().await.unwrap());
+            }
+        };
+        let head = tokio::select! {
+            head = upgrading => head,
+            () = accepting => String::new(),
+        };
+        assert!(head.starts_with("HTTP/1.1 101 "), "{lines}: {head}");
+        // Nothing is chosen of what was offered.
+        assert!(!head.contains("sec-websocket-protocol"), "{head}");
+        assert!(!head.contains("sec-websocket-extensions"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn headers_that_must_not_repeat_are_refused_when_they_do() {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    for (line, lines) in [
+        (key, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Key: x"),
+        ("Host: test", "Host: test\r\nOrigin: https://a.example\r\nOrigin: https://b.example"),
+    ] {
+        let request = UPGRADE.replace(line, lines);
+        assert_ne!(request, UPGRADE);
+        let response = ask(WsOptions::default(), &request).await;
+        assert!(response.starts_with("HTTP/1.1 400 "), "{lines}: {response}");
+    }
+}
+
+/// What a connector makes of this answer to its upgrade; `{accept}` stands for the right one.
+async fn answered(answer: &str) -> Result<Connection, TransportError> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/path?key=secret", listener.local_addr().unwrap());
+    let answering = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut server = RawClient { stream };
+        let head = server.read_head().await;
+        assert!(head.starts_with("GET /path?key=secret HTTP/1.1\r\n"), "{head}");
+        let headers = head.lines().filter_map(|line| line.split_once(": "));
+        let (_, key) = { headers }
+            .find(|(name, _)| name.eq_ignore_ascii_case("Sec-WebSocket-Key"))
+            .expect("a key");
+        let accept = derive_accept_key(key.as_bytes());
+        server.write(answer.replace("{accept}", &accept).as_bytes()).await;
+        // A first frame right behind the answer.
+        server.write(&[0x81, 2, b'{', b'}']).await;
+        server
+    };
+    let connector = WsConnector::new(&url, WsOptions::default()).unwrap();
+    let (connected, _server) = tokio::join!(connector.connect(), answering);
+    let mut connection = connected?;
+    let incoming = connection.receiver.receive().await.unwrap().unwrap();
+    assert_eq!(incoming.bytes, 2);
+    Ok(connection)
+}
+
+#[tokio::test]
+async fn a_connector_reads_all_lines_of_an_answer() {
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n";
+    answered(answer).await.unwrap();
+    for lines in
+        ["Connection: keep-alive\r\nConnection: upgrade", "Connection: keep-alive, upgrade"]
+    {
+        let answer = answer.replace("Connection: Upgrade", lines);
+        answered(&answer).await.unwrap_or_else(|error| panic!("{lines}: {error}"));
+    }
+    for (right, wrong) in [
+        ("Connection: Upgrade", "Connection: keep-alive"),
+        ("Upgrade: websocket", "Upgrade: h2c"),
+        ("{accept}", "AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ("Upgrade: websocket", "Upgrade: websocket\r\nSec-WebSocket-Extensions: bzip"),
+        ("Upgrade: websocket", "Upgrade: websocket\r\nSec-WebSocket-Protocol: other"),
+        ("HTTP/1.1 101 Switching Protocols", "HTTP/2 101"),
+    ] {
+        let refused = answered(&answer.replacen(right, wrong, 1)).await;
+        assert!(matches!(refused, Err(TransportError::Protocol(_))), "{wrong}: {refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -177,7 +280,11 @@ async fn a_slow_handshake_is_given_up_and_holds_up_nobody() {
 
 #[tokio::test]
 async fn the_oldest_handshakes_make_room_for_new_ones() {
-    let limits = ConnectionLimits { pending: 3, ..ConnectionLimits::default() };
+    let limits = ConnectionLimits {
+        pending: 3,
+        displace_after: Duration::from_millis(50),
+        ..ConnectionLimits::default()
+    };
     let options = WsOptions { connection_limits: limits, ..WsOptions::default() };
     let mut listener = WsListener::bind("127.0.0.1:0", options.clone()).await.unwrap();
     let mut idle = Vec::new();

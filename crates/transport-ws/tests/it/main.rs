@@ -6,6 +6,8 @@ mod batching;
 mod closing;
 mod conformance;
 mod http;
+mod liveness;
 mod neighbours;
 mod raw;
+mod storm;
 mod tls;

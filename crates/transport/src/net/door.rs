@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::admission::{Admission, AdmissionRequest, Admitted, Refusal};
 use crate::counters::TransportCounters;
-use crate::net::{ConnectionLimits, Full, Gate, Place};
+use crate::net::{ConnectionLimits, Full, Gate, Notices, Place};
 
 /// When a peer that found no place may try again: clients that are turned away all at once should
 /// not come back all at once, and their own waits are spread.
@@ -18,6 +18,7 @@ pub struct Door {
     gate: Arc<Gate>,
     admission: Option<Arc<dyn Admission>>,
     counters: Arc<TransportCounters>,
+    notices: Arc<Notices>,
 }
 
 /// What a connection keeps as long as it lasts.
@@ -35,16 +36,22 @@ impl Door {
         limits: ConnectionLimits,
         admission: Option<Arc<dyn Admission>>,
         counters: Arc<TransportCounters>,
+        notices: Arc<Notices>,
     ) -> Self {
-        Self { gate: Gate::new(limits, Arc::clone(&counters)), admission, counters }
+        Self { gate: Gate::new(limits, Arc::clone(&counters)), admission, counters, notices }
     }
 
     /// Lets a peer in.
     pub fn enter(&self, request: &AdmissionRequest<'_>) -> Result<Pass, Refusal> {
-        let place = self.gate.enter(request.remote).map_err(refusal)?;
+        let place = self.gate.enter(request.remote).map_err(|full| {
+            self.notices.note(full_cause(full, request.proxied), Example(request));
+            refusal(full)
+        })?;
         let admitted = match &self.admission {
             Some(admission) => admission.admit(request).inspect_err(|refusal| {
                 self.counters.refused(refusal.kind);
+                let cause = format!("connections refused: {}", refusal.reason);
+                self.notices.note(cause, Example(request));
             })?,
             None => Admitted::anonymous(),
         };
@@ -54,6 +61,35 @@ impl Door {
     /// Where everything is counted.
     pub fn counters(&self) -> &Arc<TransportCounters> {
         &self.counters
+    }
+}
+
+/// What the operator is told of a limit that was reached.
+fn full_cause(full: Full, proxied: bool) -> &'static str {
+    match full {
+        Full::Total => "connections refused: there are as many as `--max-connections` allows",
+        Full::Address if proxied => {
+            "connections refused: too many from one address, which is that of a proxy: name it with \
+             `--trusted-proxy`, so that its clients are counted by their own addresses"
+        }
+        Full::Address => {
+            "connections refused: as many from one address as `--max-connections-per-address` \
+             allows; if it is the address of a proxy, name it with `--trusted-proxy`"
+        }
+    }
+}
+
+/// A request as the log shows it: without its key.
+struct Example<'a>(&'a AdmissionRequest<'a>);
+
+impl fmt::Display for Example<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.remote)?;
+        match self.0.origin {
+            // Whatever a client sends there, it is one short line.
+            Some(origin) => write!(f, " from a page of {:.100}", origin.escape_debug().to_string()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::counters::TransportCounters;
 
@@ -19,6 +20,9 @@ const DEFAULT_PENDING: usize = 1_024;
 /// passes, as handshakes take milliseconds; and one address cannot push the others out.
 const DEFAULT_PENDING_PER_ADDRESS: usize = 256;
 
+/// Real handshakes that take longer than this are those of a very bad network.
+const DEFAULT_DISPLACE_AFTER: Duration = Duration::from_secs(2);
+
 /// How many connections a listener takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -27,11 +31,17 @@ pub struct ConnectionLimits {
     /// Established connections from one address: an IPv4 address or the /64 of an IPv6 one. Behind
     /// a trusted proxy it is the client's address that counts.
     pub per_address: usize,
-    /// Connections whose handshake is under way. When one more comes, the oldest is given up: real
-    /// handshakes take a moment, so it is the likeliest to be idle on purpose.
+    /// Connections whose handshake is under way. When there are as many, one that is older than
+    /// [`displace_after`](Self::displace_after) is given up for the next; while there is none, the
+    /// next waits in the system's queue.
     pub pending: usize,
-    /// The same for one address. Trusted proxies are not held to it.
+    /// The share of one address of those. It may have more while there is room; when there is none,
+    /// old handshakes of addresses with more than their share are given up before those of others.
+    /// Trusted proxies are not held to it.
     pub pending_per_address: usize,
+    /// The age from which on a handshake may be given up for another: real ones take a moment, so
+    /// it is likely to be idle on purpose.
+    pub displace_after: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -41,6 +51,7 @@ impl Default for ConnectionLimits {
             per_address: DEFAULT_PER_ADDRESS,
             pending: DEFAULT_PENDING,
             pending_per_address: DEFAULT_PENDING_PER_ADDRESS,
+            displace_after: DEFAULT_DISPLACE_AFTER,
         }
     }
 }

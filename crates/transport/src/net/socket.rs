@@ -4,12 +4,14 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// What is read and thrown away at most: a few seconds of a fast sender, at next to no cost.
 const MAX_LINGER_BYTES: usize = 16 << 20;
+/// How many times a system that is silent is asked, within the time after which it counts as gone.
+const KEEPALIVE_PROBES: u32 = 3;
 /// What is read at once.
 const LINGER_BUFFER_BYTES: usize = 8 << 10;
 
@@ -17,15 +19,20 @@ const LINGER_BUFFER_BYTES: usize = 8 << 10;
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
-/// Frames leave at once, and a peer that acknowledges nothing any more is noticed after this time
-/// (Linux; elsewhere the operating system decides).
+/// Frames leave at once, and a peer whose system answers no more is noticed about this time after
+/// it has stopped, whether something is being sent to it (Linux; elsewhere the operating system
+/// decides) or not.
 pub fn configure(stream: &TcpStream, dead_peer_timeout: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
+    // Whole seconds are all that systems know.
+    let interval = (dead_peer_timeout / KEEPALIVE_PROBES).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(interval).with_interval(interval);
+    socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(dead_peer_timeout))?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = (socket, dead_peer_timeout);
+    let _ = dead_peer_timeout;
     Ok(())
 }
 
@@ -59,5 +66,23 @@ impl Linger {
             }
         }
         Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_idle_connection_is_probed_by_the_system() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        configure(&stream, Duration::from_secs(30)).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(10));
+        configure(&stream, Duration::from_millis(500)).unwrap();
+        assert!(socket.keepalive().unwrap());
     }
 }
