@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use downbeat_storage::files::Place;
 use downbeat_storage::{Damage, StorageError};
 use sled::Mode;
 
@@ -156,7 +157,7 @@ fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
     };
     let path = dir.join(LOG_FILE);
     let log = File::open(&path).map_err(|error| io_error("open", &path, error))?;
-    Ok(Tree::new(db, log, dir))
+    Ok(Tree::new(db, log, Place::of(path)?, dir))
 }
 
 /// Removes what is left of snapshots that were being written when the process died or the disk was

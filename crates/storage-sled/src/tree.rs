@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use downbeat_storage::files::Place;
 use downbeat_storage::{Damage, StorageError};
 use sled::{Batch, IVec};
 
@@ -14,12 +15,13 @@ pub(crate) struct Tree {
     db: sled::Db,
     /// The log, opened a second time. See [`Self::flush`].
     log: Arc<File>,
+    place: Place,
     dir: Arc<Path>,
 }
 
 impl Tree {
-    pub(crate) fn new(db: sled::Db, log: File, dir: &Path) -> Self {
-        Self { db, log: Arc::new(log), dir: dir.into() }
+    pub(crate) fn new(db: sled::Db, log: File, place: Place, dir: &Path) -> Self {
+        Self { db, log: Arc::new(log), place, dir: dir.into() }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StorageError> {
@@ -65,6 +67,11 @@ impl Tree {
 
     pub(crate) fn disk_bytes(&self) -> Result<u64, StorageError> {
         self.db.size_on_disk().map_err(|error| self.error("measure", error))
+    }
+
+    /// Where the log was when it was opened.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(crate) fn dir(&self) -> &Path {
