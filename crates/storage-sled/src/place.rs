@@ -14,7 +14,7 @@ use crate::keys;
 use crate::mark::{MARK_FILE, Mark};
 use crate::options::SledOptions;
 use crate::record::{self, TotalsRecord};
-use crate::tree::{LOG_FILE, Tree, describe};
+use crate::tree::{Changes, LOG_FILE, Tree, describe};
 
 /// The version of the layout that is written, and the newest that can be read.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -113,7 +113,7 @@ fn create(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
         .map_err(|error| io_error("write", &unfinished, error))?;
     let tree = open_tree(dir, options)?;
     let totals = TotalsRecord::default();
-    let mut batch = sled::Batch::default();
+    let mut batch = Changes::default();
     batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
     tree.apply(batch)?;
     tree.flush()?;

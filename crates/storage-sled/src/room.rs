@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use downbeat_storage::StorageError;
-use downbeat_storage::files::{Reserve, require_room, try_room};
+use downbeat_storage::files::{Reserve, require_length, require_room, try_room};
 
 use crate::place::SEGMENT_SIZE;
 use crate::tree::LOG_FILE;
@@ -38,7 +38,9 @@ pub(crate) fn keep_reserve(reserve: &mut Reserve, dir: &Path) {
 
 /// Checks that a batch with so many bytes of content can be written.
 pub(crate) fn require_for_batch(dir: &Path, bytes: u64) -> Result<(), StorageError> {
-    require_room(dir, MARGIN + bytes.saturating_mul(BYTES_WRITTEN_FOR_EACH))
+    let needed = MARGIN + bytes.saturating_mul(BYTES_WRITTEN_FOR_EACH);
+    require_length(&dir.join(LOG_FILE), log_len(dir) + needed)?;
+    require_room(dir, needed)
 }
 
 /// Checks that the store could be opened again, which takes writing at the end of the log.

@@ -49,8 +49,15 @@ impl Tree {
     }
 
     /// Applies all changes or, after a crash, none.
-    pub(crate) fn apply(&self, batch: Batch) -> Result<(), StorageError> {
-        self.db.apply_batch(batch).map_err(|error| self.error("write to", error))
+    ///
+    /// sled splits and merges nodes when it next comes past them, even if it only reads. So it is
+    /// led past all that has changed: otherwise reading would write, and fail on a full disk.
+    pub(crate) fn apply(&self, changes: Changes) -> Result<(), StorageError> {
+        let Changes { batch, keys } = changes;
+        let result = self.db.apply_batch(batch);
+        result
+            .and_then(|()| keys.iter().try_for_each(|key| self.db.get(key).map(drop)))
+            .map_err(|error| self.error("write to", error))
     }
 
     /// Makes everything durable that was applied before.
@@ -84,6 +91,27 @@ impl Tree {
 
     fn error(&self, verb: &str, error: sled::Error) -> StorageError {
         describe(error, verb, &self.dir)
+    }
+}
+
+/// Changes that are applied together.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    batch: Batch,
+    keys: Vec<IVec>,
+}
+
+impl Changes {
+    pub(crate) fn insert(&mut self, key: impl Into<IVec>, value: impl Into<IVec>) {
+        let key = key.into();
+        self.keys.push(key.clone());
+        self.batch.insert(key, value);
+    }
+
+    pub(crate) fn remove(&mut self, key: impl Into<IVec>) {
+        let key = key.into();
+        self.keys.push(key.clone());
+        self.batch.remove(key);
     }
 }
 

@@ -223,10 +223,18 @@ impl Writer {
 
     /// Opens the tree again if that has a chance. The readers lose the old tree first, because sled
     /// locks the log.
-    fn reopen(&self) -> Result<Opened, StorageError> {
-        let dir = self.shared.dir();
+    fn reopen(&mut self) -> Result<Opened, StorageError> {
+        let shared = Arc::clone(&self.shared);
+        let dir = shared.dir();
         self.place.check()?;
-        room::require_for_opening(dir)?;
+        if let Err(error) = room::require_for_opening(dir) {
+            // sled has met a full disk all the same, while it cleaned up, say.
+            let is_full = matches!(error, StorageError::Full { .. });
+            if !(is_full && self.reserve.give_up()) {
+                return Err(error);
+            }
+            room::require_for_opening(dir)?;
+        }
         self.shared.set_failed(StorageError::Backend {
             action: format!("cannot read from {}", dir.display()),
             source: Arc::new(OpenedAgain),

@@ -113,6 +113,35 @@ pub fn require_room(dir: &Path, bytes: u64) -> Result<(), StorageError> {
     }
 }
 
+/// Checks that this process may write files of this length (`RLIMIT_FSIZE`).
+///
+/// # Errors
+///
+/// [`StorageError::Io`] if it may not.
+pub fn require_length(file: &Path, bytes: u64) -> Result<(), StorageError> {
+    match length_limit() {
+        Some(limit) if limit < bytes => {
+            let action = format!(
+                "cannot write to {}: no file may be longer than {} KiB",
+                file.display(),
+                limit >> 10
+            );
+            Err(StorageError::io(action, ErrorKind::FileTooLarge.into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn length_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+#[cfg(not(unix))]
+fn length_limit() -> Option<u64> {
+    None
+}
+
 #[cfg(unix)]
 fn free_bytes(dir: &Path) -> io::Result<Option<u64>> {
     let about = rustix::fs::statvfs(dir)?;
@@ -175,20 +204,25 @@ impl Reserve {
         // What a crash has left of an attempt.
         let _ = fs::remove_file(self.dir.join(ROOM_FILE));
         match open() {
-            Err(StorageError::Full { .. }) if self.give_up() => open(),
-            Err(StorageError::Io { .. }) if self.has_hardly_any_room() && self.give_up() => open(),
-            other => other,
+            Err(StorageError::Full { .. }) if self.give_up() => {}
+            Err(StorageError::Io { .. }) if self.has_hardly_any_room() && self.give_up() => {}
+            other => return other,
         }
+        let opened = open();
+        // What is left of it is kept for the next time.
+        self.tried = None;
+        opened
     }
 
     fn has_hardly_any_room(&self) -> bool {
         matches!(free_bytes(&self.dir), Ok(Some(free)) if free < HARDLY_ANY_ROOM)
     }
 
-    /// Removes the reserve, and tells whether there was one.
-    fn give_up(&mut self) -> bool {
+    /// Removes the reserve, and tells whether there was one. It is not made again until there is
+    /// enough room for all of it.
+    pub fn give_up(&mut self) -> bool {
         self.complete = false;
-        self.tried = None;
+        self.tried = Some(Instant::now());
         fs::remove_file(&self.path).is_ok()
     }
 

@@ -52,9 +52,6 @@ pub(crate) const FAILURE: &str = "storage takes no content";
 /// What it logs when it can.
 pub(crate) const WELL: &str = "storage takes content again";
 
-/// A budget with which nothing stays in memory for long.
-const SMALL_MEMORY: &str = "--memory-budget=16MiB";
-
 /// How long the server may say nothing before it is taken to have said everything.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -77,7 +74,6 @@ pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
     };
     let data = disk.as_ref().map_or_else(|| place.data(), |disk| disk.dir.path().join("data"));
     let mut program = place.program_in(&run.binary, &data);
-    program.options.push(SMALL_MEMORY.to_owned());
     if means == Means::Limit {
         // Exceeding the limit is an error then, and not the end of the process.
         let script = r#"trap '' XFSZ; exec "$0" "$@""#;
@@ -86,6 +82,9 @@ pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
     let shortage = Shortage { disk, truth: Truth::default() };
     let (mut server, url, _) = program.start().await?;
     write_all(run.seed, &shortage.truth, &url, STEPS).await?;
+    // What a server has not written itself is not in its memory.
+    server.stop().await?;
+    let (mut server, url, _) = program.start().await?;
     let started = Instant::now();
     for time in 1..=2 {
         let took = shortage.live_through(&server, &url, run.seed + time).await?;
@@ -164,7 +163,9 @@ impl Shortage {
         quiet.await.with_context(|| format!("the server's log: {:?}", server.log()))?;
         let acknowledged = self.truth.sizes().acknowledged;
         tokio::time::sleep(SHORTAGE).await;
-        self.read_all(url).await.context("reading while nothing can be written")?;
+        self.read_all(url).await.with_context(|| {
+            format!("reading while nothing can be written:\n{:?}", server.log())
+        })?;
         let during = self.truth.sizes();
         ensure!(during.written > before.written, "nobody writes");
         ensure!(
