@@ -42,6 +42,7 @@ async fn nothing_is_stored_once_the_store_is_deleted() {
     let here = dir.path().join("store");
     let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
     let store = SledStorage::open(&here).unwrap();
+    store.append(vec![CoValueFixture::new(2).create(Vec::new())]).await.unwrap();
     fs::remove_dir_all(&here).unwrap();
     let error = store.append(vec![co_value.create(vec![author.write(1, 20)])]).await.unwrap_err();
     assert!(matches!(error, StorageError::Gone { .. }), "{error:?}");

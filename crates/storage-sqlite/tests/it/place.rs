@@ -44,6 +44,7 @@ async fn nothing_is_stored_once_the_store_is_deleted() {
     let here = dir.path().join("store");
     let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
     let store = SqliteStorage::open(here.join("storage.db")).unwrap();
+    store.append(vec![CoValueFixture::new(2).create(Vec::new())]).await.unwrap();
     fs::remove_dir_all(&here).unwrap();
     let error = store.append(vec![co_value.create(vec![author.write(1, 20)])]).await.unwrap_err();
     assert!(matches!(error, StorageError::Gone { .. }), "{error:?}");
@@ -55,6 +56,7 @@ async fn nothing_is_stored_once_the_log_beside_the_file_is_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
     let store = SqliteStorage::open(dir.path().join("storage.db")).unwrap();
+    store.append(vec![CoValueFixture::new(2).create(Vec::new())]).await.unwrap();
     fs::remove_file(dir.path().join("storage.db-wal")).unwrap();
     let error = store.append(vec![co_value.create(vec![author.write(1, 20)])]).await.unwrap_err();
     assert!(matches!(error, StorageError::Gone { .. }), "{error:?}");
