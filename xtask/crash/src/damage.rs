@@ -36,7 +36,7 @@ const LIVES: u8 = 3;
 const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// How long it may take until what is not served is named in the log, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The length of a segment of sled's log, and the key of a store's totals.
 const SEGMENT: usize = 2 << 20;
