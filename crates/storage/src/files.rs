@@ -221,9 +221,12 @@ impl Reserve {
     /// Removes the reserve, and tells whether there was one. It is not made again until there is
     /// enough room for all of it.
     pub fn give_up(&mut self) -> bool {
+        if fs::remove_file(&self.path).is_err() {
+            return false;
+        }
         self.complete = false;
         self.tried = Some(Instant::now());
-        fs::remove_file(&self.path).is_ok()
+        true
     }
 
     /// Makes the reserve so large if it is not, at most once a minute. With `margin` more room it
