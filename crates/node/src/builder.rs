@@ -17,6 +17,7 @@ use crate::contained::Contained;
 use crate::content::ContentStore;
 use crate::engine::{Engine, Parts};
 use crate::erasing;
+use crate::failure;
 use crate::gate::Gate;
 use crate::limits::Limits;
 use crate::node::{Node, NodeError, Shared, accept, check_name};
@@ -175,6 +176,7 @@ impl NodeBuilder {
             Arc::clone(writer.deleted()),
             Arc::clone(&counters),
         ));
+        tasks.spawn(failure::watch(Arc::clone(&storage), writer.clone(), Arc::clone(&counters)));
         let engine = Engine::new(Parts {
             machine,
             upstreams: names,

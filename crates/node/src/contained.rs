@@ -127,6 +127,10 @@ impl Storage for Contained {
         contain("measuring", self.0.stats()).await
     }
 
+    async fn check(&self) -> Result<(), StorageError> {
+        contain("checking the store", self.0.check()).await
+    }
+
     async fn close(&self) -> Result<(), StorageError> {
         contain("closing", self.0.close()).await
     }

@@ -8,7 +8,7 @@ use downbeat_storage::{Storage, StorageError};
 use tokio::sync::Notify;
 use tracing::{debug, error, info};
 
-use crate::failure::may_pass;
+use crate::failure::{Report, Trouble, may_pass};
 use crate::stats::{Counters, add};
 
 /// CoValues that are looked up at a time among those to be erased.
@@ -23,15 +23,24 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Erases what there is to erase at the start and after every deletion, for ever. It can be stopped
 /// at any time: what is left is found again.
 pub(crate) async fn run(storage: Arc<dyn Storage>, deleted: Arc<Notify>, counters: Arc<Counters>) {
+    let trouble = Trouble::default();
     loop {
         match erase_all(&*storage, &counters).await {
             Ok(()) => {
+                if trouble.ended(Instant::now()).is_some() {
+                    info!("what deletions left behind is erased again");
+                }
                 deleted.notified().await;
                 tokio::time::sleep(GATHER).await;
             }
             Err(StorageError::Closed) => return,
             Err(error) => {
-                error!(%error, "what deletions left behind could not be erased; trying again");
+                if let Some(Report { lasting, failures }) = trouble.failed(Instant::now()) {
+                    error!(
+                        %error, ?lasting, failures,
+                        "what deletions left behind cannot be erased; it is tried again"
+                    );
+                }
                 tokio::time::sleep(RETRY).await;
             }
         }

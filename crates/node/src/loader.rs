@@ -8,10 +8,9 @@ use downbeat_protocol::{CoValueId, SessionCounts, ShortHash};
 use downbeat_storage::{Storage, StorageError, Stored, Unsynced};
 use downbeat_sync::{Event, Loaded, StorageFailed, UpstreamName};
 use tokio::sync::{Semaphore, mpsc};
-use tracing::error;
 
 use crate::content::READ_BYTES;
-use crate::failure::{RETRY, may_pass};
+use crate::failure::{RETRY, may_pass, reading_failed};
 use crate::stats::{Counters, add};
 
 /// CoValues that are looked up together. Handing them to a thread that reads costs little for each
@@ -119,7 +118,7 @@ impl Inquirer {
 
     async fn loaded(&self, id: CoValueId, result: Result<Option<Loaded>, StorageError>) {
         let result = result.map(|loaded| loaded.map(Box::new)).map_err(|error| {
-            error!(co_value = %id, %error, "a CoValue could not be looked up");
+            reading_failed("a CoValue could not be looked up", Some(id), &error, &self.counters);
             add(&self.counters.storage.read_retries, 1);
             StorageFailed
         });
@@ -130,7 +129,7 @@ impl Inquirer {
         let ids = match downbeat_storage::UpstreamName::new(&upstream) {
             Ok(name) => {
                 let ask = || unsynced(&*self.storage, &name, after, limit);
-                insist("what an upstream lacks", &self.counters, ask).await
+                insist("what an upstream lacks could not be looked up", &self.counters, ask).await
             }
             Err(_) => Vec::new(),
         };
@@ -139,7 +138,7 @@ impl Inquirer {
 
     async fn list_stored(self, upstream: UpstreamName, after: Option<CoValueId>, limit: usize) {
         let ask = || stored(&*self.storage, after, limit);
-        let values = insist("what is stored", &self.counters, ask).await;
+        let values = insist("what is stored could not be looked up", &self.counters, ask).await;
         self.report(Event::Listed { upstream, values }).await;
     }
 
@@ -228,7 +227,7 @@ where
         match ask().await {
             Ok(found) => return found,
             Err(error) => {
-                error!(%error, "{what} could not be looked up");
+                reading_failed(what, None, &error, counters);
                 if !may_pass(&error) {
                     return T::default();
                 }

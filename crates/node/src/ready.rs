@@ -8,7 +8,7 @@ use downbeat_storage::{Storage, StorageError};
 use crate::stats::{Counters, UpstreamStats};
 
 /// How long storage may take to answer a question that costs it nothing.
-const ANSWER_TIME: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// Whether a node can do its work; from [`Node::ready`](crate::Node::ready).
 #[derive(Debug, Clone)]
@@ -50,7 +50,11 @@ impl Readiness {
 
 /// Asks storage.
 pub(crate) async fn ask(storage: &dyn Storage, counters: &Counters) -> Result<(), StorageTrouble> {
-    match tokio::time::timeout(ANSWER_TIME, storage.count()).await {
+    let answers = async {
+        storage.check().await?;
+        storage.count().await
+    };
+    match tokio::time::timeout(ANSWER_TIME, answers).await {
         Err(_) => Err(StorageTrouble::Silent),
         Ok(Err(error)) => Err(StorageTrouble::Fails(error)),
         Ok(Ok(_)) if counters.writing_fails.load(Ordering::Relaxed) => {

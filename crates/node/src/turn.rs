@@ -7,11 +7,10 @@ use downbeat_protocol::{Message, SessionContent};
 use downbeat_storage::StorageError;
 use downbeat_sync::{ContentItem, Cutter, Item, Progress, Wanted};
 use downbeat_transport::{Sender, TransportError};
-use tracing::error;
 
 use crate::connection::Surroundings;
 use crate::content::ContentStore;
-use crate::failure::{RETRY, may_pass};
+use crate::failure::{RETRY, may_pass, reading_failed};
 use crate::stats::add;
 
 /// Bytes of transactions after which a turn ends: what a small edit waits for at most when it
@@ -48,7 +47,7 @@ pub(crate) async fn write_turn(
                     ahead = read_ahead(&around.content, &item, &items, room).await;
                 }
                 let mut cutter = Cutter::new(item, room, MESSAGE_BYTES);
-                failed |= cut(&around.content, &mut cutter, ahead.pop_front()).await;
+                failed |= cut(around, &mut cutter, ahead.pop_front()).await;
                 let bytes = cutter.bytes();
                 let (contents, rest) = cutter.finish();
                 if failed {
@@ -107,18 +106,18 @@ async fn read_ahead(
 
 /// Reads as much of an item as there is room for, from what was read ahead on. Tells whether storage
 /// failed, so that it is to be asked for the rest again.
-async fn cut(store: &ContentStore, cutter: &mut Cutter, mut first: Option<FirstRead>) -> bool {
+async fn cut(around: &Surroundings, cutter: &mut Cutter, mut first: Option<FirstRead>) -> bool {
     let mut failed = false;
     while let Some(wanted) = cutter.next_read() {
         let id = wanted.id;
         let read = match first.take() {
             Some(read) => read,
-            None => store.read(&wanted).await,
+            None => around.content.read(&wanted).await,
         };
         match read {
             Ok(runs) => cutter.add(runs),
             Err(error) => {
-                error!(co_value = %id, %error, "content could not be read");
+                reading_failed("content could not be read", Some(id), &error, &around.counters);
                 failed = may_pass(&error);
                 cutter.fail(failed);
             }

@@ -7,15 +7,16 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use downbeat_protocol::CoValueId;
 use downbeat_sync::{StoreJob, content_bytes};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::access::{Access, account_of};
+use crate::failure::{Report, Trouble};
 use crate::limits::{Buckets, KeyLimits, TooLong};
 use crate::stats::{AccountStats, KeyStats};
 
@@ -35,6 +36,7 @@ pub(crate) struct Usage {
     default: KeyLimits,
     file: Option<PathBuf>,
     changed: AtomicBool,
+    saving: Trouble,
     /// Held by whoever writes the file. A save goes on when its caller has gone, as at the end of
     /// the node, which saves once more.
     writing: Mutex<()>,
@@ -89,6 +91,7 @@ impl Usage {
             default,
             file,
             changed: AtomicBool::new(false),
+            saving: Trouble::default(),
             writing: Mutex::default(),
         })
     }
@@ -183,8 +186,19 @@ impl Usage {
         }
         let usage = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || usage.write_changes()).await;
-        if let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-            error!(%error, "the stored bytes of keys and accounts could not be saved");
+        match written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(()) if self.saving.ended(StdInstant::now()).is_some() => {
+                info!("the stored bytes of keys and accounts are saved again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if let Some(Report { lasting, failures }) = self.saving.failed(StdInstant::now()) {
+                    error!(
+                        %error, ?lasting, failures,
+                        "the stored bytes of keys and accounts cannot be saved; it is tried again"
+                    );
+                }
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use tracing::{debug_span, error};
 use crate::contained;
 use crate::content::ContentStore;
 use crate::delete;
-use crate::failure::{RETRY, may_pass};
+use crate::failure::{RETRY, may_pass, reading_failed};
 use crate::stats::{Counters, add};
 
 /// Threads that verify. Jobs of one session come one at a time, so any thread may take any job.
@@ -251,7 +251,7 @@ impl Worker {
         let mut theirs = run.transactions.iter();
         while at < end.min(run.end()) {
             let ours = self.runtime.block_on(self.content.read_session(id, &until, at));
-            let ours = ours.map_err(|error| unreadable(id, &run.session, &error))?;
+            let ours = ours.map_err(|error| self.unreadable(id, &error))?;
             let before = at;
             for ours in ours.iter().filter(|ours| ours.session == run.session) {
                 for (ours, theirs) in ours.transactions.iter().zip(theirs.by_ref()) {
@@ -303,7 +303,7 @@ impl Worker {
         let mut at = 0;
         while at < after {
             let runs = self.runtime.block_on(self.content.read_session(id, &until, at));
-            let runs = runs.map_err(|error| unreadable(id, session, &error))?;
+            let runs = runs.map_err(|error| self.unreadable(id, &error))?;
             let before = at;
             for run in runs {
                 if run.session != *session || run.after != at {
@@ -322,6 +322,11 @@ impl Worker {
         }
         Ok(chain)
     }
+
+    fn unreadable(&self, id: CoValueId, error: &StorageError) -> Failure {
+        reading_failed("a log could not be read", Some(id), error, &self.counters);
+        Failure::of_storage(error)
+    }
 }
 
 impl Checked {
@@ -330,9 +335,4 @@ impl Checked {
         accepted.truncate(self.accepted);
         Verified { id, session, accepted, chain: self.chain, rejection: self.rejection }
     }
-}
-
-fn unreadable(id: CoValueId, session: &SessionId, error: &StorageError) -> Failure {
-    error!(co_value = %id, %session, %error, "a log could not be read");
-    Failure::of_storage(error)
 }

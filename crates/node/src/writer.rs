@@ -1,7 +1,7 @@
 //! The storage writer: everything that waits when storage is free goes in one batch.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -9,10 +9,10 @@ use downbeat_protocol::{SessionContent, SessionCounts};
 use downbeat_storage::{Outcome, SessionOutcome, StorageError, UnsyncedUpdate, Write};
 use downbeat_sync::{Event, StoreJob, Stored, content_bytes};
 use tokio::sync::{Notify, mpsc};
-use tracing::{Instrument, debug_span, error, info};
+use tracing::{Instrument, debug_span};
 
 use crate::content::ContentStore;
-use crate::failure::RETRY;
+use crate::failure::{RETRY, writing_failed, writing_works};
 use crate::stats::{Counters, add};
 
 /// Stores in one batch. Enough for one flush to be spread thin, and few enough that the first of
@@ -43,6 +43,8 @@ struct Shared {
     /// Bounded by what peers may have in the machine's care at a time: their credit is given back
     /// when the content is durable.
     jobs: Mutex<VecDeque<Job>>,
+    /// Jobs of the batch that is being written.
+    in_batch: AtomicUsize,
     added: Notify,
 }
 
@@ -64,11 +66,17 @@ impl WriteQueue {
         self.jobs().len()
     }
 
+    /// Jobs that wait, and those of the batch that is being written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.len() + self.shared.in_batch.load(Ordering::Relaxed)
+    }
+
     async fn next_batch(&self) -> Vec<Job> {
         loop {
             {
                 let mut jobs = self.jobs();
                 let batch = take_batch(&mut jobs);
+                self.shared.in_batch.store(batch.len(), Ordering::Relaxed);
                 if !batch.is_empty() {
                     return batch;
                 }
@@ -120,8 +128,8 @@ pub(crate) async fn run(
         let storage = &**content.storage();
         if !notes.is_empty() {
             let tracked =
-                persist(&events, &counters, || storage.track_unsynced(notes.clone())).await;
-            if tracked.is_none() {
+                persist(&queue, &events, &counters, || storage.track_unsynced(notes.clone()));
+            if tracked.await.is_none() {
                 return;
             }
         }
@@ -130,7 +138,7 @@ pub(crate) async fn run(
             continue;
         }
         let started = Instant::now();
-        let appending = persist(&events, &counters, || storage.append(writes.clone()));
+        let appending = persist(&queue, &events, &counters, || storage.append(writes.clone()));
         let outcomes = appending.instrument(debug_span!("append", stores = stores.len())).await;
         let Some(outcomes) = outcomes else { return };
         let runs = stores.iter().flat_map(|(store, _)| &store.sessions);
@@ -156,6 +164,7 @@ pub(crate) async fn run(
 /// Writes, again and again until storage takes it. Meanwhile nothing is acknowledged, and peers
 /// are held back by their credit. `None` if nobody waits any longer.
 async fn persist<T, F>(
+    queue: &WriteQueue,
     events: &mpsc::Sender<Event>,
     counters: &Counters,
     mut write: impl FnMut() -> F,
@@ -163,21 +172,21 @@ async fn persist<T, F>(
 where
     F: Future<Output = Result<T, StorageError>>,
 {
-    let mut failures = 0_u32;
+    let mut failed = false;
     loop {
         match write().await {
             Ok(done) => {
-                if failures > 0 {
-                    info!(failures, "storage takes content again");
+                if failed {
                     counters.writing_fails.store(false, Ordering::Relaxed);
+                    writing_works(counters);
                 }
                 return Some(done);
             }
             Err(error) => {
-                failures = failures.saturating_add(1);
+                failed = true;
                 add(&counters.storage.write_retries, 1);
                 counters.writing_fails.store(true, Ordering::Relaxed);
-                error!(%error, failures, "storage did not take content; trying again");
+                writing_failed(&error, counters, queue);
             }
         }
         tokio::select! {

@@ -6,14 +6,13 @@ use downbeat_protocol::{CoValueId, Header, SessionContent, SessionId, Signature}
 use downbeat_storage::{
     Damage, Outcome, SessionOutcome, SinceCheckpoint, StorageError, UnsyncedUpdate, Write,
 };
-use sled::Batch;
 
 use crate::cache::Cache;
 use crate::keys;
 use crate::parts::{encode_co_value, encode_extension};
 use crate::read::{decode_co_value, decode_head};
 use crate::record::{self, CoValueRecord, HeadRecord, TotalsRecord};
-use crate::tree::Tree;
+use crate::tree::{Changes, Tree};
 
 /// Entries of each kind in the writer's memory: about 10 MB, and the sessions of many more writers
 /// than a node has at a time.
@@ -49,7 +48,7 @@ struct Head {
 pub(crate) struct Draft<'a> {
     tree: &'a Tree,
     remembered: &'a mut Remembered,
-    batch: Batch,
+    batch: Changes,
     /// Whether CoValues are deleted, for those that the draft creates or deletes.
     co_values: HashMap<CoValueId, bool>,
     /// Headers of the CoValues that the draft creates.
@@ -80,7 +79,7 @@ impl<'a> Draft<'a> {
         Self {
             tree,
             remembered,
-            batch: Batch::default(),
+            batch: Changes::default(),
             co_values: HashMap::new(),
             headers: HashMap::new(),
             heads: HashMap::new(),

@@ -2,13 +2,12 @@
 
 use downbeat_protocol::CoValueId;
 use downbeat_storage::{Damage, Erased, StorageError};
-use sled::Batch;
 
 use crate::draft::Remembered;
 use crate::keys;
 use crate::read::{decode_head, decode_session};
 use crate::record::{self, TotalsRecord};
-use crate::tree::Tree;
+use crate::tree::{Changes, Tree};
 
 /// The most records that one call removes: a few milliseconds of the writer's time.
 const MAX_RECORDS: usize = 512;
@@ -38,7 +37,7 @@ pub(crate) fn erase(
 
 /// What one call does.
 struct Step {
-    batch: Batch,
+    batch: Changes,
     totals: TotalsRecord,
     erased: Erased,
 }
@@ -54,7 +53,7 @@ fn plan(
         return Ok(None);
     }
     let mut erased = Erased { more: true, ..Erased::default() };
-    let mut batch = Batch::default();
+    let mut batch = Changes::default();
     let mut room = MAX_RECORDS;
     let mut heads = tree.prefix(&keys::co_value(id)).skip(1);
     loop {

@@ -23,9 +23,12 @@
 //! - **Damage** is found: every record has a checksum that covers its key, a log that lost its end
 //!   is refused on opening, and what is damaged in one CoValue is reported for that one and leaves
 //!   the others as they are.
-//! - **A failing disk** fails the writes that meet it. sled stops at the first error, so the store
-//!   is then opened anew, again and again until that works; nobody has to restart anything once
-//!   there is room on the disk.
+//! - **A full disk** fails writes before sled meets it: each batch needs some room on the file
+//!   system. Reading goes on, and a reserve beside the log lets a store be opened on a full disk.
+//! - **A failing disk** fails the writes that meet it. sled writes nothing more after the first
+//!   error, but still reads. So the old tree is read until the disk can be written again, and is
+//!   then opened anew. Nothing has to be restarted.
+//! - **A store that is moved or deleted** while it is open takes nothing until it is back.
 //!
 //! `docs/storage-format.md` describes the files byte by byte.
 
@@ -40,6 +43,7 @@ mod place;
 mod queue;
 mod read;
 mod record;
+mod room;
 mod shared;
 mod store;
 mod tree;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use downbeat_storage::files::Place;
 use downbeat_storage::{Damage, StorageError};
 use sled::Mode;
 
@@ -13,7 +14,7 @@ use crate::keys;
 use crate::mark::{MARK_FILE, Mark};
 use crate::options::SledOptions;
 use crate::record::{self, TotalsRecord};
-use crate::tree::{LOG_FILE, Tree, describe};
+use crate::tree::{Changes, LOG_FILE, Tree, describe};
 
 /// The version of the layout that is written, and the newest that can be read.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -112,7 +113,7 @@ fn create(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
         .map_err(|error| io_error("write", &unfinished, error))?;
     let tree = open_tree(dir, options)?;
     let totals = TotalsRecord::default();
-    let mut batch = sled::Batch::default();
+    let mut batch = Changes::default();
     batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
     tree.apply(batch)?;
     tree.flush()?;
@@ -156,7 +157,7 @@ fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
     };
     let path = dir.join(LOG_FILE);
     let log = File::open(&path).map_err(|error| io_error("open", &path, error))?;
-    Ok(Tree::new(db, log, dir))
+    Ok(Tree::new(db, log, Place::of(path)?, dir))
 }
 
 /// Removes what is left of snapshots that were being written when the process died or the disk was

@@ -15,7 +15,7 @@ const MAX_QUEUED_BYTES: usize = 64 << 20;
 const MIN_JOB_BYTES: usize = 4 << 10;
 
 /// Queued content is counted in this unit, in bytes.
-const UNIT: usize = 1 << 10;
+pub(crate) const UNIT: usize = 1 << 10;
 
 /// What one group of jobs holds at most, in bytes of content (but at least one job). Readers wait
 /// while a group is applied to the tree.

@@ -17,6 +17,7 @@ use crate::options::SledOptions;
 use crate::place;
 use crate::queue::Queue;
 use crate::read;
+use crate::room;
 use crate::shared::Shared;
 use crate::tree::Tree;
 use crate::writer::{Job, Reply, Writer, unwound};
@@ -53,12 +54,13 @@ impl SledStorage {
     /// The same with other than the default options.
     pub fn open_with(dir: impl AsRef<Path>, options: SledOptions) -> Result<Self, StorageError> {
         let dir = dir.as_ref();
-        let opened = unwound("open", dir, || place::open(dir, &options))?;
+        let mut reserve = room::reserve(dir);
+        let opened = reserve.open_with(|| unwound("open", dir, || place::open(dir, &options)))?;
         let shared = Arc::new(Shared::new(opened.tree.clone()));
         let queue = Arc::new(Queue::new());
         let source = Arc::clone(&shared);
         let readers = Arc::new(Readers::start(READERS, move || Arc::clone(&source))?);
-        let writer = Writer::new(opened, Arc::clone(&queue), Arc::clone(&shared), options);
+        let writer = Writer::new(opened, reserve, Arc::clone(&queue), Arc::clone(&shared), options);
         let writer = thread::Builder::new()
             .name("downbeat-sled".to_owned())
             .spawn(move || writer.run())
@@ -170,6 +172,10 @@ impl Storage for SledStorage {
 
     async fn stats(&self) -> Result<Stats, StorageError> {
         self.read_with(1, |tree| Ok(place::totals(tree)?.stats(Some(tree.disk_bytes()?)))).await
+    }
+
+    async fn check(&self) -> Result<(), StorageError> {
+        self.readers.run(Extent::CoValues(1), |shared| shared.check()).await?
     }
 
     async fn close(&self) -> Result<(), StorageError> {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use downbeat_storage::files::Place;
 use downbeat_storage::{Damage, StorageError};
 use sled::{Batch, IVec};
 
@@ -14,12 +15,13 @@ pub(crate) struct Tree {
     db: sled::Db,
     /// The log, opened a second time. See [`Self::flush`].
     log: Arc<File>,
+    place: Place,
     dir: Arc<Path>,
 }
 
 impl Tree {
-    pub(crate) fn new(db: sled::Db, log: File, dir: &Path) -> Self {
-        Self { db, log: Arc::new(log), dir: dir.into() }
+    pub(crate) fn new(db: sled::Db, log: File, place: Place, dir: &Path) -> Self {
+        Self { db, log: Arc::new(log), place, dir: dir.into() }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StorageError> {
@@ -47,8 +49,15 @@ impl Tree {
     }
 
     /// Applies all changes or, after a crash, none.
-    pub(crate) fn apply(&self, batch: Batch) -> Result<(), StorageError> {
-        self.db.apply_batch(batch).map_err(|error| self.error("write to", error))
+    ///
+    /// sled splits and merges nodes when it next comes past them, even if it only reads. So it is
+    /// led past all that has changed: otherwise reading would write, and fail on a full disk.
+    pub(crate) fn apply(&self, changes: Changes) -> Result<(), StorageError> {
+        let Changes { batch, keys } = changes;
+        let result = self.db.apply_batch(batch);
+        result
+            .and_then(|()| keys.iter().try_for_each(|key| self.db.get(key).map(drop)))
+            .map_err(|error| self.error("write to", error))
     }
 
     /// Makes everything durable that was applied before.
@@ -67,6 +76,11 @@ impl Tree {
         self.db.size_on_disk().map_err(|error| self.error("measure", error))
     }
 
+    /// Where the log was when it was opened.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -77,6 +91,27 @@ impl Tree {
 
     fn error(&self, verb: &str, error: sled::Error) -> StorageError {
         describe(error, verb, &self.dir)
+    }
+}
+
+/// Changes that are applied together.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    batch: Batch,
+    keys: Vec<IVec>,
+}
+
+impl Changes {
+    pub(crate) fn insert(&mut self, key: impl Into<IVec>, value: impl Into<IVec>) {
+        let key = key.into();
+        self.keys.push(key.clone());
+        self.batch.insert(key, value);
+    }
+
+    pub(crate) fn remove(&mut self, key: impl Into<IVec>) {
+        let key = key.into();
+        self.keys.push(key.clone());
+        self.batch.remove(key);
     }
 }
 

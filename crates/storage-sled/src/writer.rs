@@ -1,8 +1,12 @@
 //! The writer: one thread that takes what waits, applies it, and flushes once for all of it.
 //!
-//! sled stops for good at the first error of the disk. So after an error the writer drops the tree
-//! and opens it again, as often as it takes: what was not flushed is gone from memory then, as it
-//! is from the disk, and its writers have been told.
+//! sled writes nothing more after the first error of the disk, but reads what lies on it. So after
+//! an error the writer leaves the tree to the readers until the disk can be written again. Then it
+//! drops the tree and opens it again: what was not flushed is gone from memory then, as it is from
+//! the disk, and its writers have been told.
+//!
+//! A log that has lost its name can be written all the same, and nothing of that is ever found
+//! again. So the writer looks for the name before each batch and again before it tells anybody.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -10,16 +14,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::CoValueId;
+use downbeat_storage::files::{Place, Reserve};
 use downbeat_storage::{Damage, Erased, Outcome, StorageError, UnsyncedUpdate, Write};
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::draft::{Caution, Draft, Remembered};
 use crate::erase::erase;
 use crate::mark::Mark;
 use crate::options::{Durability, SledOptions};
 use crate::place::{self, Opened};
-use crate::queue::{Next, Queue, Queued};
+use crate::queue::{Next, Queue, Queued, UNIT};
+use crate::room;
 use crate::shared::Shared;
 use crate::tree::Tree;
 
@@ -44,6 +50,8 @@ pub(crate) struct Writer {
     queue: Arc<Queue<Job>>,
     shared: Arc<Shared>,
     options: SledOptions,
+    place: Place,
+    reserve: Reserve,
     state: State,
 }
 
@@ -80,19 +88,24 @@ enum Waiting {
 impl Writer {
     pub(crate) fn new(
         opened: Opened,
+        reserve: Reserve,
         queue: Arc<Queue<Job>>,
         shared: Arc<Shared>,
         options: SledOptions,
     ) -> Self {
+        let place = opened.tree.place().clone();
         let state = State::Open(Box::new(Open::new(opened)));
-        Self { queue, shared, options, state }
+        Self { queue, shared, options, place, reserve, state }
     }
 
     /// Works until the queue is closed and empty, and then makes everything durable.
     pub(crate) fn run(mut self) -> Result<(), StorageError> {
         loop {
             let deadline = match &self.state {
-                State::Open(open) => open.flush_by,
+                State::Open(open) => {
+                    room::keep_reserve(&mut self.reserve, self.shared.dir());
+                    earliest(open.flush_by, self.reserve.retry_at())
+                }
                 State::Failed(_, retry_at) => Some(*retry_at),
             };
             match self.queue.next(deadline, |job| matches!(job, Job::Erase(..))) {
@@ -118,20 +131,34 @@ impl Writer {
         let mut waiting = Vec::with_capacity(jobs.len());
         // The jobs keep their room in the queue until they are done.
         let mut rooms = Vec::with_capacity(jobs.len());
+        let units: usize = jobs.iter().map(|queued| queued.room.num_permits()).sum();
         for Queued { job, room } in jobs {
             let (work, who) = job.split();
             works.push(work);
             waiting.push(who);
             rooms.push(room);
         }
-        let mut result = self.try_to(&works, &mut waiting, Caution::Usual);
+        let mut result =
+            self.may_write(units).and_then(|()| self.try_to(&works, &mut waiting, Caution::Usual));
         if let Err(StorageError::Corrupt(damage)) = &result {
             warn!(%damage, "a batch ran into damage; leaving out what belongs near it");
             result = self.try_to(&works, &mut waiting, Caution::High);
         }
+        // What went into a log without a name is not stored.
+        result = result.and_then(|()| self.place.check());
         for who in waiting {
             who.answer(&result);
         }
+    }
+
+    /// Whether a group of this size in the queue may be written. `Ok` for a tree that has failed,
+    /// which has an error of its own.
+    fn may_write(&self, units: usize) -> Result<(), StorageError> {
+        if matches!(self.state, State::Failed(..)) {
+            return Ok(());
+        }
+        self.place.check()?;
+        room::require_for_batch(self.shared.dir(), (units * UNIT) as u64)
     }
 
     /// Does the works. After an error the tree is opened again, and nothing of them is done.
@@ -167,9 +194,9 @@ impl Writer {
         }
     }
 
-    /// Lets go of a tree that failed, and tries to open it again.
+    /// Leaves a tree that failed to the readers, and tries to open it again.
     fn fail(&mut self, error: StorageError) {
-        self.shared.set_failed(error.clone());
+        self.shared.set_unwritable(error.clone());
         self.state = State::Failed(error, Instant::now());
         self.reopen_if_failed();
     }
@@ -181,23 +208,56 @@ impl Writer {
         }
         match self.reopen() {
             Ok(opened) => {
-                info!(store = %self.shared.dir().display(), "opened the store again after an error");
+                debug!(store = %self.shared.dir().display(), "opened the store again");
+                self.place = opened.tree.place().clone();
                 self.shared.set_open(opened.tree.clone());
                 self.state = State::Open(Box::new(Open::new(opened)));
             }
             Err(error) => {
-                error!(%error, "cannot open the store again after an error; trying on");
-                self.shared.set_failed(error.clone());
+                debug!(%error, "cannot open the store again yet");
+                self.shared.set_unwritable(error.clone());
                 self.state = State::Failed(error, Instant::now() + REOPEN_INTERVAL);
             }
         }
     }
 
-    fn reopen(&self) -> Result<Opened, StorageError> {
-        let dir = self.shared.dir();
-        unwound("open", dir, || place::open(dir, &self.options))
+    /// Opens the tree again if that has a chance. The readers lose the old tree first, because sled
+    /// locks the log.
+    fn reopen(&mut self) -> Result<Opened, StorageError> {
+        let shared = Arc::clone(&self.shared);
+        let dir = shared.dir();
+        self.place.check()?;
+        if let Err(error) = room::require_for_opening(dir) {
+            // sled has met a full disk all the same, while it cleaned up, say.
+            let is_full = matches!(error, StorageError::Full { .. });
+            if !(is_full && self.reserve.give_up()) {
+                return Err(error);
+            }
+            room::require_for_opening(dir)?;
+        }
+        self.shared.set_failed(StorageError::Backend {
+            action: format!("cannot read from {}", dir.display()),
+            source: Arc::new(OpenedAgain),
+        });
+        let opened = unwound("open", dir, || place::open(dir, &self.options));
+        if let Err(error) = &opened {
+            self.shared.set_failed(error.clone());
+        }
+        opened
     }
 }
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Why nothing can be read for a moment.
+#[derive(Debug, thiserror::Error)]
+#[error("it is being opened again after an error")]
+struct OpenedAgain;
 
 impl Open {
     fn new(opened: Opened) -> Self {
@@ -317,7 +377,7 @@ mod tests {
         let options = SledOptions::default();
         let opened = place::open(dir, &options).unwrap();
         let shared = Arc::new(Shared::new(opened.tree.clone()));
-        Writer::new(opened, Arc::new(Queue::new()), shared, options)
+        Writer::new(opened, room::reserve(dir), Arc::new(Queue::new()), shared, options)
     }
 
     fn write(writer: &mut Writer, write: Write) -> Result<Vec<Outcome>, StorageError> {
@@ -355,6 +415,28 @@ mod tests {
         assert!(outcomes[0].is_complete());
         let State::Open(open) = &writer.state else { panic!("the tree is open") };
         assert_eq!(open.remembered.totals.transactions, 2);
+    }
+
+    #[test]
+    fn a_tree_that_failed_is_read_until_the_disk_can_be_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path());
+        let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+        write(&mut writer, co_value.create(vec![author.write(1, 20)])).unwrap();
+        // Nothing can be written into a directory, as on a disk without room.
+        let in_the_way = dir.path().join("room.tmp");
+        std::fs::create_dir(&in_the_way).unwrap();
+        writer.fail(disk_error());
+        let load = |writer: &Writer| writer.shared.read(|tree| read::load(tree, co_value.id));
+        assert_eq!(load(&writer).unwrap().unwrap().sessions[0].count, 1);
+        assert!(writer.shared.check().is_err());
+
+        std::fs::remove_dir(&in_the_way).unwrap();
+        thread::sleep(REOPEN_INTERVAL);
+        writer.catch_up();
+        writer.shared.check().unwrap();
+        assert_eq!(load(&writer).unwrap().unwrap().sessions[0].count, 1);
+        write(&mut writer, co_value.extend(vec![author.write(1, 20)])).unwrap();
     }
 
     #[test]

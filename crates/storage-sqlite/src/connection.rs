@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_storage::StorageError;
+use downbeat_storage::files::Place;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::warn;
@@ -32,6 +33,36 @@ const LOG_BYTES: u32 = 64 << 20;
 
 /// Statements that are kept compiled per connection: more than there are.
 const STATEMENTS: usize = 64;
+
+/// Where the file and the log beside it were when they were opened.
+///
+/// SQLite goes on with files that have lost their names. If the log alone has lost its name, the
+/// next process does not find what is in it either.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    file: Place,
+    log: Place,
+}
+
+impl Places {
+    /// Of a file that has an open connection, which keeps both open.
+    pub(crate) fn of(file: &Path) -> Result<Self, StorageError> {
+        Ok(Self { file: Place::of(file)?, log: Place::of(beside(file, "-wal"))? })
+    }
+
+    /// Checks that both are still there.
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        self.file.check()?;
+        self.log.check()
+    }
+}
+
+/// The path of a file that belongs to a database file.
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
 
 /// Opens the file for writing, makes it if it is missing, and brings it up to the newest version.
 pub(crate) fn open_writer(
@@ -136,6 +167,7 @@ fn fault(verb: &str, file: &Path, error: rusqlite::Error) -> StorageError {
 pub(crate) struct Source {
     pub(crate) file: PathBuf,
     pub(crate) options: SqliteOptions,
+    pub(crate) places: Places,
 }
 
 /// A connection that reads, opened when it is needed first.
@@ -156,10 +188,14 @@ impl Reader {
         &mut self,
         read: impl FnOnce(&Connection) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
-        let Source { file, options } = &*self.source;
+        let Source { file, options, places } = &*self.source;
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(open_reader(file, options)?),
+            none => {
+                // Not another file that has come into its place.
+                places.check()?;
+                none.insert(open_reader(file, options)?)
+            }
         };
         begin(connection)
             .map_err(Fault::from)
@@ -250,7 +286,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());
         let writer = open_writer(&file, &options).unwrap();
-        let mut reader = Reader::new(Arc::new(Source { file, options }));
+        let places = Places::of(&file).unwrap();
+        let mut reader = Reader::new(Arc::new(Source { file, options, places }));
         let count = |reader: &mut Reader| -> i64 {
             let query = "SELECT COUNT(*) FROM deletedCoValues";
             reader.read(|file| Ok(file.query_row(query, [], |row| row.get(0))?)).unwrap()

@@ -53,7 +53,24 @@ pub(crate) fn co_value(
     )?;
     let found = query
         .query_row([id.as_str()], |row| Ok(CoValueRow { row: row.get(0)?, deleted: row.get(1)? }));
-    Ok(found.optional()?)
+    match found.optional()? {
+        Some(found) => Ok(Some(found)),
+        None => not_stored(connection, id).map(|()| None),
+    }
+}
+
+/// Checks that a CoValue that was not found is in neither of the two indexes of ids. SQLite keeps no
+/// checksums: an index with a changed byte does not find what is there, and nothing else shows that.
+fn not_stored(connection: &Connection, id: CoValueId) -> Result<(), Fault> {
+    for query in [
+        "SELECT 1 FROM coValues INDEXED BY coValuesByID WHERE id = ?1",
+        "SELECT 1 FROM coValues INDEXED BY sqlite_autoindex_coValues_1 WHERE id = ?1",
+    ] {
+        if connection.prepare_cached(query)?.exists([id.as_str()])? {
+            return Err(in_co_value(id, &"an index of the file does not have it, and another has"));
+        }
+    }
+    Ok(())
 }
 
 /// A CoValue's header and sessions.
@@ -124,7 +141,10 @@ fn find<H>(
 ) -> Result<Option<Found<H>>, Fault> {
     let mut query = connection.prepare_cached(query)?;
     let mut rows = query.query([id.as_str()])?;
-    let Some(mut row) = rows.next()? else { return Ok(None) };
+    let Some(mut row) = rows.next()? else {
+        drop(rows);
+        return not_stored(connection, id).map(|()| None);
+    };
     let deleted: bool = row.get(0)?;
     let header = header(row)?;
     let mut sessions = Vec::new();

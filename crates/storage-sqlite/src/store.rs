@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, Header, KnownState, SessionContent, SessionCounts};
+use downbeat_storage::files::Reserve;
 use downbeat_storage::{
     Erased, Extent, Outcome, Readers, Stats, Storage, StorageError, Stored, Unsynced,
     UnsyncedUpdate, Write, read_each,
@@ -17,16 +18,19 @@ use downbeat_storage::{
 use rusqlite::Connection;
 use tokio::sync::{Mutex, oneshot};
 
-use crate::connection::{MAX_READS, Reader, Source, open_writer};
+use crate::connection::{MAX_READS, Places, Reader, Source, beside, open_writer};
 use crate::fault::Fault;
 use crate::options::SqliteOptions;
 use crate::queue::{Queue, queue};
 use crate::read;
 use crate::totals::Totals;
-use crate::writer::{Job, Reply, Writer};
+use crate::writer::{Job, Opened, Reply, Writer};
 
 /// What a job reads that looks at one CoValue, or at some figures.
 const ONE: Extent = Extent::CoValues(1);
+
+/// What the name of the reserve has after that of the file.
+const RESERVE_SUFFIX: &str = "-reserve";
 
 /// A store in an SQLite file, as the reference server writes it.
 ///
@@ -64,17 +68,19 @@ impl SqliteStorage {
         let file = std::path::absolute(file.as_ref()).map_err(|error| {
             StorageError::io(format!("cannot open {}", file.as_ref().display()), error)
         })?;
-        let connection = open_writer(&file, &options)?;
+        let mut reserve = Reserve::new(beside(&file, RESERVE_SUFFIX));
+        let connection = reserve.open_with(|| open_writer(&file, &options))?;
+        let places = Places::of(&file)?;
         let (queue, inbox) = queue();
         let audited = Arc::new(AtomicBool::new(false));
-        let durability = options.durability;
-        let writer = Writer::new(file.clone(), connection, inbox, durability, Arc::clone(&audited))
+        let opened = Opened { file: file.clone(), connection, places: places.clone(), reserve };
+        let writer = Writer::new(opened, inbox, options.durability, Arc::clone(&audited))
             .map_err(|fault| fault.into_error("open", &file))?;
         let writer = thread::Builder::new()
             .name("downbeat-sqlite".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| StorageError::io("cannot start the storage's thread", error))?;
-        let source = Arc::new(Source { file, options });
+        let source = Arc::new(Source { file, options, places });
         let for_reader = Arc::clone(&source);
         let readers = Readers::start(MAX_READS, move || Reader::new(Arc::clone(&for_reader)))?;
         Ok(Self {
@@ -261,6 +267,11 @@ impl Storage for SqliteStorage {
         Ok(totals.stats(Some(disk_bytes)))
     }
 
+    async fn check(&self) -> Result<(), StorageError> {
+        let source = Arc::clone(&self.source);
+        self.readers.run(ONE, move |_| source.places.check()).await?
+    }
+
     async fn close(&self) -> Result<(), StorageError> {
         // Whoever closes at the same time waits here until it is done.
         let mut writer = self.writer.lock().await;
@@ -308,9 +319,7 @@ fn join(writer: JoinHandle<Result<(), StorageError>>) -> Result<(), StorageError
 
 /// The size of the file and of the log beside it.
 fn disk_bytes(file: &Path) -> io::Result<u64> {
-    let mut log = file.as_os_str().to_owned();
-    log.push("-wal");
-    let log = match fs::metadata(log) {
+    let log = match fs::metadata(beside(file, "-wal")) {
         Ok(log) => log.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),

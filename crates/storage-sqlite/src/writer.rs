@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::CoValueId;
+use downbeat_storage::files::Reserve;
 use downbeat_storage::{Damage, Erased, Outcome, StorageError, UnsyncedUpdate, Write};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
+use crate::connection::Places;
 use crate::draft::{Caution, Draft, Remembered};
 use crate::fault::Fault;
 use crate::options::Durability;
@@ -20,6 +22,9 @@ use crate::totals::Totals;
 
 /// How long to wait after a flush that failed.
 const FLUSH_AGAIN: Duration = Duration::from_millis(250);
+
+/// The room that opening a file takes at most: the shared memory of its log.
+const RESERVE_BYTES: u64 = 1 << 20;
 
 /// A change to the file, what came of it, and who waits for it. Nobody may be waiting any longer;
 /// the change is made all the same.
@@ -48,11 +53,21 @@ pub(crate) enum Job {
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
 
+/// A file that has just been opened.
+pub(crate) struct Opened {
+    pub(crate) file: PathBuf,
+    pub(crate) connection: Connection,
+    pub(crate) places: Places,
+    pub(crate) reserve: Reserve,
+}
+
 /// What the writer thread owns.
 #[derive(Debug)]
 pub(crate) struct Writer {
     file: PathBuf,
     connection: Connection,
+    places: Places,
+    reserve: Reserve,
     inbox: Inbox<Job>,
     durability: Durability,
     remembered: Remembered,
@@ -66,17 +81,19 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(
-        file: PathBuf,
-        connection: Connection,
+        opened: Opened,
         inbox: Inbox<Job>,
         durability: Durability,
         audited: Arc<AtomicBool>,
     ) -> Result<Self, Fault> {
+        let Opened { file, connection, places, reserve } = opened;
         let version = data_version(&connection)?;
         let remembered = Remembered::default();
         Ok(Self {
             file,
             connection,
+            places,
+            reserve,
             inbox,
             durability,
             remembered,
@@ -89,7 +106,9 @@ impl Writer {
     /// Works until the queue is closed and empty, and then brings everything into the file.
     pub(crate) fn run(mut self) -> Result<(), StorageError> {
         loop {
-            match self.inbox.next(self.flush_by) {
+            self.reserve.keep(RESERVE_BYTES, RESERVE_BYTES);
+            let deadline = [self.flush_by, self.reserve.retry_at()].into_iter().flatten().min();
+            match self.inbox.next(deadline) {
                 Next::Group(jobs) => self.perform(jobs),
                 Next::TimeUp => {}
                 Next::Closed => return self.close(),
@@ -105,11 +124,13 @@ impl Writer {
         // The jobs keep their room in the queue until they are done.
         let (mut jobs, rooms): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|Queued { job, room }| (job, room)).unzip();
-        let mut result = self.attempt(&mut jobs, Caution::Usual);
+        let mut result = self.places.check().and_then(|()| self.attempt(&mut jobs, Caution::Usual));
         if let Err(StorageError::Corrupt(damage)) = &result {
             warn!(%damage, "a batch ran into damage; leaving out what belongs to it");
             result = self.attempt(&mut jobs, Caution::High);
         }
+        // What went into files without names is not stored.
+        result = result.and_then(|()| self.places.check());
         for job in jobs {
             job.answer(&result);
         }
@@ -245,7 +266,10 @@ mod tests {
         let file = dir.join("storage.db");
         let connection = open_writer(&file, &SqliteOptions::default()).unwrap();
         let (_queue, inbox) = queue();
-        Writer::new(file, connection, inbox, Durability::Flushed, Arc::default()).unwrap()
+        let places = Places::of(&file).unwrap();
+        let reserve = Reserve::new(dir.join("reserve"));
+        let opened = Opened { file, connection, places, reserve };
+        Writer::new(opened, inbox, Durability::Flushed, Arc::default()).unwrap()
     }
 
     fn append(writer: &mut Writer, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError> {

@@ -60,6 +60,15 @@ pub enum StorageError {
         /// The store.
         path: PathBuf,
     },
+    /// The store was moved or deleted while it was open. Nothing is stored until it is back in its
+    /// place.
+    #[error("{} is gone: {reason}", path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+        /// What is there instead.
+        reason: String,
+    },
     /// The backend failed in a way of its own.
     #[error("storage failed: {action}")]
     Backend {

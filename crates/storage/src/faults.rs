@@ -35,6 +35,8 @@ pub enum Operation {
     Unsynced,
     /// [`Storage::stats`].
     Stats,
+    /// [`Storage::check`].
+    Check,
     /// [`Storage::close`].
     Close,
 }
@@ -209,6 +211,10 @@ impl<S: Storage> Storage for FaultyStorage<S> {
 
     async fn stats(&self) -> Result<Stats, StorageError> {
         self.call(Operation::Stats, self.inner.stats()).await
+    }
+
+    async fn check(&self) -> Result<(), StorageError> {
+        self.call(Operation::Check, self.inner.check()).await
     }
 
     async fn close(&self) -> Result<(), StorageError> {

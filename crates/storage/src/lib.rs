@@ -55,6 +55,8 @@
 //! - `conformance`: the suite.
 //! - `faults`: `FaultyStorage`, a store that fails when it is told to, for tests of those who use
 //!   stores.
+//! - `files`: whether a file is still in its place, how much room there is, and a reserve of room,
+//!   for backends that keep files.
 //! - `readers`: `Readers`, threads that read, for backends whose reading blocks.
 
 #[cfg(feature = "conformance")]
@@ -62,6 +64,8 @@ pub mod conformance;
 mod error;
 #[cfg(feature = "faults")]
 mod faults;
+#[cfg(feature = "files")]
+pub mod files;
 mod memory;
 #[cfg(feature = "readers")]
 mod readers;

@@ -26,9 +26,10 @@ use crate::types::{Erased, Outcome, Stats, Stored, Unsynced, UnsyncedUpdate, Wri
 /// - **No blocking.** A backend that waits for a disk does so on threads of its own.
 ///
 /// Any method may fail with [`StorageError::Io`], [`StorageError::Full`] or
-/// [`StorageError::Backend`] when the disk does, and fails with [`StorageError::Closed`] after
-/// [`Self::close`]. Methods that read what was stored fail with [`StorageError::Corrupt`] where it
-/// is not what was written; damaged data is never returned.
+/// [`StorageError::Backend`] when the disk does. Methods that write fail with
+/// [`StorageError::Gone`] while the store is not in its place. Every method fails with
+/// [`StorageError::Closed`] after [`Self::close`]. Methods that read what was stored fail with
+/// [`StorageError::Corrupt`] where it is not what was written; damaged data is never returned.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
     /// Stores a batch of log extensions and tombstones, and says what became of each, in the order
@@ -158,6 +159,13 @@ pub trait Storage: Send + Sync + 'static {
 
     /// How much is stored. Costs no walk over the data.
     async fn stats(&self) -> Result<Stats, StorageError>;
+
+    /// Whether the store would take content now, as far as it knows without writing: a backend on a
+    /// disk looks whether its files are still in their places and whether there is room. Costs
+    /// little, so that it can be asked every second.
+    async fn check(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// Makes everything durable that is not yet, and closes the store: all calls that come later
     /// fail with [`StorageError::Closed`], and calls that are under way finish or fail in that

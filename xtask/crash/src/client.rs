@@ -54,10 +54,42 @@ pub(crate) async fn write_all(seed: u64, truth: &Truth, url: &str, steps: usize)
     writing.join_all().await.into_iter().collect()
 }
 
+/// What new authors write who take turns, each with so many things, until nothing more is taken.
+/// Depends on nothing but the seed.
+pub(crate) fn write_in_turns(
+    seed: u64,
+    truth: &Truth,
+    steps: usize,
+    mut take: impl FnMut(Content) -> Option<()>,
+) -> Result<()> {
+    let shared = Shared::default();
+    let mut authors: Vec<_> =
+        (0..AUTHORS).map(|number| Author::new(seed, number, truth, &shared)).collect();
+    let mut sessions: Vec<_> = authors
+        .iter_mut()
+        .map(|author| Session {
+            author,
+            expected: BTreeMap::new(),
+            unacknowledged: BTreeMap::new(),
+        })
+        .collect();
+    for _ in 0..steps {
+        for session in &mut sessions {
+            for message in session.step()? {
+                if let Message::Content(content) = message
+                    && take(content).is_none()
+                {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A connection of an author's.
 struct Session<'a> {
     author: &'a mut Author,
-    sender: Box<dyn Sender>,
     /// What the server has, if everything arrives that was sent.
     expected: BTreeMap<CoValueId, KnownState>,
     /// What has been sent and not been acknowledged.
@@ -96,15 +128,20 @@ impl Author {
         let connector = WsConnector::new(url, WsOptions::default())?;
         // The server may be dead by now.
         let Ok(connection) = connector.connect().await else { return Ok(()) };
-        let Connection { sender, mut receiver, .. } = connection;
+        let Connection { mut sender, mut receiver, .. } = connection;
         let unacknowledged = BTreeMap::new();
-        let mut session = Session { author: self, sender, expected: server, unacknowledged };
-        session.work(&mut *receiver, steps).await
+        let mut session = Session { author: self, expected: server, unacknowledged };
+        session.work(&mut *sender, &mut *receiver, steps).await
     }
 }
 
 impl Session<'_> {
-    async fn work(&mut self, receiver: &mut dyn Receiver, steps: Option<usize>) -> Result<()> {
+    async fn work(
+        &mut self,
+        sender: &mut dyn Sender,
+        receiver: &mut dyn Receiver,
+        steps: Option<usize>,
+    ) -> Result<()> {
         let mut left = steps;
         loop {
             let may_write = self.unacknowledged.len() < MAX_UNACKNOWLEDGED && left != Some(0);
@@ -117,21 +154,21 @@ impl Session<'_> {
                 incoming = receiver.receive() => {
                     let Ok(Some(incoming)) = incoming else { return Ok(()) };
                     for message in incoming.messages {
-                        self.hear(message).await?;
+                        self.hear(sender, message).await?;
                     }
                 }
                 () = tokio::time::sleep(pause), if may_write => {
                     let messages = self.step()?;
                     left = left.map(|left| left - 1);
                     // Of a connection that is gone there may still be something to receive.
-                    let _ = self.sender.send(&messages).await;
+                    let _ = sender.send(&messages).await;
                 }
             }
         }
     }
 
     /// Takes a message in. What the server says it has is what it must keep.
-    async fn hear(&mut self, message: Message) -> Result<()> {
+    async fn hear(&mut self, sender: &mut dyn Sender, message: Message) -> Result<()> {
         let answer = match message {
             Message::Known(known) => {
                 self.author.truth.acknowledge(&known.state)?;
@@ -165,7 +202,7 @@ impl Session<'_> {
             | Message::ReconcileAck(_)
             | Message::Unknown(_) => return Ok(()),
         };
-        let _ = self.sender.send(&answer).await;
+        let _ = sender.send(&answer).await;
         Ok(())
     }
 

@@ -1,20 +1,27 @@
 //! Damage to the files of a store: the server says so, or serves what is not damaged, and never
 //! anything else.
+//!
+//! The seed decides everything: the bytes of the store, the damage, and what comes of it. So the
+//! store is written without a server, and nothing is concluded from a silence: what is not served
+//! must be named in the log sooner or later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, KnownState};
+use downbeat_protocol::{CoValueId, Content, KnownState};
+use downbeat_storage::{Outcome, Write};
 use fastrand::Rng;
+use tokio::time::Instant;
 
-use crate::client::write_all;
+use crate::client::write_in_turns;
 use crate::copies::Copies;
 use crate::kills::Run;
-use crate::places::Place;
+use crate::places::{Kind, Place};
 use crate::server::Program;
 use crate::truth::Truth;
 
@@ -24,9 +31,19 @@ const STEPS: usize = 80;
 /// Lives of the server before that, so that the store has old and new parts.
 const LIVES: u8 = 3;
 
-/// How long the server may say nothing before it is taken to have said everything. What is damaged
-/// is not answered at all.
+/// How long the server may say nothing before the log is looked into. What is damaged is not
+/// answered at all.
 const SILENCE: Duration = Duration::from_millis(1_500);
+
+/// How long it may take until what is not served is named in the log, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The length of a segment of sled's log, and the key of a store's totals.
+const SEGMENT: usize = 2 << 20;
+const TOTALS: &[u8] = b"s";
+
+/// Files in which nothing is stored.
+const WITHOUT_CONTENT: &str = "reserve";
 
 /// Bytes that are overwritten at once: a disk's sector.
 const SECTOR: usize = 512;
@@ -42,6 +59,15 @@ struct Victim {
     /// Each file with its content.
     files: Vec<(PathBuf, Vec<u8>)>,
     states: BTreeMap<CoValueId, KnownState>,
+}
+
+/// What became of a damaged store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Verdict {
+    Refused,
+    /// Something was said to be damaged.
+    Partial,
+    Whole,
 }
 
 /// How damaged stores came off.
@@ -68,18 +94,27 @@ pub(crate) async fn run(run: &Run, places: usize) -> Result<()> {
     let mut rng = Rng::with_seed(run.seed);
     let victim = Victim::prepare(&place, run).await?;
     let mut survival = Survival::default();
+    let mut verdicts = DefaultHasher::new();
     for _ in 0..places {
         let (file, harm) = victim.choose(&mut rng);
         let what = || format!("{harm:?} in {} of a {} store", file.display(), run.kind);
         victim.restore()?;
         harm.inflict(&victim.data.join(file)).with_context(what)?;
-        victim.examine(&mut survival).await.with_context(what)?;
+        let verdict = victim.examine().await.with_context(what)?;
+        what().hash(&mut verdicts);
+        verdict.hash(&mut verdicts);
+        match verdict {
+            Verdict::Refused => survival.refused += 1,
+            Verdict::Partial => survival.partial += 1,
+            Verdict::Whole => survival.whole += 1,
+        }
     }
     println!(
         "{places} damaged stores of {}: {} refused, {} served in part, {} served as if nothing \
          had been",
         run.kind, survival.refused, survival.partial, survival.whole
     );
+    println!("    store {:016x}, verdicts {:016x}", victim.digest(), verdicts.finish());
     ensure!(survival.refused + survival.partial > 0, "the damage makes no difference");
     Ok(())
 }
@@ -89,17 +124,34 @@ impl Victim {
         let program = place.program(&run.binary);
         let truth = Truth::default();
         for life in 0..LIVES {
-            let (mut server, url, _) = program.start().await?;
-            write_all(run.seed + u64::from(life), &truth, &url, STEPS).await?;
-            server.stop().await?;
+            let storage = place.open()?;
+            let mut batches = Vec::new();
+            let mut room = content_per_life(run.kind);
+            write_in_turns(run.seed + u64::from(life), &truth, STEPS, |content| {
+                // What comes later builds on what comes first, so nothing fits after the first
+                // that does not.
+                room = room.checked_sub(content_bytes(&content))?;
+                batches.push(writes_of(content));
+                Some(())
+            })?;
+            for batch in batches {
+                let outcomes = storage.append(batch).await?;
+                ensure!(outcomes.iter().all(Outcome::is_complete), "not stored: {outcomes:?}");
+            }
+            storage.close().await?;
         }
-        let (mut server, url, _) = program.start().await?;
-        let ids = truth.ids();
-        let copies = Copies::load(&truth, &url, &ids, SILENCE).await?;
-        copies.check(&ids)?;
+        let storage = place.open()?;
+        let copies = Copies::read_all(&truth, &*storage).await?;
+        storage.close().await?;
         let states = copies.states();
-        server.stop().await?;
+        for state in states.values() {
+            truth.acknowledge(state)?;
+        }
+        copies.check(&truth.ids())?;
         let data = place.data();
+        if run.kind == Kind::Sled {
+            in_fixed_order(&data).context("cannot write the store anew")?;
+        }
         let mut files = Vec::new();
         collect(&data, Path::new(""), &mut files)?;
         Ok(Self { program, truth, data, files, states })
@@ -144,7 +196,7 @@ impl Victim {
     }
 
     /// Starts the server on what there is.
-    async fn examine(&self, survival: &mut Survival) -> Result<()> {
+    async fn examine(&self) -> Result<Verdict> {
         let mut server = self.program.spawn()?;
         let url = match server.listening().await? {
             Ok((url, _)) => url,
@@ -155,37 +207,113 @@ impl Victim {
                         && names.iter().any(|name| refusal.message.contains(name)),
                     "the server refuses the store, and does not say what is damaged: {refusal}"
                 );
-                survival.refused += 1;
-                return Ok(());
+                return Ok(Verdict::Refused);
             }
         };
-        let ids = self.states.keys().copied().collect();
-        // Fails on anything that does not verify.
-        let copies = Copies::load(&self.truth, &url, &ids, SILENCE).await?;
-        copies.check_parts()?;
-        let states = copies.states();
-        let log = server.log()?;
-        let mut missing = 0;
-        for (id, expected) in &self.states {
-            let is_whole = states
-                .get(id)
-                .is_some_and(|state| known_state::is_subset(&expected.sessions, &state.sessions));
-            if !is_whole {
-                missing += 1;
-                let needed = self.truth.needed_for(*id);
-                ensure!(
-                    needed.iter().any(|id| log.contains(id.as_str())),
-                    "{id} is not served, and the log does not say why:\n{log}"
-                );
+        let patience = Instant::now() + PATIENCE;
+        let mut left: BTreeSet<_> = self.states.keys().copied().collect();
+        let mut missing = BTreeSet::new();
+        while !left.is_empty() {
+            // Fails on anything that does not verify.
+            let copies = Copies::load(&self.truth, &url, &left, SILENCE).await?;
+            copies.check_parts()?;
+            let states = copies.states();
+            left.retain(|id| {
+                let expected = &self.states[id].sessions;
+                let state = states.get(id);
+                !state.is_some_and(|state| known_state::is_subset(expected, &state.sessions))
+            });
+            let log = server.log()?;
+            let is_named = |id: &CoValueId| {
+                self.truth.needed_for(*id).iter().any(|needed| log.contains(needed.as_str()))
+            };
+            missing.extend(left.extract_if(.., |id| is_named(id)));
+            ensure!(
+                left.is_empty() || Instant::now() < patience,
+                "{left:?} are not served, and the log does not say why:\n{log}"
+            );
+        }
+        let said = server.log()?.contains("damaged data");
+        server.kill().await?;
+        Ok(if missing.is_empty() && !said { Verdict::Whole } else { Verdict::Partial })
+    }
+
+    /// Stands for the bytes of the store.
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.files.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Writes a sled store anew. sled applies the changes of a batch in a random order, so the bytes of
+/// two stores with the same records differ.
+fn in_fixed_order(data: &Path) -> Result<()> {
+    let anew = data.with_file_name("anew");
+    let open = |dir: &Path| {
+        // Without a thread that writes and cleans when it likes.
+        let config = sled::Config::new().path(dir).segment_size(SEGMENT).flush_every_ms(None);
+        config.open().with_context(|| format!("cannot open {}", dir.display()))
+    };
+    let records: Vec<_> = open(data)?.iter().collect::<Result<_, _>>()?;
+    let (totals, records): (Vec<_>, Vec<_>) =
+        records.into_iter().partition(|(key, _)| key.as_ref() == TOTALS);
+    for life in 0..usize::from(LIVES) {
+        let db = open(&anew)?;
+        for (key, value) in records.iter().skip(life).step_by(LIVES.into()) {
+            db.insert(key, value)?;
+        }
+        db.flush()?;
+    }
+    // Last, as in each batch: without all that comes before, they are not there.
+    let db = open(&anew)?;
+    for (key, value) in totals {
+        db.insert(key, value)?;
+    }
+    db.flush()?;
+    drop(db);
+    for dir in [data, &anew] {
+        let is_ours = dir == data;
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let text = name.to_string_lossy();
+            let is_log = text == "db" || text == "conf" || text.starts_with("snap.");
+            match (is_log, is_ours) {
+                (true, true) => fs::remove_file(entry.path())?,
+                (true, false) => fs::rename(entry.path(), data.join(&name))?,
+                (false, _) => {}
             }
         }
-        if missing == 0 {
-            survival.whole += 1;
-        } else {
-            survival.partial += 1;
-        }
-        server.kill().await
     }
+    Ok(fs::remove_dir_all(anew)?)
+}
+
+/// Bytes of content that are written in one life. sled cleans its log in a thread of its own, as
+/// soon as there are several segments of 2 MiB, and the bytes depend on its timing then.
+fn content_per_life(kind: Kind) -> usize {
+    match kind {
+        Kind::Sled => 64 << 10,
+        Kind::Sqlite => usize::MAX,
+    }
+}
+
+fn content_bytes(content: &Content) -> usize {
+    let transactions = content.sessions.iter().flat_map(|run| &run.transactions);
+    transactions.map(|transaction| transaction.json().len()).sum()
+}
+
+/// What stores content as a server does.
+fn writes_of(content: Content) -> Vec<Write> {
+    let Content { id, header, sessions, .. } = content;
+    let (deletions, sessions): (Vec<_>, Vec<_>) =
+        sessions.into_iter().partition(|run| run.session.is_delete());
+    let mut writes = Vec::new();
+    if header.is_some() || !sessions.is_empty() {
+        writes.push(Write::Append { id, header, sessions });
+    }
+    writes.extend(deletions.into_iter().map(|session| Write::Tombstone { id, session }));
+    writes
 }
 
 impl Harm {
@@ -207,7 +335,7 @@ fn collect(root: &Path, below: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> Re
         let path = below.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             collect(root, &path, files)?;
-        } else {
+        } else if !path.to_string_lossy().ends_with(WITHOUT_CONTENT) {
             files.push((path, fs::read(entry.path())?));
         }
     }

@@ -5,6 +5,7 @@ mod copies;
 mod damage;
 mod kills;
 mod liar;
+mod moved;
 mod people;
 mod places;
 mod server;
@@ -59,6 +60,8 @@ enum Part {
     Limit,
     /// Fill up the file system on which it runs. Takes the right to mount one.
     Disk,
+    /// Move its store away while it runs, and delete it.
+    Moved,
     /// Start it where it may not write.
     ReadOnly,
 }
@@ -103,6 +106,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
             }
             if wanted(Part::Disk) {
                 shortage::run(&run, Means::Disk).await?;
+            }
+            if wanted(Part::Moved) {
+                moved::run(&run).await?;
             }
             if wanted(Part::ReadOnly) {
                 shortage::refuse_read_only(&run).await?;

@@ -1,7 +1,7 @@
-//! A disk on which nothing can be written: nothing is acknowledged, and everything goes on by
-//! itself as soon as there is room.
+//! A disk on which nothing can be written: nothing is acknowledged, everything can be read, the
+//! server can be started, and everything goes on by itself as soon as there is room.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,17 +31,29 @@ const SHORTAGE: Duration = Duration::from_secs(3);
 /// How soon everything must be acknowledged when there is room.
 const RECOVERY: Duration = Duration::from_secs(20);
 
+/// After so long without an acknowledgement, nothing is acknowledged.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How often a server is started on a full disk.
+const STARTS_WITHOUT_ROOM: usize = 3;
+
 /// How often to look whether what is waited for has happened.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The size of a small disk: a store and its log, with some room.
-const DISK_BYTES: u64 = 24 << 20;
+const DISK_BYTES: u64 = 64 << 20;
 
 /// Whom a server runs as that must not be able to write everywhere: `nobody`.
 const NOBODY: u32 = 65_534;
 
-/// What the server logs for each try that failed.
-const FAILURE: &str = "storage did not take content";
+/// What the server logs once a minute while it cannot write.
+pub(crate) const FAILURE: &str = "storage takes no content";
+
+/// What it logs when it can.
+pub(crate) const WELL: &str = "storage takes content again";
+
+/// How long the server may say nothing before it is taken to have said everything.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// How to make the server run out of room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,15 +82,22 @@ pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
     let shortage = Shortage { disk, truth: Truth::default() };
     let (mut server, url, _) = program.start().await?;
     write_all(run.seed, &shortage.truth, &url, STEPS).await?;
+    // What a server has not written itself is not in its memory.
+    server.stop().await?;
+    let (mut server, url, _) = program.start().await?;
+    let started = Instant::now();
     for time in 1..=2 {
         let took = shortage.live_through(&server, &url, run.seed + time).await?;
         println!("{} without room ({means:?}): acknowledged again after {took:.1?}", run.kind);
     }
-    let ids = shortage.truth.ids();
-    Copies::load(&shortage.truth, &url, &ids, RECOVERY).await?.check(&ids)?;
+    tell_once_a_minute(&server, started.elapsed())?;
+    shortage.read_all(&url).await?;
     server.kill().await?;
     let (mut server, url, _) = program.start().await.context("after the shortage")?;
-    Copies::load(&shortage.truth, &url, &ids, RECOVERY).await?.check(&ids)?;
+    shortage.read_all(&url).await?;
+    if means == Means::Disk {
+        server = shortage.start_without_room(server, &program, run).await?;
+    }
     server.kill().await
 }
 
@@ -124,7 +143,6 @@ impl Shortage {
     /// Takes the room away while clients write, and gives it back. Returns how long it took then
     /// until everything was acknowledged.
     async fn live_through(&self, server: &Server, url: &str, seed: u64) -> Result<Duration> {
-        let failures = failures(server)?;
         self.begin(server)?;
         let before = self.truth.sizes();
         let writing = tokio::spawn({
@@ -132,13 +150,22 @@ impl Shortage {
             let steps = if self.disk.is_some() { MANY_STEPS } else { STEPS };
             async move { write_all(seed, &truth, &url, steps).await }
         });
-        let noticed = wait_until("the server notices", || {
+        // Some room may be left for a moment.
+        let mut last = (self.truth.sizes().acknowledged, Instant::now());
+        let quiet = wait_until("nothing is acknowledged", || {
             ensure!(!writing.is_finished(), "there was room for everything");
-            Ok(self::failures(server)? > failures)
+            let acknowledged = self.truth.sizes().acknowledged;
+            if acknowledged != last.0 {
+                last = (acknowledged, Instant::now());
+            }
+            Ok(last.1.elapsed() > QUIET)
         });
-        noticed.await.with_context(|| format!("the server's log: {:?}", server.log()))?;
+        quiet.await.with_context(|| format!("the server's log: {:?}", server.log()))?;
         let acknowledged = self.truth.sizes().acknowledged;
         tokio::time::sleep(SHORTAGE).await;
+        self.read_all(url).await.with_context(|| {
+            format!("reading while nothing can be written:\n{:?}", server.log())
+        })?;
         let during = self.truth.sizes();
         ensure!(during.written > before.written, "nobody writes");
         ensure!(
@@ -152,6 +179,38 @@ impl Shortage {
         let log = || format!("the server does not go on when there is room:\n{:?}", server.log());
         written.with_context(log)???;
         Ok(start.elapsed())
+    }
+
+    /// Kills a server on a full disk, and starts it again several times: it must listen and serve
+    /// everything, and go on when there is room.
+    async fn start_without_room(
+        &self,
+        mut server: Server,
+        program: &Program,
+        run: &Run,
+    ) -> Result<Server> {
+        self.begin(&server)?;
+        let mut url = String::new();
+        for _ in 0..STARTS_WITHOUT_ROOM {
+            server.kill().await?;
+            (server, url, _) = program.start().await.context("on a full disk")?;
+            self.read_all(&url).await.context("on a full disk, after a start")?;
+            // Whatever the start has left is taken as well.
+            self.begin(&server)?;
+        }
+        self.end(&server)?;
+        let writing = write_all(!run.seed, &self.truth, &url, STEPS);
+        let log = || format!("the server does not go on when there is room:\n{:?}", server.log());
+        tokio::time::timeout(RECOVERY, writing).await.with_context(log)??;
+        println!("{} started {STARTS_WITHOUT_ROOM} times on a full disk", run.kind);
+        Ok(server)
+    }
+
+    /// Checks that everything acknowledged can be read.
+    async fn read_all(&self, url: &str) -> Result<()> {
+        let ids = self.truth.ids();
+        let copies = Copies::load(&self.truth, url, &ids, SILENCE).await?;
+        copies.check(&ids)
     }
 
     fn begin(&self, server: &Server) -> Result<()> {
@@ -169,12 +228,22 @@ impl Shortage {
     }
 }
 
-/// How often the server has said that it could not write.
-fn failures(server: &Server) -> Result<usize> {
-    Ok(server.log()?.matches(FAILURE).count())
+/// Checks that a server has logged that it could not write and that it can again, and both once a
+/// minute at most.
+pub(crate) fn tell_once_a_minute(server: &Server, time: Duration) -> Result<()> {
+    let log = server.log()?;
+    let most = 1 + usize::try_from(time.as_secs() / 60)?;
+    for line in [FAILURE, WELL] {
+        let lines = log.matches(line).count();
+        ensure!((1..=most).contains(&lines), "{lines} lines \"{line}\" in {time:.0?}:\n{log}");
+    }
+    Ok(())
 }
 
-async fn wait_until(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) async fn wait_until(
+    what: &str,
+    mut happened: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let end = Instant::now() + RECOVERY;
     while !happened()? {
         ensure!(Instant::now() < end, "in vain waited until {what}");
@@ -225,7 +294,7 @@ impl SmallDisk {
 
     /// Takes all room.
     fn fill(&self) -> Result<()> {
-        let mut file = File::create(self.ballast())?;
+        let mut file = OpenOptions::new().append(true).create(true).open(self.ballast())?;
         for len in [1 << 20, 4 << 10, 1] {
             while file.write_all(&vec![0; len]).is_ok() {}
         }

@@ -21,7 +21,6 @@ use downbeat_crypto::header_id;
 use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId};
 use downbeat_storage::{StorageError, Stored};
 use downbeat_sync::{StoreJob, content_bytes};
-use tracing::error;
 
 use self::memory::Memory;
 pub(crate) use self::proof::{Parked, Proof};
@@ -30,7 +29,7 @@ use self::refused::bytes_of;
 use crate::access::{Access, account_of};
 use crate::connection::{Kind, Link};
 use crate::content::ContentStore;
-use crate::failure::{RETRY, may_pass};
+use crate::failure::{RETRY, may_pass, reading_failed};
 use crate::groups;
 use crate::stats::{Counters, add};
 use crate::usage::Usage;
@@ -363,7 +362,8 @@ impl Gate {
             match ask().await {
                 Ok(answer) => return Some(answer),
                 Err(error) => {
-                    error!(%error, "storage could not tell whether content may be taken");
+                    let what = "storage could not tell whether content may be taken";
+                    reading_failed(what, None, &error, &self.counters);
                     if !may_pass(&error) {
                         return None;
                     }

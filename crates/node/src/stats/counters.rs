@@ -9,6 +9,8 @@ use downbeat_sync::{Rejection, content_bytes};
 use downbeat_transport::PeerInfo;
 use tracing::warn;
 
+use crate::failure::Trouble;
+
 use super::histogram::{HistogramCells, SECONDS, SIZES};
 use super::rejections::{Recent, Refused};
 use super::top::Top;
@@ -39,6 +41,10 @@ pub(crate) struct Counters {
     pub acknowledgement: HistogramCells,
     /// Whether storage did not take the last batch that it was given.
     pub writing_fails: AtomicBool,
+    /// Storage that takes no content.
+    pub writing: Trouble,
+    /// Storage that cannot be read.
+    pub reading: Trouble,
     batch_size: HistogramCells,
     top: Mutex<Top>,
     recent: Mutex<Recent>,
@@ -59,6 +65,8 @@ impl Default for Counters {
             append: HistogramCells::new(SECONDS),
             acknowledgement: HistogramCells::new(SECONDS),
             writing_fails: AtomicBool::new(false),
+            writing: Trouble::default(),
+            reading: Trouble::default(),
             batch_size: HistogramCells::new(SIZES),
             top: Mutex::default(),
             recent: Mutex::default(),

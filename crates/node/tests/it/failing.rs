@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_node::{LocalError, Node, SyncConfig};
+use downbeat_node::{LocalError, Node, StorageTrouble, SyncConfig};
 use downbeat_storage::{Fault, FaultyStorage, MemoryStorage, Operation, StorageError};
 
 use crate::given::{Author, SOON, count, link, map, node, wait_for};
@@ -39,6 +39,27 @@ async fn nothing_is_acknowledged_while_writing_fails_and_everything_afterwards()
     let mut reader = node.local().load(value.id(), SOON).await.unwrap();
     wait_for(&mut reader, &author, 1).await;
     value.stored(SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_would_take_nothing_makes_the_node_unready_although_nobody_writes() {
+    let storage = storage();
+    let node = Node::builder(storage.clone()).start().unwrap();
+    let gone = StorageError::Gone { path: "store".into(), reason: "it was deleted".to_owned() };
+    // One for the node's own look, which comes at any time, and one for this.
+    storage.inject(Operation::Check, Fault::Fail(gone.clone()));
+    storage.inject(Operation::Check, Fault::Fail(gone));
+    let ready = node.ready().await.unwrap();
+    assert!(!ready.is_ready());
+    let trouble = ready.storage.unwrap_err();
+    assert!(matches!(&trouble, StorageTrouble::Fails(StorageError::Gone { .. })), "{trouble:?}");
+    tokio::time::timeout(SOON, async {
+        while !node.ready().await.unwrap().is_ready() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("it is ready again");
 }
 
 #[tokio::test]

@@ -4,3 +4,5 @@ mod contract;
 mod damage;
 mod durability;
 mod opening;
+#[cfg(unix)]
+mod place;

@@ -253,3 +253,26 @@ async fn pages_can_be_checked() {
     let found = store.check_pages().await.unwrap();
     assert!(!found.is_empty());
 }
+
+/// SQLite keeps no checksums: an index in which an id has changed does not find the CoValue.
+#[tokio::test]
+async fn a_covalue_whose_id_is_damaged_anywhere_in_the_file_is_never_missing_in_silence() {
+    let (dir, [(co_value, _), _]) = two().await;
+    let intact = fs::read(path_in(&dir)).unwrap();
+    let id = co_value.id.as_str().as_bytes();
+    let places: Vec<usize> =
+        (0..intact.len() - id.len()).filter(|start| intact[*start..].starts_with(id)).collect();
+    assert!(places.len() >= 3, "the table and two indexes have the id: {places:?}");
+    for place in places {
+        let mut damaged = intact.clone();
+        damaged[place + id.len() - 1] ^= 0xff;
+        fs::write(path_in(&dir), damaged).unwrap();
+        let store = SqliteStorage::open(path_in(&dir)).unwrap();
+        match store.load(co_value.id).await {
+            Ok(found) => assert!(found.is_some(), "missing in silence, damaged at {place}"),
+            Err(StorageError::Corrupt(damage)) => assert_eq!(damage.id(), Some(co_value.id)),
+            Err(error) => panic!("{error:?}"),
+        }
+        store.close().await.unwrap();
+    }
+}

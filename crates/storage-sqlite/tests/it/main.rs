@@ -5,5 +5,7 @@ mod damage;
 mod durability;
 mod migration;
 mod opening;
+#[cfg(unix)]
+mod place;
 mod reference;
 mod sharing;
