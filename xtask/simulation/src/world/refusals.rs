@@ -57,19 +57,15 @@ impl World {
                     self.nodes[node].refused.entry(id).or_default().insert(kept);
                 }
                 let message = (!is_whole).then_some(Message::Content(content));
-                (self.events(link, id, refused), message)
+                (events(link, id, refused), message)
             }
             Message::Load(state) if state.header && self.rng.percent(REMEMBERED) => {
                 let refused = self.nodes[node].refused.get(&state.id);
                 let refused = refused.into_iter().flatten().cloned().collect();
-                (self.events(link, state.id, refused), Some(Message::Load(state)))
+                (events(link, state.id, refused), Some(Message::Load(state)))
             }
             message => (Vec::new(), Some(message)),
         }
-    }
-
-    fn events(&self, peer: PeerId, id: CoValueId, refused: Vec<Refusal>) -> Vec<Event> {
-        refused.into_iter().map(|refusal| Event::Refused { peer, id, refusal }).collect()
     }
 
     /// Nothing else depends on what is refused.
@@ -82,4 +78,8 @@ impl World {
             _ => Quota::None,
         }
     }
+}
+
+fn events(peer: PeerId, id: CoValueId, refused: Vec<Refusal>) -> Vec<Event> {
+    refused.into_iter().map(|refusal| Event::Refused { peer, id, refusal }).collect()
 }
