@@ -21,6 +21,8 @@ const GROUPS = [
   "jazz-tools",
   "bad-input",
   "corrections",
+  "healing",
+  "quotas",
   "offline",
   "broken-transfers",
   "slow-clients",

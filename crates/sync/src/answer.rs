@@ -82,10 +82,10 @@ impl Machine {
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if is_caught_up {
             owes.take(Owes::CORRECTION);
-            let gaps = subscription.take_gaps();
+            let dropped = subscription.take_dropped();
             let index = self.values.get_mut(&id).and_then(Entry::index_mut);
-            match index.filter(|index| index.is_storing(&gaps)) {
-                Some(index) => index.await_ack(peer, &gaps),
+            match index.filter(|index| index.is_storing(&dropped)) {
+                Some(index) => index.await_ack(peer, &dropped),
                 None => owes.add(Owes::KNOWN),
             }
         } else if let Some(due) = subscription.correction_due(now).filter(|_| is_spaced) {

@@ -135,8 +135,8 @@ impl Machine {
             || !self.subscription(peer, id).is_some_and(is_refused)
         {
             let runs = content.sessions.iter();
-            let gaps = runs.map(|run| (run.session.clone(), run.after)).collect();
-            self.owe_correction(peer, id, &gaps);
+            let dropped = runs.map(|run| (run.session.clone(), run.end())).collect();
+            self.owe_correction(peer, id, &dropped);
         }
     }
 
@@ -219,19 +219,19 @@ impl Machine {
         }
         let sent: SessionCounts =
             content.sessions.iter().map(|run| (run.session.clone(), run.end())).collect();
-        let mut gaps = Vec::new();
+        let mut dropped = Vec::new();
         for run in content.sessions {
             let credit = if is_released { 0 } else { run_credit(&run) };
-            let begin = (run.session.clone(), run.after);
+            let end = (run.session.clone(), run.end());
             if !self.accept_runs(peer, id, vec![run], credit, None) {
-                gaps.push(begin);
+                dropped.push(end);
             }
         }
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
-        if gaps.is_empty() {
+        if dropped.is_empty() {
             index.await_ack(peer, &sent);
         } else {
-            self.owe_correction(peer, id, &gaps.into_iter().collect());
+            self.owe_correction(peer, id, &dropped.into_iter().collect());
         }
         if is_new {
             self.release_dependants(id);
@@ -239,13 +239,13 @@ impl Machine {
         self.after_verification(id, peer);
     }
 
-    /// A peer has to be told what is here, because its content begins after these counts.
-    pub(crate) fn owe_correction(&mut self, peer: PeerId, id: CoValueId, after: &SessionCounts) {
+    /// A peer has to be told what is here, because its content up to these counts was dropped.
+    pub(crate) fn owe_correction(&mut self, peer: PeerId, id: CoValueId, dropped: &SessionCounts) {
         if self.has_fault(Fault::OweNoCorrection) {
             return;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.owe_correction(after);
+            subscription.owe_correction(dropped);
         }
         self.owe(peer, id);
     }

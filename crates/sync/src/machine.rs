@@ -211,7 +211,12 @@ impl Machine {
         subscription.forget_corrections();
         subscription.set_older(is_older);
         subscription.claimed = true;
+        let is_owed_correction = subscription.owes.has(Owes::CORRECTION);
         subscription.owes.add(Owes::REPLY);
+        if is_owed_correction {
+            // It need not wait for its time any longer.
+            self.owe(peer, id);
+        }
         if self.is_client(peer) {
             return self.serve_in_turn(peer, id);
         }

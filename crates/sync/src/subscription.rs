@@ -70,8 +70,8 @@ struct Rare {
     refused: Vec<SessionId>,
     /// The last correction, until the peer loads the CoValue again.
     corrected: Option<Corrected>,
-    /// The counts after which content of the peer began that did not follow what is here.
-    gaps: SessionCounts,
+    /// The counts up to which content of the peer was dropped, because it did not follow what is here.
+    dropped: SessionCounts,
     /// The hash that the peer has sent in a reconcile message, until it has been compared.
     comparison: Option<ShortHash>,
     /// Whether the peer has said in a LOAD what it has while content of it was under way here, so
@@ -225,20 +225,20 @@ impl Subscription {
         }
     }
 
-    /// Content of the peer does not follow what is here: it begins after these counts.
-    pub(crate) fn owe_correction(&mut self, after: &SessionCounts) {
+    /// Content of the peer up to these counts was dropped, because it does not follow what is here.
+    pub(crate) fn owe_correction(&mut self, dropped: &SessionCounts) {
         self.owes.add(Owes::CORRECTION);
-        known_state::merge_counts(&mut self.rare.get_or_insert_default().gaps, after);
+        known_state::merge_counts(&mut self.rare.get_or_insert_default().dropped, dropped);
     }
 
-    /// Whether what the peer has sent with gaps has come without them since.
+    /// Whether what was dropped of the peer's content has come since.
     pub(crate) fn is_caught_up(&self, ours: &SessionCounts) -> bool {
-        self.rare.as_ref().is_none_or(|rare| known_state::is_subset(&rare.gaps, ours))
+        self.rare.as_ref().is_none_or(|rare| known_state::is_subset(&rare.dropped, ours))
     }
 
-    /// The counts after which content of the peer had gaps, which are closed.
-    pub(crate) fn take_gaps(&mut self) -> SessionCounts {
-        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.gaps)).unwrap_or_default()
+    /// The counts up to which content of the peer was dropped, which has come since.
+    pub(crate) fn take_dropped(&mut self) -> SessionCounts {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.dropped)).unwrap_or_default()
     }
 
     /// When the next correction may be sent, if that is not now.
@@ -258,13 +258,13 @@ impl Subscription {
         let rare = self.rare.get_or_insert_default();
         let count = rare.corrected.map_or(0, |corrected| corrected.count).saturating_add(1);
         rare.corrected = Some(Corrected { at: now, count });
-        rare.gaps = SessionCounts::new();
+        rare.dropped = SessionCounts::new();
     }
 
     /// The peer says in a LOAD what it has: what was sent and corrected before is settled.
     pub(crate) fn forget_corrections(&mut self) {
         if let Some(rare) = &mut self.rare {
-            (rare.corrected, rare.gaps) = (None, SessionCounts::new());
+            (rare.corrected, rare.dropped) = (None, SessionCounts::new());
         }
     }
 

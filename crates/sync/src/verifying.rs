@@ -241,9 +241,9 @@ impl Machine {
             waiting.clear();
         }
         while let Some((peer, runs, credit)) = next_runs(&mut waiting) {
-            let begins = runs.first().map(|run| (run.session.clone(), run.after));
+            let dropped = runs.last().map(|run| (run.session.clone(), run.end()));
             if !self.accept_runs(peer, id, runs, credit, Some(signer)) {
-                self.owe_correction(peer, id, &begins.into_iter().collect());
+                self.owe_correction(peer, id, &dropped.into_iter().collect());
             }
             let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
             if let Some(pipeline) = index.pipelines.get_mut(session) {

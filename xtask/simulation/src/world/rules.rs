@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use downbeat_core::{DeleteError, known_state};
-use downbeat_protocol::{CoValueId, Message, SessionContent, SessionCounts};
+use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent, SessionCounts};
 use downbeat_storage::Storage;
 use downbeat_sync::{Item, PeerId, Rejection, Report, StoreJob};
 
@@ -148,7 +148,11 @@ impl World {
     /// What a client has seen acknowledged is durable.
     pub(super) fn check_acknowledged(&mut self, node: usize) {
         let state = &self.nodes[node];
-        let lost = state.acknowledged.values().find(|seen| match state.durable(seen.id) {
+        // What a node has lost it may refuse when it comes again.
+        let may_be_lost =
+            |seen: &&KnownState| self.plan.losses > 0 && self.refused.contains(&seen.id);
+        let mut seen = state.acknowledged.values().filter(|seen| !may_be_lost(seen));
+        let lost = seen.find(|seen| match state.durable(seen.id) {
             Some((durable, deleted)) => {
                 !deleted && !known_state::is_subset(&seen.sessions, &durable)
             }

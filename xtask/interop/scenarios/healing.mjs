@@ -1,0 +1,96 @@
+// A server that has lost data gets it back from the clients that are connected, without any edit.
+
+import assert from "node:assert/strict";
+import { cp, rm } from "node:fs/promises";
+
+import { scenario } from "../lib/scenario.mjs";
+import { againstReference } from "../lib/server.mjs";
+import { SMALL_LIMIT } from "../lib/waiting.mjs";
+
+/** As many as the field trial had. */
+const MAPS = 200;
+
+/** A client behind a line, and a writer of maps that the server acknowledges. */
+async function author(world, server) {
+  const line = await world.proxy(server);
+  const ada = await world.client(line, "Ada");
+  const group = ada.publicGroup("writer");
+  const maps = [];
+  const write = async (count) => {
+    for (let n = 0; n < count; n++) maps.push(group.createMap({ number: maps.length }));
+    await ada.synced();
+  };
+  return { line, ada, maps, write };
+}
+
+/** The client meets the next server. Without any edit, another client finds all maps there. */
+async function assertHeals(world, { line, ada, maps }, server) {
+  line.connectTo(server);
+  line.open();
+  await ada.reconnected();
+  const reader = await world.client(server, "Cleo");
+  const deadline = Date.now() + SMALL_LIMIT;
+  for (const [number, { id }] of maps.entries()) {
+    // Until the map is there again, the server says at once that it is not.
+    let found = await reader.node.load(id);
+    while (found === "unavailable" && Date.now() < deadline) found = await reader.node.load(id);
+    assert.notEqual(found, "unavailable", `map ${number} comes back`);
+    assert.equal(found.get("number"), number);
+  }
+}
+
+const healing = [
+  scenario("a server in memory that starts again is filled by its clients", async (world) => {
+    const first = await world.server("memory");
+    const side = await author(world, first);
+    await side.write(MAPS);
+    side.line.shut();
+    await first.stop();
+    await assertHeals(world, side, await world.server("memory"));
+  }),
+
+  scenario("an older copy of the store is completed by the clients", async (world) => {
+    const directory = await world.directory();
+    const storage = `sled:${directory}/store`;
+    let server = await world.server(storage);
+    const side = await author(world, server);
+    await side.write(MAPS / 2);
+    for (const map of side.maps.slice(0, 10)) map.set("early", true);
+    await side.ada.synced();
+    side.line.shut();
+    await server.stop();
+    await cp(`${directory}/store`, `${directory}/copy`, { recursive: true });
+
+    server = await world.server(storage);
+    side.line.connectTo(server);
+    side.line.open();
+    await side.ada.reconnected();
+    await side.write(MAPS / 2);
+    for (const map of side.maps.slice(0, 10)) map.set("late", true);
+    await side.ada.synced();
+    side.line.shut();
+    await server.stop();
+    await rm(`${directory}/store`, { recursive: true });
+    await cp(`${directory}/copy`, `${directory}/store`, { recursive: true });
+
+    server = await world.server(storage);
+    await assertHeals(world, side, server);
+    const reader = await world.client(server, "Dora");
+    for (const { id } of side.maps.slice(0, 10)) {
+      assert.equal((await reader.need(id)).get("late"), true);
+    }
+  }),
+
+  scenario("what a kill took from a relaxed server comes back from the clients", async (world) => {
+    const storage = await world.storageOnDisk();
+    const flags = ["--durability", "relaxed"];
+    const first = await world.server(storage, { flags });
+    const side = await author(world, first);
+    await side.write(MAPS);
+    side.line.shut();
+    await first.kill();
+    await assertHeals(world, side, await world.server(storage, { flags }));
+  }),
+];
+
+export const scenarios = againstReference ? [] : healing;
