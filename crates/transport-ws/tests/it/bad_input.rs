@@ -49,7 +49,7 @@ async fn a_frame_that_is_no_message_is_rejected_and_the_connection_stays() {
         b"{\"action\":\"reconcile-ack\"",
         b"{\"action\":\"dance\",\"id\":\"co_z1\"}",
         b"[]",
-        b"{\"action\":\"load\",\"id\":\"co_z0OIl\",\"header\":false,\"sessions\":{}}",
+        b"{\"action\":\"load\",\"id\":7,\"header\":false,\"sessions\":{}}",
     ] {
         client.write(&frame(true, TEXT, bad)).await;
         let incoming = next(&mut server).await;
