@@ -6,6 +6,7 @@ use downbeat_protocol::{CoValueId, Header, SessionContent, SessionId};
 use downbeat_storage::{Damage, Outcome, SessionOutcome, SinceCheckpoint, UnsyncedUpdate, Write};
 use rusqlite::{Connection, ErrorCode};
 
+use crate::check::Damaged;
 use crate::extension::{checksum, owner};
 use crate::fault::{Fault, in_session};
 use crate::header;
@@ -46,6 +47,7 @@ pub(crate) enum Caution {
 pub(crate) struct Draft<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) remembered: &'a mut Remembered,
+    pub(crate) damaged: &'a Damaged,
     pub(crate) totals: Totals,
 }
 
@@ -83,6 +85,7 @@ impl Draft<'_> {
 
     fn change(&mut self, write: &Write) -> Result<Outcome, Fault> {
         let id = write.id();
+        self.damaged.refuse(id)?;
         let found = match (self.co_value(id)?, write) {
             (None, Write::Append { header: Some(header), .. }) => self.create(id, header)?,
             (found, _) => found,

@@ -32,6 +32,7 @@ impl Draft<'_> {
     }
 
     fn erase_some(&mut self, id: CoValueId) -> Result<Erased, Fault> {
+        self.damaged.refuse(id)?;
         let mut erased = Erased::default();
         let Some(co_value) = index::co_value(self.connection, id)? else { return Ok(erased) };
         if !is_pending(self.connection, id)? {

@@ -36,6 +36,7 @@
 //!
 //! `docs/storage-sqlite.md` describes the file, and how to change from one server to the other.
 
+mod check;
 mod connection;
 mod draft;
 mod erase;

@@ -16,8 +16,9 @@ use downbeat_storage::{
     UnsyncedUpdate, Write, read_each,
 };
 use rusqlite::Connection;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
 
+use crate::check::{Check, Damaged};
 use crate::connection::{MAX_READS, Places, Reader, Source, beside, open_writer};
 use crate::fault::Fault;
 use crate::options::SqliteOptions;
@@ -43,10 +44,20 @@ pub struct SqliteStorage {
     source: Arc<Source>,
     queue: Queue<Job>,
     readers: Arc<Readers<Reader>>,
-    writer: Mutex<Option<JoinHandle<Result<(), StorageError>>>>,
+    threads: Mutex<Option<Threads>>,
+    /// What the check of the indexes has found, and whether it is done.
+    damaged: Arc<Damaged>,
+    checked: watch::Receiver<bool>,
     /// Whether the totals can be believed; an audit holds the lock.
     audited: Arc<AtomicBool>,
     audit: Mutex<()>,
+}
+
+/// What must end before the store is closed.
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<Result<(), StorageError>>,
+    check: Check,
 }
 
 impl SqliteStorage {
@@ -74,7 +85,9 @@ impl SqliteStorage {
         let (queue, inbox) = queue();
         let audited = Arc::new(AtomicBool::new(false));
         let opened = Opened { file: file.clone(), connection, places: places.clone(), reserve };
-        let writer = Writer::new(opened, inbox, options.durability, Arc::clone(&audited))
+        let damaged = Arc::new(Damaged::default());
+        let flags = (Arc::clone(&audited), Arc::clone(&damaged));
+        let writer = Writer::new(opened, inbox, options.durability, flags)
             .map_err(|fault| fault.into_error("open", &file))?;
         let writer = thread::Builder::new()
             .name("downbeat-sqlite".to_owned())
@@ -83,11 +96,14 @@ impl SqliteStorage {
         let source = Arc::new(Source { file, options, places });
         let for_reader = Arc::clone(&source);
         let readers = Readers::start(MAX_READS, move || Reader::new(Arc::clone(&for_reader)))?;
+        let (check, checked) = Check::start(Arc::clone(&source), Arc::clone(&damaged))?;
         Ok(Self {
             source,
             queue,
             readers: Arc::new(readers),
-            writer: Mutex::new(Some(writer)),
+            threads: Mutex::new(Some(Threads { writer, check })),
+            damaged,
+            checked,
             audited,
             audit: Mutex::new(()),
         })
@@ -106,6 +122,16 @@ impl SqliteStorage {
             Ok(if findings == ["ok"] { Vec::new() } else { findings })
         })
         .await
+    }
+
+    /// Waits for the check that begins when the store is opened: it compares the sessions with
+    /// their indexes, which have no checksums. Gives the CoValues of which an index does not give
+    /// the right sessions; they are not served. `None` if the check could not be finished, which
+    /// is then in the log, or if the store was closed.
+    pub async fn check_sessions(&self) -> Option<Vec<CoValueId>> {
+        let mut checked = self.checked.clone();
+        checked.wait_for(|done| *done).await.ok()?;
+        Some(self.damaged.ids())
     }
 
     /// Hands a job to the writer and waits for the answer.
@@ -175,13 +201,15 @@ impl Storage for SqliteStorage {
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-        self.run(ONE, move |reader| load(reader, id)).await?
+        let damaged = Arc::clone(&self.damaged);
+        self.run(ONE, move |reader| load(reader, &damaged, id)).await?
     }
 
     async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
         let count = ids.len();
+        let damaged = Arc::clone(&self.damaged);
         let answers = self.run(Extent::CoValues(count), move |reader| {
-            ids.into_iter().map(|id| load(reader, id)).collect()
+            ids.into_iter().map(|id| load(reader, &damaged, id)).collect()
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
     }
@@ -193,7 +221,8 @@ impl Storage for SqliteStorage {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
-        self.run(ONE, move |reader| read(reader, id, &have, max_bytes)).await?
+        let damaged = Arc::clone(&self.damaged);
+        self.run(ONE, move |reader| read(reader, &damaged, id, &have, max_bytes)).await?
     }
 
     async fn read_many(
@@ -202,9 +231,10 @@ impl Storage for SqliteStorage {
         max_bytes: usize,
     ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
         let count = have.len();
+        let damaged = Arc::clone(&self.damaged);
         let answers = self.run(Extent::CoValues(count), move |reader| {
             read_each(have, max_bytes, |KnownState { id, sessions, .. }, room| {
-                read(reader, id, &sessions, room)
+                read(reader, &damaged, id, &sessions, room)
             })
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
@@ -274,13 +304,13 @@ impl Storage for SqliteStorage {
 
     async fn close(&self) -> Result<(), StorageError> {
         // Whoever closes at the same time waits here until it is done.
-        let mut writer = self.writer.lock().await;
-        let Some(writer) = writer.take() else { return Ok(()) };
+        let mut threads = self.threads.lock().await;
+        let Some(threads) = threads.take() else { return Ok(()) };
         self.queue.close();
         let readers = Arc::clone(&self.readers);
         let closing = tokio::task::spawn_blocking(move || {
             readers.close();
-            join(writer)
+            join(threads)
         });
         closing.await.unwrap_or(Err(StorageError::Closed))
     }
@@ -289,31 +319,43 @@ impl Storage for SqliteStorage {
 impl Drop for SqliteStorage {
     fn drop(&mut self) {
         self.queue.close();
-        if let Some(writer) = self.writer.get_mut().take() {
+        if let Some(threads) = self.threads.get_mut().take() {
             self.readers.close();
-            if let Err(error) = join(writer) {
+            if let Err(error) = join(threads) {
                 tracing::error!(%error, "the store could not be closed well");
             }
         }
     }
 }
 
-fn load(reader: &mut Reader, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-    reader.read(|connection| read::load(connection, id).map_err(|fault| fault.on_the_way_to(id)))
+fn load(
+    reader: &mut Reader,
+    damaged: &Damaged,
+    id: CoValueId,
+) -> Result<Option<Stored>, StorageError> {
+    reader.read(|connection| {
+        damaged.refuse(id)?;
+        read::load(connection, id).map_err(|fault| fault.on_the_way_to(id))
+    })
 }
 
 fn read(
     reader: &mut Reader,
+    damaged: &Damaged,
     id: CoValueId,
     have: &SessionCounts,
     max_bytes: usize,
 ) -> Result<Vec<SessionContent>, StorageError> {
     reader.read(|connection| {
+        damaged.refuse(id)?;
         read::read(connection, id, have, max_bytes).map_err(|fault| fault.on_the_way_to(id))
     })
 }
 
-fn join(writer: JoinHandle<Result<(), StorageError>>) -> Result<(), StorageError> {
+fn join(threads: Threads) -> Result<(), StorageError> {
+    let Threads { writer, check } = threads;
+    // The last connection that is closed must be the writer's.
+    drop(check);
     writer.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
+use crate::check::Damaged;
 use crate::connection::Places;
 use crate::draft::{Caution, Draft, Remembered};
 use crate::fault::Fault;
@@ -75,6 +76,8 @@ pub(crate) struct Writer {
     version: i64,
     /// Whether the totals can be believed.
     audited: Arc<AtomicBool>,
+    /// What must not be written to.
+    damaged: Arc<Damaged>,
     /// When what was written without a flush must be flushed.
     flush_by: Option<Instant>,
 }
@@ -84,7 +87,7 @@ impl Writer {
         opened: Opened,
         inbox: Inbox<Job>,
         durability: Durability,
-        audited: Arc<AtomicBool>,
+        (audited, damaged): (Arc<AtomicBool>, Arc<Damaged>),
     ) -> Result<Self, Fault> {
         let Opened { file, connection, places, reserve } = opened;
         let version = data_version(&connection)?;
@@ -99,6 +102,7 @@ impl Writer {
             remembered,
             version,
             audited,
+            damaged,
             flush_by: None,
         })
     }
@@ -164,6 +168,7 @@ impl Writer {
         let mut draft = Draft {
             connection: &self.connection,
             remembered: &mut self.remembered,
+            damaged: &self.damaged,
             totals: Totals::default(),
         };
         for job in jobs {
@@ -269,7 +274,7 @@ mod tests {
         let places = Places::of(&file).unwrap();
         let reserve = Reserve::new(dir.join("reserve"));
         let opened = Opened { file, connection, places, reserve };
-        Writer::new(opened, inbox, Durability::Flushed, Arc::default()).unwrap()
+        Writer::new(opened, inbox, Durability::Flushed, Default::default()).unwrap()
     }
 
     fn append(writer: &mut Writer, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError> {

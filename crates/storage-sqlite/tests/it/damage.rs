@@ -276,3 +276,56 @@ async fn a_covalue_whose_id_is_damaged_anywhere_in_the_file_is_never_missing_in_
         store.close().await.unwrap();
     }
 }
+
+/// Where an index begins and ends in the file, if it has one page.
+fn page_of(dir: &TempDir, index: &str) -> std::ops::Range<usize> {
+    let connection = Connection::open(path_in(dir)).unwrap();
+    let query = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let page: usize = connection.query_row(query, [index], |row| row.get(0)).unwrap();
+    (page - 1) * 4_096..page * 4_096
+}
+
+/// A CoValue that is served is served with all of its sessions, and nobody else's.
+#[tokio::test]
+async fn no_session_is_missing_in_silence_when_an_index_of_sessions_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStorage::open(path_in(&dir)).unwrap();
+    let co_values = [1, 2, 3, 4].map(CoValueFixture::new);
+    for co_value in &co_values {
+        let content = [1, 2, 3].map(|number| Author::new(number).write(1, 20));
+        store.append(vec![co_value.create(content.to_vec())]).await.unwrap();
+    }
+    assert_eq!(store.check_sessions().await, Some(Vec::new()));
+    store.close().await.unwrap();
+    let intact = fs::read(path_in(&dir)).unwrap();
+    let (mut found, mut partly) = (0, 0);
+    for index in ["sessionsByCoValue", "sqlite_autoindex_sessions_1"] {
+        let page = page_of(&dir, index);
+        let used: Vec<usize> = page.filter(|place| intact[*place] != 0).collect();
+        for place in used {
+            let mut damaged = intact.clone();
+            damaged[place] ^= 0x03;
+            fs::write(path_in(&dir), damaged).unwrap();
+            let store = SqliteStorage::open(path_in(&dir)).unwrap();
+            let Some(named) = store.check_sessions().await else { continue };
+            for co_value in &co_values {
+                match store.load(co_value.id).await {
+                    Ok(stored) => {
+                        let stored = stored.unwrap_or_else(|| panic!("missing: {place}"));
+                        assert_eq!(stored.sessions.len(), 3, "{index}, damaged at {place}");
+                        assert!(!named.contains(&co_value.id));
+                    }
+                    Err(StorageError::Corrupt(damage)) => {
+                        assert_eq!(damage.id(), Some(co_value.id));
+                        // Some of it SQLite finds by itself.
+                        found += usize::from(named.contains(&co_value.id));
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            partly += usize::from((1..4).contains(&named.len()));
+            store.close().await.unwrap();
+        }
+    }
+    assert!(found > 20 && partly > 5, "{found} found, {partly} times of some CoValues alone");
+}
