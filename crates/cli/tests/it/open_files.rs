@@ -95,7 +95,10 @@ fn without_descriptors_clients_are_refused_and_the_admin_port_answers() {
     // About as many as there were descriptors: some may have been free below the highest.
     assert!((1..40).contains(&kept.len()), "{} got in", kept.len());
     server.logged("no file descriptors are left for more");
-    assert_eq!(count(&server, "WARN"), 1, "{}", server.log());
+    // One line for each cause, however many clients are refused. That the ports could not accept for a
+    // moment is a cause of its own, which only a busy machine meets.
+    assert_eq!(count(&server, "no file descriptors are left for more"), 1, "{}", server.log());
+    assert!(count(&server, "WARN") <= 3, "{}", server.log());
     let (_, _, metrics) = get(&server.admin(), "/metrics");
     assert!(
         metrics.contains("downbeat_connections_refused_total{reason=\"no_files\"} "),
