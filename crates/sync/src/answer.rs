@@ -25,7 +25,7 @@ use crate::subscription::{Owes, Standing};
 
 /// What has become of the content that a peer claims in a LOAD to have.
 enum Claim {
-    /// All of it is here, or nothing is to be said of what is not.
+    /// All of it is here, or a KNOWN does no harm.
     Had,
     /// It is being verified or stored.
     UnderWay,

@@ -239,7 +239,7 @@ impl Machine {
         self.after_verification(id, peer);
     }
 
-    /// A peer has to be told what is here, because its content up to these counts was dropped.
+    /// Corrects a peer, because its content up to these counts was dropped.
     pub(crate) fn owe_correction(&mut self, peer: PeerId, id: CoValueId, dropped: &SessionCounts) {
         if self.has_fault(Fault::OweNoCorrection) {
             return;

@@ -127,7 +127,7 @@ impl Event {
 /// What the runtime refuses of a peer's part in a CoValue.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// A LOAD of a CoValue that nobody is to be asked for. The peer is told that it is not here.
+    /// A LOAD. No upstream is asked, and the peer hears that the CoValue is not here.
     Load,
     /// A message with the header of a CoValue. The peer is told that the CoValue is not here. Until a
     /// header is handed on, nothing is said to the peer that would make it send the CoValue again. An

@@ -72,6 +72,7 @@ mod dependencies;
 mod event;
 mod faults;
 mod holding;
+mod load;
 mod machine;
 mod peer;
 mod recent;

@@ -73,7 +73,7 @@ impl Machine {
         is_open
     }
 
-    /// Takes a CoValue out of the batches of peers of which all is durable by now.
+    /// Takes a CoValue out of each batch whose sender has nothing more of it than is durable.
     pub(crate) fn finish_comparisons(&mut self, id: CoValueId) {
         let Some(entry) = self.values.get_mut(&id) else { return };
         if entry.comparing.is_empty() {
