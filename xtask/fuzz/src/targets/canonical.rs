@@ -18,7 +18,8 @@ pub(crate) fn run(input: &[u8]) -> Features {
         Ok(canonical) => canonical,
         Err(error) => {
             features.error("refused", &error);
-            let too_deep = DecodeError::LimitExceeded { limit: Limit::Depth, max: 64 };
+            let max = limits.depth as u64;
+            let too_deep = DecodeError::LimitExceeded { limit: Limit::Depth, max };
             assert!(!is_json || error == too_deep, "JSON is refused: {error}");
             return features;
         }
