@@ -40,14 +40,15 @@ const RAW_PREFIXES: [&str; 2] = ["encrypted_U", "binary_U"];
 /// ```
 pub fn canonicalize(json: &Bytes, limits: &Limits) -> Result<Bytes, DecodeError> {
     let text = check_text(json, limits)?;
-    let mut scanner = Scanner::new(text, limits.depth);
+    let depth = limits.depth.min(MAX_CANONICAL_DEPTH);
+    let mut scanner = Scanner::new(text, depth);
     let value = scanner.skipped()?;
     scanner.end()?;
-    if is_canonical(value, limits.depth)? {
+    if is_canonical(value, depth)? {
         return Ok(json.slice_ref(value.as_bytes()));
     }
     let mut out = String::with_capacity(value.len());
-    write_canonical(value, limits.depth, Form::JavaScript, &mut out)?;
+    write_canonical(value, depth, Form::JavaScript, &mut out)?;
     Ok(out.into())
 }
 
@@ -183,7 +184,12 @@ struct Open<'a> {
     is_empty: bool,
 }
 
-/// Appends a well-formed value canonically.
+/// The nesting up to which JSON is written canonically: each level may copy all that is in it, to
+/// sort its members. A header with the deepest `meta` has 127 levels.
+const MAX_CANONICAL_DEPTH: usize = 128;
+
+/// Appends a well-formed value canonically, unless it is nested deeper than `depth` or
+/// [`MAX_CANONICAL_DEPTH`].
 pub(crate) fn write_canonical(
     value: &str,
     depth: usize,
@@ -191,7 +197,7 @@ pub(crate) fn write_canonical(
     out: &mut String,
 ) -> Result<(), DecodeError> {
     let mut open: Vec<Open<'_>> = Vec::new();
-    Scanner::new(value, depth).walk(|part| {
+    Scanner::new(value, depth.min(MAX_CANONICAL_DEPTH)).walk(|part| {
         if !matches!(part, Part::End)
             && let Some(parent) = open.last_mut()
         {
