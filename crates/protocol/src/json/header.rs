@@ -1,6 +1,7 @@
 //! Reading headers, and writing them canonically.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -249,12 +250,14 @@ fn read_uniqueness<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError
     let mut value = Scanner::new(json, usize::MAX);
     let fits = match kind {
         Some(b'{') => {
-            let mut all_fit = true;
+            // Of members with one name the last counts.
+            let mut fit = BTreeMap::new();
             value.object(|value, name| {
-                all_fit &= !name.raw.is_empty() && value.peek() == Some(b'"');
+                let fits = !name.raw.is_empty() && value.peek() == Some(b'"');
+                fit.insert(name.decode_lossy(), fits);
                 value.skip()
             })?;
-            all_fit
+            fit.into_values().all(|fits| fits)
         }
         Some(b'-' | b'0'..=b'9') => {
             let number = number::value(json);

@@ -143,3 +143,15 @@ fn what_is_hashed_differs_from_what_is_sent_only_where_the_native_core_differs()
         assert_eq!(again.hashed_json(), header.hashed_json(), "{different}");
     }
 }
+
+#[test]
+fn of_repeated_members_of_uniqueness_the_last_counts() {
+    let header = |uniqueness: &str| {
+        let json = format!(
+            r#"{{"createdAt":null,"meta":null,"ruleset":{{"type":"unsafeAllowAll"}},"type":"x","uniqueness":{uniqueness}}}"#
+        );
+        downbeat_protocol::Header::parse(&json.into(), &downbeat_protocol::Limits::default())
+    };
+    assert!(header(r#"{"a":true,"a":"x"}"#).is_ok());
+    assert!(header(r#"{"a":"x","a":true}"#).is_err());
+}
