@@ -7,7 +7,7 @@ use downbeat_protocol::{
     CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, ShortHash,
 };
 
-use crate::report::Rejection;
+use crate::rejection::Rejection;
 
 /// Milliseconds since an arbitrary start; never goes back. The machine has no clock of its own.
 pub type Millis = u64;

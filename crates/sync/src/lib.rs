@@ -61,33 +61,20 @@
 //! - A completion that nobody waits for is ignored.
 
 mod action;
-mod agreement;
-mod answer;
 mod config;
 mod content;
-mod covalue;
 mod cutter;
-mod deletion;
-mod dependencies;
 mod event;
-mod faults;
-mod holding;
-mod load;
+mod injected_bug;
 mod machine;
-mod peer;
 mod recent;
-mod reconcile;
+mod rejection;
 mod report;
-mod storing;
-mod subscription;
-mod turn;
-mod upstream;
-mod values;
-mod verifying;
-mod walk;
+mod state;
 
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
+#[doc(hidden)]
 pub use content::{content_bytes, content_credit};
 pub use cutter::{Cutter, Wanted};
 pub use event::{
@@ -95,7 +82,8 @@ pub use event::{
     Verified,
 };
 #[cfg(feature = "faults")]
-pub use faults::Fault;
+pub use injected_bug::{InjectedBug, InjectedBug as Fault};
 pub use machine::Machine;
 pub use recent::RecentContent;
-pub use report::{Rejection, Report};
+pub use rejection::Rejection;
+pub use report::Report;

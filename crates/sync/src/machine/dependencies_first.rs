@@ -1,27 +1,17 @@
-//! Walks through what a CoValue depends on, which a peer is sent ahead of it.
-//!
-//! What is not in memory is looked up first, level by level; meanwhile the entries on the way are
-//! pinned, so that a machine with little memory does not forget them again before it is done.
+//! Dependencies, which a peer is sent before the CoValue that needs them.
 
 use downbeat_protocol::CoValueId;
 use rustc_hash::FxHashSet;
 
 use crate::event::PeerId;
 use crate::machine::Machine;
-use crate::subscription::Subscription;
+use crate::state::entry::Entry;
+use crate::state::subscription::Subscription;
+use crate::state::walk::Walk;
 
-/// A walk that waits for look-ups.
-#[derive(Debug, Default)]
-pub(crate) struct Walk {
-    /// CoValues that are being looked up.
-    open: usize,
-    /// CoValues that have been met, each of which is pinned.
-    seen: FxHashSet<CoValueId>,
-}
-
-/// What a walk makes of a CoValue that it meets.
+/// The next step of a walk that meets a CoValue.
 enum Step {
-    /// It is there, and what it depends on has to be looked at.
+    /// It is here, and its dependencies have to be looked at.
     Into,
     /// There is nothing to do about it.
     Past,
@@ -31,18 +21,17 @@ enum Step {
 
 impl Machine {
     /// The CoValues to send before a CoValue, in their order: depth first, each once. `None` if
-    /// some are not in memory: the CoValue is put into the peer's queue again when they have been
-    /// looked up.
-    pub(crate) fn dependencies_first(
+    /// some are not in memory: the CoValue is queued again when they have been looked up.
+    pub(super) fn dependencies_first(
         &mut self,
         peer: PeerId,
         id: CoValueId,
     ) -> Option<Vec<CoValueId>> {
-        if self.peers.get(&peer).is_none_or(|state| state.upstream.is_some()) {
-            // An upstream asks for what it lacks.
+        if !self.is_client(peer) {
+            // An upstream asks for the dependencies that it lacks.
             return Some(Vec::new());
         }
-        if self.walks.contains_key(&(peer, id)) {
+        if self.walks.contains(peer, id) {
             return None;
         }
         if self.has_dependencies(peer, id) {
@@ -51,7 +40,7 @@ impl Machine {
         let mut order = Vec::new();
         let mut is_complete = true;
         let mut seen = FxHashSet::default();
-        // Without recursion: a CoValue is met twice, before and after what it depends on.
+        // Without recursion: a CoValue is met twice, before and after its dependencies.
         let mut open = vec![(id, false)];
         while let Some((next, is_done)) = open.pop() {
             if is_done {
@@ -72,12 +61,11 @@ impl Machine {
             }
         }
         if !is_complete {
-            self.walks.insert((peer, id), Walk::default());
-            self.explore(peer, id, id);
+            self.explore(peer, id, id, Walk::default());
             return None;
         }
         for sent in &order {
-            let count = self.values.get(sent).map_or(0, |entry| entry.dependencies.len());
+            let count = self.values.get(sent).map_or(0, |entry| entry.dependencies().len());
             if let Some(subscription) = self.subscribe(peer, *sent) {
                 subscription.mark_dependencies_sent(count);
             }
@@ -86,57 +74,55 @@ impl Machine {
         Some(order)
     }
 
-    /// Whether a peer has been sent all that a CoValue in memory depends on, which is so for nearly
-    /// all that is sent.
+    /// Whether a peer has been sent all dependencies of a CoValue in memory. This is so for nearly
+    /// everything that is sent.
     fn has_dependencies(&self, peer: PeerId, id: CoValueId) -> bool {
         let sent = self.subscription(peer, id).and_then(Subscription::dependencies_sent);
         let entry = self.values.get(&id).filter(|entry| !entry.is_undecided());
-        entry.is_some_and(|entry| sent == Some(entry.dependencies.len()))
+        entry.is_some_and(|entry| sent == Some(entry.dependencies().len()))
     }
 
-    /// A CoValue that a walk has waited for is there, or is known not to be.
-    pub(crate) fn continue_walk(&mut self, peer: PeerId, goal: CoValueId, found: CoValueId) {
-        let Some(walk) = self.walks.get_mut(&(peer, goal)) else { return };
-        walk.open -= 1;
-        walk.seen.remove(&found);
+    /// A CoValue that a walk has waited for has been looked up.
+    pub(super) fn continue_walk(&mut self, peer: PeerId, goal: CoValueId, found: CoValueId) {
+        let Some(mut walk) = self.walks.remove(peer, goal) else { return };
+        walk.found(found);
         if let Some(entry) = self.values.get_mut(&found) {
-            entry.pins = entry.pins.saturating_sub(1);
+            entry.unpin();
         }
-        self.explore(peer, goal, found);
+        self.explore(peer, goal, found, walk);
     }
 
-    /// Looks up what is not in memory of what can be reached from a CoValue.
-    fn explore(&mut self, peer: PeerId, goal: CoValueId, from: CoValueId) {
-        let Some(mut walk) = self.walks.remove(&(peer, goal)) else { return };
+    /// Looks up the CoValues that can be reached from a CoValue and are not in memory.
+    fn explore(&mut self, peer: PeerId, goal: CoValueId, from: CoValueId, mut walk: Walk) {
         let mut open = vec![from];
         while let Some(next) = open.pop() {
-            if walk.seen.contains(&next) {
+            if walk.has_met(next) {
                 continue;
             }
             let step = self.step(peer, next);
             if matches!(step, Step::Past) {
                 continue;
             }
-            walk.seen.insert(next);
+            let is_unknown = matches!(step, Step::Unknown);
+            walk.meet(next, is_unknown);
             let entry = self.entry(next);
-            entry.pins += 1;
-            if matches!(step, Step::Unknown) {
+            entry.pin();
+            if is_unknown {
                 entry.waiting.push((peer, goal));
-                walk.open += 1;
             } else {
                 open.extend(self.dependencies_to_send(peer, next));
             }
         }
-        if walk.open > 0 {
-            self.walks.insert((peer, goal), walk);
+        if !walk.is_done() {
+            self.walks.insert(peer, goal, walk);
             return;
         }
-        for met in &walk.seen {
-            if let Some(entry) = self.values.get_mut(met) {
-                entry.pins = entry.pins.saturating_sub(1);
+        for met in walk.into_met() {
+            if let Some(entry) = self.values.get_mut(&met) {
+                entry.unpin();
             }
         }
-        self.owe(peer, goal);
+        self.enqueue(peer, goal);
     }
 
     fn step(&self, peer: PeerId, id: CoValueId) -> Step {
@@ -144,7 +130,7 @@ impl Machine {
             Some(entry) if entry.is_undecided() => Step::Unknown,
             Some(entry) if entry.index().is_none() => Step::Past,
             Some(_) => Step::Into,
-            // What the peer has been sent with all before it need not be looked up again: what is
+            // The peer has been sent it with its dependencies, so it need not be looked up: what is
             // new of it is sent for its own sake.
             None if self.was_sent(peer, id) => Step::Past,
             None => Step::Unknown,
@@ -157,9 +143,9 @@ impl Machine {
         })
     }
 
-    /// What a CoValue depends on, unless the peer has been sent all of that already.
+    /// The dependencies of a CoValue, or none if the peer has been sent all of them.
     fn dependencies_to_send(&self, peer: PeerId, id: CoValueId) -> &[CoValueId] {
-        let dependencies = self.values.get(&id).map(|entry| &entry.dependencies);
+        let dependencies = self.values.get(&id).map(Entry::dependencies);
         let sent = self.subscription(peer, id).and_then(Subscription::dependencies_sent);
         dependencies
             .filter(|dependencies| sent.is_none_or(|sent| sent < dependencies.len()))

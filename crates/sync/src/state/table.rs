@@ -1,8 +1,7 @@
-//! The CoValues that the machine keeps something of: an entry while they are in memory, and who is
-//! subscribed to them.
+//! The table of CoValues and their subscribers. A CoValue has an entry while it is in memory.
 //!
-//! Each has a number, its key, by which peers keep their part in it: for a subscription to a
-//! CoValue that is not in memory, the id itself would be as large as all the rest.
+//! Each CoValue has a number, its key. Peers store the key and not the id, because in a
+//! subscription to a CoValue that is not in memory the id would be as large as all the rest.
 
 use std::fmt;
 use std::hash::BuildHasher;
@@ -13,15 +12,15 @@ use downbeat_protocol::CoValueId;
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
-use crate::covalue::Entry;
 use crate::event::PeerId;
+use crate::state::entry::Entry;
 
 /// The number of a CoValue, for as long as it has an entry or subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key(u32);
 
-/// Everything that is known, by id.
-pub(crate) struct Values {
+/// The known CoValues, by id.
+pub(crate) struct CoValueTable {
     /// The slots in use, by the hashes of their ids.
     table: HashTable<Key>,
     slots: Vec<Slot>,
@@ -29,8 +28,8 @@ pub(crate) struct Values {
     free: Vec<Key>,
     /// How many slots have an entry.
     entries: usize,
-    /// The slot that was looked for last, which is mostly the one that is looked for next: nearly
-    /// all that an event does is about one CoValue.
+    /// The slot that was looked up last. It is mostly the one that is looked up next, because most
+    /// of an event's work concerns one CoValue.
     last: AtomicU32,
 }
 
@@ -38,7 +37,7 @@ struct Slot {
     id: CoValueId,
     entry: Option<Box<Entry>>,
     subscribers: Subscribers,
-    /// See `Machine::note_agreement`.
+    /// The hash of the counts that subscribers without counts of their own have.
     agreed: u64,
 }
 
@@ -52,7 +51,7 @@ enum Subscribers {
     Several(Box<Vec<PeerId>>),
 }
 
-impl Values {
+impl CoValueTable {
     /// In `last`: no slot.
     const NOWHERE: u32 = u32::MAX;
 
@@ -108,13 +107,13 @@ impl Values {
         self.slots.iter().filter_map(|slot| Some((slot.id, &**slot.entry.as_ref()?)))
     }
 
-    /// The CoValues that somebody is subscribed to, with those who are.
-    pub(crate) fn subscribed(&self) -> impl Iterator<Item = (CoValueId, &[PeerId])> {
-        let all = self.slots.iter().map(|slot| (slot.id, slot.subscribers.as_slice()));
-        all.filter(|(_, subscribers)| !subscribers.is_empty())
+    /// The CoValues that have subscribers.
+    pub(crate) fn subscribed(&self) -> impl Iterator<Item = CoValueId> {
+        let used = self.slots.iter().filter(|slot| !slot.subscribers.as_slice().is_empty());
+        used.map(|slot| slot.id)
     }
 
-    /// Who is subscribed to a CoValue, in the order of subscribing.
+    /// The subscribers of a CoValue, in the order of subscribing.
     pub(crate) fn subscribers(&self, id: CoValueId) -> &[PeerId] {
         self.slot(id).map_or(&[], |slot| slot.subscribers.as_slice())
     }
@@ -133,7 +132,7 @@ impl Values {
         }
     }
 
-    /// What the subscribers that agree with us about a forgotten CoValue agree on.
+    /// The hash of the counts that the agreeing subscribers of a forgotten CoValue have.
     pub(crate) fn agreed(&self, id: CoValueId) -> Option<u64> {
         self.slot(id).map(|slot| slot.agreed)
     }
@@ -182,7 +181,7 @@ impl Values {
         key
     }
 
-    /// Frees a slot if there is nothing in it any longer.
+    /// Frees a slot that has no entry and no subscribers.
     fn free_unused(&mut self, key: Key) {
         let slot = &self.slots[key.index()];
         if slot.entry.is_some() || !slot.subscribers.as_slice().is_empty() {
@@ -196,7 +195,7 @@ impl Values {
     }
 }
 
-impl Default for Values {
+impl Default for CoValueTable {
     fn default() -> Self {
         Self {
             table: HashTable::new(),
@@ -208,8 +207,8 @@ impl Default for Values {
     }
 }
 
-/// In the order of ids, and without what follows from the way by which it came to be.
-impl fmt::Debug for Values {
+/// In the order of ids, so that two tables with the same CoValues print the same.
+impl fmt::Debug for CoValueTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut keys: Vec<Key> = self.table.iter().copied().collect();
         keys.sort_unstable_by_key(|key| self.id(*key));
@@ -272,15 +271,14 @@ fn hash(id: CoValueId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::covalue::Presence;
 
     fn id(number: u8) -> CoValueId {
         CoValueId::from_short_hash(&[number; 19])
     }
 
     #[test]
-    fn subscribers_are_kept_in_their_order_each_once() {
-        let mut values = Values::default();
+    fn subscribers_keep_their_order() {
+        let mut values = CoValueTable::default();
         let peers = [7, 3, 5].map(PeerId);
         for peer in peers {
             values.subscribe(id(1), peer);
@@ -293,10 +291,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_given_again_when_nothing_is_left_of_its_covalue() {
-        let mut values = Values::default();
+    fn a_key_is_reused_when_its_covalue_is_gone() {
+        let mut values = CoValueTable::default();
         let key = values.subscribe(id(1), PeerId(1));
-        values.get_or_insert_with(id(1), || Entry::new(Presence::Absent));
+        values.get_or_insert_with(id(1), Entry::loading);
         values.unsubscribe(id(1), PeerId(1));
         assert_eq!(values.key(id(1)), Some(key));
         values.remove(id(1));
@@ -307,8 +305,8 @@ mod tests {
     }
 
     #[test]
-    fn each_of_many_is_found_by_its_id() {
-        let mut values = Values::default();
+    fn each_of_many_covalues_is_found_by_its_id() {
+        let mut values = CoValueTable::default();
         for number in 1..=200 {
             values.subscribe(id(number), PeerId(number.into()));
         }
