@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use downbeat_sync::Fault;
+use downbeat_sync::InjectedBug;
 
 use crate::world::World;
 
@@ -37,7 +37,7 @@ pub fn run(seed: u64) -> Outcome {
 }
 
 /// Runs one seed with machines that do something wrong.
-pub fn run_with_fault(seed: u64, fault: Fault) -> Outcome {
+pub fn run_with_fault(seed: u64, fault: InjectedBug) -> Outcome {
     simulate(seed, Some(fault), false)
 }
 
@@ -78,7 +78,7 @@ pub fn run_all(from: u64, count: u64, threads: usize) -> Summary {
     summary
 }
 
-fn simulate(seed: u64, fault: Option<Fault>, with_log: bool) -> Outcome {
+fn simulate(seed: u64, fault: Option<InjectedBug>, with_log: bool) -> Outcome {
     let mut world = World::new(seed, fault, with_log);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let broken = match result {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use downbeat_protocol::{CoValueId, Header, Message, SessionContent};
 use downbeat_storage::Outcome;
 use downbeat_sync::{
-    Event, Fault, Item, Loaded, Millis, PeerId, StorageFailed, StoreJob, VerifyJob,
+    Event, InjectedBug, Item, Loaded, Millis, PeerId, StorageFailed, StoreJob, VerifyJob,
 };
 
 use crate::client::Client;
@@ -60,7 +60,7 @@ pub(crate) struct World {
     healed: bool,
     misfortunes: u64,
     /// What all machines do wrong.
-    fault: Option<Fault>,
+    fault: Option<InjectedBug>,
     log: Log,
     failure: Option<String>,
 }
@@ -146,7 +146,7 @@ enum NodeStep {
 type LookedUp = Result<Option<Box<Loaded>>, StorageFailed>;
 
 impl World {
-    pub(crate) fn new(seed: u64, fault: Option<Fault>, with_log: bool) -> Self {
+    pub(crate) fn new(seed: u64, fault: Option<InjectedBug>, with_log: bool) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Scenario::new(&mut rng);
         let nodes = plan.nodes.iter().cloned().map(Node::new).collect();

@@ -76,7 +76,7 @@ impl World {
         }
         self.nodes[node].start();
         let fault = self.fault;
-        self.nodes[node].machine.set_fault(fault);
+        self.nodes[node].machine.inject_bug(fault);
         for upstream in self.plan.nodes[node].upstreams.clone() {
             self.nodes[node].machine.add_upstream(node_name(upstream));
         }
