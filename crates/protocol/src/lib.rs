@@ -90,4 +90,4 @@ pub use message::{
     Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent, Unknown,
     UnknownKind,
 };
-pub use transaction::{Privacy, Transaction};
+pub use transaction::{CHUNK_LEN, Privacy, Transaction};
