@@ -82,6 +82,6 @@ pub use readers::{Extent, Readers};
 pub use runs::{Extension, Runs, SinceCheckpoint, read_each};
 pub use storage::Storage;
 pub use types::{
-    CHECKPOINT_LEN, Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome,
-    Stats, Stored, StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
+    Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome, Stats, Stored,
+    StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
 };
