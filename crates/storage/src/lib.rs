@@ -59,6 +59,8 @@
 //!   for backends that keep files.
 //! - `readers`: `Readers`, threads that read, for backends whose reading blocks.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
