@@ -54,8 +54,11 @@
 //!
 //! What is acknowledged to anybody, this program or a peer, is durable in the node's storage. When
 //! storage fails, nothing is acknowledged, and everything goes on by itself when it works again.
-//! `docs/architecture.md` shows the way of a message through the node, and `docs/access.md` what is
-//! let in.
+//! [`docs/architecture.md`] shows the way of a message through the node, and [`docs/access.md`] what
+//! is let in.
+//!
+//! [`docs/architecture.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/architecture.md
+//! [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md
 
 mod access;
 mod apart;
