@@ -59,6 +59,7 @@
 //!   for backends that keep files.
 //! - `readers`: `Readers`, threads that read, for backends whose reading blocks.
 
+mod batch;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
@@ -73,6 +74,7 @@ mod runs;
 mod storage;
 mod types;
 
+pub use batch::{BatchLimits, Batcher};
 pub use error::{Damage, StorageError};
 #[cfg(feature = "faults")]
 pub use faults::{Fault, FaultyStorage, Operation};
