@@ -49,8 +49,7 @@
 //! the runtime as one [`Action::Turn`], the most urgent first. So updates coalesce, and a slow peer
 //! costs nothing.
 //!
-//! For the runtime there are two pieces that do no I/O either: [`RecentContent`] keeps what is on its
-//! way to storage where it can be read, and [`Cutter`] makes messages of a [`ContentItem`].
+//! The crate `downbeat-driver` carries the actions out over a storage, for any runtime.
 //!
 //! # Rules that hold always
 //!
@@ -60,14 +59,14 @@
 //! - The same events at the same times give the same actions.
 //! - A completion that nobody waits for is ignored.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod action;
 mod config;
-mod content;
-mod cutter;
+mod credit;
 mod event;
 mod injected_bug;
 mod machine;
-mod recent;
 mod rejection;
 mod report;
 mod state;
@@ -75,15 +74,13 @@ mod state;
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 #[doc(hidden)]
-pub use content::{content_bytes, content_credit};
-pub use cutter::{Cutter, Wanted};
+pub use credit::{content_bytes, content_credit};
 pub use event::{
     Event, Loaded, Millis, PeerId, Progress, Refusal, Role, StorageFailed, Stored, UpstreamName,
     Verified,
 };
 #[cfg(feature = "faults")]
-pub use injected_bug::{InjectedBug, InjectedBug as Fault};
+pub use injected_bug::InjectedBug;
 pub use machine::Machine;
-pub use recent::RecentContent;
 pub use rejection::Rejection;
 pub use report::Report;

@@ -3,7 +3,7 @@
 use downbeat_protocol::{CoValueId, KnownState, Priority};
 
 use crate::action::Action;
-use crate::content::Credit;
+use crate::credit::Credit;
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;

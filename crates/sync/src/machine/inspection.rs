@@ -16,11 +16,6 @@ impl Machine {
         self.bug = bug;
     }
 
-    /// See [`Machine::inject_bug`].
-    pub fn set_fault(&mut self, bug: Option<InjectedBug>) {
-        self.inject_bug(bug);
-    }
-
     /// The names of the upstreams that a CoValue is synced with.
     pub fn upstreams_of(&self, id: CoValueId) -> Vec<UpstreamName> {
         self.selected(id)

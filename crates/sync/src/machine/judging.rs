@@ -3,7 +3,7 @@
 use downbeat_core::delete::DeleteError;
 use downbeat_protocol::{CoValueId, Content, SessionContent};
 
-use crate::content::Credit;
+use crate::credit::Credit;
 use crate::event::PeerId;
 use crate::machine::Machine;
 use crate::rejection::Rejection;

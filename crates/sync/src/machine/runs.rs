@@ -2,7 +2,7 @@
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId, SignerId};
 
-use crate::content::Credit;
+use crate::credit::Credit;
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;

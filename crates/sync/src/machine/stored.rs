@@ -3,7 +3,7 @@
 use downbeat_protocol::{CoValueId, SessionContent};
 
 use crate::action::{Action, StoreJob};
-use crate::content::Credit;
+use crate::credit::Credit;
 use crate::event::{PeerId, Stored};
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;

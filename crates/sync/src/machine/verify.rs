@@ -3,7 +3,7 @@
 use downbeat_protocol::{AgentId, CoValueId, Owner, SessionContent, SessionId, SignerId};
 
 use crate::action::{Action, VerifyJob};
-use crate::content::Credit;
+use crate::credit::Credit;
 use crate::event::Verified;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;

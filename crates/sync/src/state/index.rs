@@ -8,7 +8,7 @@ use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, Header, KnownState, Priority, SessionCounts, SessionId};
 use rustc_hash::FxHashMap;
 
-use crate::content::Credit;
+use crate::credit::Credit;
 use crate::event::PeerId;
 use crate::state::announcements::Announcements;
 use crate::state::chains::Chains;

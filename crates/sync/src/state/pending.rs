@@ -2,7 +2,7 @@
 
 use downbeat_protocol::{CoValueId, Content, SessionContent};
 
-use crate::content::Credit;
+use crate::credit::Credit;
 use crate::event::{Millis, PeerId};
 
 /// A content message that waits: for an answer from storage, for its dependencies, or for a group

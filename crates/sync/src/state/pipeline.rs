@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use downbeat_protocol::{CoValueId, SessionContent, SignerId};
 
-use crate::content::Credit;
+use crate::credit::Credit;
 use crate::event::PeerId;
 use crate::state::pending::PendingRun;
 
