@@ -57,13 +57,13 @@ async fn sighup_brings_in_a_renewed_certificate() {
 
     write_certificate(dir.path(), "new-ca.pem");
     server.signal("HUP");
-    server.logged("the certificate has been read again");
+    server.logged("reloaded the certificate");
     assert!(connects(&server, dir.path(), "new-ca.pem").await);
     assert!(!connects(&server, dir.path(), "old-ca.pem").await);
 
     std::fs::write(&cert, "not a certificate").unwrap();
     server.signal("HUP");
-    server.logged("the certificate in use stays in use");
+    server.logged("the old one stays in use");
     assert!(connects(&server, dir.path(), "new-ca.pem").await);
 }
 
@@ -75,11 +75,11 @@ async fn a_renewed_certificate_comes_in_by_itself() {
     let arguments = ["--in-memory", "--tls-cert", text(&cert), "--tls-key", text(&key)];
     let server = Server::start(&arguments);
     write_certificate(dir.path(), "new-ca.pem");
-    server.logged("the certificate has been read again");
+    server.logged("reloaded the certificate");
     assert!(connects(&server, dir.path(), "new-ca.pem").await);
 
     std::fs::write(&cert, "not a certificate").unwrap();
-    server.logged("the certificate in use stays in use");
+    server.logged("the old one stays in use");
     assert!(connects(&server, dir.path(), "new-ca.pem").await);
 }
 

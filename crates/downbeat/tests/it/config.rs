@@ -93,21 +93,17 @@ fn serve_briefly(file: &str, arguments: &[&str]) -> Output {
 #[test]
 fn what_is_wrong_in_a_file_is_said_with_its_line_and_what_to_write() {
     said_to_be_wrong(&[
-        ("prot = 1", &[], "downbeat.toml:1: `prot` is no setting; did you mean port?"),
-        (
-            "\n\nport = \"http\"",
-            &[],
-            "downbeat.toml:3: port: \"http\" cannot be used: write a port",
-        ),
-        ("port = 70000", &[], "downbeat.toml:1: port: \"70000\" cannot be used"),
+        ("prot = 1", &[], "downbeat.toml:1: `prot` is not a setting; did you mean port?"),
+        ("\n\nport = \"http\"", &[], "downbeat.toml:3: port: \"http\" is not valid: write a port"),
+        ("port = 70000", &[], "downbeat.toml:1: port: \"70000\" is not valid"),
         ("port = [1]", &[], "downbeat.toml:1: port: write one value instead of a list"),
         ("port = 1.5", &[], "downbeat.toml:1: port: write a string, a number, true or false"),
         (
             "[limits]\nmax = 1",
             &[],
-            "downbeat.toml:1: `limits` is no setting; settings stand at the top",
+            "downbeat.toml:1: `limits` is not a setting; settings are at the top",
         ),
-        ("[server]\nport = 1", &[], "downbeat.toml:1: `server` is no setting"),
+        ("[server]\nport = 1", &[], "downbeat.toml:1: `server` is not a setting"),
         ("port = 1\nport = 2", &[], "downbeat.toml:2: this is not TOML"),
         ("host = localhost", &[], "downbeat.toml:1: this is not TOML"),
         ("upstream = [1.5]", &[], "downbeat.toml:1: upstream: a list must hold strings or numbers"),
@@ -115,19 +111,19 @@ fn what_is_wrong_in_a_file_is_said_with_its_line_and_what_to_write() {
         (
             "memory-budget = \"lots\"",
             &[],
-            "downbeat.toml:1: memory-budget: \"lots\" cannot be used: write a size",
+            "downbeat.toml:1: memory-budget: \"lots\" is not valid: write a size",
         ),
         (
             "drain-time = 20",
             &[],
-            "downbeat.toml:1: drain-time: \"20\" cannot be used: write a time, like 20s",
+            "downbeat.toml:1: drain-time: \"20\" is not valid: write a time, like 20s",
         ),
         (
             "access = \"private\"",
             &[],
-            "downbeat.toml:1: access: \"private\" cannot be used: write open, keys or accounts",
+            "downbeat.toml:1: access: \"private\" is not valid: write open, keys or accounts",
         ),
-        ("log = \"=\"", &[], "downbeat.toml:1: log: \"=\" cannot be used: write a level"),
+        ("log = \"=\"", &[], "downbeat.toml:1: log: \"=\" is not valid: write a level"),
     ]);
 }
 
@@ -137,29 +133,25 @@ fn what_is_wrong_on_the_command_line_is_said_with_what_to_write() {
         (
             "",
             &["--host", "example.com"],
-            "--host: \"example.com\" cannot be used: write an IP address",
+            "--host: \"example.com\" is not valid: write an IP address",
         ),
-        ("", &["--storage", "rocks:x"], "--storage: \"rocks:x\" cannot be used"),
+        ("", &["--storage", "rocks:x"], "--storage: \"rocks:x\" is not valid"),
         (
             "",
             &["--trusted-proxy", "10.0.0.0/99"],
-            "--trusted-proxy: \"10.0.0.0/99\" cannot be used: write an address or a network",
+            "--trusted-proxy: \"10.0.0.0/99\" is not valid: write an address or a network",
         ),
         (
             "",
             &["--allowed-origin", "*"],
-            "--allowed-origin: \"*\" cannot be used: write a site like https://",
+            "--allowed-origin: \"*\" is not valid: write a site like https://",
         ),
         (
             "",
             &["--max-connections", "0"],
-            "--max-connections: \"0\" cannot be used: write a whole number from 1 on",
+            "--max-connections: \"0\" is not valid: write a whole number of at least 1",
         ),
-        (
-            "",
-            &["--account", "Ada"],
-            "--account: \"Ada\" cannot be used: write the id of an account",
-        ),
+        ("", &["--account", "Ada"], "--account: \"Ada\" is not valid: write the id of an account"),
         (
             "",
             &["--memory-budget", "1MiB"],
@@ -180,11 +172,11 @@ fn what_does_not_go_together_is_said_with_what_is_missing() {
         ("", &["--tls-key", "a"], "--tls-key: `tls-key` needs `tls-cert`"),
         ("", &["--access", "keys"], "--access: `access = keys` needs `keys`"),
         ("", &["--access", "accounts"], "--access: `access = accounts` needs `accounts`"),
-        ("", &["--keys", "k.toml"], "--keys: `keys` changes nothing without `--access keys`"),
+        ("", &["--keys", "k.toml"], "--keys: `keys` has no effect without `--access keys`"),
         (
             "",
             &["--account", "co_z1"],
-            "--account: `account` changes nothing without `--access accounts`",
+            "--account: `account` has no effect without `--access accounts`",
         ),
         (
             "",
@@ -192,7 +184,7 @@ fn what_does_not_go_together_is_said_with_what_is_missing() {
             "--proxy-header: `proxy-header` needs `trusted-proxy`",
         ),
         ("", &["--admin-host", "0.0.0.0"], "--admin-host: `admin-host` needs `admin-port`"),
-        ("admin-port = 4200", &[], "downbeat.toml:1: `admin-port` is the public port"),
+        ("admin-port = 4200", &[], "downbeat.toml:1: `admin-port` is also the public port"),
         (
             "full-storage-reconciliation = true",
             &[],
@@ -236,7 +228,7 @@ fn a_variable_that_is_no_setting_is_a_warning() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let said = stderr(&output);
-    assert!(said.contains("DOWNBEAT_PROT is no setting; did you mean DOWNBEAT_PORT?"), "{said}");
+    assert!(said.contains("DOWNBEAT_PROT is not a setting; did you mean DOWNBEAT_PORT?"), "{said}");
 }
 
 #[test]
@@ -267,7 +259,7 @@ fn the_variables_that_kubernetes_injects_for_a_service_are_not_ours() {
     let mut serve = downbeat();
     serve.args(["serve", "--in-memory", "--port", "0"]).envs(injected);
     let log = Server::spawn(&mut serve).whole_log();
-    assert!(!log.contains("is no setting"), "{log}");
+    assert!(!log.contains("is not a setting"), "{log}");
 }
 
 #[test]
@@ -280,14 +272,14 @@ fn an_url_that_no_service_has_stays_a_mistake() {
         assert_eq!(output.status.code(), Some(2), "{name}");
     }
     let output = downbeat().arg("config").env("DOWNBEAT_PORT_HTTP", "1").output().unwrap();
-    assert!(stderr(&output).contains("DOWNBEAT_PORT_HTTP is no setting"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("DOWNBEAT_PORT_HTTP is not a setting"), "{}", stderr(&output));
 }
 
 #[test]
 fn a_file_that_is_not_there_is_an_error() {
     let output = run(&["config", "--config", "no-such.toml"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("no-such.toml: the file cannot be read"));
+    assert!(stderr(&output).contains("no-such.toml: cannot read the file"));
 }
 
 #[test]
@@ -303,5 +295,5 @@ fn every_shell_gets_completions_with_the_flags() {
 fn the_help_has_examples_and_the_exit_codes() {
     assert!(stdout(&run(&["--help"])).contains("Exit codes:"));
     let help = stdout(&run(&["serve", "--help"]));
-    assert!(help.contains("Examples:") && help.contains("[variable: DOWNBEAT_PORT]"), "{help}");
+    assert!(help.contains("Examples:") && help.contains("[env: DOWNBEAT_PORT]"), "{help}");
 }

@@ -1,4 +1,4 @@
-//! The two text formats of `/metrics`, and the choice between them by the `Accept` header.
+//! The two text formats of `/metrics`. The `Accept` header chooses between them.
 
 use std::fmt::Write as _;
 
@@ -12,8 +12,8 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that an `Accept` header prefers. The older one if the header does not name
-    /// `OpenMetrics` 1.0.0 itself: browsers and `curl` accept everything and show plain text.
+    /// The format that an `Accept` header prefers. `OpenMetrics` only if the header names it, because
+    /// browsers and `curl` accept every type but show plain text.
     pub(crate) fn wanted(accept: &str) -> Self {
         let mut quality = [None, None];
         for range in accept.split(',') {
@@ -33,7 +33,7 @@ impl Format {
                 continue;
             }
             let weight = find("q").map_or(Some(1.0), |weight| weight.parse::<f32>().ok());
-            // The same type may be there in several versions.
+            // A header may name a type several times, with different versions.
             quality[slot] = weight.into_iter().chain(quality[slot]).reduce(f32::max);
         }
         match quality {
@@ -58,15 +58,14 @@ fn parameter(text: &str) -> Option<(&str, &str)> {
     Some((name.trim(), value.trim().trim_matches('"')))
 }
 
-/// Rewrites `OpenMetrics` text as the text format 0.0.4. There, the metadata of a counter and of an
-/// info carry the name of their samples, units are a part of the name alone, and there is no end
-/// mark. Samples look the same.
+/// Rewrites `OpenMetrics` text as the text format 0.0.4. That format names the metadata of counters
+/// and infos like their samples, and has no `UNIT` lines and no end mark. Samples are the same.
 pub(crate) fn as_plain_text(open_metrics: &str) -> String {
     let mut plain = String::with_capacity(open_metrics.len());
     let mut help = None;
     for line in open_metrics.lines() {
         if let Some(text) = line.strip_prefix("# HELP ") {
-            // Written with the type, which decides on the name.
+            // Kept until the type is known, which decides the name.
             help = text.split_once(' ');
         } else if let Some((name, kind)) =
             line.strip_prefix("# TYPE ").and_then(|text| text.split_once(' '))

@@ -1,6 +1,6 @@
-//! Checking a CoValue run by run: the id, the hash chains and signatures, and deletions.
+//! Checks a CoValue run by run: its id, hash chains, signatures and deletions.
 //!
-//! Content is not gathered, so the size of a CoValue does not matter.
+//! Content is not collected, so memory does not grow with the size of a CoValue.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,28 @@ use downbeat_protocol::{
 };
 use downbeat_storage::{Damage, StorageError, Stored};
 
-use super::directory::Directory;
-use super::store::{Step, Store};
+use crate::directory::Directory;
+use crate::store::{Step, Store};
 
-/// A CoValue as far as it has been found to be in order.
+/// A CoValue, up to the transactions that have been checked.
 pub(crate) struct Checked {
     id: CoValueId,
     header: Header,
     deleted: bool,
     logs: BTreeMap<SessionId, Log>,
-    /// Where the transactions are that were there before, if any were.
+    /// The store with the transactions that were checked at an earlier time.
     before: Option<Store>,
 }
 
 #[derive(Default)]
 struct Log {
     count: u64,
-    /// The hash chain up to `count`, once it has been needed.
+    /// The hash chain up to `count`, once it is computed.
     chain: Option<HashChain>,
     key: Option<VerifyingKey>,
 }
 
-/// A run that is in order, without the transactions that were there before.
+/// A valid run, without the transactions that were known before.
 pub(crate) struct Extension {
     /// The run.
     pub content: SessionContent,
@@ -40,45 +40,76 @@ pub(crate) struct Extension {
     pub deletes: bool,
 }
 
-/// Why something is not in order.
+/// Why content is broken or left out.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(crate) enum Reason {
+#[non_exhaustive]
+pub enum Reason {
+    /// The header has another id.
     #[error("the header is that of {0}")]
     WrongHeader(CoValueId),
+    /// The header is missing.
     #[error("there is no header")]
     NoHeader,
-    #[error("the account {0} that signs it is not there, or is no account")]
+    /// The account that signs the session is missing, or is no account.
+    #[error("the account {0} that signs it is missing, or is no account")]
     UnknownAccount(CoValueId),
+    /// The key of the author is not a valid key.
     #[error(transparent)]
     InvalidKey(#[from] InvalidKey),
-    #[error("the signature of transactions {after} to {end} does not hold")]
-    BadSignature { after: u64, end: u64 },
+    /// A signature does not match the transactions.
+    #[error("the signature of transactions {after} to {end} is invalid")]
+    BadSignature {
+        /// The first transaction.
+        after: u64,
+        /// The end of the range, exclusive.
+        end: u64,
+    },
+    /// Transactions are missing in a session.
     #[error("transactions {have} to {after} are missing")]
-    Gap { have: u64, after: u64 },
+    Gap {
+        /// The first missing transaction.
+        have: u64,
+        /// The end of the gap, exclusive.
+        after: u64,
+    },
+    /// A deletion is invalid.
     #[error("not a valid deletion: {0}")]
     Deletion(#[from] DeleteError),
-    #[error("it is marked as deleted, and no valid deletion is there")]
+    /// The store marks the CoValue as deleted without a valid deletion.
+    #[error("it is marked as deleted, but has no valid deletion")]
     NotDeleted,
+    /// Stored bytes are damaged.
     #[error("{0}")]
     Damaged(Damage),
+    /// A line of a file is malformed.
     #[error("{0}")]
     Malformed(String),
-    #[error("it went another way in the target, which has {stored} transactions")]
-    Conflict { stored: u64 },
-    #[error("the list of CoValues says {listed}, and the totals say {counted}")]
-    WrongCount { listed: u64, counted: u64 },
+    /// The target has other transactions in this session.
+    #[error("the target has a different log, with {stored} transactions")]
+    Conflict {
+        /// The transactions in the target.
+        stored: u64,
+    },
+    /// The list of CoValues and the stored totals differ.
+    #[error("the store lists {listed} CoValues, but its totals say {counted}")]
+    WrongCount {
+        /// CoValues in the list.
+        listed: u64,
+        /// CoValues according to the totals.
+        counted: u64,
+    },
 }
 
-/// Why a run is not taken.
+/// Why a run was not accepted.
 pub(crate) enum Refusal {
-    /// It is not in order.
+    /// The run is invalid.
     Reason(Reason),
-    /// That could not be found out.
+    /// The check itself failed.
     Storage(StorageError),
 }
 
 impl Checked {
-    /// A CoValue of which nothing but the header is there.
+    /// A CoValue with a header and no transactions yet.
     pub(crate) fn new(id: CoValueId, header: Header) -> Result<Self, Reason> {
         let actual = header_id(&header);
         if actual != id {
@@ -87,15 +118,20 @@ impl Checked {
         Ok(Self { id, header, deleted: false, logs: BTreeMap::new(), before: None })
     }
 
-    /// A CoValue that is in a store already, where it is held to be in order.
+    /// A CoValue that is in a store already. Its content there is trusted.
     ///
-    /// If `anew`, its delete sessions are passed over, to be checked once more: it is going to be
-    /// deleted by them.
-    pub(crate) fn stored(id: CoValueId, stored: &Stored, store: &Store, anew: bool) -> Self {
+    /// With `recheck_deletion`, the delete sessions count as unknown and are checked again, because
+    /// they are about to delete the CoValue.
+    pub(crate) fn stored(
+        id: CoValueId,
+        stored: &Stored,
+        store: &Store,
+        recheck_deletion: bool,
+    ) -> Self {
         let logs = stored
             .sessions
             .iter()
-            .filter(|session| !(anew && session.session.is_delete()))
+            .filter(|session| !(recheck_deletion && session.session.is_delete()))
             .map(|session| {
                 (session.session.clone(), Log { count: session.count, ..Log::default() })
             })
@@ -104,8 +140,8 @@ impl Checked {
         Self { id, header, deleted: stored.deleted, logs, before: Some(store.clone()) }
     }
 
-    /// Takes what is new in a run, if it is in order. Nothing is new to a deleted CoValue but in
-    /// delete sessions.
+    /// Accepts the new part of a run, if it is valid. A deleted CoValue accepts delete sessions
+    /// only.
     pub(crate) fn extend(
         &mut self,
         run: &SessionContent,
@@ -149,26 +185,26 @@ impl Checked {
         Ok(Some(Extension { content, deletes: claim.is_some() }))
     }
 
-    /// The CoValue.
+    /// The id of the CoValue.
     pub(crate) fn id(&self) -> CoValueId {
         self.id
     }
 
-    /// Its header.
+    /// The header of the CoValue.
     pub(crate) fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Whether a valid deletion is there.
+    /// Whether the CoValue has a valid deletion.
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted
     }
 }
 
-/// Goes through what a store has of a CoValue beyond some counts, gives to `sink` what is in order
-/// as it is read, and to `refuse` what is not: a session's name, if it is about one, and why.
+/// Reads and checks a CoValue in a store beyond some counts. Passes valid runs to `sink` as they are
+/// read, and problems to `refuse`, with the session that has the problem.
 ///
-/// What follows something wrong in a session is not looked at.
+/// The rest of a session after a problem is skipped.
 pub(crate) fn check<E: From<StorageError>>(
     store: &Store,
     have: SessionCounts,
@@ -194,9 +230,9 @@ pub(crate) fn check<E: From<StorageError>>(
             if given_up.contains(&run.session) {
                 continue;
             }
-            let taken = match checked.extend(&run, directory) {
+            let accepted = match checked.extend(&run, directory) {
                 Err(Refusal::Reason(Reason::BadSignature { .. })) => {
-                    take_in_steps(store, checked, &run, directory, &mut extensions)
+                    accept_in_steps(store, checked, &run, directory, &mut extensions)
                 }
                 Ok(extension) => {
                     extensions.extend(extension);
@@ -204,7 +240,7 @@ pub(crate) fn check<E: From<StorageError>>(
                 }
                 Err(refusal) => Err(refusal),
             };
-            match taken {
+            match accepted {
                 Ok(()) => {}
                 Err(Refusal::Storage(error)) => return Err(error.into()),
                 Err(Refusal::Reason(reason)) => {
@@ -218,9 +254,9 @@ pub(crate) fn check<E: From<StorageError>>(
     Ok(())
 }
 
-/// Takes what holds of a run that as a whole does not: it was read as one, but may have been
-/// stored under several signatures.
-fn take_in_steps(
+/// Accepts the valid part of a run that is invalid as a whole. A run that was read as one may have
+/// been stored under several signatures.
+fn accept_in_steps(
     store: &Store,
     checked: &mut Checked,
     run: &SessionContent,
@@ -252,7 +288,7 @@ fn key_of(
 ) -> Result<VerifyingKey, Refusal> {
     match session.owner() {
         Owner::Agent(agent) => Ok(VerifyingKey::new(agent.signer()).map_err(Reason::from)?),
-        // An account writes to itself.
+        // An account that writes to itself has its key in its own header.
         Owner::Account(account) if *account == id => {
             let agent = header.account_agent().ok_or(Reason::UnknownAccount(id))?;
             Ok(VerifyingKey::new(agent.signer()).map_err(Reason::from)?)

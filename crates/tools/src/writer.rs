@@ -1,4 +1,4 @@
-//! Writing to a store in large batches, on a thread of its own.
+//! Writes to a store in large batches, on one thread.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,36 +7,37 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use downbeat_protocol::{CoValueId, SessionContent, SessionId};
 use downbeat_storage::{Outcome, SessionOutcome, StorageError, Write};
 
-use super::check::Reason;
-use super::findings::Findings;
-use super::store::Store;
+use crate::check::Reason;
+use crate::error::Error;
+use crate::findings::Findings;
+use crate::store::Store;
 
-/// Bytes that wait to be written, and those who bring more wait. Enough for a batch to gather
-/// while another is written.
+/// Bytes that may wait in the queue; producers of more must wait. Enough that a batch collects while
+/// another one is written.
 const MAX_WAITING_BYTES: usize = 32 << 20;
 
-/// Bytes and writes of one batch, so that the cost of a flush is shared by many and the store's own
-/// memory for a batch stays bounded.
+/// Bytes and writes per batch. Many writes share the cost of a flush, and the store's memory for a
+/// batch stays bounded.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 const MAX_BATCH_WRITES: usize = 4_096;
 
-/// What a write takes beside its transactions: ids, header, signatures.
+/// Bytes of a write besides its transactions: ids, header, signatures.
 const WRITE_OVERHEAD: usize = 600;
 
-/// Writes to a store what several threads bring.
+/// Collects writes from several threads, and writes them to a store.
 pub(crate) struct Writer<'a> {
     store: &'a Store,
     findings: &'a Findings,
     queue: Mutex<Queue>,
-    /// Something was brought or written.
+    /// Signals that a write was queued or a batch is stored.
     changed: Condvar,
     taken: Taken,
 }
 
-/// What was written.
+/// Counts of written content.
 #[derive(Default)]
 pub(crate) struct Taken {
-    /// CoValues that were new.
+    /// New CoValues.
     pub co_values: AtomicU64,
     /// Transactions.
     pub transactions: AtomicU64,
@@ -47,28 +48,27 @@ pub(crate) struct Taken {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<(Write, usize)>,
-    /// Bytes that wait or are being written.
+    /// Bytes that wait in the queue or are in the present batch.
     bytes: usize,
     closed: bool,
     stopped: bool,
 }
 
-/// The writer has stopped because of an error, which it tells itself.
+/// The writer has stopped because of an error, which [`Writer::run`] returns.
 #[derive(Debug, thiserror::Error)]
 #[error("the target could not be written to")]
 pub(crate) struct Stopped;
 
 impl<'a> Writer<'a> {
-    /// A writer to a store, which adds what the store does not take to the findings.
+    /// A writer to a store. Content that the store does not accept is added to the findings.
     pub(crate) fn new(store: &'a Store, findings: &'a Findings) -> Self {
         let (queue, changed) = (Mutex::default(), Condvar::new());
         Self { store, findings, queue, changed, taken: Taken::default() }
     }
 
-    /// Writes until it is closed. An error ends it, and everything that is brought afterwards is
-    /// refused.
+    /// Writes until it is closed. After an error all further writes are refused.
     pub(crate) fn run(&self) -> Result<(), StorageError> {
-        // However this ends, nobody waits for it any longer.
+        // Wakes the waiting threads, also after a panic.
         let _end = End(self);
         while let Some((batch, bytes)) = self.next_batch() {
             self.write(batch)?;
@@ -78,7 +78,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Brings a write, and waits until there is room for it.
+    /// Queues a write, once there is room for it.
     pub(crate) fn push(&self, write: Write) -> Result<(), Stopped> {
         let bytes = size(&write);
         let mut queue = self.lock();
@@ -94,7 +94,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Waits until everything is written.
+    /// Waits until all queued writes are stored.
     pub(crate) fn wait_idle(&self) -> Result<(), Stopped> {
         let mut queue = self.lock();
         while queue.bytes > 0 && !queue.stopped {
@@ -103,13 +103,13 @@ impl<'a> Writer<'a> {
         if queue.stopped { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Lets [`Self::run`] end when everything is written.
+    /// Lets [`Self::run`] return once all queued writes are stored.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// What was written so far.
+    /// The counts so far.
     pub(crate) fn taken(&self) -> &Taken {
         &self.taken
     }
@@ -157,7 +157,7 @@ impl<'a> Writer<'a> {
                     self.taken.transactions.fetch_add(run.end - run.after, Ordering::Relaxed);
                     self.taken.bytes.fetch_add(run.bytes, Ordering::Relaxed);
                 }
-                // It came twice, or the CoValue has been deleted by what came before.
+                // The run was queued twice, or an earlier write deleted the CoValue.
                 SessionOutcome::Conflict { stored } if stored >= run.end => {}
                 SessionOutcome::Deleted => {}
                 SessionOutcome::Conflict { stored } => {
@@ -177,6 +177,12 @@ impl<'a> Writer<'a> {
     }
 }
 
+impl From<Stopped> for Error {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
 struct End<'a, 'b>(&'a Writer<'b>);
 
 impl Drop for End<'_, '_> {
@@ -186,7 +192,7 @@ impl Drop for End<'_, '_> {
     }
 }
 
-/// What has to be remembered of a write until it is known what became of it.
+/// The part of a write that is needed to judge its outcome.
 struct Written {
     id: CoValueId,
     creates: bool,
@@ -216,13 +222,13 @@ impl Written {
     }
 }
 
-/// The bytes of a run's transactions.
+/// Bytes of JSON in the transactions of a run.
 pub(crate) fn json_len(content: &SessionContent) -> usize {
     content.transactions.iter().map(|transaction| transaction.json().len()).sum()
 }
 
 fn size(write: &Write) -> usize {
-    /// What a transaction takes beside its JSON.
+    /// Bytes of a transaction besides its JSON.
     const TRANSACTION_OVERHEAD: usize = 64;
     let content = |content: &SessionContent| {
         json_len(content) + content.transactions.len() * TRANSACTION_OVERHEAD

@@ -1,4 +1,4 @@
-//! The admin port: HTTP, one request a connection.
+//! The admin port: HTTP, with one request per connection.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,44 +23,42 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Admin;
-use crate::config::HostName;
 
-/// Connections at the same time: a few people with a page each, and what collects the metrics. Beyond
-/// that a new one takes the place of the oldest that waits for its client.
+/// The limit of open connections: a few browsers and the metrics collector. A further connection
+/// replaces the oldest one that waits for its client.
 const MAX_CONNECTIONS: usize = 64;
-/// The age from which a connection has to make room. A client that is well sends its request along
-/// with the connection.
+/// The age from which a connection may be replaced. A healthy client sends its request right away.
 const LEAST_TIME: Duration = Duration::from_millis(200);
-/// From the connection to the end of the request's head.
+/// The time limit for the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
-/// From the connection to the end of the answer.
+/// The time limit for a connection, including the answer.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
-/// Headers of a request; hyper's least buffer.
+/// Bytes of a request's headers; the smallest buffer of hyper.
 const MAX_HEADER_BYTES: usize = 8 << 10;
-/// How often the log is told of that.
+/// The time between warnings about failed accepts.
 const WARN_PERIOD: Duration = Duration::from_mins(1);
-/// How long nothing is accepted after the system refused a connection.
+/// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Nothing from elsewhere, and nothing inside a frame of another page.
+/// The content security policy: no resources from other sites, and no framing by other pages.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Takes requests on the admin port.
-pub(crate) struct AdminServer {
+/// The listening admin port.
+pub struct AdminServer {
     tcp: TcpListener,
     address: SocketAddr,
     admin: Arc<Admin>,
-    /// Names by which it may be called, in lower case.
-    names: Arc<[HostName]>,
-    /// Spare descriptors to accept with when there are no others left.
+    /// The allowed host names.
+    names: Arc<[String]>,
+    /// Spare descriptors for the time when no others are left.
     reserve: Option<Arc<Reserve>>,
 }
 
 impl AdminServer {
     pub(super) async fn bind(
         address: SocketAddr,
-        names: &[HostName],
+        names: &[String],
         admin: Arc<Admin>,
         reserve: Option<Arc<Reserve>>,
     ) -> std::io::Result<Self> {
@@ -68,13 +66,13 @@ impl AdminServer {
         Ok(Self { address: tcp.local_addr()?, tcp, admin, names: names.into(), reserve })
     }
 
-    /// Where it listens, with the port that the system chose.
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// The address, with the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers requests for ever.
-    pub(crate) async fn run(self) {
+    /// Answers requests. Never returns.
+    pub async fn run(self) {
         let mut connections = Connections::default();
         let mut loan = None;
         let mut warned: Option<Instant> = None;
@@ -88,7 +86,7 @@ impl AdminServer {
                     connections.spawn(|is_answering| async move {
                         let serving = serve(stream, &admin, &names, &is_answering);
                         if tokio::time::timeout(REQUEST_TIME, serving).await.is_err() {
-                            debug!(%peer, "a request on the admin port took too long");
+                            debug!(%peer, "a request to the admin port timed out");
                         }
                         drop(borrowed);
                     });
@@ -101,7 +99,7 @@ impl AdminServer {
                     if loan.is_none() {
                         let now = Instant::now();
                         if warned.is_none_or(|at| now.duration_since(at) >= WARN_PERIOD) {
-                            warn!(%error, "no connection to the admin port can be accepted");
+                            warn!(%error, "the admin port cannot accept connections");
                             warned = Some(now);
                         }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -112,16 +110,16 @@ impl AdminServer {
     }
 }
 
-/// The connections that there are, the oldest first.
+/// The open connections, the oldest first.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
-    places: VecDeque<Place>,
+    open: VecDeque<Connection>,
 }
 
-struct Place {
+struct Connection {
     since: Instant,
-    /// Whether the server is working on an answer, so that it is not the client that is slow.
+    /// Whether the server is preparing the answer. Such a connection is not replaced.
     is_answering: Arc<AtomicBool>,
     task: AbortHandle,
 }
@@ -133,23 +131,23 @@ impl Connections {
     {
         let is_answering = Arc::new(AtomicBool::new(false));
         let task = self.tasks.spawn(serve(Arc::clone(&is_answering)));
-        self.places.push_back(Place { since: Instant::now(), is_answering, task });
+        self.open.push_back(Connection { since: Instant::now(), is_answering, task });
     }
 
     /// Waits until there is room for one more connection.
     async fn make_room(&mut self) {
         loop {
             while self.tasks.try_join_next().is_some() {}
-            self.places.retain(|place| !place.task.is_finished());
-            if self.places.len() < MAX_CONNECTIONS {
+            self.open.retain(|connection| !connection.task.is_finished());
+            if self.open.len() < MAX_CONNECTIONS {
                 return;
             }
-            let waits = |place: &Place| !place.is_answering.load(Ordering::Relaxed);
-            let Some(oldest) = self.places.iter().position(waits) else {
+            let waits = |connection: &Connection| !connection.is_answering.load(Ordering::Relaxed);
+            let Some(oldest) = self.open.iter().position(waits) else {
                 self.tasks.join_next().await;
                 continue;
             };
-            let may_go_at = self.places[oldest].since + LEAST_TIME;
+            let may_go_at = self.open[oldest].since + LEAST_TIME;
             if Instant::now() < may_go_at {
                 tokio::select! {
                     _ = self.tasks.join_next() => {}
@@ -157,15 +155,15 @@ impl Connections {
                 }
                 continue;
             }
-            if let Some(place) = self.places.remove(oldest) {
-                place.task.abort();
-                debug!("a slow connection to the admin port makes room for a new one");
+            if let Some(connection) = self.open.remove(oldest) {
+                connection.task.abort();
+                debug!("closed a slow connection to the admin port to make room for a new one");
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, admin: &Admin, names: &[HostName], is_answering: &AtomicBool) {
+async fn serve(stream: TcpStream, admin: &Admin, names: &[String], is_answering: &AtomicBool) {
     let service = service_fn(|request: Request<Incoming>| async move {
         is_answering.store(true, Ordering::Relaxed);
         let answer = answer(&request, admin, names).await;
@@ -179,27 +177,28 @@ async fn serve(stream: TcpStream, admin: &Admin, names: &[HostName], is_answerin
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = serving.await {
-        debug!(%error, "a bad request on the admin port");
+        debug!(%error, "a bad request to the admin port");
     }
 }
 
 async fn answer(
     request: &Request<Incoming>,
     admin: &Admin,
-    names: &[HostName],
+    names: &[String],
 ) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return respond(RouteResponse::text(405, "only GET is answered here\n"));
+        return respond(RouteResponse::text(405, "this port answers GET requests only\n"));
     }
     if !names_this_machine(request, names) {
-        // A page from elsewhere whose host's name now stands for this machine (DNS rebinding). The
-        // address that is listened on does not tell who can call: a container listens on all of its
-        // own, which only its host may reach.
-        let text = "call this port localhost, by its address, or by a name of admin-allowed-host\n";
+        // Protects against DNS rebinding: a page of another site whose host name resolves to this
+        // machine. The check applies to all addresses, because the listening address does not show
+        // who can reach it: a container listens on all its addresses, behind its host.
+        let text =
+            "wrong host name: use localhost, an address, or a name from admin-allowed-host\n";
         return respond(RouteResponse::text(421, text));
     }
     let uri = request.uri();
-    // A header that is there several times means the same as one with all values (RFC 9110, 5.3).
+    // Several headers mean the same as one with all values (RFC 9110, 5.3).
     let accept = request.headers().get_all(header::ACCEPT);
     let accept: Vec<_> = accept.iter().filter_map(|value| value.to_str().ok()).collect();
     respond(admin.respond(uri.path(), uri.query(), &accept.join(",")).await)
@@ -222,14 +221,14 @@ fn respond(answer: RouteResponse) -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether a request asks for `localhost` or an address, which no foreign name can stand for, or for
-/// a name that is allowed.
-fn names_this_machine(request: &Request<Incoming>, names: &[HostName]) -> bool {
+/// Whether the `Host` of a request is `localhost`, an address, or an allowed name. DNS rebinding
+/// cannot forge the first two.
+fn names_this_machine(request: &Request<Incoming>, names: &[String]) -> bool {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     host.is_some_and(|host| is_own_name(host, names))
 }
 
-fn is_own_name(host: &str, names: &[HostName]) -> bool {
+fn is_own_name(host: &str, names: &[String]) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
@@ -237,7 +236,7 @@ fn is_own_name(host: &str, names: &[HostName]) -> bool {
     let address = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || address.parse::<IpAddr>().is_ok()
-        || names.iter().any(|own| own.0.eq_ignore_ascii_case(name))
+        || names.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -246,7 +245,7 @@ mod tests {
 
     #[test]
     fn only_localhost_addresses_and_allowed_names_are_names_of_this_machine() {
-        let names = [HostName("sync.internal".to_owned())];
+        let names = ["sync.internal".to_owned()];
         for host in [
             "localhost",
             "LOCALHOST:4201",

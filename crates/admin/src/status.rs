@@ -1,4 +1,4 @@
-//! `/status.json`: everything that the status page shows.
+//! `/status.json`: the data of the status page.
 
 use std::time::SystemTime;
 
@@ -7,24 +7,24 @@ use downbeat_transport::TransportSnapshot;
 use serde_json::{Map, Value as Json, json};
 
 use super::history::{History, quantile};
-use super::{Facts, millis, process};
+use super::{ServerInfo, millis, process};
 
-/// What the page is made from.
+/// The sources of the status page.
 pub(crate) struct Status<'a> {
-    pub facts: &'a Facts,
+    pub info: &'a ServerInfo,
     pub started: SystemTime,
     pub stats: &'a Stats,
     pub transport: &'a TransportSnapshot,
     pub ready: &'a str,
     pub is_ready: bool,
     pub history: &'a History,
-    /// The moment of the last sample that the page has.
+    /// The time of the last sample that the page already has.
     pub since: u64,
 }
 
 impl Status<'_> {
     pub(crate) fn json(&self) -> Json {
-        let Self { facts, stats, transport, .. } = self;
+        let Self { info, stats, transport, .. } = self;
         let stored = stats.stored.as_ref().map(|stored| {
             json!({
                 "coValues": stored.co_values,
@@ -41,11 +41,11 @@ impl Status<'_> {
             "started": millis(self.started),
             "ready": self.is_ready,
             "readiness": self.ready.trim(),
-            "url": facts.url,
-            "storage": facts.storage,
-            "durability": facts.durability,
-            "access": facts.access,
-            "encrypted": facts.encrypted,
+            "url": info.url,
+            "storage": info.storage,
+            "durability": info.durability,
+            "access": info.access,
+            "encrypted": info.encrypted,
             "peers": {
                 "clients": stats.peers.clients,
                 "upstreams": stats.peers.upstreams,
@@ -131,7 +131,7 @@ fn counts<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> Json {
     Json::Object(members.collect::<Map<_, _>>())
 }
 
-/// The median, the 99th part of a hundred, and the number of values since the start.
+/// The median, the 99th percentile, and the number of values since the start.
 fn latency(histogram: &Histogram) -> Json {
     let none = Histogram::default();
     json!({

@@ -1,4 +1,4 @@
-//! Going through all CoValues of a store on all cores.
+//! Visits all CoValues of a store, on all cores.
 
 use std::collections::VecDeque;
 use std::num::NonZero;
@@ -9,20 +9,21 @@ use std::thread;
 use downbeat_protocol::CoValueId;
 use downbeat_storage::{Damage, StorageError};
 
-use super::store::Store;
+use crate::error::Error;
+use crate::store::Store;
 
-/// Ids that are listed at a time: far more than the threads go through meanwhile.
+/// Ids per list request: far more than the threads visit during a request.
 const PAGE: usize = 4_096;
 
-/// Ids that a thread takes at a time, so that threads do not queue for them, and none is left with
-/// much when the others are done.
+/// Ids that a thread takes at a time. Enough that threads do not queue for ids, and few enough that
+/// all threads finish at about the same time.
 const SHARE: usize = 16;
 
-/// What a walk came to.
+/// The result of a walk.
 pub(crate) struct Walked {
-    /// CoValues that were listed.
+    /// The number of listed CoValues.
     pub listed: u64,
-    /// Why there may be more: the list is damaged.
+    /// The damage that ended the list early.
     pub broken_off: Option<Damage>,
 }
 
@@ -34,11 +35,11 @@ struct Ids<'a> {
     walked: Walked,
 }
 
-/// Gives every CoValue of a store to `visit`, from several threads. Stops at the first error.
+/// Calls `visit` with every CoValue of a store, from several threads. Stops at the first error.
 pub(crate) fn walk(
     store: &Store,
-    visit: impl Fn(CoValueId) -> anyhow::Result<()> + Sync,
-) -> anyhow::Result<Walked> {
+    visit: impl Fn(CoValueId) -> Result<(), Error> + Sync,
+) -> Result<Walked, Error> {
     let ids = Mutex::new(Ids {
         store,
         page: VecDeque::new(),
@@ -47,7 +48,7 @@ pub(crate) fn walk(
         walked: Walked { listed: 0, broken_off: None },
     });
     let stop = AtomicBool::new(false);
-    let work = || -> anyhow::Result<()> {
+    let work = || -> Result<(), Error> {
         while !stop.load(Ordering::Relaxed) {
             let share = ids.lock().unwrap_or_else(PoisonError::into_inner).share()?;
             if share.is_empty() {
@@ -71,18 +72,18 @@ pub(crate) fn walk(
     Ok(ids.into_inner().unwrap_or_else(PoisonError::into_inner).walked)
 }
 
-/// The number of threads that are kept busy.
+/// The number of worker threads.
 pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Waits for a thread, and goes on with its panic if that is how it ended.
+/// Waits for a thread. Continues its panic, if it panicked.
 pub(crate) fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl Ids<'_> {
-    /// The next ids; none at the end.
+    /// The next ids; empty at the end.
     fn share(&mut self) -> Result<Vec<CoValueId>, StorageError> {
         if self.page.is_empty() && !self.at_end {
             match self.store.list(self.after, PAGE) {

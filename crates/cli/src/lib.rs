@@ -1,7 +1,10 @@
-//! Downbeat: a sync server for Jazz applications.
+//! The command line of the `downbeat` binary: flags, configuration, and one call per command.
+//!
+//! The work is done by other crates: `downbeat-node` runs the server, `downbeat-admin` its admin
+//! port, `downbeat-tools` the tools for stores, and `downbeat-bench` the load tests. This crate is
+//! the binary's own code and has no stable API; libraries use `downbeat`.
 
 mod access;
-mod admin;
 mod args;
 mod bench;
 mod certificate;
@@ -24,7 +27,8 @@ use clap::{CommandFactory, Parser};
 
 use crate::args::{Args, Command};
 
-fn main() -> ExitCode {
+/// Runs the command that the command line names.
+pub fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Command::Serve(sources) => return serve::run(&sources),

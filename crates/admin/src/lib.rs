@@ -1,4 +1,28 @@
-//! What operators look at: the admin port with its status page and `/metrics`, and `/ready`.
+//! The admin server of a Downbeat node: a status page, Prometheus metrics, and `/ready`.
+//!
+//! [`Admin`] reads the statistics of a [`Node`]. [`Admin::listen`] opens a port with the status page,
+//! `/metrics`, `/status.json`, `/ready` and `/health`; [`PublicRoutes`] adds the short form of
+//! `/ready` to the public port. `docs/metrics.md` lists the metrics.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use downbeat_admin::{Admin, ServerInfo, SharedNode, Sources};
+//! use downbeat_node::Node;
+//! use downbeat_storage::MemoryStorage;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = SharedNode::default();
+//! *node.write().await = Some(Node::builder(Arc::new(MemoryStorage::new())).start()?);
+//! let info = ServerInfo { url: "ws://127.0.0.1:4200".to_owned(), ..ServerInfo::default() };
+//! let admin = Arc::new(Admin::new(Sources::new(node), info));
+//! let server = admin.listen("127.0.0.1:4201".parse()?, &[], None).await?;
+//! tokio::spawn(admin.keep_history());
+//! server.run().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod exposition;
 mod history;
@@ -20,54 +44,71 @@ use downbeat_transport::tls::TlsReloader;
 use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
 use tokio::sync::RwLock;
 
-use crate::config::HostName;
-use crate::log::LogWriter;
-
 use exposition::Format;
 use history::History;
 use metrics::Snapshot;
 
-pub(crate) use http::AdminServer;
+pub use http::AdminServer;
 
-/// How long an answer may take: twice what a node gives its storage to say that it is well.
+/// The time limit of an answer: twice the time that a node allows its storage for a health check.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The running node, for whoever asks it something; nothing before it is started, and once it is
-/// shut down.
-pub(crate) type SharedNode = Arc<RwLock<Option<Node>>>;
+/// The running node. `None` before it starts and after its shutdown has begun.
+pub type SharedNode = Arc<RwLock<Option<Node>>>;
 
-/// What the status page says of the server besides its figures.
-#[derive(Debug, Clone)]
-pub(crate) struct Facts {
+/// The configuration of the server, as the status page shows it.
+#[derive(Debug, Clone, Default)]
+pub struct ServerInfo {
+    /// The URL for clients.
     pub url: String,
+    /// The storage: `sled:DIR`.
     pub storage: String,
+    /// When content is acknowledged: `safe` or `relaxed`.
     pub durability: &'static str,
+    /// The access mode: `open`, `keys` or `accounts`.
     pub access: &'static str,
+    /// Whether the public port uses TLS.
     pub encrypted: bool,
 }
 
-/// Where the figures come from.
-pub(crate) struct Figures {
+/// The sources of the metrics.
+#[non_exhaustive]
+pub struct Sources {
+    /// The node.
     pub node: SharedNode,
+    /// The counters of the public listener.
     pub transport: Arc<TransportCounters>,
-    /// With TLS.
+    /// The certificate of the public listener, with TLS.
     pub certificate: Option<TlsReloader>,
-    pub log: LogWriter,
+    /// Returns the number of log lines that were dropped.
+    pub dropped_log_lines: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// What answers requests on the admin port.
-pub(crate) struct Admin {
-    figures: Figures,
-    facts: Facts,
+impl Sources {
+    /// The metrics of a node alone.
+    pub fn new(node: SharedNode) -> Self {
+        Self {
+            node,
+            transport: Arc::default(),
+            certificate: None,
+            dropped_log_lines: Box::new(|| 0),
+        }
+    }
+}
+
+/// Answers the requests on the admin port.
+pub struct Admin {
+    sources: Sources,
+    info: ServerInfo,
     started: SystemTime,
     history: Mutex<History>,
 }
 
-/// Why there is no figure.
+/// Why there are no statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unavailable {
     Stopped,
@@ -75,22 +116,25 @@ enum Unavailable {
 }
 
 impl Admin {
-    pub(crate) fn new(figures: Figures, facts: Facts) -> Self {
-        Self { figures, facts, started: SystemTime::now(), history: Mutex::default() }
+    /// An admin server for these sources.
+    pub fn new(sources: Sources, info: ServerInfo) -> Self {
+        Self { sources, info, started: SystemTime::now(), history: Mutex::default() }
     }
 
-    /// Listens on the admin port, which is called by an address, `localhost`, or one of these names.
-    pub(crate) async fn listen(
+    /// Opens the admin port. Requests must name it by an address, `localhost`, or one of these host
+    /// names. `reserve` holds spare file descriptors for the time when no others are left.
+    pub async fn listen(
         self: &Arc<Self>,
         address: SocketAddr,
-        names: &[HostName],
+        names: &[String],
         reserve: Option<Arc<Reserve>>,
     ) -> std::io::Result<AdminServer> {
         AdminServer::bind(address, names, Arc::clone(self), reserve).await
     }
 
-    /// Looks at the figures again and again, so that the page has a past to show when it is opened.
-    pub(crate) async fn keep_history(self: Arc<Self>) {
+    /// Samples the statistics every two seconds, so that the status page shows the past when it is
+    /// opened. Never returns.
+    pub async fn keep_history(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(history::PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -103,17 +147,20 @@ impl Admin {
         }
     }
 
-    /// The answer to a GET of a path. `accept` holds the values of the `Accept` headers.
+    /// Answers a GET request. `accept` holds the values of the `Accept` headers.
     async fn respond(&self, path: &str, query: Option<&str>, accept: &str) -> RouteResponse {
         match path {
             "/" => asset("text/html; charset=utf-8", PAGE),
             "/page.css" => asset("text/css; charset=utf-8", STYLE),
             "/page.js" => asset("text/javascript; charset=utf-8", SCRIPT),
             "/health" => RouteResponse::text(200, "ok"),
-            "/ready" => ready(&self.figures.node, Detail::Full).await,
+            "/ready" => ready(&self.sources.node, Detail::Full).await,
             "/metrics" => self.metrics(Format::wanted(accept)).await,
             "/status.json" => self.status(query).await,
-            _ => RouteResponse::text(404, "here are /, /metrics, /ready and /health\n"),
+            _ => RouteResponse::text(
+                404,
+                "not found; this port has /, /metrics, /ready and /health\n",
+            ),
         }
     }
 
@@ -122,17 +169,17 @@ impl Admin {
             Ok(stats) => stats,
             Err(unavailable) => return unavailable.response(),
         };
-        let ready = ready(&self.figures.node, Detail::Short).await.status == 200;
+        let ready = ready(&self.sources.node, Detail::Short).await.status == 200;
         let seconds =
             |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let validity = self.figures.certificate.as_ref().and_then(TlsReloader::validity);
+        let validity = self.sources.certificate.as_ref().and_then(TlsReloader::validity);
         let snapshot = Snapshot {
             stats,
-            transport: self.figures.transport.snapshot(),
+            transport: self.sources.transport.snapshot(),
             ready,
             started: seconds(self.started),
             certificate_expiry: validity.map(|validity| seconds(validity.not_after)),
-            dropped_log_lines: self.figures.log.dropped(),
+            dropped_log_lines: (self.sources.dropped_log_lines)(),
         };
         match metrics::render(snapshot, format) {
             Ok(text) => RouteResponse {
@@ -151,13 +198,13 @@ impl Admin {
             Ok(stats) => stats,
             Err(unavailable) => return unavailable.response(),
         };
-        let ready = ready(&self.figures.node, Detail::Full).await;
+        let ready = ready(&self.sources.node, Detail::Full).await;
         let history = self.history();
         let value = status::Status {
-            facts: &self.facts,
+            info: &self.info,
             started: self.started,
             stats: &stats,
-            transport: &self.figures.transport.snapshot(),
+            transport: &self.sources.transport.snapshot(),
             ready: &String::from_utf8_lossy(&ready.body),
             is_ready: ready.status == 200,
             history: &history,
@@ -176,7 +223,7 @@ impl Admin {
     }
 
     async fn stats(&self) -> Result<Stats, Unavailable> {
-        let node = self.figures.node.read().await;
+        let node = self.sources.node.read().await;
         let node = node.as_ref().ok_or(Unavailable::Stopped)?;
         match tokio::time::timeout(ANSWER_TIME, node.stats()).await {
             Ok(Ok(stats)) => Ok(stats),
@@ -203,16 +250,16 @@ fn asset(content_type: &'static str, text: &'static str) -> RouteResponse {
     RouteResponse { status: 200, content_type, body: Bytes::from_static(text.as_bytes()) }
 }
 
-/// How much `/ready` tells.
+/// How detailed the answer of `/ready` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Detail {
-    /// Yes or no: for strangers.
+    /// Yes or no, for the public port.
     Short,
-    /// What is wrong, and which upstreams are away.
+    /// With the storage error and the disconnected upstreams.
     Full,
 }
 
-/// `/ready`: whether the server can do its work.
+/// Answers `/ready`: whether the server can store and serve content.
 async fn ready(node: &SharedNode, detail: Detail) -> RouteResponse {
     let node = node.read().await;
     let asked = match node.as_ref() {
@@ -241,8 +288,8 @@ async fn ready(node: &SharedNode, detail: Detail) -> RouteResponse {
     RouteResponse::text(if readiness.is_ready() { 200 } else { 503 }, text)
 }
 
-/// What the public port answers besides WebSockets and `/health`.
-pub(crate) struct PublicRoutes(pub SharedNode);
+/// Adds `/ready` to the public port, without details.
+pub struct PublicRoutes(pub SharedNode);
 
 #[async_trait]
 impl Routes for PublicRoutes {

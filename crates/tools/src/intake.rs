@@ -1,72 +1,73 @@
-//! Importing the lines of a portable file.
+//! Imports the lines of a portable file.
 //!
-//! The lines may come in any order that keeps each session's. Those of one CoValue go to one
-//! thread, which checks them against what it has just taken or what the target has. What cannot be
-//! judged yet, because an account or a group may come later or be on its way through another
-//! thread, is held back and tried again when everything before it is in the target.
+//! The lines may have any order, as long as each session stays in order. All lines of a CoValue go
+//! to the same thread, which checks them against the lines before them and the target. A line that
+//! depends on an account or a group that has not arrived yet is held back. It is tried again once
+//! all lines before it are in the target.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use anyhow::{bail, ensure};
 use downbeat_core::delete::DeleteError;
 use downbeat_protocol::{CoValueId, Content, SessionId};
 
-use super::check::{Checked, Reason, Refusal};
-use super::directory::Directory;
-use super::file::{Input, Line, Mark, Totals};
-use super::findings::{Finding, Findings};
-use super::import::Outgoing;
-use super::progress::Progress;
-use super::store::Store;
-use super::walk::{join, threads};
-use super::writer::{Stopped, Writer, json_len};
+use crate::check::{Checked, Reason, Refusal};
+use crate::directory::Directory;
+use crate::error::{Error, FileError};
+use crate::file::{Input, Line, Mark, Totals};
+use crate::findings::{Finding, Findings};
+use crate::import::Outgoing;
+use crate::progress::Progress;
+use crate::store::Store;
+use crate::walk::{join, threads};
+use crate::writer::{Stopped, Writer, json_len};
 
-/// Lines that wait for a thread. Their bytes are bounded by [`MAX_UNDER_WAY`].
-const MAX_LINES_WAITING: usize = 1_024;
+/// Lines that wait for one thread. [`MAX_IN_FLIGHT_BYTES`] bounds their bytes.
+const MAX_WAITING_LINES: usize = 1_024;
 
-/// Bytes of lines that are with the threads, so that long lines do not add up.
-const MAX_UNDER_WAY: usize = 16 << 20;
+/// Bytes of lines in the hands of all threads, so that long lines do not add up.
+const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 
-/// Bytes of content that is held back, and a part of it is judged by what is there then.
-const MAX_HELD: usize = 16 << 20;
+/// Bytes of held content. Beyond that, the held lines are tried again with the content that has
+/// arrived by then.
+const MAX_HELD_BYTES: usize = 16 << 20;
 
-/// CoValues that a thread remembers, 2 KiB for each session. Only neighbouring lines are of the
-/// same CoValue, unless somebody has mixed them.
+/// CoValues that a thread remembers, 2 KiB for each session. An export writes all lines of a CoValue
+/// in a row, so few are needed.
 const MAX_RECENT: usize = 8;
 
-/// Takes all lines of a file.
-pub(super) fn take_all(
+/// Imports all lines of a file.
+pub(crate) fn take_all(
     mut input: Input,
     to: &Store,
     writer: &Writer<'_>,
     findings: &Findings,
-    progress: &Progress,
-) -> anyhow::Result<()> {
+    progress: &dyn Progress,
+) -> Result<(), Error> {
     let shared = Shared {
         to,
         writer,
         findings,
         directory: Directory::new(vec![to.clone()]),
-        under_way: UnderWay::default(),
+        in_flight: InFlight::default(),
         held: Mutex::default(),
     };
-    let read = thread::scope(|scope| -> anyhow::Result<_> {
+    let read = thread::scope(|scope| -> Result<_, Error> {
         let (senders, workers): (Vec<_>, Vec<_>) = (0..threads())
             .map(|_| {
-                let (sender, receiver) = sync_channel(MAX_LINES_WAITING);
+                let (sender, receiver) = sync_channel(MAX_WAITING_LINES);
                 (sender, scope.spawn(|| shared.work(receiver)))
             })
             .unzip();
         let read = shared.read(&mut input, &senders, progress);
         drop(senders);
-        // What has stopped a thread is the reason why reading has stopped.
+        // The error of a thread is the cause of the error of reading.
         workers.into_iter().try_for_each(join)?;
         Ok(read)
     });
-    // A file that breaks off has been taken up to there.
+    // The lines before a read error are imported.
     let read = read?;
     shared.try_held_again()?;
     read
@@ -77,11 +78,11 @@ struct Shared<'a> {
     writer: &'a Writer<'a>,
     findings: &'a Findings,
     directory: Directory,
-    under_way: UnderWay,
+    in_flight: InFlight,
     held: Mutex<Held>,
 }
 
-/// What was held back, by the lines from which it came.
+/// Content that was held back, with its line numbers.
 #[derive(Default)]
 struct Held {
     items: Vec<(u64, Content)>,
@@ -89,13 +90,13 @@ struct Held {
 }
 
 impl Shared<'_> {
-    /// Gives the lines to the threads.
+    /// Reads the lines and hands them to the threads.
     fn read(
         &self,
         input: &mut Input,
         workers: &[SyncSender<Line>],
-        progress: &Progress,
-    ) -> anyhow::Result<()> {
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         let mut at = 0;
         let mut frame = Frame::default();
         while let Some(line) = input.next()? {
@@ -104,24 +105,22 @@ impl Shared<'_> {
             at = read;
             if frame.is_message(&line, input.name(), self.findings)? {
                 let worker = workers.get(share_of(&line, workers.len()));
-                let Some(worker) = worker else { bail!(Stopped) };
-                self.under_way.add(line.text.len())?;
-                if worker.send(line).is_err() {
-                    bail!(Stopped);
-                }
-                if lock(&self.held).bytes > MAX_HELD {
-                    self.under_way.wait_idle()?;
+                let worker = worker.ok_or(Stopped)?;
+                self.in_flight.add(line.text.len())?;
+                worker.send(line).map_err(|_| Stopped)?;
+                if lock(&self.held).bytes > MAX_HELD_BYTES {
+                    self.in_flight.wait_idle()?;
                     self.try_held_again()?;
                 }
             }
         }
-        frame.end(input)
+        Ok(frame.end(input)?)
     }
 
-    /// Takes the lines that come to one thread.
-    fn work(&self, lines: Receiver<Line>) -> anyhow::Result<()> {
-        // However this ends, nobody waits for it any longer.
-        let _end = End(&self.under_way);
+    /// Imports the lines of one thread.
+    fn work(&self, lines: Receiver<Line>) -> Result<(), Error> {
+        // Wakes the reader, also after a panic.
+        let _end = End(&self.in_flight);
         let mut taker = Taker { shared: self, recent: Vec::new(), is_last_try: false };
         for line in lines {
             let len = line.text.len();
@@ -129,14 +128,14 @@ impl Shared<'_> {
                 Ok(content) => taker.take(line.number, content)?,
                 Err(error) => self.find(line.number, None, None, Reason::Malformed(error)),
             }
-            self.under_way.remove(len);
+            self.in_flight.remove(len);
         }
         Ok(())
     }
 
-    /// Tries what was held back until nothing more comes of it, and leaves out the rest. To be
-    /// called when the threads have nothing to do.
-    fn try_held_again(&self) -> anyhow::Result<()> {
+    /// Tries held content again, until no more of it is accepted, and leaves out the rest. Called
+    /// while the threads are idle.
+    fn try_held_again(&self) -> Result<(), Error> {
         let mut before = None;
         loop {
             let mut held = std::mem::take(&mut *lock(&self.held));
@@ -167,24 +166,24 @@ impl Shared<'_> {
     }
 }
 
-/// Takes content messages, one after the other.
+/// Imports content messages, one after the other.
 struct Taker<'a, 'b> {
     shared: &'a Shared<'b>,
-    /// What was taken last, the latest at the end.
+    /// The last CoValues, the most recent one at the end.
     recent: Vec<Recent<'b>>,
-    /// Nothing is held back any more.
+    /// Content is left out instead of held back.
     is_last_try: bool,
 }
 
 struct Recent<'a> {
     checked: Checked,
     outgoing: Outgoing<'a>,
-    /// Sessions of which something was left out, so that nothing can follow.
+    /// Sessions with a part that was left out. Later parts cannot be valid.
     given_up: Vec<SessionId>,
 }
 
 impl<'b> Taker<'_, 'b> {
-    fn take(&mut self, line: u64, content: Content) -> anyhow::Result<()> {
+    fn take(&mut self, line: u64, content: Content) -> Result<(), Error> {
         let id = content.id;
         for malformed in &content.malformed {
             let reason = Reason::Malformed(format!("{}: {}", malformed.session, malformed.error));
@@ -225,7 +224,7 @@ impl<'b> Taker<'_, 'b> {
             }
         }
         recent.outgoing.send(extensions)?;
-        // What cannot be deleted for sure does not come to life again as something empty.
+        // An unproven deletion must not create the CoValue as an empty one.
         if !is_deletion_refused {
             recent.outgoing.finish()?;
         }
@@ -236,7 +235,7 @@ impl<'b> Taker<'_, 'b> {
         Ok(())
     }
 
-    /// Takes the CoValue of a message out of the recent ones, or begins with it.
+    /// Takes the CoValue of a message out of the recent ones, or loads it.
     fn recent(&mut self, content: &Content) -> Result<Recent<'b>, Refusal> {
         let id = content.id;
         if let Some(index) = self.recent.iter().position(|recent| recent.checked.id() == id) {
@@ -248,8 +247,8 @@ impl<'b> Taker<'_, 'b> {
         let (checked, header) = match (self.shared.to.load(id)?, &content.header) {
             (Some(stored), _) => {
                 let deletes = content.sessions.iter().any(|run| run.session.is_delete());
-                let anew = deletes && !stored.deleted;
-                (Checked::stored(id, &stored, self.shared.to, anew), None)
+                let recheck_deletion = deletes && !stored.deleted;
+                (Checked::stored(id, &stored, self.shared.to, recheck_deletion), None)
             }
             (None, Some(header)) => (Checked::new(id, header.clone())?, Some(header.clone())),
             (None, None) => return Err(Reason::NoHeader.into()),
@@ -258,7 +257,7 @@ impl<'b> Taker<'_, 'b> {
         Ok(Recent { checked, outgoing, given_up: Vec::new() })
     }
 
-    /// Whether what is wrong now may be right when more is there.
+    /// Whether the content may become valid once more lines have arrived.
     fn may_hold(&self, reason: &Reason) -> bool {
         !self.is_last_try
             && matches!(
@@ -271,7 +270,7 @@ impl<'b> Taker<'_, 'b> {
     }
 
     fn hold(&self, line: u64, content: Content) {
-        /// What a message takes beside its transactions.
+        /// Bytes of a message besides its transactions.
         const OVERHEAD: usize = 1_000;
         let bytes = OVERHEAD + content.sessions.iter().map(json_len).sum::<usize>();
         let mut held = lock(&self.shared.held);
@@ -280,7 +279,7 @@ impl<'b> Taker<'_, 'b> {
     }
 }
 
-/// The frame around the messages: the first and the last line, and how many there are between.
+/// The first and the last line of an export, and the number of messages between them.
 #[derive(Default)]
 struct Frame {
     begun: bool,
@@ -290,25 +289,31 @@ struct Frame {
 
 impl Frame {
     /// Whether a line is a message, and not part of the frame.
-    fn is_message(&mut self, line: &Line, name: &str, findings: &Findings) -> anyhow::Result<bool> {
+    fn is_message(
+        &mut self,
+        line: &Line,
+        name: &str,
+        findings: &Findings,
+    ) -> Result<bool, FileError> {
+        let wrong =
+            |problem: String| FileError::Line { name: name.to_owned(), line: line.number, problem };
         let is_first = !std::mem::replace(&mut self.begun, true);
         match line.mark() {
             Some(Ok(Mark::Export { .. })) => {
-                ensure!(
-                    !self.is_open,
-                    "{name}: line {}: the export before is cut off",
-                    line.number
-                );
+                if self.is_open {
+                    return Err(wrong("the export before is cut off".to_owned()));
+                }
                 (self.is_open, self.messages) = (true, 0);
             }
             Some(Ok(Mark::End(totals))) => {
                 self.is_open = false;
                 self.compare(totals, line.number, findings);
             }
-            Some(Err(error)) => bail!("{name}: line {}: {error}", line.number),
+            Some(Err(error)) => return Err(wrong(error)),
             None => {
-                if is_first && let Err(error) = line.content() {
-                    bail!("{name} is no export: line {}: {error}", line.number);
+                if is_first && let Err(problem) = line.content() {
+                    let (name, line) = (name.to_owned(), line.number);
+                    return Err(FileError::NotAnExport { name, line, problem });
                 }
                 self.messages += 1;
                 return Ok(true);
@@ -327,25 +332,27 @@ impl Frame {
         }
     }
 
-    fn end(&self, input: &Input) -> anyhow::Result<()> {
-        let name = input.name();
-        ensure!(self.begun, "{name} is empty");
-        ensure!(!self.is_open, "{name} is cut off after line {}", input.line());
-        Ok(())
+    fn end(&self, input: &Input) -> Result<(), FileError> {
+        let name = input.name().to_owned();
+        match (self.begun, self.is_open) {
+            (false, _) => Err(FileError::Empty { name }),
+            (true, true) => Err(FileError::CutOff { name, line: input.line() }),
+            (true, false) => Ok(()),
+        }
     }
 }
 
-/// Bytes of lines that are with the threads.
+/// Bytes of lines in the hands of the threads.
 #[derive(Default)]
-struct UnderWay {
+struct InFlight {
     state: Mutex<(usize, bool)>,
     changed: Condvar,
 }
 
-impl UnderWay {
+impl InFlight {
     /// Adds a line, once there is room.
     fn add(&self, bytes: usize) -> Result<(), Stopped> {
-        let mut state = self.wait_until(|bytes| bytes <= MAX_UNDER_WAY)?;
+        let mut state = self.wait_until(|bytes| bytes <= MAX_IN_FLIGHT_BYTES)?;
         state.0 += bytes;
         Ok(())
     }
@@ -371,7 +378,7 @@ impl UnderWay {
     }
 }
 
-struct End<'a>(&'a UnderWay);
+struct End<'a>(&'a InFlight);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
@@ -380,9 +387,9 @@ impl Drop for End<'_> {
     }
 }
 
-/// Which thread takes a line: always the same for a CoValue.
+/// The thread for a line: always the same for a CoValue.
 fn share_of(line: &Line, threads: usize) -> usize {
-    /// As every export writes it; what is written otherwise is decoded.
+    /// The start of a line as exports write it. Other lines are decoded.
     const START: &[u8] = b"{\"action\":\"content\",\"id\":\"";
     let id = line.text.strip_prefix(START).and_then(|rest| {
         let end = rest.iter().position(|&byte| byte == b'"')?;
@@ -394,7 +401,7 @@ fn share_of(line: &Line, threads: usize) -> usize {
     usize::try_from(hasher.finish() % threads.max(1) as u64).unwrap_or(0)
 }
 
-/// Nothing is left half done where these locks are held, so a panic elsewhere is no reason to stop.
+/// Ignores poisoning: the locked data is consistent at every point where a thread could panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

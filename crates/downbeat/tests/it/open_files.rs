@@ -60,7 +60,7 @@ fn the_limit_is_raised_as_far_as_it_may_be() {
 #[test]
 fn fewer_connections_are_taken_where_the_limit_cannot_be_raised_enough() {
     let server = server("ulimit -n 200");
-    server.logged("max-connections is lowered to what the limit of open files allows");
+    server.logged("max-connections is lowered because of the limit of open files");
     assert!(
         server.log().contains("max_connections=54 configured=300 limit=200"),
         "{}",

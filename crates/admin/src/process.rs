@@ -1,8 +1,8 @@
-//! What the operating system says of this process; `None` where it does not say it in `/proc`.
+//! Figures of this process from `/proc`; `None` on systems without it.
 
 use std::fs;
 
-/// Memory that the process takes, in bytes.
+/// Resident memory of the process, in bytes.
 pub(crate) fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -13,6 +13,6 @@ pub(crate) fn resident_bytes() -> Option<u64> {
 /// Files and sockets that the process has open.
 pub(crate) fn open_files() -> Option<u64> {
     let count = fs::read_dir("/proc/self/fd").ok()?.count();
-    // One of them is the directory itself.
+    // One of the entries is the open directory itself.
     u64::try_from(count).ok()?.checked_sub(1)
 }

@@ -1,5 +1,4 @@
-//! What has to be known of other CoValues to check one: the keys of accounts, and the roles in
-//! groups.
+//! Facts about other CoValues that a check needs: the keys of accounts, and the roles in groups.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,27 +9,28 @@ use downbeat_crypto::{VerifyingKey, header_id};
 use downbeat_protocol::{CoValueId, SessionCounts, SessionId, Transaction};
 use downbeat_storage::StorageError;
 
-use super::check::{Checked, Extension, Reason, Refusal, check};
-use super::store::Store;
+use crate::check::{Checked, Extension, Reason, Refusal, check};
+use crate::store::Store;
 
-/// Keys that are kept, about 250 bytes each. More authors than are usually at work at a time;
-/// another one costs a look-up in the store.
+/// Cached keys, about 250 bytes each. More than the authors that usually write at a time; a miss
+/// costs one look-up in the store.
 const MAX_KEYS: usize = 20_000;
 
-/// Groups with all their parents that are kept, because one group owns many CoValues.
+/// Cached groups, each with all its parents. One group owns many CoValues.
 const MAX_KEPT_ROLES: usize = 64;
 
-/// Groups that are read to find out one role. Parents of parents of parents: nobody has so many.
+/// Groups read for one role, including parents of parents. No real group has so many.
 const MAX_GROUPS: usize = 10_000;
 
-/// Looks into stores, in order: what one does not have, or cannot read, the next may.
+/// Looks up accounts and groups in several stores, in order. The next store is asked if one lacks
+/// the CoValue or cannot read it.
 pub(crate) struct Directory {
     stores: Vec<Store>,
     keys: Mutex<HashMap<CoValueId, VerifyingKey>>,
     roles: Mutex<HashMap<CoValueId, Loaded>>,
 }
 
-/// A group with its parents, as they are in each store. `None` where one of them is not there.
+/// A group with its parents, for each store. `None` if the store lacks one of them.
 type Loaded = Vec<Option<Roles>>;
 
 impl Directory {
@@ -61,12 +61,12 @@ impl Directory {
         Err(Reason::UnknownAccount(account).into())
     }
 
-    /// Whether a deletion is valid, by the first store that says so.
+    /// Whether a deletion is valid according to any of the stores.
     pub(crate) fn may_delete(
         &self,
         claim: &Claim,
     ) -> Result<Result<(), DeleteError>, StorageError> {
-        // One at a time: deletions are rare, and most of them are of few groups.
+        // The lock is held throughout: deletions are rare, and most belong to few groups.
         let mut kept = lock(&self.roles);
         if !kept.contains_key(&claim.group) {
             if kept.len() >= MAX_KEPT_ROLES {
@@ -89,7 +89,7 @@ impl Directory {
         Ok(decision)
     }
 
-    /// Forgets what has been found out of groups: they may have grown.
+    /// Drops the cached groups, because they may have changed.
     pub(crate) fn forget_roles(&self) {
         lock(&self.roles).clear();
     }
@@ -99,8 +99,8 @@ impl Directory {
         self.stores.iter().map(load).collect()
     }
 
-    /// A group and all its parents in a store; `None` if one of them is not there. Only what is in
-    /// order counts.
+    /// Loads a group and all its parents from a store; `None` if one of them is missing. Invalid
+    /// content is ignored.
     pub(crate) fn load_groups(
         &self,
         store: &Store,
@@ -144,14 +144,14 @@ impl Directory {
 
 /// A group with all its parents.
 pub(crate) struct Groups {
-    /// Who has which role.
+    /// The roles of the members.
     pub roles: Roles,
-    /// All who are named in one of the groups, sorted.
+    /// All members that are named in one of the groups, sorted.
     pub members: Vec<Member>,
 }
 
-/// `None` for what is damaged. Who needs it finds it missing, and it is reported where it is
-/// checked itself.
+/// `None` for damaged data. To its dependents it is missing; the damage is reported when the CoValue
+/// itself is checked.
 fn readable<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -160,7 +160,7 @@ fn readable<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageErro
     }
 }
 
-/// Nothing is left half done where these locks are held, so a panic elsewhere is no reason to stop.
+/// Ignores poisoning: the locked data is consistent at every point where a thread could panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

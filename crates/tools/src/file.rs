@@ -1,5 +1,5 @@
-//! The portable file: content messages as they are on the wire, one on each line, between a first
-//! and a last line of our own. `docs/tools.md` describes it.
+//! The portable file: content messages of the protocol, one per line, between a first and a last
+//! line of our own. `docs/tools.md` describes the format.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Read, Write};
@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, bail};
 use bytes::Bytes;
 use downbeat_protocol::{Codec, Content, JsonCodec, Limits, Message, json};
 use serde::{Deserialize, Serialize};
 
-/// The version of the format that is written, and the newest that can be read.
+use crate::error::FileError;
+
+/// The format version of written files, and the newest version that can be read.
 const VERSION: u32 = 1;
 
-/// The longest line that is read. A message holds little more than a mebibyte, unless a single
-/// extension of a log was larger; no peer can bring one above 32 MiB.
+/// The longest line that is read. A message holds little more than 1 MiB, unless a single extension
+/// of a log is larger; peers can send extensions of up to 32 MiB.
 const MAX_LINE_LEN: usize = 256 << 20;
 
-/// Limits on decoding: higher than for a peer, because the content comes from a store, with the
-/// same nesting.
+/// Limits for decoding. They are higher than those for a peer, because the content comes from a
+/// store; the limit on nesting is the same.
 const LIMITS: Limits = Limits {
     message_bytes: MAX_LINE_LEN,
     messages_per_frame: 1,
@@ -30,16 +31,16 @@ const LIMITS: Limits = Limits {
     depth: 10_000,
 };
 
-/// With what zstd frames begin.
+/// The first bytes of a zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// zstd's own default: faster than a disk, and not much is gained above.
+/// The default of zstd: faster than a disk, and higher levels gain little.
 const ZSTD_LEVEL: i32 = 3;
 
-/// What is read or written at a time.
+/// Bytes per read or write.
 const BUFFER_LEN: usize = 256 << 10;
 
-/// The lines that are no messages.
+/// The lines that frame the messages.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "downbeat", rename_all = "lowercase")]
 pub(crate) enum Mark {
@@ -48,25 +49,25 @@ pub(crate) enum Mark {
         /// The version of the format.
         version: u32,
     },
-    /// The last line, by which a file that was cut off is told from a whole one.
+    /// The last line. A file without it was cut off.
     #[serde(rename_all = "camelCase")]
     End(Totals),
 }
 
-/// What is in a file.
+/// The amount of content in a portable file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Totals {
+pub struct Totals {
     /// CoValues.
     pub co_values: u64,
-    /// Lines with messages.
+    /// Messages, one per line.
     pub messages: u64,
     /// Transactions.
     pub transactions: u64,
 }
 
-/// A file that is read line by line.
-pub(crate) struct Input {
+/// A portable file for reading, plain or compressed.
+pub struct Input {
     name: String,
     reader: Box<dyn BufRead>,
     len: Option<u64>,
@@ -77,7 +78,7 @@ pub(crate) struct Input {
 /// A line of a file.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
-    /// Which one; the first is 1.
+    /// The number of the line. The first is 1.
     pub number: u64,
     /// The text, without the line feed.
     pub text: Bytes,
@@ -85,36 +86,30 @@ pub(crate) struct Line {
 
 impl Input {
     /// Opens a file.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(path: &Path) -> Result<Self, FileError> {
         let name = path.display().to_string();
-        if path.is_dir() {
-            bail!("{name} is a directory; a sled store in it is written sled:{name}");
-        }
-        let file = File::open(path).with_context(|| {
-            format!("cannot open {name} (a store is written sled:DIR or sqlite:FILE)")
-        })?;
+        let file = File::open(path).map_err(io_error("open", &name))?;
         let len = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len());
         Self::new(name, file, len)
     }
 
     /// Reads standard input.
-    pub(crate) fn stdin() -> anyhow::Result<Self> {
+    pub fn stdin() -> Result<Self, FileError> {
         Self::new("standard input".to_owned(), io::stdin(), None)
     }
 
-    fn new(name: String, raw: impl Read + 'static, len: Option<u64>) -> anyhow::Result<Self> {
+    fn new(name: String, raw: impl Read + 'static, len: Option<u64>) -> Result<Self, FileError> {
         let read = Arc::new(AtomicU64::new(0));
         let mut raw = Counting { raw, read: Arc::clone(&read) };
         let mut magic = Vec::with_capacity(ZSTD_MAGIC.len());
         raw.by_ref()
             .take(ZSTD_MAGIC.len() as u64)
             .read_to_end(&mut magic)
-            .with_context(|| format!("cannot read {name}"))?;
+            .map_err(io_error("read", &name))?;
         let is_zstd = magic == ZSTD_MAGIC;
         let raw = BufReader::with_capacity(BUFFER_LEN, Cursor::new(magic).chain(raw));
         let reader: Box<dyn BufRead> = if is_zstd {
-            let decoder = zstd::Decoder::with_buffer(raw)
-                .with_context(|| format!("cannot decompress {name}"))?;
+            let decoder = zstd::Decoder::with_buffer(raw).map_err(io_error("decompress", &name))?;
             Box::new(BufReader::with_capacity(BUFFER_LEN, decoder))
         } else {
             Box::new(raw)
@@ -123,16 +118,15 @@ impl Input {
     }
 
     /// The next line that is not empty, or `None` at the end.
-    pub(crate) fn next(&mut self) -> anyhow::Result<Option<Line>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Line>, FileError> {
         loop {
             let mut text = Vec::new();
             let limit = MAX_LINE_LEN as u64 + 1;
             let number = self.line + 1;
-            self.reader
-                .by_ref()
-                .take(limit)
-                .read_until(b'\n', &mut text)
-                .with_context(|| format!("cannot read {} in line {number}", self.name))?;
+            self.reader.by_ref().take(limit).read_until(b'\n', &mut text).map_err(|source| {
+                let name = self.name.clone();
+                FileError::Read { name, line: number, source }
+            })?;
             if text.is_empty() {
                 return Ok(None);
             }
@@ -140,7 +134,11 @@ impl Input {
             if text.last() == Some(&b'\n') {
                 text.pop();
             } else if text.len() > MAX_LINE_LEN {
-                bail!("{}: line {number} is longer than {MAX_LINE_LEN} bytes", self.name);
+                return Err(FileError::Line {
+                    name: self.name.clone(),
+                    line: number,
+                    problem: format!("it is longer than {MAX_LINE_LEN} bytes"),
+                });
             }
             if !text.is_empty() {
                 return Ok(Some(Line { number, text: text.into() }));
@@ -148,7 +146,7 @@ impl Input {
         }
     }
 
-    /// What to call it.
+    /// The name of the file, for messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -158,19 +156,19 @@ impl Input {
         self.line
     }
 
-    /// The length of the file as it is on disk, if that is known.
+    /// The length of the file on disk, if it is known.
     pub(crate) fn len(&self) -> Option<u64> {
         self.len
     }
 
-    /// How much of it has been read.
+    /// The bytes that have been read from disk.
     pub(crate) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
 }
 
 impl Line {
-    /// The mark that this line is, if it is one.
+    /// The line as a mark, if it is one.
     pub(crate) fn mark(&self) -> Option<Result<Mark, String>> {
         const START: &[u8] = b"{\"downbeat\":";
         let is_mark = self.text.starts_with(START);
@@ -184,7 +182,7 @@ impl Line {
         })
     }
 
-    /// The content message that this line is, or what is wrong with it.
+    /// The line as a content message, or the problem with it.
     pub(crate) fn content(&self) -> Result<Content, String> {
         let mut frame =
             JsonCodec { limits: LIMITS }.decode(&self.text).map_err(|error| error.to_string())?;
@@ -199,7 +197,7 @@ impl Line {
     }
 }
 
-/// Counts what is read through it.
+/// Counts the bytes that are read through it.
 struct Counting<R> {
     raw: R,
     read: Arc<AtomicU64>,
@@ -213,8 +211,8 @@ impl<R: Read> Read for Counting<R> {
     }
 }
 
-/// A file that is written. It gets its name when it is complete.
-pub(crate) struct Output {
+/// A portable file for writing. It has the suffix `.unfinished` until it is complete.
+pub struct Output {
     sink: Sink,
     /// The name of the unfinished file and that of the finished one.
     paths: Option<(PathBuf, PathBuf)>,
@@ -228,7 +226,7 @@ enum Sink {
 
 /// A file or standard output.
 trait Target: Write + Send {
-    /// Makes what was written durable, where it can be.
+    /// Flushes written data to disk, if there is one.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -245,30 +243,31 @@ impl Target for io::Stdout {
 }
 
 impl Output {
-    /// Begins a file.
-    pub(crate) fn create(path: &Path, compress: bool) -> anyhow::Result<Self> {
+    /// Creates a file. An existing file is replaced when the new one is complete.
+    pub fn create(path: &Path, compress: bool) -> Result<Self, FileError> {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".unfinished");
         let unfinished = PathBuf::from(unfinished);
-        let file = File::create(&unfinished)
-            .with_context(|| format!("cannot create {}", unfinished.display()))?;
+        let name = unfinished.display().to_string();
+        let file = File::create(&unfinished).map_err(io_error("create", &name))?;
         Self::new(Box::new(file), Some((unfinished, path.to_owned())), compress)
+            .map_err(io_error("write", &name))
     }
 
-    /// Begins to write to standard output.
-    pub(crate) fn stdout(compress: bool) -> anyhow::Result<Self> {
-        Self::new(Box::new(io::stdout()), None, compress)
+    /// Writes to standard output.
+    pub fn stdout(compress: bool) -> Result<Self, FileError> {
+        Self::new(Box::new(io::stdout()), None, compress).map_err(io_error("write", STDOUT))
     }
 
     fn new(
         target: Box<dyn Target>,
         paths: Option<(PathBuf, PathBuf)>,
         compress: bool,
-    ) -> anyhow::Result<Self> {
+    ) -> io::Result<Self> {
         let target = BufWriter::with_capacity(BUFFER_LEN, target);
         let sink = if compress {
             let mut encoder = zstd::Encoder::new(target, ZSTD_LEVEL)?;
-            // Damage is to be found on reading.
+            // So that damage is found when the file is read.
             encoder.include_checksum(true)?;
             Sink::Zstd(encoder)
         } else {
@@ -279,34 +278,44 @@ impl Output {
         Ok(output)
     }
 
-    /// Writes lines that [`encode`] has made, with what is in them.
-    pub(crate) fn write(&mut self, lines: &[u8], totals: Totals) -> io::Result<()> {
+    /// Writes lines made by [`encode`], and adds their content to the totals.
+    pub(crate) fn write(&mut self, lines: &[u8], totals: Totals) -> Result<(), FileError> {
         self.totals.co_values += totals.co_values;
         self.totals.messages += totals.messages;
         self.totals.transactions += totals.transactions;
-        self.write_all(lines)
+        self.write_all(lines).map_err(io_error("write", &self.name()))
     }
 
-    /// Writes the last line, and gives the file its name. Returns what is in it.
-    pub(crate) fn finish(mut self) -> anyhow::Result<Totals> {
+    /// Writes the last line, makes the file durable, and gives it its final name.
+    pub(crate) fn finish(mut self) -> Result<Totals, FileError> {
+        let (name, totals, paths) = (self.name(), self.totals, self.paths.take());
+        self.write_end().map_err(io_error("write", &name))?;
+        if let Some((unfinished, path)) = paths {
+            std::fs::rename(&unfinished, &path)
+                .map_err(io_error("create", &path.display().to_string()))?;
+        }
+        Ok(totals)
+    }
+
+    fn write_end(mut self) -> io::Result<()> {
         self.write_mark(&Mark::End(self.totals))?;
         let mut target = match self.sink {
             Sink::Plain(target) => target,
             Sink::Zstd(encoder) => encoder.finish()?,
         };
         target.flush()?;
-        target.get_ref().sync()?;
-        if let Some((unfinished, path)) = self.paths {
-            std::fs::rename(&unfinished, &path)
-                .with_context(|| format!("cannot create {}", path.display()))?;
-        }
-        Ok(self.totals)
+        target.get_ref().sync()
     }
 
-    fn write_mark(&mut self, mark: &Mark) -> anyhow::Result<()> {
+    fn name(&self) -> String {
+        let path = self.paths.as_ref().map(|(unfinished, _)| unfinished.display().to_string());
+        path.unwrap_or_else(|| STDOUT.to_owned())
+    }
+
+    fn write_mark(&mut self, mark: &Mark) -> io::Result<()> {
         let mut line = serde_json::to_vec(mark)?;
         line.push(b'\n');
-        Ok(self.write_all(&line)?)
+        self.write_all(&line)
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -315,6 +324,14 @@ impl Output {
             Sink::Zstd(encoder) => encoder.write_all(bytes),
         }
     }
+}
+
+/// The name of standard output in messages.
+const STDOUT: &str = "standard output";
+
+fn io_error(action: &'static str, name: &str) -> impl FnOnce(io::Error) -> FileError {
+    let name = name.to_owned();
+    move |source| FileError::Io { action, name, source }
 }
 
 /// Appends a content message as a line.

@@ -1,4 +1,4 @@
-//! The last minutes in figures, for the plots of the status page.
+//! Samples of the last ten minutes, for the plots of the status page.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use downbeat_node::{Histogram, MessageStats, Stats};
 use serde_json::{Value as Json, json};
 
-/// How often the figures are looked at.
+/// The time between two samples.
 pub(crate) const PERIOD: Duration = Duration::from_secs(2);
-/// Ten minutes, which are about 60 KiB.
+/// The number of samples: ten minutes, about 60 KiB.
 const KEPT: usize = 300;
 
-/// The last samples.
+/// The most recent samples.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     samples: VecDeque<Sample>,
 }
 
-/// The figures at one moment. What only grows is turned into rates by whoever shows it.
+/// The statistics at one time. Counters become rates when a sample is shown.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     /// Milliseconds since 1970.
@@ -44,8 +44,7 @@ impl History {
         self.samples.push_back(sample);
     }
 
-    /// What came after a moment: for each period its rates, and its latencies from the differences
-    /// of the histograms.
+    /// The samples after a time, each with the rates and latencies since the sample before it.
     pub(crate) fn since(&self, at: u64) -> Vec<Json> {
         let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
         pairs
@@ -76,7 +75,7 @@ impl Sample {
     }
 
     fn json(&self, before: &Self) -> Json {
-        #[allow(clippy::cast_precision_loss, reason = "nobody sees the difference in a plot")]
+        #[allow(clippy::cast_precision_loss, reason = "a plot does not show the difference")]
         let rate = |now: u64, then: u64| {
             let seconds = self.at.saturating_sub(before.at).max(1) as f64 / 1_000.0;
             now.saturating_sub(then) as f64 / seconds
@@ -102,8 +101,8 @@ impl Sample {
     }
 }
 
-/// The value below which this part of the values between two moments lie, in seconds: between the
-/// bounds that enclose it, as if they were spread evenly. `None` when there were no values.
+/// A quantile of the values between two times, in seconds. Interpolates linearly within a bucket.
+/// `None` if there were no values.
 pub(crate) fn quantile(now: &Histogram, then: &Histogram, part: f64) -> Option<f64> {
     let before = |index: usize| then.counts.get(index).copied().unwrap_or(0);
     let total = now.count.saturating_sub(then.count);
@@ -121,7 +120,7 @@ pub(crate) fn quantile(now: &Histogram, then: &Histogram, part: f64) -> Option<f
         }
         (lower, below) = (*bound, count);
     }
-    // Beyond the last bound nothing is known but that.
+    // The last bucket has no upper bound.
     now.bounds.last().copied()
 }
 

@@ -1,4 +1,4 @@
-//! What was found to be wrong, or was left out.
+//! The content that a tool found broken or left out.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -7,31 +7,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use downbeat_protocol::{CoValueId, SessionId};
 use serde::{Serialize, Serializer};
 
-use super::check::Reason;
+use crate::check::Reason;
 
-/// Findings that are kept and told, about 300 bytes each. Beyond that they are counted only: a
-/// list of more helps nobody, and memory must not grow with the damage.
+/// Findings that are kept, about 300 bytes each. More are only counted: a longer list does not help,
+/// and memory must not grow with the damage.
 const MAX_KEPT: usize = 100_000;
 
-/// Something wrong, and where.
+/// A problem, and its place.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Finding {
-    /// The line of the file, where a file is read. The first is 1.
+pub struct Finding {
+    /// The line of a portable file. The first is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// The CoValue.
+    /// The CoValue, if the problem belongs to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub co_value: Option<CoValueId>,
-    /// The session, if it is about one.
+    /// The session, if the problem belongs to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// What is wrong.
+    /// The problem.
     #[serde(serialize_with = "as_text")]
     pub reason: Reason,
 }
 
-/// All that was found, by several threads.
+/// Collects findings from several threads.
 #[derive(Default)]
 pub(crate) struct Findings(Mutex<Found>);
 
@@ -41,23 +41,24 @@ struct Found {
     more: u64,
 }
 
-/// The findings in order, and how many more there are.
+/// The findings of a run, sorted by line, CoValue and session.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Report {
-    /// Those that were kept.
+#[non_exhaustive]
+pub struct Report {
+    /// The first findings, up to 100,000.
     pub findings: Vec<Finding>,
-    /// The number of those that were not.
+    /// How many more there were.
     pub more_findings: u64,
 }
 
 impl Findings {
-    /// Adds what was found in a CoValue.
+    /// Adds a problem of a CoValue.
     pub(crate) fn add(&self, id: CoValueId, session: Option<&SessionId>, reason: Reason) {
         self.push(Finding { line: None, co_value: Some(id), session: session.cloned(), reason });
     }
 
-    /// Adds something that was found.
+    /// Adds a finding.
     pub(crate) fn push(&self, finding: Finding) {
         let mut found = self.lock();
         if found.kept.len() < MAX_KEPT {
@@ -67,7 +68,7 @@ impl Findings {
         }
     }
 
-    /// Takes everything out, sorted by line, CoValue and session.
+    /// Takes all findings out, sorted.
     pub(crate) fn report(&self) -> Report {
         let Found { kept: mut findings, more } = std::mem::take(&mut *self.lock());
         findings.sort_by(|a, b| {
@@ -82,13 +83,18 @@ impl Findings {
 }
 
 impl Report {
-    /// Whether nothing was found.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there are no findings.
+    pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// Writes a line for each finding.
-    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    /// The number of findings, including those that are only counted.
+    pub fn count(&self) -> u64 {
+        self.findings.len() as u64 + self.more_findings
+    }
+
+    /// Writes one line per finding.
+    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
         for finding in &self.findings {
             writeln!(out, "{finding}")?;
         }

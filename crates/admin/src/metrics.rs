@@ -1,5 +1,5 @@
-//! `/metrics`: the node's and the listener's figures for Prometheus. `docs/metrics.md` lists them; a
-//! test compares the two.
+//! `/metrics`: the statistics of the node and the listener for Prometheus. `docs/metrics.md` lists
+//! them; a test compares the two.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::exposition::{Format, as_plain_text};
 use super::process;
 
-/// Everything that is exported, at one moment.
+/// All exported values at one time.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub stats: Stats,
@@ -22,12 +22,12 @@ pub(crate) struct Snapshot {
     pub ready: bool,
     /// Seconds since 1970.
     pub started: f64,
-    /// Seconds since 1970; with TLS.
+    /// Seconds since 1970, with TLS.
     pub certificate_expiry: Option<f64>,
     pub dropped_log_lines: u64,
 }
 
-/// The figures in one of the formats that Prometheus reads.
+/// Writes the metrics in one of the formats that Prometheus reads.
 pub(crate) fn render(snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(snapshot));
@@ -58,27 +58,27 @@ impl Snapshot {
         out.info("downbeat_build", "The program", &version)?;
         out.gauge(
             "downbeat_start_time",
-            "When the server was started, in Unix time",
+            "Start time of the server, in Unix time",
             SECONDS,
             self.started,
         )?;
-        out.gauge("downbeat_ready", "1 if /ready says so", None, u64::from(self.ready))?;
+        out.gauge("downbeat_ready", "1 if /ready answers with 200", None, u64::from(self.ready))?;
         if let Some(time) = self.certificate_expiry {
             out.gauge(
                 "downbeat_certificate_expiry_time",
-                "When the certificate expires, in Unix time",
+                "Expiry time of the certificate, in Unix time",
                 SECONDS,
                 time,
             )?;
         }
         out.counter(
             "downbeat_log_lines_dropped",
-            "Log lines that standard error did not take in time",
+            "Log lines dropped because standard error was too slow or failed",
             None,
             self.dropped_log_lines,
         )?;
         if let Some(bytes) = process::resident_bytes() {
-            out.gauge("process_resident_memory", "Memory of the process", BYTES, bytes)?;
+            out.gauge("process_resident_memory", "Resident memory of the process", BYTES, bytes)?;
         }
         if let Some(count) = process::open_files() {
             out.gauge("process_open_fds", "Open files and sockets of the process", None, count)?;
@@ -90,7 +90,7 @@ impl Snapshot {
         let Stats { peers, disconnects, traffic, received, sent, .. } = &self.stats;
         out.gauges(
             "downbeat_peers",
-            "Connections by what the peer is to this server",
+            "Connections by the role of the peer",
             None,
             "role",
             [("client", peers.clients), ("upstream", peers.upstreams), ("local", peers.local)],
@@ -102,7 +102,7 @@ impl Snapshot {
             [ended("client", &disconnects.clients), ended("upstream", &disconnects.upstreams)];
         out.family(
             "downbeat_disconnects",
-            "Connections that have ended, by what the peer was and why",
+            "Ended connections by the role of the peer and the cause",
             None,
             MetricType::Counter,
             ended.concat(),
@@ -141,14 +141,14 @@ impl Snapshot {
         let Stats { rejections, limits, back_pressure, .. } = &self.stats;
         out.counters(
             "downbeat_rejections",
-            "What was refused of what peers sent, by reason",
+            "Refused content and requests of peers, by reason",
             None,
             "reason",
             rejections.iter(),
         )?;
         out.counters(
             "downbeat_limits",
-            "How often a limit bit",
+            "How often a limit took effect",
             None,
             "limit",
             [
@@ -162,7 +162,7 @@ impl Snapshot {
         )?;
         out.counters(
             "downbeat_held_back",
-            "Time for which frames were held back by rate limits",
+            "Time for which rate limits delayed frames",
             SECONDS,
             "limit",
             [
@@ -172,13 +172,13 @@ impl Snapshot {
         )?;
         out.counter(
             "downbeat_credit_waits",
-            "Messages that waited until what their peer had sent before was stored",
+            "Messages that waited until earlier content of the same peer was stored",
             None,
             back_pressure.credit_waits,
         )?;
         out.counter(
             "downbeat_credit_wait",
-            "Time that they waited",
+            "Time for which these messages waited",
             SECONDS,
             seconds(back_pressure.credit_wait_micros),
         )
@@ -194,19 +194,19 @@ impl Snapshot {
         )?;
         out.gauge(
             "downbeat_held",
-            "Content that waits for CoValues on which it depends",
+            "Content that waits for missing CoValues",
             BYTES,
             memory.held_bytes,
         )?;
         out.gauge(
             "downbeat_content_memory",
-            "Transactions in memory, for readers or until they are stored",
+            "Transactions in memory, as a cache or until they are stored",
             BYTES,
             memory.content_bytes,
         )?;
         out.gauges(
             "downbeat_waiting_jobs",
-            "Runs of transactions that wait, by what for",
+            "Runs of transactions that wait for verification or storage",
             None,
             "for",
             [("verification", memory.unverified_jobs), ("storage", memory.unstored_jobs)],
@@ -217,7 +217,7 @@ impl Snapshot {
         let Stats { storage, stored, .. } = &self.stats;
         out.counter(
             "downbeat_storage_batches",
-            "Batches that were made durable, each with one flush at most",
+            "Stored batches, each with at most one flush",
             None,
             storage.batches,
         )?;
@@ -235,7 +235,7 @@ impl Snapshot {
         )?;
         out.counters(
             "downbeat_storage_retries",
-            "How often storage failed and was tried again",
+            "Retries after a storage failure",
             None,
             "kind",
             [("write", storage.write_retries), ("read", storage.read_retries)],
@@ -243,13 +243,13 @@ impl Snapshot {
         if let Some(stored) = stored {
             out.gauge(
                 "downbeat_known_covalues",
-                "CoValues in storage, with the deleted ones",
+                "CoValues in storage, including deleted ones",
                 None,
                 stored.co_values,
             )?;
             out.gauge(
                 "downbeat_deleted_covalues",
-                "CoValues in storage of which a tombstone is left",
+                "Deleted CoValues in storage",
                 None,
                 stored.deleted,
             )?;
@@ -267,23 +267,18 @@ impl Snapshot {
                 stored.transaction_bytes,
             )?;
             if let Some(bytes) = stored.disk_bytes {
-                out.gauge("downbeat_disk", "What the store takes on disk", BYTES, bytes)?;
+                out.gauge("downbeat_disk", "Size of the store on disk", BYTES, bytes)?;
             }
         }
         let Stats { verification, append, batch_size, acknowledgement, .. } = &self.stats;
         out.histogram(
             "downbeat_verification",
-            "From when a run of transactions could be verified until it was",
+            "Time from when a run of transactions was ready for verification until it was verified",
             SECONDS,
             verification,
         )?;
-        out.histogram(
-            "downbeat_storage_append",
-            "What storage took to make a batch durable",
-            SECONDS,
-            append,
-        )?;
-        out.histogram("downbeat_acknowledgement", "From when a run of transactions could be verified until it was durable and acknowledged", SECONDS, acknowledgement)?;
+        out.histogram("downbeat_storage_append", "Time to store a batch", SECONDS, append)?;
+        out.histogram("downbeat_acknowledgement", "Time from when a run of transactions was ready for verification until it was acknowledged", SECONDS, acknowledgement)?;
         out.histogram(
             "downbeat_batch_stores",
             "Runs of transactions in one batch",
@@ -303,7 +298,7 @@ impl Snapshot {
         )?;
         out.gauges(
             "downbeat_upstream_unsynced_covalues",
-            "CoValues of which the upstream has not acknowledged everything",
+            "CoValues that the upstream has not fully acknowledged",
             None,
             "upstream",
             upstreams.iter().map(|upstream| (&*upstream.name, upstream.unsynced)),
@@ -317,7 +312,7 @@ impl Snapshot {
         )?;
         out.gauges(
             "downbeat_key_stored",
-            "Headers and transactions that were stored for an access key",
+            "Headers and transactions stored for an access key",
             BYTES,
             "key",
             keys.iter().map(|key| (&*key.label, key.stored_bytes)),
@@ -327,37 +322,42 @@ impl Snapshot {
     fn connections(&self, out: &mut Out<'_>) -> fmt::Result {
         let transport = &self.transport;
         out.gauge("downbeat_connections", "Connections to the public port", None, transport.open)?;
-        out.gauge("downbeat_handshakes_pending", "Handshakes under way", None, transport.pending)?;
+        out.gauge(
+            "downbeat_handshakes_pending",
+            "Handshakes in progress",
+            None,
+            transport.pending,
+        )?;
         out.counter(
             "downbeat_connections_accepted",
-            "Connections whose handshake was complete",
+            "Connections that completed their handshake",
             None,
             transport.accepted,
         )?;
         out.counters(
             "downbeat_connections_refused",
-            "Connections that were refused, by reason",
+            "Refused connections, by reason",
             None,
             "reason",
             transport.refusals(),
         )?;
         out.counters(
             "downbeat_handshakes_failed",
-            "Handshakes that failed, by reason",
+            "Failed handshakes, by reason",
             None,
             "reason",
             transport.failed_handshakes(),
         )?;
         out.counters(
             "downbeat_bad_frames",
-            "Frames that were not taken, by reason",
+            "Refused frames, by reason",
             None,
             "reason",
             transport.bad_frames(),
         )?;
         out.counter(
             "downbeat_peers_lost",
-            "Connections given up because the peer was silent",
+            "Connections closed because the peer was silent",
             None,
             transport.peers_lost,
         )?;
@@ -377,7 +377,7 @@ fn seconds(micros: u64) -> f64 {
     std::time::Duration::from_micros(micros).as_secs_f64()
 }
 
-/// A figure.
+/// A value.
 #[derive(Debug, Clone, Copy)]
 enum Number {
     Whole(u64),
@@ -396,7 +396,7 @@ impl From<f64> for Number {
     }
 }
 
-/// Writes metrics from plain numbers; the library's own types are for counting.
+/// Writes metrics from plain numbers, because the library's own types are counters.
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
@@ -475,7 +475,7 @@ impl Out<'_> {
         unit: Option<&Unit>,
         histogram: &Histogram,
     ) -> fmt::Result {
-        // Our counts are cumulative; the library expects the count of each bucket alone.
+        // Our counts are cumulative; the library expects a separate count for each bucket.
         let mut before = 0;
         let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(histogram.bounds.len() + 1);
         for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
