@@ -194,7 +194,7 @@ pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
 
 /// Opens a sled store with a small cache: the tools go through a store once, from end to end.
 fn open_sled(dir: &Path) -> anyhow::Result<Arc<dyn Storage>> {
-    let options = SledOptions { cache_bytes: SLED_CACHE_BYTES, ..SledOptions::default() };
+    let options = SledOptions::default().with_cache_bytes(SLED_CACHE_BYTES);
     Ok(Arc::new(SledStorage::open_with(dir, options)?))
 }
 
