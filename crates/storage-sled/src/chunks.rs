@@ -22,14 +22,7 @@ use crate::tree::{Records, Tree};
 pub(crate) const MAX_CHUNK_LEN: usize = 8_000;
 
 /// Stored content was checked when it was accepted, so there are no limits.
-const STORED: Limits = Limits {
-    message_bytes: usize::MAX,
-    messages_per_frame: usize::MAX,
-    transactions: usize::MAX,
-    sessions: usize::MAX,
-    reconcile_values: usize::MAX,
-    depth: usize::MAX,
-};
+const STORED: Limits = Limits::unlimited();
 
 /// Encodes an extension, and passes each of its records to `insert`.
 pub(crate) fn encode_extension(

@@ -245,7 +245,7 @@ impl<'a> Draft<'a> {
             checkpoint,
             |key, value| batch.insert(key, value),
         );
-        let added: u64 = content.transactions.iter().map(|tx| tx.json().len() as u64).sum();
+        let added = content.json_len();
         self.totals.sessions += u64::from(head.is_none());
         self.totals.transactions += content.transactions.len() as u64;
         self.totals.transaction_bytes += added;

@@ -29,7 +29,9 @@
 //!   again. No restart is needed.
 //! - **A store that is moved or deleted** while it is open refuses writes until it is back.
 //!
-//! `docs/storage-format.md` describes the files byte by byte.
+//! [`docs/storage-format.md`] describes the files byte by byte.
+//!
+//! [`docs/storage-format.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/storage-format.md
 
 mod chunks;
 mod draft;

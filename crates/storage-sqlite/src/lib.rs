@@ -32,7 +32,9 @@
 //! - **Another process** may have the file open and write to it. Readers see what it writes, but
 //!   clients that are connected here are not notified.
 //!
-//! `docs/storage-sqlite.md` describes the file, and how to change from one server to the other.
+//! [`docs/storage-sqlite.md`] describes the file, and how to change from one server to the other.
+//!
+//! [`docs/storage-sqlite.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/storage-sqlite.md
 
 mod check;
 mod connection;

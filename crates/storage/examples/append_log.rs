@@ -259,7 +259,7 @@ fn encode(change: &Change) -> Vec<u8> {
 
 fn decode(json: &[u8]) -> Option<Change> {
     // The content was checked before it was stored.
-    let limits = Limits { message_bytes: usize::MAX, ..Limits::default() };
+    let limits = Limits::unlimited();
     let session = |(session, after, signature, transactions): SessionFields| {
         let transactions = transactions.into_iter().map(|json| json.into());
         let transactions = transactions.map(|json| Transaction::parse(&json, &limits).ok());

@@ -94,6 +94,9 @@
 //! - `files`: file identity, free space, and reserved space, for backends that keep files.
 //! - `threads`: `ReaderThreads` and `WriterThread`, for backends whose engine blocks.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod batch;
 #[cfg(feature = "benchmarks")]
 pub mod benchmarks;
 #[doc(hidden)]
@@ -123,6 +126,7 @@ pub use downbeat_protocol as protocol;
 #[doc(no_inline)]
 pub use tokio::sync::Notify;
 
+pub use batch::{BatchLimits, Batcher};
 pub use durability::Durability;
 pub use error::{Damage, StorageError};
 #[cfg(feature = "faults")]
@@ -133,6 +137,6 @@ pub use storage::Storage;
 #[cfg(feature = "threads")]
 pub use threads::{ReadExtent, ReaderThreads, WriterState, WriterThread};
 pub use types::{
-    CHECKPOINT_LEN, Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome,
-    Stats, Stored, StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
+    Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome, Stats, Stored,
+    StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
 };

@@ -269,8 +269,7 @@ impl Entry {
             stats.sessions += 1;
         }
         stats.transactions += content.transactions.len() as u64;
-        stats.transaction_bytes +=
-            content.transactions.iter().map(|tx| tx.json().len() as u64).sum::<u64>();
+        stats.transaction_bytes += content.json_len();
         self.sessions
             .entry(content.session)
             .or_default()

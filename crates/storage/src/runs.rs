@@ -1,8 +1,6 @@
 //! How stored extensions become the runs that a reader gets. One rule for all backends.
 
-use downbeat_protocol::{KnownState, SessionContent, SessionId, Signature, Transaction};
-
-use crate::types::CHECKPOINT_LEN;
+use downbeat_protocol::{CHUNK_LEN, KnownState, SessionContent, SessionId, Signature, Transaction};
 
 /// The bytes in a log since its last checkpoint.
 ///
@@ -16,7 +14,7 @@ impl SinceCheckpoint {
     pub fn extend(&mut self, transactions: &[Transaction]) -> bool {
         let added: u64 = transactions.iter().map(|tx| u64::from(tx.changes_len())).sum();
         self.0 = self.0.saturating_add(added);
-        let checkpoint = self.0 > CHECKPOINT_LEN;
+        let checkpoint = self.0 > CHUNK_LEN;
         if checkpoint {
             self.0 = 0;
         }
@@ -124,9 +122,8 @@ impl ReadBudget {
     /// Subtracts an answer. Returns whether any budget is left. A failed read costs nothing.
     pub(crate) fn spend<E>(&mut self, answer: &Result<Vec<SessionContent>, E>) -> bool {
         let runs = answer.as_deref().unwrap_or_default();
-        let transactions = runs.iter().flat_map(|run| &run.transactions);
-        let read = transactions.map(|transaction| transaction.json().len()).sum();
-        self.0 = self.0.saturating_sub(read);
+        let read: u64 = runs.iter().map(SessionContent::json_len).sum();
+        self.0 = self.0.saturating_sub(usize::try_from(read).unwrap_or(usize::MAX));
         self.0 > 0
     }
 }

@@ -23,9 +23,9 @@ use crate::types::{Erased, Outcome, Stats, Stored, Unsynced, UnsyncedUpdate, Wri
 /// - **Futures may be dropped.** Dropping the future of a write does not undo the write: it happens
 ///   as a whole or not at all.
 /// - **No blocking.** A backend that waits for a disk does so on threads of its own.
-/// - **No grouping.** Each `append` is one batch with one flush. A store does not merge the appends
-///   of several tasks to share a flush. Many tasks that write at the same time should hand their
-///   writes to one batcher, which calls `append` once for all that wait.
+/// - **No grouping.** Each `append` is one batch with one flush. A store does not merge the appends of
+///   several tasks. Many tasks that write at the same time share a flush by a
+///   [`Batcher`](crate::Batcher) in front of the store.
 ///
 /// Any method may fail with [`StorageError::Io`], [`StorageError::Full`] or
 /// [`StorageError::Backend`] when the disk or the engine fails. Methods that write fail with
@@ -75,7 +75,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Extensions are merged, so the runs do not depend on the size of the pieces in which the
     /// content arrived. A run ends at the next *checkpoint*, or at the end of the log. A log has a
     /// checkpoint at the end of the extension that brings the bytes since the previous checkpoint
-    /// above [`CHECKPOINT_LEN`](crate::CHECKPOINT_LEN). `have` may point into the middle of an
+    /// above [`CHUNK_LEN`](downbeat_protocol::CHUNK_LEN). `have` may point into the middle of an
     /// extension.
     ///
     /// Reading stops at the end of the extension with which `max_bytes` of transaction JSON have

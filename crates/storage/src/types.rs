@@ -9,12 +9,6 @@ use downbeat_protocol::{
 
 use crate::error::Damage;
 
-/// A log has a checkpoint at the end of the extension that brings the bytes since the previous
-/// checkpoint above this number. Bytes are counted in
-/// [`Transaction::changes_len`](downbeat_protocol::Transaction::changes_len). The reference has the
-/// same number, 100 KiB.
-pub const CHECKPOINT_LEN: u64 = 102_400;
-
 /// The longest name of an upstream, in bytes. Short enough that every backend can put it into a key.
 pub const MAX_UPSTREAM_NAME_LEN: usize = 255;
 
@@ -97,7 +91,7 @@ pub struct StoredSession {
     pub count: u64,
     /// The signature of the log up to the last transaction.
     pub last_signature: Signature,
-    /// Bytes since the last checkpoint, counted as for [`CHECKPOINT_LEN`].
+    /// Bytes since the last checkpoint, counted as for [`CHUNK_LEN`](downbeat_protocol::CHUNK_LEN).
     pub since_checkpoint: u64,
 }
 
@@ -167,9 +161,9 @@ impl Write {
 
     /// Approximate size in memory, in bytes, for queues that are bounded by memory.
     pub fn approximate_bytes(&self) -> usize {
-        let content = |content: &SessionContent| -> usize {
-            let transactions = content.transactions.iter();
-            size_of::<SessionContent>() + transactions.map(|tx| tx.json().len()).sum::<usize>()
+        let content = |content: &SessionContent| {
+            let json = usize::try_from(content.json_len()).unwrap_or(usize::MAX);
+            json.saturating_add(size_of::<SessionContent>())
         };
         match self {
             Self::Append { header, sessions, .. } => {
