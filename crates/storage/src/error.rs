@@ -81,7 +81,7 @@ pub enum StorageError {
     Closed,
 }
 
-/// Damage in stored data: something was read that is not what was written. Names the place as
+/// Damage in stored data: the read bytes differ from the written ones. Names the place as
 /// closely as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage(Box<DamageParts>);

@@ -121,7 +121,7 @@ mod types;
 pub use async_trait::async_trait;
 #[doc(no_inline)]
 pub use downbeat_protocol as protocol;
-// What `InjectedFailure::Wait` holds.
+// The type in `InjectedFailure::Wait`.
 #[cfg(feature = "faults")]
 #[doc(no_inline)]
 pub use tokio::sync::Notify;

@@ -94,7 +94,10 @@ impl<'a> Copies<'a> {
                 }
                 copies.ingest(&content(id, header.take(), &stored.header, runs))?;
             }
-            ensure!(have == stored.counts(), "{id}: the lengths of the logs differ from their heads");
+            ensure!(
+                have == stored.counts(),
+                "{id}: the lengths of the logs differ from their heads"
+            );
         }
         Ok(copies)
     }

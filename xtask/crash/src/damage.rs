@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, Content, KnownState};
+use downbeat_protocol::{CoValueId, Content, KnownState, SessionContent};
 use downbeat_storage::{Outcome, Write};
 use fastrand::Rng;
 use tokio::time::Instant;
 
 use crate::client::write_in_turns;
 use crate::copies::Copies;
+use crate::data_dir::{DataDir, Kind};
 use crate::kills::Run;
-use crate::data_dir::{Kind, DataDir};
 use crate::server::Program;
 use crate::truth::Truth;
 
@@ -297,8 +297,8 @@ fn content_per_life(kind: Kind) -> usize {
 }
 
 fn content_bytes(content: &Content) -> usize {
-    let transactions = content.sessions.iter().flat_map(|run| &run.transactions);
-    transactions.map(|transaction| transaction.json().len()).sum()
+    let bytes = content.sessions.iter().map(SessionContent::json_len).sum::<u64>();
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// The writes with which a server stores content.

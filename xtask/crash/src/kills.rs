@@ -121,7 +121,8 @@ impl State {
                 (author, result)
             });
         }
-        let forging = tokio::spawn(forge(self.seed, self.rng.fork(), Arc::clone(&self.shared), url));
+        let forging =
+            tokio::spawn(forge(self.seed, self.rng.fork(), Arc::clone(&self.shared), url));
         tokio::time::sleep(random_time(&mut self.rng, MAX_LIFE)).await;
         server.kill().await?;
         forging.await??;

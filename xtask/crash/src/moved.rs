@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::client::write_all;
 use crate::copies::Copies;
-use crate::kills::Run;
 use crate::data_dir::DataDir;
+use crate::kills::Run;
 use crate::shortage::{FAILURE, tell_once_a_minute, wait_until};
 use crate::truth::Truth;
 
@@ -53,8 +53,9 @@ pub(crate) async fn run(run: &Run) -> Result<()> {
     ensure!(during == 0, "{during} transactions are acknowledged while the store is away");
     fs::rename(&away, &data)?;
     let written = tokio::time::timeout(RECOVERY, writing).await;
-    written
-        .with_context(|| format!("no acknowledgements after the store is back:\n{:?}", server.log()))???;
+    written.with_context(|| {
+        format!("no acknowledgements after the store is back:\n{:?}", server.log())
+    })???;
     tell_once_a_minute(&server, started.elapsed())?;
     let ids = truth.ids();
     server.kill().await?;
@@ -69,6 +70,9 @@ pub(crate) async fn run(run: &Run) -> Result<()> {
     let during = truth.sizes().acknowledged - acknowledged;
     ensure!(during == 0, "{during} transactions are acknowledged into a store that was deleted");
     server.kill().await?;
-    println!("{} moved away: noticed after {noticed:.1?}, works again after it was moved back", run.kind);
+    println!(
+        "{} moved away: noticed after {noticed:.1?}, works again after it was moved back",
+        run.kind
+    );
     Ok(())
 }

@@ -62,7 +62,8 @@ pub(crate) struct Refusal {
 impl Program {
     /// Starts the process, without waiting until it listens.
     pub(crate) fn spawn(&self) -> Result<Server> {
-        let mut command_line = self.wrapper.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
+        let mut command_line =
+            self.wrapper.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
         let first = command_line.next().context("there is a program")?;
         let mut command = Command::new(first);
         command.args(command_line).arg("serve").args(["--port", "0", "--storage", &self.storage]);

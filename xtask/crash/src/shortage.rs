@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::client::write_all;
 use crate::copies::Copies;
-use crate::kills::Run;
 use crate::data_dir::DataDir;
+use crate::kills::Run;
 use crate::server::{Program, Server};
 use crate::truth::Truth;
 
@@ -176,7 +176,8 @@ impl Shortage {
         self.end(server)?;
         let start = Instant::now();
         let written = tokio::time::timeout(RECOVERY, writing).await;
-        let log = || format!("the server does not continue when there is space:\n{:?}", server.log());
+        let log =
+            || format!("the server does not continue when there is space:\n{:?}", server.log());
         written.with_context(log)???;
         Ok(start.elapsed())
     }
@@ -200,7 +201,8 @@ impl Shortage {
         }
         self.end(&server)?;
         let writing = write_all(!run.seed, &self.truth, &url, STEPS);
-        let log = || format!("the server does not continue when there is space:\n{:?}", server.log());
+        let log =
+            || format!("the server does not continue when there is space:\n{:?}", server.log());
         tokio::time::timeout(RECOVERY, writing).await.with_context(log)??;
         println!("{} started {STARTS_ON_FULL_DISK} times on a full disk", run.kind);
         Ok(server)

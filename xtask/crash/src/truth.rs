@@ -136,7 +136,11 @@ impl Truth {
             let is_part = written.get(..have.len()).is_some_and(|written| {
                 written.iter().zip(have).all(|(one, other)| one.json() == other.json())
             });
-            ensure!(is_part, "{id} {}: the stored content is not the written content", log.session());
+            ensure!(
+                is_part,
+                "{id} {}: the stored content is not the written content",
+                log.session()
+            );
         }
         Ok(())
     }

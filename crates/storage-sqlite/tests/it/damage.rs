@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::migration::assert_holds;
 use crate::reference::{ReferenceFile, path_in, stored};
 
-/// A closed store with two CoValues, of which the first has several extensions and a checkpoint.
+/// A closed store with two CoValues. Each has several extensions and a checkpoint.
 async fn two() -> (TempDir, [(CoValueFixture, Author); 2]) {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStorage::open(path_in(&dir)).unwrap();

@@ -86,6 +86,8 @@ pub async fn run<P: AsRef<Path>, S: Storage>(
         writing::append_one_by_one(Durability::Flushed, 64, 2_000),
         writing::append_one_by_one(RELAXED, 1, 20_000),
         writing::append_one_by_one(RELAXED, 64, 50_000),
+        writing::append_through_a_batcher(64, 50_000),
+        writing::append_through_a_batcher(1_024, 200_000),
         writing::append_in_batches(1_024, 200_000),
         writing::append_in_batches(4_096, 200_000),
         reading::load_warm(20_000),

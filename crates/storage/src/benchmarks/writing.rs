@@ -1,15 +1,18 @@
 //! Measurements of writing.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use downbeat_protocol::SessionContent;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use super::{Backend, extension, report};
+use crate::batch::{BatchLimits, Batcher};
 use crate::conformance::{Author, CoValueFixture};
 use crate::durability::Durability;
+use crate::storage::Storage;
 use crate::types::{Outcome, Write};
 
 /// CoValues that are written in turn.
@@ -68,7 +71,63 @@ pub(super) async fn append_one_by_one<P: AsRef<Path>>(
     store.close().await.unwrap();
 }
 
-/// Appends of many writes each, as the node makes them.
+/// A write, and where to report that it is durable.
+type Job = (Write, oneshot::Sender<()>);
+
+/// Writes of many tasks, grouped by one batcher in front of the store. This is how a node writes.
+pub(super) async fn append_through_a_batcher<P: AsRef<Path>>(
+    backend: &Backend<'_, P>,
+    tasks: u64,
+    total: u64,
+) {
+    let (_directory, store) = backend.create(Durability::Flushed);
+    let batcher = Mutex::new(Batcher::new(BatchLimits { jobs: 4_096, bytes: 16 << 20 }));
+    let queue = Arc::new((batcher, Notify::new()));
+    let writer = tokio::spawn(write_batches(Arc::clone(&queue), Arc::clone(&store)));
+    let start = Instant::now();
+    let mut writing = JoinSet::new();
+    for task in 0..tasks {
+        let queue = Arc::clone(&queue);
+        writing.spawn(async move {
+            let share = (CO_VALUES / tasks).max(1);
+            let writes = Writes::new(task * share, share);
+            for index in 0..total / tasks {
+                let (done, is_done) = oneshot::channel();
+                let write = writes.get(index);
+                let bytes = write.approximate_bytes() as u64;
+                let (batcher, added) = &*queue;
+                batcher.lock().unwrap_or_else(PoisonError::into_inner).push((write, done), bytes);
+                added.notify_one();
+                is_done.await.expect("the writer stores everything");
+            }
+        });
+    }
+    writing.join_all().await;
+    let name = format!("append 1 KB, {tasks} at a time, through a batcher");
+    report(&name, total, start.elapsed());
+    writer.abort();
+    store.close().await.unwrap();
+}
+
+async fn write_batches(queue: Arc<(Mutex<Batcher<Job>>, Notify)>, store: Arc<dyn Storage>) {
+    let (batcher, added) = &*queue;
+    loop {
+        let batch = batcher.lock().unwrap_or_else(PoisonError::into_inner).next_batch();
+        if batch.is_empty() {
+            added.notified().await;
+            continue;
+        }
+        let (writes, done): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let outcomes = store.append(writes).await.unwrap();
+        assert!(outcomes.iter().all(Outcome::is_complete));
+        for done in done {
+            // The tasks wait until all are done.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Appends of many writes each.
 pub(super) async fn append_in_batches<P: AsRef<Path>>(
     backend: &Backend<'_, P>,
     batch: u64,

@@ -39,7 +39,7 @@ pub(super) async fn of_writers_that_race_for_a_log_one_wins_each_round(store: &S
         }
         assert_eq!(winners.len(), 1, "one writer wins");
         author = winners.remove(0);
-        assert_eq!(conflicts, [author.count(); 7], "the others are told what is stored");
+        assert_eq!(conflicts, [author.count(); 7], "the others learn the stored count");
         assert_holds(store, co_value.id, &[&author]).await;
     }
 }
@@ -86,11 +86,14 @@ pub(super) async fn readers_see_whole_extensions_while_one_writes(store: &Store)
                     let finished = done.load(Ordering::SeqCst);
                     let count = load(&store, co_value.id).await.counts().get(&written.session);
                     assert!(count >= before, "a known state only grows");
-                    assert!(!finished || count == written.count(), "what was appended is seen");
+                    assert!(!finished || count == written.count(), "readers see finished appends");
                     before = count;
                     let runs = store.read(co_value.id, &have, 10_000).await.unwrap();
                     let position = written.check(have.get(&written.session), &runs);
-                    assert!(count <= position || !runs.is_empty(), "what is known can be read");
+                    assert!(
+                        count <= position || !runs.is_empty(),
+                        "content of the known state can be read"
+                    );
                     have.set(&written.session, position);
                     tokio::task::yield_now().await;
                 }

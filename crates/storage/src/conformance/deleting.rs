@@ -117,7 +117,7 @@ pub(super) async fn erasing_removes_everything_but_the_tombstone(store: &Store) 
     assert_eq!(stats, expected);
 
     let outcome = append_one(store, co_value.extend(vec![Author::new(1).write(1, 20)])).await;
-    assert_eq!(outcome, one(SessionOutcome::Deleted), "what is erased does not come back");
+    assert_eq!(outcome, one(SessionOutcome::Deleted), "erased content does not come back");
 }
 
 pub(super) async fn erasing_takes_bounded_steps(store: &Store) {

@@ -4,12 +4,13 @@
 //! store keeps its data, and [`run_moving`] that it notices when its files are moved or deleted. All
 //! content is really signed, so a run that a store cuts or merges wrongly fails by its signature.
 //!
-//! ```
+//! ```no_run
 //! use downbeat_storage::{MemoryStorage, conformance};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! conformance::run(|| (), async |()| MemoryStorage::new()).await;
-//! # });
+//! #[tokio::main]
+//! async fn main() {
+//!     conformance::run(|| (), async |()| MemoryStorage::new()).await;
+//! }
 //! ```
 
 mod concurrency;
@@ -43,7 +44,7 @@ type Store = Arc<dyn Storage>;
 /// Runs every rule, each on an empty store of its own. `place` makes a place for the store, for
 /// example a temporary directory, which is dropped after the rule. `open` opens the store in it.
 ///
-/// Needs a Tokio runtime with time enabled; with several threads the rules on concurrency find more.
+/// Needs a multi-threaded Tokio runtime with time enabled.
 ///
 /// # Panics
 ///

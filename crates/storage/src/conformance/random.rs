@@ -66,7 +66,7 @@ impl History {
         }
     }
 
-    /// Checks that the store holds what the model holds, to the last byte.
+    /// Checks that store and model hold the same content, to the last byte.
     pub(super) async fn assert_equal(&self, store: &Store) {
         let have = SessionCounts::new();
         for (co_value, _) in &self.authors {

@@ -54,7 +54,7 @@ pub(super) async fn a_log_goes_on_where_it_was(open: impl AsyncFn() -> Store) {
     assert_holds(&store, co_value.id, &[&author]).await;
     let ends: Vec<_> =
         read_all(&store, co_value.id).await.iter().map(SessionContent::end).collect();
-    assert_eq!(ends, [3, 6], "what gathers up to a checkpoint gathers across openings");
+    assert_eq!(ends, [3, 6], "bytes since a checkpoint are counted across openings");
 }
 
 pub(super) async fn erasure_goes_on_where_it_was(open: impl AsyncFn() -> Store) {

@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes what is done to it.
+    /// Records all calls.
     #[derive(Default)]
     struct Log {
         entries: Vec<char>,
