@@ -1,40 +1,35 @@
 //! The machine: its state, and the dispatch of events to their handlers.
 //!
-//! Each event has a file with its handler: `connection`, `load`, `known`, `content`, `reconcile`,
-//! `refused`, `loaded`, `verified`, `stored`, `turn_done`, `unsynced`, `listed` and `tick`. The
-//! other files have the steps that several handlers share. They change the state only through the
-//! types of `crate::state`, whose fields are private.
+//! `events` has a file with the handler of each event. The other files have the steps that the
+//! handlers share. They use each other in one direction, with one exception: content that is
+//! accepted may decide whether a CoValue is here, which lets content go on that waited for that
+//! (`content`, `verify`, `verified`, `loaded`, `resumed` and `upstream_answers`). All of them change
+//! the state through the types of `crate::state`.
 
 mod access;
-mod acknowledgements;
 mod agreement;
 mod answers;
 mod asking;
-mod connection;
-mod content;
+mod comparisons;
 mod deletion;
 mod dependencies_first;
+mod events;
 mod eviction;
+mod groups;
 mod holding;
 #[cfg(feature = "faults")]
 mod inspection;
-mod judging;
-mod known;
-mod listed;
-mod load;
-mod loaded;
-mod reconcile;
-mod refused;
+mod notes;
+mod pages;
 mod requests;
-mod runs;
-mod stored;
-mod tick;
+mod resumed;
+mod selection;
+mod store;
 mod turn;
 mod turn_content;
-mod turn_done;
-mod unsynced;
-mod verified;
+mod upstream_answers;
 mod verify;
+mod waiting;
 mod watching;
 
 use std::collections::VecDeque;

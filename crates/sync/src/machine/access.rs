@@ -1,6 +1,6 @@
 //! Access to the state: entries, indexes and subscriptions; and the queues for turns.
 
-use downbeat_protocol::{CoValueId, KnownState, Priority};
+use downbeat_protocol::{CoValueId, KnownState, Priority, SessionCounts, SessionId};
 
 use crate::action::Action;
 use crate::credit::Credit;
@@ -21,7 +21,7 @@ const EVENTS_BETWEEN_USES: usize = 8;
 
 impl Machine {
     /// The entry of a CoValue. If there is none, it is made, and storage is asked.
-    pub(super) fn entry(&mut self, id: CoValueId) -> &mut Entry {
+    pub(in crate::machine) fn entry(&mut self, id: CoValueId) -> &mut Entry {
         let interval = (self.values.len() / EVENTS_BETWEEN_USES) as u64;
         let actions = &mut self.actions;
         let (key, entry) = self.values.get_or_insert_with(id, || {
@@ -36,39 +36,47 @@ impl Machine {
     }
 
     /// A CoValue that is here, and in memory.
-    pub(super) fn index(&self, id: CoValueId) -> Option<&Index> {
+    pub(in crate::machine) fn index(&self, id: CoValueId) -> Option<&Index> {
         self.values.get(&id).and_then(Entry::index)
     }
 
-    pub(super) fn index_mut(&mut self, id: CoValueId) -> Option<&mut Index> {
+    pub(in crate::machine) fn index_mut(&mut self, id: CoValueId) -> Option<&mut Index> {
         self.values.get_mut(&id).and_then(Entry::index_mut)
     }
 
     /// The presence of a CoValue in memory.
-    pub(super) fn presence(&self, id: CoValueId) -> Option<&Presence> {
+    pub(in crate::machine) fn presence(&self, id: CoValueId) -> Option<&Presence> {
         self.values.get(&id).map(Entry::presence)
     }
 
     /// Changes the presence of a CoValue in memory. Returns whether it became another one.
-    pub(super) fn change_presence(&mut self, id: CoValueId, change: Change<'_>) -> bool {
+    pub(in crate::machine) fn change_presence(
+        &mut self,
+        id: CoValueId,
+        change: Change<'_>,
+    ) -> bool {
         self.values.get_mut(&id).is_some_and(|entry| entry.change(change))
     }
 
     /// Whether a peer is connected, and a client.
-    pub(super) fn is_client(&self, peer: PeerId) -> bool {
+    pub(in crate::machine) fn is_client(&self, peer: PeerId) -> bool {
         self.peers.get(&peer).is_some_and(Peer::is_client)
     }
 
     /// Whether a peer is connected, and an upstream.
-    pub(super) fn is_upstream(&self, peer: PeerId) -> bool {
+    pub(in crate::machine) fn is_upstream(&self, peer: PeerId) -> bool {
         self.peers.get(&peer).is_some_and(|peer| !peer.is_client())
     }
 
-    pub(super) fn subscription(&self, peer: PeerId, id: CoValueId) -> Option<&Subscription> {
+    pub(in crate::machine) fn subscription(
+        &self,
+        peer: PeerId,
+        id: CoValueId,
+    ) -> Option<&Subscription> {
         self.peers.get(&peer)?.subscription(self.values.key(id)?)
     }
 
-    pub(super) fn subscription_mut(
+    pub(in crate::machine) fn subscription_mut(
         &mut self,
         peer: PeerId,
         id: CoValueId,
@@ -78,7 +86,11 @@ impl Machine {
 
     /// A peer's subscription to a CoValue, made if there is none. `None` if the peer may have no
     /// more subscriptions, or is gone.
-    pub(super) fn track(&mut self, peer: PeerId, id: CoValueId) -> Option<&mut Subscription> {
+    pub(in crate::machine) fn track(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+    ) -> Option<&mut Subscription> {
         let state = self.peers.get(&peer)?;
         let key = self.values.key(id).filter(|key| state.subscription(*key).is_some());
         let key = if let Some(key) = key {
@@ -95,7 +107,11 @@ impl Machine {
     }
 
     /// The same, and the peer gets what is new of the CoValue from now on.
-    pub(super) fn subscribe(&mut self, peer: PeerId, id: CoValueId) -> Option<&mut Subscription> {
+    pub(in crate::machine) fn subscribe(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+    ) -> Option<&mut Subscription> {
         let subscription = self.track(peer, id)?;
         subscription.subscribe();
         Some(subscription)
@@ -103,7 +119,7 @@ impl Machine {
 
     /// Queues a CoValue for a peer's next turn. What the peer gets of it is decided when the turn
     /// is built.
-    pub(super) fn enqueue(&mut self, peer: PeerId, id: CoValueId) {
+    pub(in crate::machine) fn enqueue(&mut self, peer: PeerId, id: CoValueId) {
         let priority = self.values.get(&id).map_or(Priority::Medium, Entry::priority);
         let Some(key) = self.values.key(id) else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
@@ -112,7 +128,7 @@ impl Machine {
     }
 
     /// Queues a CoValue for those of its subscribers that something is pending for.
-    pub(super) fn enqueue_subscribers(
+    pub(in crate::machine) fn enqueue_subscribers(
         &mut self,
         id: CoValueId,
         is_pending: impl Fn(&Subscription) -> bool,
@@ -127,14 +143,14 @@ impl Machine {
 
     /// Puts a peer on the list for the next turns, if it has no turn and there is something to
     /// send.
-    pub(super) fn make_ready(&mut self, peer: PeerId) {
+    pub(in crate::machine) fn make_ready(&mut self, peer: PeerId) {
         if self.peers.get_mut(&peer).is_some_and(Peer::make_ready) {
             self.ready.push_back(peer);
         }
     }
 
     /// Whether content of a CoValue that a peer has sent is being verified, or waits.
-    pub(super) fn is_sending(&self, peer: PeerId, id: CoValueId) -> bool {
+    pub(in crate::machine) fn is_sending(&self, peer: PeerId, id: CoValueId) -> bool {
         let Some(entry) = self.values.get(&id) else { return false };
         entry.has_pending_of(peer)
             || entry.held.contains(peer)
@@ -142,26 +158,85 @@ impl Machine {
     }
 
     /// The state of a CoValue that a LOAD states.
-    pub(super) fn our_state(&self, id: CoValueId) -> KnownState {
+    pub(in crate::machine) fn our_state(&self, id: CoValueId) -> KnownState {
         self.index(id).map_or_else(|| KnownState::empty(id), |index| index.durable(id))
     }
 
-    pub(super) fn report(&mut self, report: Report) {
+    pub(in crate::machine) fn report(&mut self, report: Report) {
         self.actions.push(Action::Report(report));
     }
 
-    pub(super) fn release(&mut self, credit: Credit) {
+    pub(in crate::machine) fn release(&mut self, credit: Credit) {
         let peer = credit.peer();
         let bytes = credit.into_bytes();
         if bytes > 0 {
             self.actions.push(Action::Release { peer, bytes });
         }
     }
+
+    /// Whether a peer lacks content of a CoValue that is here.
+    pub(in crate::machine) fn lacks(&self, peer: PeerId, id: CoValueId) -> bool {
+        let Some(index) = self.index(id) else { return false };
+        self.subscription(peer, id).is_none_or(|subscription| {
+            let expected = subscription.expected();
+            !expected.header || index.is_ahead_of(expected.sessions)
+        })
+    }
+
+    /// Whether content from a peer waits already, so that the content behind it has to wait too.
+    pub(in crate::machine) fn is_holding(&self, peer: PeerId, id: CoValueId) -> bool {
+        self.values.get(&id).is_some_and(|entry| entry.held.contains(peer))
+    }
+
+    /// Whether content from a peer waits that was refused.
+    pub(in crate::machine) fn is_holding_refused(&self, peer: PeerId, id: CoValueId) -> bool {
+        self.values.get(&id).is_some_and(|entry| entry.held.has_refused_of(peer))
+    }
+
+    /// A peer has this much of a session, which it has sent.
+    pub(in crate::machine) fn peer_has(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        session: &SessionId,
+        count: u64,
+    ) {
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.merge_sent(true, &SessionCounts::from_iter([(session.clone(), count)]));
+        }
+    }
+
+    /// A peer's content of one session was refused. The rest that the peer has announced of it
+    /// will not come.
+    pub(in crate::machine) fn refuse_session(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        session: SessionId,
+    ) {
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.refuse_session(session);
+        }
+        if let Some(index) = self.index_mut(id) {
+            index.expect_nothing_from(peer);
+        }
+    }
+
+    /// A peer has sent bad content of a CoValue. The rest that the peer has announced of it would
+    /// be ignored.
+    pub(in crate::machine) fn mark_errored(&mut self, peer: PeerId, id: CoValueId) {
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.mark_errored();
+        }
+        if let Some(index) = self.index_mut(id) {
+            index.expect_nothing_from(peer);
+        }
+    }
 }
 
 #[cfg(feature = "faults")]
 impl Machine {
-    pub(super) fn has_bug(&self, bug: InjectedBug) -> bool {
+    pub(in crate::machine) fn has_bug(&self, bug: InjectedBug) -> bool {
         self.bug == Some(bug)
     }
 }
@@ -169,7 +244,7 @@ impl Machine {
 #[cfg(not(feature = "faults"))]
 impl Machine {
     #[allow(clippy::unused_self, reason = "with the feature it is looked up")]
-    pub(super) const fn has_bug(&self, _bug: InjectedBug) -> bool {
+    pub(in crate::machine) const fn has_bug(&self, _bug: InjectedBug) -> bool {
         false
     }
 }

@@ -19,7 +19,7 @@ impl Machine {
     /// A CoValue is about to be forgotten: of the clients that have exactly what we have, only
     /// that is kept. The counts of upstreams are kept, because they are needed while CoValues are
     /// not in memory.
-    pub(super) fn note_agreement(&mut self, id: CoValueId) {
+    pub(in crate::machine) fn note_agreement(&mut self, id: CoValueId) {
         let Some(key) = self.values.key(id) else { return };
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
         let mut is_agreed = false;
@@ -39,7 +39,7 @@ impl Machine {
     /// A CoValue has come back from storage, or is no longer there. If another writer has changed
     /// it, the peers that agreed are taken to have nothing: they are sent what they have once
     /// more, and say so.
-    pub(super) fn recall_agreement(&mut self, id: CoValueId) {
+    pub(in crate::machine) fn recall_agreement(&mut self, id: CoValueId) {
         let Some(key) = self.values.key(id) else { return };
         let stored = self.values.get(&id).and_then(Entry::index).map(Index::verified);
         let stored = stored.filter(|stored| self.values.agreed(id) == Some(agreement(stored)));
@@ -54,7 +54,7 @@ impl Machine {
 
     /// Whether the counts that a peer states of a forgotten CoValue are those that it is known to
     /// have.
-    pub(super) fn is_agreed(&self, peer: PeerId, state: &KnownState) -> bool {
+    pub(in crate::machine) fn is_agreed(&self, peer: PeerId, state: &KnownState) -> bool {
         self.subscription(peer, state.id).is_some_and(Subscription::agrees)
             && state.header
             && self.values.agreed(state.id) == Some(agreement(&state.sessions))

@@ -38,7 +38,7 @@ enum Claim {
 
 impl Machine {
     /// Adds the answer for a CoValue that is not here.
-    pub(super) fn push_absent(
+    pub(in crate::machine) fn push_absent(
         &mut self,
         peer: PeerId,
         id: CoValueId,
@@ -73,7 +73,7 @@ impl Machine {
 
     /// Takes a correction out that follows another one too soon, or that is no longer needed: a
     /// client answers each with all that it has, and what it had sent before may still arrive.
-    pub(super) fn time_correction(
+    pub(in crate::machine) fn time_correction(
         &mut self,
         peer: PeerId,
         id: CoValueId,
@@ -109,7 +109,7 @@ impl Machine {
     /// If a client claims more than is here, and was acknowledged before, its data was lost here,
     /// and it sends the data again only after a correction. A KNOWN, on the other hand, makes a
     /// client send what was refused before it connected again, so that gets no answer.
-    pub(super) fn weigh_claim(
+    pub(in crate::machine) fn weigh_claim(
         &mut self,
         peer: PeerId,
         id: CoValueId,

@@ -1,36 +1,21 @@
 //! Upstreams that are asked for a CoValue that storage does not have, and their answers.
 
-use downbeat_protocol::{CoValueId, Content};
+use downbeat_protocol::CoValueId;
 
-use crate::event::{Millis, PeerId, UpstreamName};
+use crate::event::{PeerId, UpstreamName};
 use crate::machine::Machine;
 use crate::state::entry::Entry;
 use crate::state::presence::{Asked, Change, Presence};
 use crate::state::timers::Timer;
 
 impl Machine {
-    /// Whether an upstream that may have a CoValue is not connected.
-    pub fn is_upstream_away(&self, id: CoValueId) -> bool {
-        self.selected_peers(id).iter().any(|(_, peer)| peer.is_none())
-    }
-
-    /// The upstreams that a CoValue is synced with, each with its connection if it has one.
-    pub(super) fn selected_peers(&self, id: CoValueId) -> Vec<(UpstreamName, Option<PeerId>)> {
-        if self.upstreams.is_empty() {
-            return Vec::new();
-        }
-        let peer = |name: &UpstreamName| self.upstreams.peer(name);
-        self.selected(id).into_iter().map(|name| (name.clone(), peer(&name))).collect()
-    }
-
-    /// The upstreams that a CoValue is synced with.
-    pub(super) fn selected(&self, id: CoValueId) -> Vec<UpstreamName> {
-        self.upstreams.selected(id, self.config.upstreams_per_co_value)
-    }
-
     /// Storage does not have a CoValue: asks the upstreams. Returns `false` if there is none to
     /// ask.
-    pub(super) fn ask_upstreams(&mut self, id: CoValueId, asker: Option<PeerId>) -> bool {
+    pub(in crate::machine) fn ask_upstreams(
+        &mut self,
+        id: CoValueId,
+        asker: Option<PeerId>,
+    ) -> bool {
         let mut selected = self.selected_peers(id);
         // An upstream that is away is asked when it is back, for the clients that are subscribed
         // then.
@@ -84,7 +69,7 @@ impl Machine {
 
     /// Whether an upstream has to be asked for a CoValue as soon as it connects: it has not
     /// answered, or content has been waiting for the CoValue while it was away.
-    pub(super) fn is_needed_from(&self, id: CoValueId, name: &UpstreamName) -> bool {
+    pub(in crate::machine) fn is_needed_from(&self, id: CoValueId, name: &UpstreamName) -> bool {
         let Some(entry) = self.values.get(&id) else { return false };
         match entry.presence() {
             Presence::Asking(asked) => asked.pending.contains(name),
@@ -93,88 +78,6 @@ impl Machine {
                     && self.selected(id).contains(name)
             }
             Presence::Loading | Presence::Unknown(_) | Presence::Here(_) => false,
-        }
-    }
-
-    /// A peer has left: upstreams' answers that only it has waited for are no longer waited for. If
-    /// the CoValue comes after all, it is taken.
-    pub(super) fn stop_asking_if_unneeded(&mut self, id: CoValueId) {
-        let Some(entry) = self.values.get(&id) else { return };
-        if !entry.presence().is_asking() {
-            return;
-        }
-        // An upstream that waits for the CoValue only waits to be sent it.
-        let needs_it =
-            |(peer, served): &(PeerId, CoValueId)| *served != id || self.is_client(*peer);
-        let is_needed = entry.waiting.iter().any(needs_it);
-        if !is_needed && entry.dependants().is_empty() && entry.held.is_empty() {
-            self.change_presence(id, Change::NotNeeded);
-            self.decided(id);
-        }
-    }
-
-    /// An upstream states that it has something, or nothing, of a CoValue.
-    pub(super) fn upstream_told(&mut self, peer: PeerId, id: CoValueId, has_it: bool) {
-        let Some(name) = self.upstream_name(peer) else { return };
-        self.request_done(peer, id);
-        if !has_it {
-            self.upstream_lacks(id, &name);
-        }
-        self.note_synced(peer, id);
-    }
-
-    /// An upstream has sent content that does not count as an answer.
-    pub(super) fn upstream_refused(&mut self, peer: PeerId, id: CoValueId) {
-        if let Some(name) = self.upstream_name(peer) {
-            self.upstream_lacks(id, &name);
-        }
-    }
-
-    /// A peer has sent content. If it is an upstream, that answers a LOAD.
-    pub(super) fn upstream_answered(&mut self, peer: PeerId, content: &Content) {
-        if !self.is_requested(peer, content.id) {
-            return;
-        }
-        if content.expect_content_until.is_some() {
-            // The first of several pieces; the others have as much time again.
-            self.give_more_time(peer, content.id, self.now + self.config.load_time);
-        } else {
-            self.request_done(peer, content.id);
-        }
-    }
-
-    fn give_more_time(&mut self, peer: PeerId, id: CoValueId, until: Millis) {
-        if let Some(link) = self.link_mut(peer) {
-            link.requests.extend(id, until);
-        }
-        self.timers.set(Timer::UpstreamAnswer, id, until);
-        self.change_presence(id, Change::MoreTime { until });
-    }
-
-    /// An upstream does not have a CoValue.
-    pub(super) fn upstream_lacks(&mut self, id: CoValueId, name: &UpstreamName) {
-        if self.change_presence(id, Change::UpstreamLacks(name)) {
-            self.decided(id);
-        }
-    }
-
-    /// Upstreams that have not answered in time count as not having the CoValue.
-    pub(super) fn give_up_requests(&mut self, id: CoValueId) {
-        let now = self.now;
-        let is_late = |peer: &PeerId| {
-            let link = self.peers.get(peer).and_then(|state| state.upstream());
-            link.is_some_and(|link| link.requests.is_late(id, now))
-        };
-        let late: Vec<PeerId> = self.upstreams.peers().filter(is_late).collect();
-        let is_forgotten = !late.is_empty() && !self.values.contains_key(&id);
-        for peer in late {
-            self.request_done(peer, id);
-        }
-        if is_forgotten {
-            self.unwatch_upstreams(id, false);
-        }
-        if self.change_presence(id, Change::Timeout { now }) {
-            self.decided(id);
         }
     }
 }

@@ -6,16 +6,17 @@
 //! therefore waits, like content that lacks a dependency, and is judged again when there is more
 //! of the groups. Its sender, which must have a reason to believe in it, is asked for them.
 
-use downbeat_core::delete::{self, Claim};
-use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, Header, Ruleset, SessionContent};
-use rustc_hash::FxHashSet;
+use downbeat_core::delete::{self, Claim, DeleteError};
+use downbeat_protocol::{CoValueId, Content, Header, SessionContent};
 
+use crate::credit::Credit;
 use crate::event::PeerId;
 use crate::machine::Machine;
 use crate::rejection::Rejection;
+use crate::state::held::Needs;
 use crate::state::index::Index;
 use crate::state::pending::PendingContent;
+use crate::state::pipeline::Deletion;
 
 /// Groups that one deletion watches. A group has a few parents, which have a few as well. If there
 /// are more, the deletion is judged when one of these changes, or by the next deletion.
@@ -24,7 +25,7 @@ const MAX_GROUPS: usize = 1_000;
 impl Machine {
     /// The claim to delete the CoValue that runs make, checked as far as that is possible without
     /// the group's history.
-    pub(super) fn claim(
+    pub(in crate::machine) fn claim(
         &self,
         id: CoValueId,
         runs: &[SessionContent],
@@ -42,7 +43,7 @@ impl Machine {
 
     /// Puts content that deletes aside until the owning group, and the groups that it depends on,
     /// are stored. Returns the content if there is nothing to wait for.
-    pub(super) fn park_deletion(
+    pub(in crate::machine) fn park_deletion(
         &mut self,
         header: &Header,
         pending: PendingContent,
@@ -59,17 +60,6 @@ impl Machine {
         None
     }
 
-    /// Everything of a group is stored: goes on with the deletions that waited for that.
-    pub(super) fn take_parked(&mut self, group: CoValueId) {
-        let Some(index) = self.index_mut(group) else { return };
-        for pending in index.take_parked() {
-            let id = pending.id();
-            self.entry(id).unpark();
-            self.take_content(pending);
-            self.finish_comparisons(id);
-        }
-    }
-
     /// A group that decides over a CoValue, and is not stored completely yet.
     fn unsettled_group(&self, header: &Header) -> Option<CoValueId> {
         let is_unsettled = |index: &Index| !index.is_settled();
@@ -78,79 +68,75 @@ impl Machine {
             .find(|id| self.index(*id).is_some_and(is_unsettled))
     }
 
-    /// The groups that decide over a CoValue, as far as they are known in memory: the owning one
-    /// and its dependencies, except for accounts. A CoValue that is not in memory may be a group.
-    pub(super) fn deciding_groups(&self, header: &Header) -> Vec<CoValueId> {
-        let Ruleset::OwnedByGroup { group } = header.ruleset() else { return Vec::new() };
-        let mut seen = FxHashSet::default();
-        let mut groups = Vec::new();
-        let mut open = vec![*group];
-        while let Some(id) = open.pop() {
-            if groups.len() >= MAX_GROUPS {
-                break;
-            }
-            let is_no_group = |index: &Index| {
-                !index.header().is_group() || index.header().account_agent().is_some()
-            };
-            if !seen.insert(id) || self.index(id).is_some_and(is_no_group) {
-                continue;
-            }
-            groups.push(id);
-            if let Some(entry) = self.values.get(&id) {
-                open.extend(entry.dependencies().as_slice());
-            }
+    /// A run that deletes a CoValue goes to the verifier: notes the groups that it is judged by.
+    pub(in crate::machine) fn begin_judging(
+        &mut self,
+        id: CoValueId,
+        runs: &[SessionContent],
+    ) -> Option<Box<Deletion>> {
+        let run = runs.first()?.clone();
+        let groups = self.deciding_groups(self.index(id)?.header());
+        let with_count = |group| (group, self.stored_transactions(group));
+        let groups: Vec<_> = groups.into_iter().map(with_count).collect();
+        for (group, _) in &groups {
+            self.entry(*group).pin();
         }
-        groups
+        Some(Box::new(Deletion { run, groups }))
     }
 
-    /// There is more of a group: deletions that it has refused are judged again.
-    pub(super) fn judge_again(&mut self, group: CoValueId) {
-        let refused = self.refused_by(group);
-        self.retries.extend(refused);
-    }
-
-    /// A group has been looked up: deletions that it has refused wait for more of its parents as
-    /// well.
-    pub(super) fn watch_parents(&mut self, group: CoValueId) {
-        for (id, peer) in self.refused_by(group) {
-            let Some(header) = self.index(id).map(|index| index.header().clone()) else { continue };
-            for parent in self.deciding_groups(&header) {
-                self.also_await(peer, id, parent);
-            }
+    /// A deletion has been judged. One that is refused for its author's role is put aside; any
+    /// other rejection is returned.
+    pub(in crate::machine) fn end_judging(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        deletion: Option<Box<Deletion>>,
+        rejection: Option<Rejection>,
+    ) -> Option<Rejection> {
+        let Some(deletion) = deletion else { return rejection };
+        let Deletion { run, groups } = *deletion;
+        for (group, _) in &groups {
+            self.entry(*group).unpin();
         }
-    }
-
-    /// A peer states what it has of a group. If it has no more than is here, its refused deletions
-    /// remain refused.
-    pub(super) fn answered_for_group(&mut self, peer: PeerId, group: CoValueId) {
-        for (id, _) in self.refused_by(group).into_iter().filter(|(_, other)| *other == peer) {
-            let Some(header) = self.index(id).map(|index| index.header().clone()) else { continue };
-            let groups = self.deciding_groups(&header);
-            if groups.into_iter().all(|group| self.has_no_more(peer, group)) {
-                self.give_up_refused(peer, id);
-            }
+        let rejection = rejection?;
+        if !may_change(&rejection) {
+            return Some(rejection);
         }
-    }
-
-    /// Whether a peer that was asked for a group has answered that it has no more of it than is
-    /// stored here.
-    fn has_no_more(&self, peer: PeerId, group: CoValueId) -> bool {
-        let Some(subscription) = self.subscription(peer, group) else { return false };
-        let known = subscription.known();
-        let is_all_here = match self.index(group) {
-            Some(index) => {
-                let missing = known_state::missing(known.sessions, index.verified());
-                index.is_settled() && missing.is_empty()
-            }
-            None => !known.header,
+        let index = self.index(id)?;
+        let (header, priority) = (index.header().clone(), index.header().priority());
+        let content = Content {
+            id,
+            header: None,
+            priority,
+            sessions: vec![run],
+            malformed: Vec::new(),
+            expect_content_until: None,
         };
-        !subscription.is_asked() && is_all_here && !self.is_holding(peer, group)
+        let has_grown = |(group, before): &(CoValueId, Option<u64>)| {
+            before.is_some() && self.stored_transactions(*group) != *before
+        };
+        let has_changed = groups.iter().any(has_grown);
+        let here = self.deciding_groups(&header);
+        let needs = Needs { here: here.clone(), ..Needs::default() };
+        // The credit was released when the run was verified.
+        let deadline = Some(self.now + self.config.hold_time);
+        let pending = PendingContent { content, credit: Credit::released(peer), deadline };
+        self.hold_refused(pending, &needs, rejection);
+        if has_changed {
+            self.retries.push_back((id, peer));
+            return None;
+        }
+        for group in here {
+            self.ask_sender(peer, group, true);
+        }
+        None
     }
+}
 
-    /// The deletions that a group has refused, and that wait for more of it.
-    fn refused_by(&self, group: CoValueId) -> Vec<(CoValueId, PeerId)> {
-        let Some(entry) = self.values.get(&group) else { return Vec::new() };
-        let dependants = entry.dependants().iter().copied();
-        dependants.filter(|(id, peer)| self.is_holding_refused(*peer, *id)).collect()
-    }
+/// Whether a deletion is refused because of the stored part of the groups, which may change.
+fn may_change(rejection: &Rejection) -> bool {
+    matches!(
+        rejection,
+        Rejection::InvalidDelete(DeleteError::NotAdmin(_) | DeleteError::RoleUnknown)
+    )
 }

@@ -22,7 +22,7 @@ enum Step {
 impl Machine {
     /// The CoValues to send before a CoValue, in their order: depth first, each once. `None` if
     /// some are not in memory: the CoValue is queued again when they have been looked up.
-    pub(super) fn dependencies_first(
+    pub(in crate::machine) fn dependencies_first(
         &mut self,
         peer: PeerId,
         id: CoValueId,
@@ -83,7 +83,12 @@ impl Machine {
     }
 
     /// A CoValue that a walk has waited for has been looked up.
-    pub(super) fn continue_walk(&mut self, peer: PeerId, goal: CoValueId, found: CoValueId) {
+    pub(in crate::machine) fn continue_walk(
+        &mut self,
+        peer: PeerId,
+        goal: CoValueId,
+        found: CoValueId,
+    ) {
         let Some(mut walk) = self.walks.remove(peer, goal) else { return };
         walk.found(found);
         if let Some(entry) = self.values.get_mut(&found) {

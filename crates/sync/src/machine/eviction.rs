@@ -12,7 +12,7 @@ const BUSY_PASSED_OVER: usize = 2;
 
 impl Machine {
     /// Forgets the least recently used entries while there are too many.
-    pub(super) fn forget_unused(&mut self) {
+    pub(in crate::machine) fn forget_unused(&mut self) {
         let bound = self.config.warm_co_values;
         let mut tries = BUSY_PASSED_OVER * self.values.len().saturating_sub(bound);
         while self.values.len() > bound && tries > 0 {
@@ -46,7 +46,12 @@ impl Machine {
     }
 
     /// Keeps a hash chain, and forgets the least recently used ones while there are too many.
-    pub(super) fn keep_chain(&mut self, id: CoValueId, session: &SessionId, chain: HashChain) {
+    pub(in crate::machine) fn keep_chain(
+        &mut self,
+        id: CoValueId,
+        session: &SessionId,
+        chain: HashChain,
+    ) {
         let Some(index) = self.values.get_mut(&id).and_then(Entry::index_mut) else { return };
         self.stamp += 1;
         let is_new = index.chains.insert(session.clone(), chain, self.stamp);
@@ -69,7 +74,11 @@ impl Machine {
     }
 
     /// Takes a session's hash chain for the verifier.
-    pub(super) fn take_chain(&mut self, id: CoValueId, session: &SessionId) -> Option<HashChain> {
+    pub(in crate::machine) fn take_chain(
+        &mut self,
+        id: CoValueId,
+        session: &SessionId,
+    ) -> Option<HashChain> {
         let chain = self.index_mut(id)?.chains.take(session)?;
         self.warm_chains -= 1;
         Some(chain)

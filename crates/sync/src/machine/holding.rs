@@ -26,19 +26,14 @@ use crate::state::timers::Timer;
 const MAX_CIRCLE_STEPS: usize = 1_000;
 
 impl Machine {
-    /// Whether content from a peer waits already, so that the content behind it has to wait too.
-    pub(super) fn is_holding(&self, peer: PeerId, id: CoValueId) -> bool {
-        self.values.get(&id).is_some_and(|entry| entry.held.contains(peer))
-    }
-
-    /// Whether content from a peer waits that was refused.
-    pub(super) fn is_holding_refused(&self, peer: PeerId, id: CoValueId) -> bool {
-        self.values.get(&id).is_some_and(|entry| entry.held.has_refused_of(peer))
-    }
-
     /// The dependencies of content that its CoValue did not have before. Storage is asked for
     /// those that are not in memory.
-    pub(super) fn needs(&mut self, peer: PeerId, header: &Header, content: &Content) -> Needs {
+    pub(in crate::machine) fn needs(
+        &mut self,
+        peer: PeerId,
+        header: &Header,
+        content: &Content,
+    ) -> Needs {
         let id = content.id;
         let mut needs = Needs::default();
         let is_client = self.is_client(peer);
@@ -118,13 +113,13 @@ impl Machine {
     }
 
     /// Keeps content until its dependencies are here, or its time is over.
-    pub(super) fn hold(&mut self, pending: PendingContent, needs: &Needs) {
+    pub(in crate::machine) fn hold(&mut self, pending: PendingContent, needs: &Needs) {
         self.keep(pending, needs, None);
     }
 
     /// Keeps content that was refused for the dependencies that are here, until there is more of
     /// those, or its time is over.
-    pub(super) fn hold_refused(
+    pub(in crate::machine) fn hold_refused(
         &mut self,
         pending: PendingContent,
         needs: &Needs,
@@ -172,14 +167,14 @@ impl Machine {
     }
 
     /// Held content waits for another CoValue that is here, or may be.
-    pub(super) fn also_await(&mut self, peer: PeerId, id: CoValueId, other: CoValueId) {
+    pub(in crate::machine) fn also_await(&mut self, peer: PeerId, id: CoValueId, other: CoValueId) {
         if self.entry(other).add_dependant(id, peer) {
             self.entry(id).held.queue_of(peer).also_await(other);
         }
     }
 
     /// Storage does not have a dependency: asks the peers that sent its dependants.
-    pub(super) fn ask_for_dependency(&mut self, dependency: CoValueId) {
+    pub(in crate::machine) fn ask_for_dependency(&mut self, dependency: CoValueId) {
         let Some(entry) = self.values.get(&dependency) else { return };
         let peers: BTreeSet<PeerId> = entry.dependants().iter().map(|(_, peer)| *peer).collect();
         for peer in peers {
@@ -189,7 +184,12 @@ impl Machine {
 
     /// Asks the peer that sent a dependant. An upstream that was asked before is asked again only
     /// if it has sent something since that needs the dependency (`again`).
-    pub(super) fn ask_sender(&mut self, peer: PeerId, dependency: CoValueId, again: bool) {
+    pub(in crate::machine) fn ask_sender(
+        &mut self,
+        peer: PeerId,
+        dependency: CoValueId,
+        again: bool,
+    ) {
         let is_client = self.is_client(peer);
         let now = self.now;
         let Some(subscription) = self.track(peer, dependency) else { return };
@@ -201,7 +201,7 @@ impl Machine {
     }
 
     /// A CoValue is here now: looks again at the content that waited for nothing else.
-    pub(super) fn release_dependants(&mut self, id: CoValueId) {
+    pub(in crate::machine) fn release_dependants(&mut self, id: CoValueId) {
         if self.has_bug(InjectedBug::ForgetHeld) {
             return;
         }
@@ -215,19 +215,12 @@ impl Machine {
         }
     }
 
-    /// Takes content that has waited. Content that this releases in turn is put behind it, so that
-    /// long chains of dependencies need no stack.
-    pub(super) fn retry_held(&mut self) {
-        while let Some((id, peer)) = self.retries.pop_front() {
-            for held in self.take_held(peer, id).into_iter().flat_map(HeldQueue::into_contents) {
-                self.take_content(held.pending);
-            }
-            self.finish_comparisons(id);
-        }
-    }
-
     /// Takes a queue out, with all references to it.
-    fn take_held(&mut self, peer: PeerId, id: CoValueId) -> Option<HeldQueue> {
+    pub(in crate::machine) fn take_held(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+    ) -> Option<HeldQueue> {
         let queue = self.values.get_mut(&id)?.held.remove(peer)?;
         for dependency in queue.awaited() {
             if let Some(entry) = self.values.get_mut(dependency) {
@@ -242,46 +235,9 @@ impl Machine {
         Some(queue)
     }
 
-    /// Gives up content that has waited too long, and the content behind it, which could not be
-    /// taken without it.
-    pub(super) fn give_up_held(&mut self, id: CoValueId) {
-        let Some(entry) = self.values.get(&id) else { return };
-        for peer in entry.held.late(self.now) {
-            if self.is_holding_refused(peer, id) {
-                self.give_up_refused(peer, id);
-                continue;
-            }
-            let Some(queue) = self.take_held(peer, id) else { continue };
-            self.ask_upstream_again(peer, id);
-            let missing = queue.missing().next().unwrap_or(id);
-            self.report(Report::new(peer, id, Rejection::MissingDependency(missing)));
-        }
-    }
-
-    /// A peer's refused content remains refused. The content behind it only waited for its turn.
-    pub(super) fn give_up_refused(&mut self, peer: PeerId, id: CoValueId) {
-        for held in self.take_held(peer, id).into_iter().flat_map(HeldQueue::into_contents) {
-            match (held.refused, &held.pending.content.sessions[..]) {
-                (Some(rejection), [run]) => {
-                    self.report(Report::new(peer, id, rejection).session(&run.session));
-                }
-                _ => self.take_content(held.pending),
-            }
-        }
-    }
-
-    /// An upstream's content was lost here: it is asked again when a peer needs the CoValue.
-    pub(super) fn ask_upstream_again(&mut self, peer: PeerId, id: CoValueId) {
-        if self.is_upstream(peer)
-            && let Some(subscription) = self.subscription_mut(peer, id)
-        {
-            subscription.forget_request();
-        }
-    }
-
     /// Keeps the held content of a peer that has disconnected, because its dependencies may still
     /// arrive. All such content together is bounded like that of one peer.
-    pub(super) fn keep_held_of(&mut self, peer: PeerId, held: &HeldShare) {
+    pub(in crate::machine) fn keep_held_of(&mut self, peer: PeerId, held: &HeldShare) {
         self.left_bytes += held.bytes();
         if self.left_bytes <= self.config.held_bytes_per_peer {
             return;

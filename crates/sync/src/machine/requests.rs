@@ -2,31 +2,14 @@
 
 use downbeat_protocol::CoValueId;
 
-use crate::event::{PeerId, UpstreamName};
+use crate::event::PeerId;
 use crate::machine::Machine;
-use crate::state::peer::Peer;
 use crate::state::presence::Change;
 use crate::state::timers::Timer;
-use crate::state::upstream_link::UpstreamLink;
 
 impl Machine {
-    /// The connection to an upstream.
-    pub(super) fn link_mut(&mut self, peer: PeerId) -> Option<&mut UpstreamLink> {
-        self.peers.get_mut(&peer)?.upstream_mut()
-    }
-
-    pub(super) fn upstream_name(&self, peer: PeerId) -> Option<UpstreamName> {
-        self.peers.get(&peer).and_then(Peer::upstream_name).cloned()
-    }
-
-    /// Whether a LOAD to an upstream is in flight.
-    pub(super) fn is_requested(&self, peer: PeerId, id: CoValueId) -> bool {
-        let link = self.peers.get(&peer).and_then(Peer::upstream);
-        link.is_some_and(|link| link.requests.is_in_flight(id))
-    }
-
     /// Sends an upstream a LOAD: now if it is urgent, and when few enough are in flight otherwise.
-    pub(super) fn request(&mut self, peer: PeerId, id: CoValueId, is_urgent: bool) {
+    pub(in crate::machine) fn request(&mut self, peer: PeerId, id: CoValueId, is_urgent: bool) {
         let limit = self.config.loads_per_upstream;
         let deadline = self.now + self.config.load_time;
         let now = self.now;
@@ -61,7 +44,7 @@ impl Machine {
     }
 
     /// An upstream has answered a LOAD, or will not: the next may go.
-    pub(super) fn request_done(&mut self, peer: PeerId, id: CoValueId) {
+    pub(in crate::machine) fn request_done(&mut self, peer: PeerId, id: CoValueId) {
         if let Some(link) = self.link_mut(peer) {
             link.requests.finish(id);
             self.next_requests(peer);
@@ -70,7 +53,7 @@ impl Machine {
 
     /// Sends the LOADs that there is room for. When none is left, the next page of CoValues that
     /// the upstream has not acknowledged is listed.
-    pub(super) fn next_requests(&mut self, peer: PeerId) {
+    pub(in crate::machine) fn next_requests(&mut self, peer: PeerId) {
         let limit = self.config.loads_per_upstream;
         while let Some(link) = self.link_mut(peer)
             && link.requests.in_flight() < limit
@@ -79,6 +62,24 @@ impl Machine {
             if self.subscription(peer, id).is_some() && !self.is_requested(peer, id) {
                 self.request(peer, id, false);
             }
+        }
+    }
+
+    /// An upstream's content was lost here: it is asked again when a peer needs the CoValue.
+    pub(in crate::machine) fn ask_upstream_again(&mut self, peer: PeerId, id: CoValueId) {
+        if self.is_upstream(peer)
+            && let Some(subscription) = self.subscription_mut(peer, id)
+        {
+            subscription.forget_request();
+        }
+    }
+
+    /// A client has sent something of a CoValue, and can be asked for it again.
+    pub(in crate::machine) fn client_answered(&mut self, peer: PeerId, id: CoValueId) {
+        if self.is_client(peer)
+            && let Some(subscription) = self.subscription_mut(peer, id)
+        {
+            subscription.forget_request();
         }
     }
 }

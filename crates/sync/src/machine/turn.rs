@@ -18,7 +18,7 @@ const MAX_VALUES_PER_TURN: usize = 64;
 
 impl Machine {
     /// Builds a peer's next turn, if there is something to send.
-    pub(super) fn build_turn(&mut self, peer: PeerId) {
+    pub(in crate::machine) fn build_turn(&mut self, peer: PeerId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if !state.begin_turn() {
             return;

@@ -10,7 +10,7 @@ use crate::state::entry::Entry;
 
 /// Whether content was added to a turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(in crate::machine) enum Sent {
     Content,
     /// The peer lacks nothing, or gets no content.
     Nothing,
@@ -20,7 +20,7 @@ pub(super) enum Sent {
 
 impl Machine {
     /// Adds the content that a peer lacks of a CoValue, and the dependencies before it.
-    pub(super) fn push_content(
+    pub(in crate::machine) fn push_content(
         &mut self,
         peer: PeerId,
         id: CoValueId,
@@ -39,15 +39,6 @@ impl Machine {
         }
         self.push_item(peer, id, items);
         Sent::Content
-    }
-
-    /// Whether a peer lacks content of a CoValue that is here.
-    pub(super) fn lacks(&self, peer: PeerId, id: CoValueId) -> bool {
-        let Some(index) = self.index(id) else { return false };
-        self.subscription(peer, id).is_none_or(|subscription| {
-            let expected = subscription.expected();
-            !expected.header || index.is_ahead_of(expected.sessions)
-        })
     }
 
     /// Adds the content that a peer lacks of one CoValue.

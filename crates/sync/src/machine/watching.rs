@@ -9,7 +9,7 @@ use crate::state::unsynced::UnsyncedNotes;
 
 impl Machine {
     /// The CoValues that clients watch and an upstream is asked for.
-    pub(super) fn watched_by_clients(&self, name: &UpstreamName) -> Vec<CoValueId> {
+    pub(in crate::machine) fn watched_by_clients(&self, name: &UpstreamName) -> Vec<CoValueId> {
         self.values
             .subscribed()
             .filter(|id| self.selected(*id).contains(name))
@@ -18,13 +18,13 @@ impl Machine {
     }
 
     /// Whether a client is subscribed to a CoValue.
-    pub(super) fn is_watched(&self, id: CoValueId) -> bool {
+    pub(in crate::machine) fn is_watched(&self, id: CoValueId) -> bool {
         self.values.subscribers(id).iter().any(|peer| self.is_client(*peer))
     }
 
     /// Subscribes the upstreams to a CoValue with a LOAD, which also makes them ask for the content
     /// that they lack.
-    pub(super) fn watch_upstreams(&mut self, id: CoValueId) {
+    pub(in crate::machine) fn watch_upstreams(&mut self, id: CoValueId) {
         for (_, peer) in self.selected_peers(id) {
             if let Some(peer) = peer
                 && !self.subscription(peer, id).is_some_and(Subscription::is_asked)
@@ -40,7 +40,7 @@ impl Machine {
     /// CoValues as may be warm, those that are, and those that clients watch.
     ///
     /// `is_absent` is whether the CoValue was absent. Then no answer of upstreams is waited for.
-    pub(super) fn unwatch_upstreams(&mut self, id: CoValueId, is_absent: bool) {
+    pub(in crate::machine) fn unwatch_upstreams(&mut self, id: CoValueId, is_absent: bool) {
         let is_watched = self.is_watched(id);
         let bound = UnsyncedNotes::bound(self.config.warm_co_values);
         let has_too_many_notes = self.unsynced.len() > bound;

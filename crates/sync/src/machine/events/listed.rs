@@ -2,7 +2,6 @@
 
 use downbeat_protocol::{CoValueId, Reconcile, ShortHash};
 
-use crate::action::Action;
 use crate::event::{PeerId, UpstreamName};
 use crate::machine::Machine;
 use crate::state::upstream_link::Pages;
@@ -12,7 +11,7 @@ use crate::state::upstreams::StoredComparison;
 const RECONCILE_PAGE: usize = 100;
 
 impl Machine {
-    pub(super) fn listed_stored(
+    pub(in crate::machine) fn listed_stored(
         &mut self,
         name: &UpstreamName,
         mut values: Vec<(CoValueId, ShortHash)>,
@@ -37,25 +36,9 @@ impl Machine {
     }
 
     /// An upstream is up to date with a batch.
-    pub(super) fn reconcile_acknowledged(&mut self, peer: PeerId, batch: &str) {
+    pub(in crate::machine) fn reconcile_acknowledged(&mut self, peer: PeerId, batch: &str) {
         if self.link_mut(peer).is_some_and(|link| link.finish_batch(batch)) {
             self.next_stored_page(peer);
         }
-    }
-
-    /// Lists the next CoValues in storage, to compare them with an upstream.
-    pub(super) fn list_stored(&mut self, peer: PeerId, after: Option<CoValueId>) {
-        let Some(link) = self.link_mut(peer) else { return };
-        link.stored_pages = Pages::Asked;
-        let upstream = link.name().clone();
-        self.actions.push(Action::ListStored { upstream, after, limit: RECONCILE_PAGE });
-    }
-
-    fn next_stored_page(&mut self, peer: PeerId) {
-        let Some(link) = self.link_mut(peer) else { return };
-        let Pages::Next(after) = link.stored_pages else { return };
-        let name = link.name().clone();
-        self.upstreams.set_comparison(&name, StoredComparison::From(Some(after)));
-        self.list_stored(peer, Some(after));
     }
 }

@@ -5,7 +5,7 @@ use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 
 impl Machine {
-    pub(super) fn turn_done(&mut self, peer: PeerId, progress: &[Progress]) {
+    pub(in crate::machine) fn turn_done(&mut self, peer: PeerId, progress: &[Progress]) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.finish_turn();
         for Progress { id, epoch, header, started, reached, stalled } in progress {

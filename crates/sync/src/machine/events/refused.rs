@@ -1,13 +1,13 @@
 //! Event `Refused`: the runtime has refused something that a peer has sent.
 
-use downbeat_protocol::{CoValueId, SessionId};
+use downbeat_protocol::CoValueId;
 
 use crate::event::{PeerId, Refusal};
 use crate::machine::Machine;
 use crate::state::subscription::PendingReplies;
 
 impl Machine {
-    pub(super) fn refused(&mut self, peer: PeerId, id: CoValueId, refusal: Refusal) {
+    pub(in crate::machine) fn refused(&mut self, peer: PeerId, id: CoValueId, refusal: Refusal) {
         match refusal {
             Refusal::Load => {
                 if let Some(subscription) = self.track(peer, id) {
@@ -39,28 +39,6 @@ impl Machine {
                     self.compared(peer, id);
                 }
             }
-        }
-    }
-
-    /// A peer's content of one session was refused. The rest that the peer has announced of it
-    /// will not come.
-    pub(super) fn refuse_session(&mut self, peer: PeerId, id: CoValueId, session: SessionId) {
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.refuse_session(session);
-        }
-        if let Some(index) = self.index_mut(id) {
-            index.expect_nothing_from(peer);
-        }
-    }
-
-    /// A peer has sent bad content of a CoValue. The rest that the peer has announced of it would
-    /// be ignored.
-    pub(super) fn mark_errored(&mut self, peer: PeerId, id: CoValueId) {
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_errored();
-        }
-        if let Some(index) = self.index_mut(id) {
-            index.expect_nothing_from(peer);
         }
     }
 }

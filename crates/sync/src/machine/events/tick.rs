@@ -9,7 +9,7 @@ use crate::state::subscription::PendingReplies;
 use crate::state::timers::Timer;
 
 impl Machine {
-    pub(super) fn tick(&mut self) {
+    pub(in crate::machine) fn tick(&mut self) {
         while let Some((timer, id)) = self.timers.expire(self.now) {
             match timer {
                 Timer::StorageRetry => self.retry_storage(id),

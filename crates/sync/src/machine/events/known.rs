@@ -1,6 +1,6 @@
 //! Event `Received` with a KNOWN.
 
-use downbeat_protocol::{CoValueId, Known};
+use downbeat_protocol::Known;
 
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::state::subscription::PendingReplies;
 
 impl Machine {
-    pub(super) fn received_known(&mut self, peer: PeerId, known: Known) {
+    pub(in crate::machine) fn received_known(&mut self, peer: PeerId, known: Known) {
         let Known { state, is_correction, .. } = known;
         let id = state.id;
         let is_new = self.subscription(peer, id).is_none();
@@ -38,15 +38,6 @@ impl Machine {
         let matters = is_new || is_correction || is_awaited || is_compared;
         if matters || self.values.contains_key(&id) {
             self.serve(peer, id);
-        }
-    }
-
-    /// A client has sent something of a CoValue, and can be asked for it again.
-    pub(super) fn client_answered(&mut self, peer: PeerId, id: CoValueId) {
-        if self.is_client(peer)
-            && let Some(subscription) = self.subscription_mut(peer, id)
-        {
-            subscription.forget_request();
         }
     }
 }

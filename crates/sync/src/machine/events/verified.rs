@@ -13,7 +13,7 @@ use crate::state::pipeline::{NextRuns, next_runs};
 use crate::state::subscription::Subscription;
 
 impl Machine {
-    pub(super) fn verified(&mut self, result: Verified) {
+    pub(in crate::machine) fn verified(&mut self, result: Verified) {
         let Verified { id, session, accepted, chain, rejection } = result;
         let Some(index) = self.index_mut(id) else { return };
         // What was with the verifier when the CoValue was deleted counts as taken, and is dropped.
@@ -166,7 +166,7 @@ impl Machine {
 
     /// Runs when something of a peer may have been the last to be verified: a new CoValue's header
     /// is stored if no content took it along, and content that need not wait is acknowledged.
-    pub(super) fn after_verification(&mut self, id: CoValueId, peer: PeerId) {
+    pub(in crate::machine) fn after_verification(&mut self, id: CoValueId, peer: PeerId) {
         let Some(index) = self.index(id) else { return };
         if index.is_header_unstored() && !index.is_verifying_any() {
             self.note_unsynced(id);

@@ -20,7 +20,7 @@ impl Machine {
         self.upstreams.add(name, self.now + CONNECT_TIME);
     }
 
-    pub(super) fn connected(&mut self, peer: PeerId, role: Role) {
+    pub(in crate::machine) fn connected(&mut self, peer: PeerId, role: Role) {
         self.peers.entry(peer).or_default();
         if let Role::Upstream(name) = role {
             self.upstream_connected(peer, &name);
@@ -57,7 +57,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn disconnected(&mut self, peer: PeerId) {
+    pub(in crate::machine) fn disconnected(&mut self, peer: PeerId) {
         let Some(state) = self.peers.remove(&peer) else { return };
         let (upstream, subscriptions, held) = state.into_parts();
         let mut left = FxHashMap::default();

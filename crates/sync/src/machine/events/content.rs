@@ -2,7 +2,7 @@
 
 use downbeat_core::dependencies;
 use downbeat_crypto::header_id;
-use downbeat_protocol::{CoValueId, Content, Header, SessionCounts, SessionId};
+use downbeat_protocol::{Content, Header, SessionCounts, SessionId};
 
 use crate::credit::{message_credit, run_credit};
 use crate::event::PeerId;
@@ -16,7 +16,7 @@ use crate::state::pending::PendingContent;
 use crate::state::presence::{Change, Presence};
 
 impl Machine {
-    pub(super) fn received_content(&mut self, peer: PeerId, content: Content) {
+    pub(in crate::machine) fn received_content(&mut self, peer: PeerId, content: Content) {
         let id = content.id;
         let is_upstream = self.is_upstream(peer);
         let pending = PendingContent::received(peer, content);
@@ -43,7 +43,7 @@ impl Machine {
     }
 
     /// Takes content now, or when it is known whether its CoValue is here.
-    pub(super) fn take_content(&mut self, mut pending: PendingContent) {
+    pub(in crate::machine) fn take_content(&mut self, mut pending: PendingContent) {
         let (peer, id) = (pending.peer(), pending.id());
         let entry = self.entry(id);
         let is_looked_up = match entry.presence() {
@@ -159,16 +159,5 @@ impl Machine {
             self.release_dependants(id);
         }
         self.after_verification(id, peer);
-    }
-
-    /// Queues a correction, because the peer's content up to these counts was dropped.
-    pub(super) fn correct(&mut self, peer: PeerId, id: CoValueId, dropped: &SessionCounts) {
-        if self.has_bug(InjectedBug::OweNoCorrection) {
-            return;
-        }
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.add_correction(dropped);
-        }
-        self.enqueue(peer, id);
     }
 }

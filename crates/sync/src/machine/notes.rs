@@ -1,4 +1,4 @@
-//! Event `Unsynced`, and the notes of CoValues that an upstream has not acknowledged.
+//! The notes of CoValues that an upstream has not acknowledged.
 
 use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, KnownState};
@@ -9,12 +9,8 @@ use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::state::peer::Peer;
 use crate::state::presence::Presence;
-use crate::state::subscription::Subscription;
 use crate::state::unsynced::UnsyncedNotes;
 use crate::state::upstream_link::Pages;
-
-/// CoValues in one page of the list of those that an upstream has not acknowledged.
-const UNSYNCED_PAGE: usize = 100;
 
 impl Machine {
     /// Whether every upstream that a CoValue is synced with has stated that it has this much of
@@ -32,38 +28,8 @@ impl Machine {
         })
     }
 
-    pub(super) fn listed_unsynced(&mut self, name: &UpstreamName, ids: &[CoValueId]) {
-        let Some(peer) = self.upstreams.peer(name) else { return };
-        for id in ids {
-            self.unsynced.insert(*id, name);
-            let is_asked = self.subscription(peer, *id).is_some_and(Subscription::is_asked);
-            if is_asked && self.has_everything(peer, *id) {
-                self.note_synced(peer, *id);
-            } else if !is_asked || !self.is_requested(peer, *id) {
-                self.request(peer, *id, false);
-            }
-        }
-        let Some(link) = self.link_mut(peer) else { return };
-        link.unsynced_pages = ids.last().map_or(Pages::Done, |last| Pages::Next(*last));
-        self.next_requests(peer);
-    }
-
-    /// Lists the next CoValues that an upstream has not acknowledged.
-    pub(super) fn list_unsynced(&mut self, peer: PeerId, after: Option<CoValueId>) {
-        let Some(link) = self.link_mut(peer) else { return };
-        link.unsynced_pages = Pages::Asked;
-        let upstream = link.name().clone();
-        self.actions.push(Action::ListUnsynced { upstream, after, limit: UNSYNCED_PAGE });
-    }
-
-    pub(super) fn next_unsynced_page(&mut self, peer: PeerId) {
-        if let Some(Pages::Next(after)) = self.link_mut(peer).map(|link| link.unsynced_pages) {
-            self.list_unsynced(peer, Some(after));
-        }
-    }
-
     /// There is content that upstreams may lack: notes that they do, before it is stored.
-    pub(super) fn note_unsynced(&mut self, id: CoValueId) {
+    pub(in crate::machine) fn note_unsynced(&mut self, id: CoValueId) {
         if self.has_bug(InjectedBug::ForgetUnsynced) {
             return;
         }
@@ -78,7 +44,7 @@ impl Machine {
 
     /// Removes the note that a peer has not acknowledged a CoValue, if it has, or if there is
     /// nothing to acknowledge.
-    pub(super) fn note_synced(&mut self, peer: PeerId, id: CoValueId) {
+    pub(in crate::machine) fn note_synced(&mut self, peer: PeerId, id: CoValueId) {
         if self.unsynced.is_empty_for(id) {
             return;
         }
@@ -92,7 +58,7 @@ impl Machine {
     }
 
     /// Lists the notes that are not in memory, once there is room for some.
-    fn list_unlisted(&mut self, peer: PeerId, name: &UpstreamName) {
+    pub(in crate::machine) fn list_unlisted(&mut self, peer: PeerId, name: &UpstreamName) {
         let bound = UnsyncedNotes::bound(self.config.warm_co_values);
         let pages = self.link_mut(peer).map(|link| link.unsynced_pages);
         if self.unsynced.len() <= bound / 2
@@ -106,13 +72,13 @@ impl Machine {
 
     /// Whether an upstream's statement about a CoValue matters even if the CoValue is not in
     /// memory.
-    pub(super) fn is_awaited_from_upstream(&self, peer: PeerId, id: CoValueId) -> bool {
+    pub(in crate::machine) fn is_awaited_from_upstream(&self, peer: PeerId, id: CoValueId) -> bool {
         let name = self.peers.get(&peer).and_then(Peer::upstream_name);
         name.is_some_and(|name| self.unsynced.contains(id, name) || self.is_requested(peer, id))
     }
 
     /// Whether a peer has acknowledged all of a CoValue that is here.
-    fn has_everything(&self, peer: PeerId, id: CoValueId) -> bool {
+    pub(in crate::machine) fn has_everything(&self, peer: PeerId, id: CoValueId) -> bool {
         let Some(index) = self.index(id) else { return false };
         self.subscription(peer, id).is_some_and(|subscription| {
             let known = subscription.known();

@@ -11,7 +11,7 @@ use crate::state::subscription::{PendingReplies, Subscription};
 use crate::state::timers::Timer;
 
 impl Machine {
-    pub(super) fn loaded(
+    pub(in crate::machine) fn loaded(
         &mut self,
         id: CoValueId,
         result: Result<Option<Box<Loaded>>, StorageFailed>,
@@ -82,7 +82,7 @@ impl Machine {
     }
 
     /// It has become known whether a CoValue is here: goes on with everything that waited.
-    pub(super) fn decided(&mut self, id: CoValueId) {
+    pub(in crate::machine) fn decided(&mut self, id: CoValueId) {
         let entry = self.entry(id);
         let is_here = entry.index().is_some();
         let mut waiting = std::mem::take(&mut entry.waiting);
@@ -129,13 +129,6 @@ impl Machine {
             {
                 subscription.replies.add(PendingReplies::REPLY);
             }
-        }
-    }
-
-    /// Goes on with the content that came while storage was asked.
-    fn take_inbox(&mut self, id: CoValueId) {
-        for pending in self.entry(id).take_inbox() {
-            self.take_content(pending);
         }
     }
 }

@@ -1,12 +1,8 @@
-//! Event `Received` with a reconcile message: a peer compares what it has in storage with what we
-//! have.
-//!
-//! A client whose batch is acknowledged does not compare its CoValues again for weeks. So the
-//! acknowledgement is sent when all content of them that the client has sent is durable.
+//! CoValues that are compared with a peer after a reconcile message.
 
 use downbeat_core::known_state;
 use downbeat_crypto::sessions_hash;
-use downbeat_protocol::{CoValueId, KnownState, Message, Reconcile};
+use downbeat_protocol::{CoValueId, KnownState, Message};
 
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
@@ -14,25 +10,8 @@ use crate::machine::Machine;
 use crate::state::presence::Presence;
 
 impl Machine {
-    pub(super) fn received_reconcile(&mut self, peer: PeerId, reconcile: Reconcile) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        let open = reconcile.values.iter().map(|(id, _)| *id).collect();
-        state.begin_batch(reconcile.id, open);
-        for (id, hash) in reconcile.values {
-            match self.track(peer, id) {
-                // The peer need not be asked for content that is not accepted from it.
-                Some(subscription) if subscription.standing().is_good() => {
-                    subscription.add_comparison(hash);
-                    self.serve(peer, id);
-                }
-                _ => self.reconciled(peer, id),
-            }
-        }
-        self.make_ready(peer);
-    }
-
     /// The LOAD that follows from a comparison, if the peer has another state than we have.
-    pub(super) fn compare(&mut self, peer: PeerId, id: CoValueId) -> Option<Message> {
+    pub(in crate::machine) fn compare(&mut self, peer: PeerId, id: CoValueId) -> Option<Message> {
         let hash = self.subscription_mut(peer, id)?.take_comparison()?;
         let ours = match self.index(id) {
             Some(index) => KnownState { header: index.is_header_durable(), ..index.durable(id) },
@@ -50,7 +29,7 @@ impl Machine {
 
     /// A peer has sent something of a CoValue, or it was refused. If the CoValue is being compared,
     /// that answers our LOAD. Returns whether it is.
-    pub(super) fn compared(&mut self, peer: PeerId, id: CoValueId) -> bool {
+    pub(in crate::machine) fn compared(&mut self, peer: PeerId, id: CoValueId) -> bool {
         let is_open = self.peers.get(&peer).is_some_and(|state| state.is_comparing(id));
         if is_open {
             self.entry(id).add_comparing(peer);
@@ -62,7 +41,7 @@ impl Machine {
     }
 
     /// Takes a CoValue out of each batch whose sender has no more of it than is durable.
-    pub(super) fn finish_comparisons(&mut self, id: CoValueId) {
+    pub(in crate::machine) fn finish_comparisons(&mut self, id: CoValueId) {
         let Some(entry) = self.values.get_mut(&id) else { return };
         let mut comparing = entry.take_comparing();
         if comparing.is_empty() {
@@ -81,7 +60,7 @@ impl Machine {
     }
 
     /// Whether everything that a peer has of a CoValue is durable, except for refused content.
-    fn has_all_of(&self, peer: PeerId, id: CoValueId) -> bool {
+    pub(in crate::machine) fn has_all_of(&self, peer: PeerId, id: CoValueId) -> bool {
         let Some(subscription) = self.subscription(peer, id) else { return true };
         if self.is_sending(peer, id) {
             return false;
@@ -103,7 +82,7 @@ impl Machine {
     }
 
     /// A CoValue is up to date with a peer.
-    fn reconciled(&mut self, peer: PeerId, id: CoValueId) {
+    pub(in crate::machine) fn reconciled(&mut self, peer: PeerId, id: CoValueId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.finish_comparing(id) {
             self.make_ready(peer);
