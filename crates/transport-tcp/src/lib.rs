@@ -2,8 +2,8 @@
 //!
 //! [`TcpListener`] accepts connections and [`TcpConnector`] makes them, at `tcp://host:port` or, with
 //! TLS, at `tcps://host:port`. Both sides first exchange their names and protocol versions, and a
-//! listener may require a key, as for WebSocket clients. `docs/transport-tcp.md` describes the format
-//! byte by byte.
+//! listener may require a key, as for WebSocket clients. [`docs/transport-tcp.md`] describes the
+//! format byte by byte.
 //!
 //! Compared with the WebSocket transport, frames are not masked, messages are somewhat smaller, both
 //! sides batch from the start, and both send keepalives, so that each side notices when the other one
@@ -28,6 +28,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
+//!
+//! [`docs/transport-tcp.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/transport-tcp.md
 
 mod connector;
 mod frame;

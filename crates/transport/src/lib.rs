@@ -33,6 +33,8 @@
 //! - `net`: connection limits and trusted proxies for TCP listeners.
 //! - `tls`: certificates and trusted authorities.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod admission;
 #[cfg(feature = "conformance")]
 pub mod conformance;
