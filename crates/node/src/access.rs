@@ -12,7 +12,7 @@ use downbeat_protocol::{CoValueId, Header, Owner};
 /// `docs/access.md` says in detail what is stored and what is refused.
 #[derive(Debug, Clone, Default)]
 pub enum Access {
-    /// Everybody's.
+    /// Content of all accounts.
     #[default]
     Open,
     /// That of some accounts, and what it depends on.
