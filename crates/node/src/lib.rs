@@ -53,8 +53,11 @@
 //!
 //! The node acknowledges content, to this program or to a peer, when it is durable in storage. While
 //! storage fails, nothing is acknowledged; the node goes on by itself when storage works again.
-//! `docs/architecture.md` shows the way of a message through the node, and `docs/access.md` the rules
-//! by which content is accepted.
+//! [`docs/architecture.md`] shows the way of a message through the node, and [`docs/access.md`] the
+//! rules by which content is accepted.
+//!
+//! [`docs/architecture.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/architecture.md
+//! [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md
 
 mod access;
 mod builder;

@@ -59,6 +59,8 @@
 //! - The same events at the same times give the same actions.
 //! - A completion that nobody waits for is ignored.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod action;
 mod agreement;
 mod answer;

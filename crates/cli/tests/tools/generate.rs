@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use downbeat_crypto::{
-    AgentSecret, HashChain, delete_session_id, header_id, session_id, uniqueness,
-};
+use downbeat_crypto::{AgentSecret, HashChain, delete_session_id, header_id, session_id};
 use downbeat_protocol::{
     CoValueId, Header, Owner, Ruleset, SessionContent, SessionId, Transaction, Uniqueness,
 };
@@ -196,7 +194,7 @@ fn unique(seed: u64, number: u64) -> Uniqueness {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
     bytes[8..].copy_from_slice(&seed.to_le_bytes()[..4]);
-    Uniqueness::Text(uniqueness(bytes))
+    Uniqueness::from_bytes(bytes)
 }
 
 fn blake3_text(number: u64, len: usize) -> String {
