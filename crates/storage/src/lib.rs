@@ -61,6 +61,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod batch;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
@@ -75,6 +76,7 @@ mod runs;
 mod storage;
 mod types;
 
+pub use batch::{BatchLimits, Batcher};
 pub use error::{Damage, StorageError};
 #[cfg(feature = "faults")]
 pub use faults::{Fault, FaultyStorage, Operation};
