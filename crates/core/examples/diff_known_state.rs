@@ -8,14 +8,10 @@ use std::error::Error;
 
 use downbeat_core::{CoValue, known_state};
 use downbeat_crypto::{AgentSecret, session_id};
-use downbeat_protocol::{
-    AgentId, CoValueId, Header, Owner, Ruleset, SessionId, Transaction, Uniqueness,
-};
+use downbeat_protocol::{AgentId, CoValueId, Header, Owner, Ruleset, SessionId, Transaction};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let header = Header::builder("colist", Ruleset::UnsafeAllowAll)
-        .uniqueness(Uniqueness::Text("z1".to_owned()))
-        .build()?;
+    let header = Header::builder("colist", Ruleset::UnsafeAllowAll).deterministic().build()?;
     let (mut alice, mut bob) = (CoValue::new(header.clone()), CoValue::new(header));
 
     // Each of two devices writes on its own.

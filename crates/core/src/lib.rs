@@ -8,13 +8,10 @@
 //! ```
 //! use downbeat_core::{CoValue, known_state};
 //! use downbeat_crypto::{AgentSecret, random_session_id};
-//! use downbeat_protocol::{AgentId, CoValueId, Header, KnownState, Owner, Ruleset, Transaction, Uniqueness};
+//! use downbeat_protocol::{AgentId, CoValueId, Header, KnownState, Owner, Ruleset, Transaction};
 //!
 //! // An author makes a CoValue and writes to it.
-//! let header = Header::builder("comap", Ruleset::UnsafeAllowAll)
-//!     .uniqueness(Uniqueness::Text(downbeat_crypto::uniqueness([7; 12])))
-//!     .build()?;
-//! let mut ours = CoValue::new(header);
+//! let mut ours = CoValue::new(Header::builder("comap", Ruleset::UnsafeAllowAll).build()?);
 //! let secret = AgentSecret::generate()?;
 //! let session = random_session_id(&Owner::Agent(secret.agent()))?;
 //! let greeting = Transaction::trusting(
@@ -69,4 +66,4 @@ pub use co_value::CoValue;
 pub use delete::DeleteError;
 pub use ingest::{AppendError, Directory, IngestError, Ingested, SessionError};
 pub use roles::Roles;
-pub use session_log::{CHECKPOINT_BYTES, Checkpoint, LogError, SessionLog};
+pub use session_log::{Checkpoint, LogError, SessionLog};

@@ -1,14 +1,8 @@
 //! Cutting what someone lacks into messages.
 
-use downbeat_protocol::{SessionContent, SessionCounts, Signature, Transaction};
+use downbeat_protocol::{CHUNK_LEN, SessionContent, SessionCounts, Signature, Transaction};
 
 use crate::session_log::SessionLog;
-
-/// How much one content message should carry at most, in UTF-16 code units of changes.
-///
-/// The reference counts the lengths of JavaScript strings here, where it counts bytes of UTF-8
-/// for checkpoints; both limits are `MAX_RECOMMENDED_TX_SIZE` in `config.ts`.
-const PIECE_UNITS: u64 = 100 * 1024;
 
 /// What `known` lacks of the logs, as runs to be sent in one message each. At least one, which
 /// is empty if nothing is missing.
@@ -38,7 +32,7 @@ pub(crate) fn cut<'a>(
         let units = rest.transactions.iter().map(units).sum::<u64>();
         open.push(rest);
         open_units += units;
-        if open_units > PIECE_UNITS {
+        if open_units > CHUNK_LEN {
             pieces.push(std::mem::take(&mut open));
             open_units = 0;
         }

@@ -2,12 +2,7 @@
 //! signatures are known.
 
 use downbeat_crypto::{HashChain, SignerSecret, VerifyError, VerifyingKey};
-use downbeat_protocol::{SessionContent, SessionId, Signature, Transaction};
-
-/// After how many bytes of changes a log keeps a signature, so that it can be cut there.
-///
-/// In UTF-8, as the reference's native core counts (`MAX_RECOMMENDED_TX_SIZE` in `config.ts`).
-pub const CHECKPOINT_BYTES: u64 = 100 * 1024;
+use downbeat_protocol::{CHUNK_LEN, SessionContent, SessionId, Signature, Transaction};
 
 /// A position in a log whose signature is known and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +142,7 @@ impl SessionLog {
         self.last_signature
     }
 
-    /// The kept signatures, in order. One is kept wherever more than [`CHECKPOINT_BYTES`] of
+    /// The kept signatures, in order. One is kept wherever more than [`CHUNK_LEN`] of
     /// changes have been added since the last one: a run is not divided, so a checkpoint is at
     /// the end of the run that filled the measure.
     pub fn checkpoints(&self) -> &[Checkpoint] {
@@ -165,7 +160,7 @@ impl SessionLog {
         self.last_signature = Some(signature);
         self.gathered +=
             new.iter().map(|transaction| u64::from(transaction.changes_len())).sum::<u64>();
-        if self.gathered > CHECKPOINT_BYTES {
+        if self.gathered > CHUNK_LEN {
             self.checkpoints.push(Checkpoint { end: self.len(), signature });
             self.gathered = 0;
         }

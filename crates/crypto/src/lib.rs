@@ -27,11 +27,11 @@
 //!
 //! - [`header_id`] gives a CoValue its id; [`sessions_hash`] stands for a known state in RECONCILE
 //!   messages; [`hash`] and [`short_hash`] are the plain hashes of canonical JSON.
-//! - [`VerifyingKey`] and [`verify_batch`] accept and reject exactly what the reference does.
+//! - [`VerifyingKey`] accepts and rejects exactly the signatures that the reference does.
 //! - [`AgentSecret`], [`SignerSecret`] and [`SealerSecret`] are generated, parsed and exposed as
 //!   text; they are overwritten when dropped, and `Debug` does not print them.
-//! - [`session_id`], [`delete_session_id`] and [`uniqueness`] turn random bytes into identifiers,
-//!   so that whoever needs the same run twice can give the same bytes.
+//! - [`session_id`] and [`delete_session_id`] turn given bytes into session ids, for runs that can
+//!   be repeated; [`random_session_id`] takes random ones.
 
 mod base58;
 mod hash;
@@ -40,7 +40,8 @@ mod random;
 mod secret;
 mod verify;
 
+pub use downbeat_protocol::RandomnessError;
 pub use hash::{HashChain, hash, header_id, sessions_hash, short_hash};
-pub use random::{RandomnessError, delete_session_id, random_session_id, session_id, uniqueness};
+pub use random::{delete_session_id, random_session_id, session_id};
 pub use secret::{AgentSecret, InvalidSecret, SealerSecret, SignerSecret};
-pub use verify::{InvalidKey, VerifyError, VerifyingKey, verify_batch};
+pub use verify::{InvalidKey, VerifyError, VerifyingKey};

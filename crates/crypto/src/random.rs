@@ -1,12 +1,7 @@
 //! Identifiers and key material from random bytes, the operating system's or given ones.
 
-use downbeat_protocol::{Owner, SessionId};
+use downbeat_protocol::{Owner, RandomnessError, SessionId};
 use zeroize::Zeroizing;
-
-/// The operating system gave no randomness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gave no randomness")]
-pub struct RandomnessError(#[from] getrandom::Error);
 
 /// A new session id for an account or agent, from the operating system's randomness.
 pub fn random_session_id(owner: &Owner) -> Result<SessionId, RandomnessError> {
@@ -23,11 +18,6 @@ pub fn session_id(owner: &Owner, random: [u8; 8]) -> SessionId {
 pub fn delete_session_id(owner: &Owner, random: [u8; 7]) -> SessionId {
     let digits = bs58::encode(random).into_string();
     parse_own(&format!("{owner}_session_d{digits}$"))
-}
-
-/// The text that makes a new header unlike all others, from 12 random bytes: `z…`.
-pub fn uniqueness(random: [u8; 12]) -> String {
-    format!("z{}", bs58::encode(random).into_string())
 }
 
 pub(crate) fn random_bytes<const N: usize>() -> Result<Zeroizing<[u8; N]>, RandomnessError> {

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use downbeat_protocol::{AgentId, LongHash, SealerId, Signature, SignerId};
+use downbeat_protocol::{AgentId, LongHash, RandomnessError, SealerId, Signature, SignerId};
 use ed25519_dalek::Signer;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::hash::HashChain;
 use crate::message::SignedMessage;
-use crate::random::{RandomnessError, random_bytes};
+use crate::random::random_bytes;
 
 const SIGNER_PREFIX: &str = "signerSecret_z";
 const SEALER_PREFIX: &str = "sealerSecret_z";

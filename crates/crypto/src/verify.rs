@@ -1,6 +1,5 @@
 //! Ed25519 verification of hash chains.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use downbeat_protocol::{InvalidId, LongHash, Signature, SignerId};
@@ -95,27 +94,4 @@ impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("VerifyingKey").field(&self.signer()).finish()
     }
-}
-
-/// Verifies many signatures and tells for each what [`VerifyingKey::verify`] would tell, in the
-/// order given.
-///
-/// Each signer's key is decompressed once. The signatures are still verified one by one: the
-/// usual batch equation, a random combination of all of them, does not agree with single
-/// verification. It hides the difference between the equations with and without cofactor, so
-/// that signatures made on purpose with small-order parts pass or fail depending on what they
-/// are batched with. A signature must mean the same on every server.
-pub fn verify_batch<'a>(
-    items: impl IntoIterator<Item = (SignerId, &'a LongHash, &'a Signature)>,
-) -> Vec<Result<(), VerifyError>> {
-    let mut keys: HashMap<SignerId, Result<VerifyingKey, InvalidKey>> = HashMap::new();
-    items
-        .into_iter()
-        .map(|(signer, hash, signature)| {
-            match keys.entry(signer).or_insert_with(|| VerifyingKey::new(signer)) {
-                Ok(key) => key.verify(hash, signature),
-                Err(error) => Err((*error).into()),
-            }
-        })
-        .collect()
 }

@@ -9,7 +9,9 @@ use downbeat_protocol::{CoValueId, Header, Owner};
 
 /// Whose content a node stores, for [`NodeBuilder::access`](crate::NodeBuilder::access).
 ///
-/// `docs/access.md` says in detail what is stored and what is refused.
+/// [`docs/access.md`] says in detail what is stored and what is refused.
+///
+/// [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md
 #[derive(Debug, Clone, Default)]
 pub enum Access {
     /// Everybody's.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use downbeat_driver::ContentStore;
 use downbeat_storage::Storage;
 use downbeat_sync::{Config, Machine, UpstreamName};
 use downbeat_transport::{Connector, Listener};
@@ -14,7 +15,6 @@ use tokio::task::JoinSet;
 use crate::access::Access;
 use crate::connection::{Stage, Surroundings};
 use crate::contained::Contained;
-use crate::content::ContentStore;
 use crate::engine::{Engine, Parts};
 use crate::erasing;
 use crate::failure;
@@ -163,7 +163,7 @@ impl NodeBuilder {
         let (verifier, threads) =
             Verifier::start(self.verifier_threads, &content, &events, &counters)
                 .map_err(NodeError::Threads)?;
-        let writer = WriteQueue::default();
+        let writer = WriteQueue::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(writer::run(
             writer.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use downbeat_driver::ContentStore;
 use downbeat_sync::{Event, Item, PeerId, Rejection, Role, UpstreamName};
 use downbeat_transport::{
     CloseCode, CloseReason, Connection, PeerInfo, Receiver, Sender, TransportError,
@@ -13,7 +14,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use crate::apart::Apart;
-use crate::content::ContentStore;
 use crate::ending::Cause;
 use crate::gate::{Gate, Proof};
 use crate::limits::Limits;

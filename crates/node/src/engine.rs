@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use downbeat_driver::ContentStore;
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionId};
-use downbeat_storage::{Unsynced, UnsyncedUpdate};
 use downbeat_sync::{
     Action, Event, Item, Machine, Millis, PeerId, Refusal, Rejection, Report, StoreJob,
     UpstreamName, VerifyJob,
@@ -17,7 +17,6 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info};
 
 use crate::connection::{Kind, Link};
-use crate::content::ContentStore;
 use crate::gate::Gate;
 use crate::loader::Loader;
 use crate::stats::{Counters, Stats, UpstreamStats, add};
@@ -353,8 +352,7 @@ impl Engine {
             Action::Store(job) => self.store(job),
             Action::Track { id, upstream, synced } => {
                 if let Some(upstream) = storage_name(&upstream) {
-                    let entry = Unsynced { id, upstream };
-                    self.writer.push(Job::Track(UnsyncedUpdate { entry, synced }));
+                    self.writer.push(Job::track(id, upstream, synced));
                 } else {
                     error!(%upstream, "an upstream's name cannot be stored");
                 }

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_protocol::CoValueId;
+use downbeat_driver::{EraseStep, Eraser};
 use downbeat_storage::{Storage, StorageError};
 use tokio::sync::Notify;
 use tracing::{debug, error, info};
 
-use crate::failure::{Report, Trouble, may_pass};
+use crate::failure::{Report, Trouble};
 use crate::stats::{Counters, add};
-
-/// CoValues that are looked up at a time among those to be erased.
-const PAGE: usize = 100;
 
 /// How long to wait after a deletion: they come in groups, and those who made them come first.
 const GATHER: Duration = Duration::from_secs(1);
@@ -49,54 +46,34 @@ pub(crate) async fn run(storage: Arc<dyn Storage>, deleted: Arc<Notify>, counter
 
 async fn erase_all(storage: &dyn Storage, counters: &Counters) -> Result<(), StorageError> {
     let mut count = 0;
-    let result = erase_pages(storage, counters, &mut count).await;
+    let result = erase_parts(storage, counters, &mut count).await;
     if count > 0 {
         info!(count, "erased deleted CoValues");
     }
     result
 }
 
-async fn erase_pages(
+async fn erase_parts(
     storage: &dyn Storage,
     counters: &Counters,
     count: &mut u64,
 ) -> Result<(), StorageError> {
-    let mut after = None;
-    loop {
-        let page = storage.erasable(after, PAGE).await?;
-        for id in &page {
-            match erase_one(storage, *id, counters).await {
-                // The others can be erased all the same.
-                Err(error) if !may_pass(&error) && !matches!(error, StorageError::Closed) => {
-                    error!(co_value = %id, %error, "a deleted CoValue cannot be erased");
-                }
-                Ok(()) => *count += 1,
-                other => other?,
-            }
-        }
-        if page.len() < PAGE {
-            return Ok(());
-        }
-        after = page.last().copied();
-    }
-}
-
-async fn erase_one(
-    storage: &dyn Storage,
-    id: CoValueId,
-    counters: &Counters,
-) -> Result<(), StorageError> {
+    let mut eraser = Eraser::new();
     loop {
         let started = Instant::now();
-        let erased = storage.erase(id).await?;
-        add(&counters.storage.erased_transactions, erased.transactions);
-        add(&counters.storage.erased_bytes, erased.bytes);
-        debug!(co_value = %id, erased.transactions, erased.bytes, "erased a part");
-        // Half of storage's time is for everybody else.
-        tokio::time::sleep(started.elapsed()).await;
-        if !erased.more {
-            debug!(co_value = %id, "erased a deleted CoValue");
-            return Ok(());
+        match eraser.step(storage).await? {
+            EraseStep::Erased(id, erased) => {
+                add(&counters.storage.erased_transactions, erased.transactions);
+                add(&counters.storage.erased_bytes, erased.bytes);
+                debug!(co_value = %id, erased.transactions, erased.bytes, erased.more, "erased a part");
+                *count += u64::from(!erased.more);
+                // Half of storage's time is left for everything else.
+                tokio::time::sleep(started.elapsed()).await;
+            }
+            EraseStep::Damaged(id, error) => {
+                error!(co_value = %id, %error, "a deleted CoValue cannot be erased");
+            }
+            EraseStep::Done => return Ok(()),
         }
     }
 }

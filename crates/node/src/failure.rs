@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use downbeat_driver::is_transient;
 use downbeat_protocol::CoValueId;
 use downbeat_storage::{Storage, StorageError};
 use tracing::{debug, error, info};
 
 use crate::ready::ANSWER_TIME;
-use crate::stats::Counters;
+use crate::stats::{Counters, add};
 use crate::writer::WriteQueue;
 
 /// How long to wait before a storage that failed is asked again. Often enough that nobody notices
@@ -24,11 +25,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// After so long without a failed reading, storage can be read again.
 const READING_IS_WELL_AFTER: Duration = Duration::from_secs(5);
-
-/// Whether trying again can help: not where what is stored is damaged, nor after closing.
-pub(crate) fn may_pass(error: &StorageError) -> bool {
-    !matches!(error, StorageError::Corrupt(_) | StorageError::Closed)
-}
 
 /// Something about storage that fails again and again, until it does not.
 #[derive(Debug, Default)]
@@ -128,13 +124,38 @@ pub(crate) fn reading_failed(
     counters: &Counters,
 ) {
     let co_value = id.as_ref().map(CoValueId::as_str);
-    if !may_pass(error) {
+    if !is_transient(error) {
         error!(co_value, %error, "{what}");
     } else if let Some(Report { lasting, failures }) = counters.reading.failed(Instant::now()) {
         let cause = causes(error);
         error!(co_value, %error, cause, ?lasting, failures, "{what}; storage is tried again");
     } else {
         debug!(co_value, %error, "{what}; storage is tried again");
+    }
+}
+
+/// Asks storage again and again until it answers. `None` if it cannot, because the stored data is
+/// damaged; that is logged.
+pub(crate) async fn retry<T, F>(
+    what: &str,
+    counters: &Counters,
+    mut ask: impl FnMut() -> F,
+) -> Option<T>
+where
+    F: Future<Output = Result<T, StorageError>>,
+{
+    loop {
+        match ask().await {
+            Ok(answer) => return Some(answer),
+            Err(error) => {
+                reading_failed(what, None, &error, counters);
+                if !is_transient(&error) {
+                    return None;
+                }
+            }
+        }
+        add(&counters.storage.read_retries, 1);
+        tokio::time::sleep(RETRY).await;
     }
 }
 

@@ -54,22 +54,22 @@
 //!
 //! What is acknowledged to anybody, this program or a peer, is durable in the node's storage. When
 //! storage fails, nothing is acknowledged, and everything goes on by itself when it works again.
-//! `docs/architecture.md` shows the way of a message through the node, and `docs/access.md` what is
-//! let in.
+//! [`docs/architecture.md`] shows the way of a message through the node, and [`docs/access.md`] what
+//! is let in.
+//!
+//! [`docs/architecture.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/architecture.md
+//! [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md
 
 mod access;
 mod apart;
 mod builder;
 mod connection;
 mod contained;
-mod content;
-mod delete;
 mod ending;
 mod engine;
 mod erasing;
 mod failure;
 mod gate;
-mod groups;
 mod limits;
 mod loader;
 mod local;
@@ -78,7 +78,6 @@ mod reading;
 mod ready;
 mod stats;
 mod synced;
-mod turn;
 mod upstream;
 mod usage;
 mod verifier;

@@ -2,15 +2,17 @@
 
 use std::time::Instant;
 
+use downbeat_driver::{Turn, TurnLimits};
 use downbeat_protocol::Message;
-use downbeat_sync::{Event, Item};
+use downbeat_sync::{Event, Item, Progress};
 use downbeat_transport::{Sender, TransportError};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::debug;
 
 use crate::connection::{Link, Surroundings};
-use crate::turn::write_turn;
+use crate::failure::{RETRY, reading_failed};
+use crate::stats::add;
 
 /// Writes turns, and the answers of the reading half, until the node gives nothing more. An error is a peer that takes nothing more.
 pub(crate) async fn write(
@@ -55,6 +57,29 @@ async fn turn_written(
     let progress = Box::pin(write_turn(sender, around, items)).await?;
     debug!(peer = %link.info.address, took = ?started.elapsed(), "turn written");
     Ok(Event::TurnDone { peer: link.peer, progress })
+}
+
+/// Writes a turn to a peer. Returns how far the content got that was not sent whole.
+async fn write_turn(
+    sender: &mut dyn Sender,
+    around: &Surroundings,
+    items: Vec<Item>,
+) -> Result<Vec<Progress>, TransportError> {
+    let mut turn = Turn::new(items, TurnLimits::default());
+    while let Some(messages) = turn.next(&around.content).await {
+        let bytes = sender.send(messages).await?;
+        around.counters.sent(messages, bytes);
+    }
+    let report = turn.finish();
+    for (id, error) in &report.failures {
+        reading_failed("content could not be read", Some(*id), error, &around.counters);
+    }
+    if report.is_interrupted {
+        add(&around.counters.storage.read_retries, 1);
+        // The machine gives the rest again at once, and storage still fails.
+        tokio::time::sleep(RETRY).await;
+    }
+    Ok(report.progress)
 }
 
 /// When the next sign of life is due.

@@ -81,19 +81,19 @@ impl Header {
         json::header::parse(json::canonical::check_text(json, limits)?, limits)
     }
 
-    /// Starts a header of one's own, with the kind of CoValue ("comap", "colist", …) and who may
-    /// write.
+    /// Starts the header of a new CoValue, with its type ("comap", "colist", …) and its ruleset.
     pub fn builder(co_type: &str, ruleset: Ruleset) -> HeaderBuilder {
         HeaderBuilder::new(co_type, ruleset)
     }
 
-    /// The header of the account of an agent. An agent has one account only, for its header holds
-    /// nothing but the agent.
+    /// The header of an agent's account. It holds nothing but the agent, so an agent has exactly
+    /// one account.
     pub fn account(agent: &AgentId) -> Self {
         Self::builder("comap", Ruleset::Group { initial_admin: Owner::Agent(agent.clone()) })
             .meta(r#"{"type":"account"}"#)
+            .deterministic()
             .build()
-            .expect("an account's header is valid whatever the agent")
+            .expect("an account's header is valid for every agent and needs no random bytes")
     }
 
     pub(crate) fn new(

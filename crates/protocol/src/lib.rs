@@ -79,7 +79,7 @@ pub use codec::{BinaryCodec, Codec, JsonCodec};
 pub use error::{DecodeError, Limit};
 pub use frame::Frame;
 pub use header::{Header, Priority, Ruleset};
-pub use header_builder::{HeaderBuilder, Uniqueness};
+pub use header_builder::{HeaderBuilder, HeaderError, RandomnessError, Uniqueness};
 pub use id::{
     AgentId, CoValueId, InvalidId, MAX_SESSION_ID_LEN, Owner, SHORT_HASH_LEN, SessionId, UnknownId,
 };
@@ -90,4 +90,4 @@ pub use message::{
     Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent, Unknown,
     UnknownKind,
 };
-pub use transaction::{Privacy, Transaction};
+pub use transaction::{CHUNK_LEN, Privacy, Transaction};

@@ -1,12 +1,12 @@
-//! What is accepted from a peer, before anything is allocated for it.
+//! Limits on what a peer may send, checked before anything is allocated.
 
-/// Bounds on what decoding accepts.
+/// Limits on what decoding accepts. [`Limits::default`] suits frames from peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes in one message (and so in one frame's longest line). A client's piece holds about
-    /// 100 KiB, but a transaction is never split, and clients before 0.18 do not limit its size.
-    /// This is the only limit on a transaction: the reference has none, so its stores hold some of
-    /// several MB.
+    /// Bytes in one message, which is a line of a JSON frame. A client sends about
+    /// [`CHUNK_LEN`](crate::CHUNK_LEN), but it never splits a transaction, and clients before 0.18
+    /// do not limit a transaction's size. This is the only limit on a transaction. The reference
+    /// has none, so its stores hold transactions of several MB.
     pub message_bytes: usize,
     /// Messages in one frame. A client batches about 25,000 characters, and the shortest message
     /// has about 60.
@@ -19,10 +19,24 @@ pub struct Limits {
     pub sessions: usize,
     /// CoValues in one reconcile message. A client sends 100.
     pub reconcile_values: usize,
-    /// Nesting of JSON arrays and objects. It bounds memory (some 60 bytes for each level while a
-    /// value is written canonically); the stack is not used. The reference reads members that it
+    /// Nesting of JSON arrays and objects. It bounds memory (about 60 bytes per level while a value
+    /// is written canonically); decoding does not recurse. The reference reads members that it
     /// ignores to a depth of a few thousand.
     pub depth: usize,
+}
+
+impl Limits {
+    /// No limits, for input from a trusted source.
+    pub const fn unlimited() -> Self {
+        Self {
+            message_bytes: usize::MAX,
+            messages_per_frame: usize::MAX,
+            transactions: usize::MAX,
+            sessions: usize::MAX,
+            reconcile_values: usize::MAX,
+            depth: usize::MAX,
+        }
+    }
 }
 
 impl Default for Limits {

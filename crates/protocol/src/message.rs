@@ -169,4 +169,10 @@ impl SessionContent {
     pub fn end(&self) -> u64 {
         self.after.saturating_add(self.transactions.len() as u64)
     }
+
+    /// The length of the transactions' canonical JSON in bytes. Quotas, credit and caches count a
+    /// run's size like this.
+    pub fn json_len(&self) -> u64 {
+        self.transactions.iter().map(|transaction| transaction.json().len() as u64).sum()
+    }
 }

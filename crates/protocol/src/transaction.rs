@@ -9,7 +9,14 @@ use crate::json;
 use crate::json::transaction::Strings;
 use crate::limits::Limits;
 
-/// Whether a transaction's changes can be read by everyone.
+/// The length after which content is cut: 100 KiB, as in the reference (`MAX_RECOMMENDED_TX_SIZE`).
+///
+/// A session's log keeps a signature (a *checkpoint*) wherever more than this has been added since
+/// the one before, counted in [`Transaction::changes_len`]. A content message ends with the run
+/// that takes it over this length, counted in [`Transaction::changes_utf16_len`].
+pub const CHUNK_LEN: u64 = 100 << 10;
+
+/// Whether a transaction's changes are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Privacy {
     /// The changes are encrypted with a key of the owning group.

@@ -30,7 +30,9 @@
 //!   then opened anew. Nothing has to be restarted.
 //! - **A store that is moved or deleted** while it is open takes nothing until it is back.
 //!
-//! `docs/storage-format.md` describes the files byte by byte.
+//! [`docs/storage-format.md`] describes the files byte by byte.
+//!
+//! [`docs/storage-format.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/storage-format.md
 
 mod cache;
 mod draft;

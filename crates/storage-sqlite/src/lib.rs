@@ -34,7 +34,9 @@
 //! - **Another process** may have the file open and write to it. What it writes is seen, but who
 //!   is connected here is not told of it.
 //!
-//! `docs/storage-sqlite.md` describes the file, and how to change from one server to the other.
+//! [`docs/storage-sqlite.md`] describes the file, and how to change from one server to the other.
+//!
+//! [`docs/storage-sqlite.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/storage-sqlite.md
 
 mod check;
 mod connection;

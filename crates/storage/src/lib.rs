@@ -59,6 +59,9 @@
 //!   for backends that keep files.
 //! - `readers`: `Readers`, threads that read, for backends whose reading blocks.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod batch;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
@@ -73,6 +76,7 @@ mod runs;
 mod storage;
 mod types;
 
+pub use batch::{BatchLimits, Batcher};
 pub use error::{Damage, StorageError};
 #[cfg(feature = "faults")]
 pub use faults::{Fault, FaultyStorage, Operation};
@@ -82,6 +86,6 @@ pub use readers::{Extent, Readers};
 pub use runs::{Extension, Runs, SinceCheckpoint, read_each};
 pub use storage::Storage;
 pub use types::{
-    CHECKPOINT_LEN, Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome,
-    Stats, Stored, StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
+    Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome, Stats, Stored,
+    StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
 };

@@ -1,8 +1,6 @@
 //! How the extensions of a log become the runs that a reader gets: one rule for all backends.
 
-use downbeat_protocol::{KnownState, SessionContent, SessionId, Signature, Transaction};
-
-use crate::types::CHECKPOINT_LEN;
+use downbeat_protocol::{CHUNK_LEN, KnownState, SessionContent, SessionId, Signature, Transaction};
 
 /// What has gathered in a log since its last checkpoint.
 ///
@@ -17,7 +15,7 @@ impl SinceCheckpoint {
     pub fn extend(&mut self, transactions: &[Transaction]) -> bool {
         let added: u64 = transactions.iter().map(|tx| u64::from(tx.changes_len())).sum();
         self.0 = self.0.saturating_add(added);
-        let checkpoint = self.0 > CHECKPOINT_LEN;
+        let checkpoint = self.0 > CHUNK_LEN;
         if checkpoint {
             self.0 = 0;
         }

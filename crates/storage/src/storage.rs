@@ -68,7 +68,7 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// Extensions are merged, so the runs do not depend on how small they came in: a run goes on
     /// to the next *checkpoint*, the end of the extension with which more than
-    /// [`CHECKPOINT_LEN`](crate::CHECKPOINT_LEN) have gathered since the checkpoint before, or to
+    /// [`CHUNK_LEN`](downbeat_protocol::CHUNK_LEN) have gathered since the checkpoint before, or to
     /// the end of the log. `have` may point into the middle of an extension.
     ///
     /// Reading stops at the end of the first extension with which `max_bytes` of transaction JSON

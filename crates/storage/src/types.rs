@@ -9,11 +9,6 @@ use downbeat_protocol::{
 
 use crate::error::Damage;
 
-/// A session's log has a checkpoint wherever more than this has gathered since the checkpoint
-/// before, counted in [`Transaction::changes_len`](downbeat_protocol::Transaction::changes_len)
-/// (reference: 100 KiB).
-pub const CHECKPOINT_LEN: u64 = 102_400;
-
 /// The longest name of an upstream, in bytes, so that every backend can use it as part of a key.
 pub const MAX_UPSTREAM_NAME_LEN: usize = 255;
 
@@ -92,7 +87,7 @@ pub struct StoredSession {
     pub count: u64,
     /// The signature of the log up to the last transaction.
     pub last_signature: Signature,
-    /// What has gathered since the last checkpoint, in the unit of [`CHECKPOINT_LEN`].
+    /// What has gathered since the last checkpoint, in the unit of [`CHUNK_LEN`](downbeat_protocol::CHUNK_LEN).
     pub since_checkpoint: u64,
 }
 

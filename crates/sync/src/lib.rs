@@ -49,8 +49,7 @@
 //! the runtime as one [`Action::Turn`], the most urgent first. So updates coalesce, and a slow peer
 //! costs nothing.
 //!
-//! For the runtime there are two pieces that do no I/O either: [`RecentContent`] keeps what is on its
-//! way to storage where it can be read, and [`Cutter`] makes messages of a [`ContentItem`].
+//! The crate `downbeat-driver` carries the actions out over a storage, for any runtime.
 //!
 //! # Rules that hold always
 //!
@@ -60,13 +59,14 @@
 //! - The same events at the same times give the same actions.
 //! - A completion that nobody waits for is ignored.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod action;
 mod agreement;
 mod answer;
 mod config;
 mod content;
 mod covalue;
-mod cutter;
 mod deletion;
 mod dependencies;
 mod event;
@@ -75,7 +75,6 @@ mod holding;
 mod load;
 mod machine;
 mod peer;
-mod recent;
 mod reconcile;
 mod report;
 mod storing;
@@ -89,7 +88,6 @@ mod walk;
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 pub use content::{content_bytes, content_credit};
-pub use cutter::{Cutter, Wanted};
 pub use event::{
     Event, Loaded, Millis, PeerId, Progress, Refusal, Role, StorageFailed, Stored, UpstreamName,
     Verified,
@@ -97,5 +95,4 @@ pub use event::{
 #[cfg(feature = "faults")]
 pub use faults::Fault;
 pub use machine::Machine;
-pub use recent::RecentContent;
 pub use report::{Rejection, Report};

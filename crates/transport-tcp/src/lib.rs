@@ -3,7 +3,7 @@
 //! [`TcpListener`] takes connections and [`TcpConnector`] makes them, at `tcp://host:port` or,
 //! encrypted, at `tcps://host:port`. Both sides say who they are and which versions of this
 //! transport they speak before the first message, and a listener may ask for a key, as it does of
-//! WebSocket clients. The format is described byte by byte in `docs/transport-tcp.md`.
+//! WebSocket clients. The format is described byte by byte in [`docs/transport-tcp.md`].
 //!
 //! Compared with the WebSocket transport, frames are not masked, messages somewhat smaller, both
 //! sides batch from the start, and both show signs of life, so that a vanished server is noticed as
@@ -26,6 +26,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
+//!
+//! [`docs/transport-tcp.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/transport-tcp.md
 
 mod connector;
 mod frame;

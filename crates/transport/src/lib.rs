@@ -31,6 +31,8 @@
 //! `tls` are what the transports over TCP share: limits on connections, trusted proxies, and
 //! encryption.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod admission;
 #[cfg(feature = "conformance")]
 pub mod conformance;

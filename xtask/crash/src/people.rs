@@ -1,7 +1,7 @@
 //! Those who write: their keys, accounts and sessions, and the headers of what they make.
 
 use downbeat_core::delete;
-use downbeat_crypto::{AgentSecret, delete_session_id, header_id, session_id, uniqueness};
+use downbeat_crypto::{AgentSecret, delete_session_id, header_id, session_id};
 use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, SessionId, Transaction, Uniqueness};
 
 /// Sessions of each person, as of somebody with several devices.
@@ -65,7 +65,7 @@ fn header(ruleset: Ruleset, random: u64) -> Header {
     let mut unique = [0; 12];
     unique[..8].copy_from_slice(&random.to_le_bytes());
     Header::builder("comap", ruleset)
-        .uniqueness(Uniqueness::Text(uniqueness(unique)))
+        .uniqueness(Uniqueness::from_bytes(unique))
         .build()
         .expect("these headers are well formed")
 }

@@ -3,13 +3,12 @@
 use anyhow::{Context, Result};
 use downbeat_core::roles::{Group, Roles};
 use downbeat_crypto::header_id;
-use downbeat_protocol::{Header, Owner, Ruleset, SessionId, Transaction, Uniqueness};
+use downbeat_protocol::{Header, Limits, Owner, Ruleset, SessionId, Transaction, Uniqueness};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::given::{AGENTS, agent_secret};
 use crate::random::Random;
-use crate::suites::no_limits;
 
 /// When everything begins, in milliseconds since the Unix epoch.
 pub(crate) const START: u64 = 1_700_000_000_000;
@@ -59,7 +58,7 @@ pub(crate) fn account(number: u8) -> Header {
 pub(crate) fn roles(groups: &[GroupLog]) -> Result<Roles> {
     let mut roles = Roles::new();
     for log in groups {
-        let header = Header::parse(&log.header.clone().into(), &no_limits())?;
+        let header = Header::parse(&log.header.clone().into(), &Limits::unlimited())?;
         let id = header_id(&header);
         anyhow::ensure!(id.as_str() == log.id, "the header has another id");
         let sessions = log.sessions.iter().map(SessionLog::parse).collect::<Result<Vec<_>>>()?;

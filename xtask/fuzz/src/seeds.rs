@@ -217,7 +217,7 @@ fn frame<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<u8> {
     frame
 }
 
-/// The messages as frames of the binary codec, alone and together, and records for storage.
+/// The messages as frames of the binary codec, alone and together.
 pub(crate) fn binary_frames() -> Vec<Vec<u8>> {
     let messages = messages();
     let mut frames = Vec::new();
@@ -232,20 +232,6 @@ pub(crate) fn binary_frames() -> Vec<Vec<u8>> {
     let mut frame = Vec::new();
     binary::encode_ping(&Ping { time: MADE_AT, dc: "home".into() }, &mut frame);
     frames.push(frame);
-    for content in contents() {
-        let mut record = Vec::new();
-        content.header.iter().for_each(|header| binary::encode_header(header, &mut record));
-        frames.push(record);
-        for run in &content.sessions {
-            let mut record = Vec::new();
-            binary::encode_session(run, &mut record);
-            frames.push(record);
-        }
-    }
-    let state = KnownState { id: alice().account_id(), header: true, sessions: counts() };
-    let mut record = Vec::new();
-    binary::encode_known_state(&state, &mut record);
-    frames.push(record);
     frames
 }
 

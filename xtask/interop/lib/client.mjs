@@ -1,5 +1,6 @@
 // Real Jazz clients: a LocalNode of `cojson` behind the WebSocket peer that applications use.
 
+import { cojsonInternals } from "cojson";
 import { WebSocket } from "ws";
 
 import { CURRENT } from "./engine.mjs";
@@ -7,6 +8,13 @@ import { secretSeed } from "./seeded.mjs";
 import { SMALL_LIMIT, within } from "./waiting.mjs";
 
 export const { crypto } = CURRENT;
+
+/** The id of an account of this name: it follows from the secret, which follows from the name. */
+export function accountOf(name) {
+  const secret = crypto.agentSecretFromSecretSeed(secretSeed(name));
+  const header = cojsonInternals.accountHeaderForInitialAgentSecret(secret, crypto);
+  return cojsonInternals.idforHeader(header, crypto);
+}
 
 /** Short enough for scenarios in which the connection is lost on purpose. */
 const RECONNECTION_DELAY = 50;

@@ -25,6 +25,15 @@ export async function within(limit, what, promise) {
   }
 }
 
+/** Resolves when `predicate` holds, which is tried often; rejects after `limit` milliseconds. */
+export async function until(limit, what, predicate) {
+  const deadline = Date.now() + limit;
+  while (!predicate()) {
+    if (Date.now() > deadline) throw new Error(`no ${what} within ${limit} ms`);
+    await pause(20);
+  }
+}
+
 /**
  * Resolves with a raw CoValue as soon as `predicate` holds for it, told by its subscription
  * alone. On expiry the error shows what the CoValue held in the end.

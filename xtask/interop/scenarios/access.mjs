@@ -3,12 +3,9 @@
 import assert from "node:assert/strict";
 import { appendFile, readFile, writeFile } from "node:fs/promises";
 
-import { cojsonInternals } from "cojson";
-
-import { crypto } from "../lib/client.mjs";
+import { accountOf } from "../lib/client.mjs";
 import { handshakeStatus } from "../lib/handshake.mjs";
 import { scenario } from "../lib/scenario.mjs";
-import { secretSeed } from "../lib/seeded.mjs";
 import { againstReference, downbeat } from "../lib/server.mjs";
 import { pause, untilValue, within } from "../lib/waiting.mjs";
 
@@ -23,13 +20,6 @@ const ACCEPTED = 101;
 
 /** The server as a client addresses it that has a key. */
 const withKey = ({ url }, key) => ({ url: `${url}/?key=${key}` });
-
-/** The id of an account of this name: it follows from the secret, which follows from the name. */
-function accountOf(name) {
-  const secret = crypto.agentSecretFromSecretSeed(secretSeed(name));
-  const header = cojsonInternals.accountHeaderForInitialAgentSecret(secret, crypto);
-  return cojsonInternals.idforHeader(header, crypto);
-}
 
 const keys = [
   scenario("a key lets a client in until it is revoked, and is never in the log", async (world) => {

@@ -1,13 +1,17 @@
-// Content over a quota is not sent again and again, neither at once nor when the client connects
-// again, and the operator sees one line for it.
+// Content that is refused, over a quota or from an account that is not listed any longer, is not sent
+// again and again, neither at once nor when the client connects again, and the operator sees one
+// line for it.
 
 import assert from "node:assert/strict";
 
+import { writeFile as writeText } from "node:fs/promises";
+
+import { accountOf } from "../lib/client.mjs";
 import { writeFile } from "../lib/files.mjs";
 import { scenario } from "../lib/scenario.mjs";
 import { againstReference, downbeat } from "../lib/server.mjs";
 import { seededBytes } from "../lib/seeded.mjs";
-import { pause } from "../lib/waiting.mjs";
+import { pause, until } from "../lib/waiting.mjs";
 
 const KIB = 1024;
 
@@ -17,6 +21,9 @@ const UPLOAD_BYTES = 2048 * KIB;
 
 /** Pings, LOADs and acknowledgements meanwhile. */
 const SMALL_TALK = 256 * KIB;
+
+/** The file of accounts is looked at every second. */
+const RELOAD_LIMIT = 5_000;
 
 /** In the field trial, 1 GB went over the line in 10 s. */
 const WATCHED = 4_000;
@@ -53,4 +60,40 @@ const quotas = [
   }),
 ];
 
-export const scenarios = againstReference ? [] : quotas;
+const accounts = [
+  scenario("a file of an account that was struck off the list is sent once", async (world) => {
+    const file = `${await world.directory()}/accounts.txt`;
+    await writeText(file, `${accountOf("Ada")}\n`);
+    const server = await world.server(undefined, {
+      flags: ["--access", "accounts", "--accounts", file, "--account", accountOf("Ben")],
+    });
+    const line = await world.proxy(server);
+    const ada = await world.client({ url: line.url }, "Ada");
+    const group = ada.publicGroup("writer");
+    const map = group.createMap({ listed: true });
+    await ada.synced();
+    await writeText(file, "# the list is empty\n");
+    await until(RELOAD_LIMIT, "the shorter list", () => server.said.includes("accounts=1"));
+
+    // A new CoValue is refused with its header, a stored one only in its author's session.
+    const sent = line.count("up");
+    const stream = await writeFile(group, seededBytes("struck off", FILE_BYTES));
+    map.set("edited", "by a stranger");
+    await pause(WATCHED);
+    const before = sent();
+    assert(before > FILE_BYTES, `the file was sent, ${before} bytes`);
+    assert(before < UPLOAD_BYTES + SMALL_TALK, `it was sent once, ${before} bytes`);
+
+    line.cut();
+    await ada.reconnected();
+    await pause(WATCHED);
+    const again = sent() - before;
+    assert(again < SMALL_TALK, `it was not sent again, ${again} bytes`);
+
+    const ben = await world.client(server, "Ben");
+    assert.deepEqual((await ben.need(map.id)).toJSON(), { listed: true });
+    assert.equal(await ben.load(stream.id), "unavailable");
+  }),
+];
+
+export const scenarios = againstReference ? [] : [...quotas, ...accounts];

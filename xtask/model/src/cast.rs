@@ -97,14 +97,20 @@ impl Said {
                 state: of_known_state(&known.state)?,
                 is_correction: known.is_correction,
             }),
-            // A question of a server, which has no runs; content proper is read by the runtime.
-            Message::Content(content) if content.sessions.is_empty() => Ok(Self::Content {
-                header: content.header.is_some(),
-                runs: Vec::new(),
-                until: None,
-            }),
+            // A server asks with content that has no runs. Other content is read by the driver.
+            Message::Content(content) if content.sessions.is_empty() => Self::of_content(content),
             other => Err(Unforeseen(format!("a message that is not expected: {other:?}"))),
         }
+    }
+}
+
+impl Said {
+    pub(crate) fn of_content(content: &Content) -> Result<Self, Unforeseen> {
+        Ok(Self::Content {
+            header: content.header.is_some(),
+            runs: content.sessions.iter().map(Run::of_content).collect::<Result<_, _>>()?,
+            until: content.expect_content_until.as_ref().map(of_session_counts).transpose()?,
+        })
     }
 }
 
@@ -143,8 +149,14 @@ pub(crate) fn to_session_counts(counts: Counts) -> SessionCounts {
     counts
         .iter()
         .zip(&CAST.logs)
+        .filter(|(count, _)| **count > 0)
         .map(|(count, log)| (log.session.clone(), u64::from(*count)))
         .collect()
+}
+
+/// The bytes of a transaction: the same for each.
+pub(crate) fn transaction_bytes() -> usize {
+    CAST.logs[0].signed[0].transactions[0].json().len()
 }
 
 pub(crate) fn id() -> CoValueId {

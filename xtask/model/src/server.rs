@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use downbeat_protocol::SessionContent;
+use downbeat_driver::{ContentChunker, ReadRequest};
+use downbeat_protocol::{SessionContent, SessionCounts};
 use downbeat_sync::{
     Action, Config, ContentItem, Event, Item, Loaded, Machine, PeerId, Progress, Rejection, Role,
     StoreJob, Stored, Verified, VerifyJob,
@@ -459,49 +460,77 @@ impl Piece {
         })
     }
 
-    /// A message with as many transactions as there is room for, and what is left if that is not
-    /// the whole.
-    fn read(&self, readable: State, limit: u8) -> Result<(Vec<Said>, Option<Rest>), Fault> {
-        let mut reached = self.have;
-        let mut runs = Vec::new();
-        let mut room = limit;
-        let mut is_complete = true;
-        for (session, reached) in reached.iter_mut().enumerate() {
-            let (after, until) = (self.have[session], self.until[session]);
-            if until <= after {
-                continue;
-            }
-            if until > readable.counts[session] || !readable.header {
-                return Err(Fault::UnreadableContent);
-            }
-            let end = until.min(after.saturating_add(room));
-            room -= end - after;
-            is_complete &= end == until;
-            *reached = end;
-            if end > after {
-                runs.push(Run { session, after, end });
-            }
-        }
-        let is_sequence = !is_complete && !self.is_continuation;
-        let said = Said::Content {
-            header: self.with_header,
-            runs,
-            until: is_sequence.then_some(self.until),
-        };
-        let rest = (!is_complete).then(|| Rest {
+    fn to_item(&self) -> ContentItem {
+        ContentItem {
+            id: cast::id(),
+            header: cast::header().clone(),
+            with_header: self.with_header,
+            have: cast::to_session_counts(self.have),
+            until: cast::to_session_counts(self.until),
+            announced: SessionCounts::new(),
+            continuation: self.is_continuation,
             epoch: self.epoch,
-            header: true,
-            started: true,
-            reached: (0..CLIENTS)
-                .filter(|session| self.until[*session] > 0)
-                .map(|session| (session, reached[session]))
-                .collect(),
-        });
-        Ok((vec![said], rest))
+        }
+    }
+
+    /// Reads up to `limit` transactions, and cuts them into messages as servers do. Returns the
+    /// messages, and the rest if there is one.
+    fn read(&self, readable: State, limit: u8) -> Result<(Vec<Said>, Option<Rest>), Fault> {
+        let lacks = |session: &usize| self.until[*session] > self.have[*session];
+        let is_readable =
+            |session| readable.header && self.until[session] <= readable.counts[session];
+        if !(0..CLIENTS).filter(lacks).all(is_readable) {
+            return Err(Fault::UnreadableContent);
+        }
+        let room = usize::from(limit) * cast::transaction_bytes();
+        let mut chunker = ContentChunker::new(self.to_item(), room, u64::MAX);
+        while let Some(request) = chunker.next_read() {
+            let runs = read(&request)?;
+            chunker.add(runs);
+        }
+        let (contents, rest) = chunker.finish();
+        let said = contents.iter().map(Said::of_content).collect::<Result<_, _>>()?;
+        let rest = rest.as_ref().map(Rest::of_progress).transpose()?;
+        Ok((said, rest))
     }
 }
 
+/// Reads as many transactions as a request has room for.
+fn read(request: &ReadRequest<'_>) -> Result<Vec<SessionContent>, Unforeseen> {
+    let (have, until) =
+        (cast::of_session_counts(request.have)?, cast::of_session_counts(request.until)?);
+    let room = request.max_bytes / cast::transaction_bytes();
+    let mut room = u8::try_from(room).unwrap_or(u8::MAX);
+    let mut runs = Vec::new();
+    for session in 0..CLIENTS {
+        let (after, end) = (have[session], until[session].min(have[session].saturating_add(room)));
+        if end > after {
+            room -= end - after;
+            runs.push(Run { session, after, end }.to_content());
+        }
+    }
+    Ok(runs)
+}
+
 impl Rest {
+    fn of_progress(progress: &Progress) -> Result<Self, Fault> {
+        if progress.stalled {
+            return Err(Fault::UnreadableContent);
+        }
+        let reached = cast::of_session_counts(&progress.reached.iter().cloned().collect())?;
+        let mut sessions = Vec::new();
+        for (session, _) in &progress.reached {
+            sessions.push(cast::session_number(session)?);
+        }
+        sessions.sort_unstable();
+        Ok(Self {
+            epoch: progress.epoch,
+            header: progress.header,
+            started: progress.started,
+            reached: sessions.into_iter().map(|session| (session, reached[session])).collect(),
+        })
+    }
+
     fn to_progress(&self) -> Progress {
         Progress {
             id: cast::id(),

@@ -1,8 +1,8 @@
 //! A simulation of nodes, their clients and a bad network, the same each time for the same seed.
 //!
-//! The nodes are the sync machine ([`downbeat_sync::Machine`]) with everything that the runtime
-//! has around it, but without threads, sockets and clocks: time is a number, chance comes from the
-//! seed, and storage is in memory. A seed decides on the shape of the network, on what clients do,
+//! A node is the sync machine ([`downbeat_sync::Machine`]) and the code that carries its actions out
+//! (`downbeat_driver`), both as servers run them. Threads, sockets and clocks are left out: time is a
+//! number, chance comes from the seed, and storage is in memory. A seed decides on the shape of the network, on what clients do,
 //! and on what goes wrong: links break, messages are late, nodes lose their memory, storage fails,
 //! clients read nothing for a time, and some peers lie. At each step the rules are checked that the
 //! design promises; in the end all is healed, and everybody has to have the same.
@@ -15,18 +15,16 @@
 //! `cargo xtask simulate` runs the program of this crate.
 
 mod client;
-mod content;
 mod liar;
 mod link;
 mod log;
-mod lookup;
 mod node;
 mod people;
 mod rng;
 mod runner;
 mod scenario;
+mod signatures;
 mod truth;
-mod turn;
 mod world;
 
-pub use runner::{Outcome, Summary, replay, run, run_all, run_with_fault};
+pub use runner::{Outcome, Summary, replay, run, run_all, run_with_driver_bug, run_with_fault};

@@ -1,6 +1,6 @@
 //! Those who write: their keys, accounts and sessions, and the headers of what they make.
 
-use downbeat_crypto::{AgentSecret, delete_session_id, header_id, session_id, uniqueness};
+use downbeat_crypto::{AgentSecret, delete_session_id, header_id, session_id};
 use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, SessionId, Uniqueness};
 
 /// When the simulated time begins, in milliseconds since the Unix epoch.
@@ -53,7 +53,7 @@ fn header(co_type: &str, ruleset: Ruleset, meta: &str, number: u64) -> Header {
     random[..8].copy_from_slice(&number.to_be_bytes());
     Header::builder(co_type, ruleset)
         .meta(meta)
-        .uniqueness(Uniqueness::Text(uniqueness(random)))
+        .uniqueness(Uniqueness::from_bytes(random))
         .build()
         .expect("the simulation's headers are well formed")
 }

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use downbeat_driver::DriverBug;
 use downbeat_sync::Fault;
 
-use crate::world::World;
+use crate::world::{Bugs, World};
 
 /// What came of a seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,17 +34,22 @@ pub struct Summary {
 
 /// Runs one seed.
 pub fn run(seed: u64) -> Outcome {
-    simulate(seed, None, false)
+    simulate(seed, Bugs::default(), false)
 }
 
 /// Runs one seed with machines that do something wrong.
 pub fn run_with_fault(seed: u64, fault: Fault) -> Outcome {
-    simulate(seed, Some(fault), false)
+    simulate(seed, Bugs { machine: Some(fault), ..Bugs::default() }, false)
+}
+
+/// Runs one seed with a bug in the driver of all nodes.
+pub fn run_with_driver_bug(seed: u64, bug: DriverBug) -> Outcome {
+    simulate(seed, Bugs { driver: Some(bug), ..Bugs::default() }, false)
 }
 
 /// Runs one seed, and keeps the log.
 pub fn replay(seed: u64) -> Outcome {
-    simulate(seed, None, true)
+    simulate(seed, Bugs::default(), true)
 }
 
 /// Runs all seeds from `from` on, `count` of them, on so many threads.
@@ -78,8 +84,8 @@ pub fn run_all(from: u64, count: u64, threads: usize) -> Summary {
     summary
 }
 
-fn simulate(seed: u64, fault: Option<Fault>, with_log: bool) -> Outcome {
-    let mut world = World::new(seed, fault, with_log);
+fn simulate(seed: u64, bugs: Bugs, with_log: bool) -> Outcome {
+    let mut world = World::new(seed, bugs, with_log);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let broken = match result {
         Ok(result) => result.err(),

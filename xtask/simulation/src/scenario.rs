@@ -1,15 +1,12 @@
 //! What a seed makes of a run: who there is, who is connected to whom, and how bad things get.
 
+use downbeat_driver::TurnLimits;
 use downbeat_sync::{Config, Millis};
 
 use crate::rng::Rng;
-use crate::turn::Sizes;
 
-/// As the runtime has them.
-const RUNTIME_SIZES: Sizes = Sizes { turn: 256 << 10, message: 100 << 10 };
-
-/// So small that a few transactions make several pieces and turns.
-const SMALL_SIZES: Sizes = Sizes { turn: 500, message: 200 };
+/// So small that a few transactions make several messages and turns.
+const SMALL_TURNS: TurnLimits = TurnLimits { turn_bytes: 500, message_bytes: 200 };
 
 /// Everything about a run that is decided before it begins.
 #[derive(Debug, Clone)]
@@ -42,8 +39,8 @@ pub(crate) struct Scenario {
     pub reconnects_at_last: bool,
     /// Whether there are CoValues of several pieces.
     pub large: bool,
-    /// How content is cut.
-    pub sizes: Sizes,
+    /// How content is cut into turns and messages.
+    pub turns: TurnLimits,
     /// Whether clients delete CoValues.
     pub deletions: bool,
     /// How often somebody else writes to a node's storage before the node does, in a hundred.
@@ -120,7 +117,7 @@ impl Scenario {
             storage_failures: rng.one_of([0, 0, 0, 5, 30]),
             reconnects_at_last,
             large: rng.percent(12),
-            sizes: rng.one_of([RUNTIME_SIZES, SMALL_SIZES]),
+            turns: rng.one_of([TurnLimits::default(), SMALL_TURNS]),
             deletions: rng.percent(40),
             foreign_writes: rng.one_of([0, 0, 0, 10]),
             forgetful: rng.percent(30),

@@ -11,20 +11,20 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use downbeat_driver::{DriverBug, WriteBatch};
 use downbeat_protocol::{CoValueId, Header, Message, SessionContent};
 use downbeat_storage::Outcome;
-use downbeat_sync::{
-    Event, Fault, Item, Loaded, Millis, PeerId, StorageFailed, StoreJob, VerifyJob,
-};
+use downbeat_sync::{Event, Fault, Item, Loaded, Millis, PeerId, StorageFailed, VerifyJob};
 
 use crate::client::Client;
 use crate::liar::Liar;
 use crate::link::{Dial, End, Link, Side};
 use crate::log::Log;
-use crate::node::{Node, Verifier};
+use crate::node::Node;
 use crate::people::Person;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
+use crate::signatures::CachedSignatures;
 use crate::truth::Truth;
 
 /// Steps after which a run is thought never to come to rest. The longest take some ten thousand.
@@ -56,13 +56,19 @@ pub(crate) struct World {
     /// CoValues of which clients' content was refused.
     refused: BTreeSet<CoValueId>,
     truth: Truth,
-    verifier: Verifier,
+    signatures: CachedSignatures,
     healed: bool,
     misfortunes: u64,
-    /// What all machines do wrong.
-    fault: Option<Fault>,
+    bugs: Bugs,
     log: Log,
     failure: Option<String>,
+}
+
+/// The bugs that are injected into all nodes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bugs {
+    pub machine: Option<Fault>,
+    pub driver: Option<DriverBug>,
 }
 
 /// A CoValue whose existence has got about.
@@ -129,13 +135,8 @@ enum NodeStep {
     },
     /// The writer takes what there is to write.
     Take,
-    Append {
-        stores: Vec<StoreJob>,
-    },
-    Appended {
-        stores: Vec<StoreJob>,
-        outcomes: Vec<Outcome>,
-    },
+    Append(WriteBatch<()>),
+    Appended(WriteBatch<()>, Vec<Outcome>),
     /// What tombstones have left behind is removed.
     Erase,
     /// The machine is told something.
@@ -146,7 +147,7 @@ enum NodeStep {
 type LookedUp = Result<Option<Box<Loaded>>, StorageFailed>;
 
 impl World {
-    pub(crate) fn new(seed: u64, fault: Option<Fault>, with_log: bool) -> Self {
+    pub(crate) fn new(seed: u64, bugs: Bugs, with_log: bool) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Scenario::new(&mut rng);
         let nodes = plan.nodes.iter().cloned().map(Node::new).collect();
@@ -168,10 +169,10 @@ impl World {
             suspect: BTreeSet::new(),
             refused: BTreeSet::new(),
             truth: Truth::default(),
-            verifier: Verifier::default(),
+            signatures: CachedSignatures::default(),
             healed: false,
             misfortunes: 0,
-            fault,
+            bugs,
             log: Log::new(with_log),
             failure: None,
             plan,

@@ -1,12 +1,12 @@
 //! CoValues made, taken and given without any server.
 
 use downbeat_core::{
-    AppendError, CHECKPOINT_BYTES, CoValue, DeleteError, IngestError, LogError, SessionError,
-    delete,
+    AppendError, CoValue, DeleteError, IngestError, LogError, SessionError, delete,
 };
 use downbeat_crypto::{AgentSecret, VerifyError, delete_session_id, session_id};
 use downbeat_protocol::{
-    AgentId, CoValueId, Content, KnownState, Owner, SessionCounts, SessionId, Transaction,
+    AgentId, CHUNK_LEN, CoValueId, Content, KnownState, Owner, SessionCounts, SessionId,
+    Transaction,
 };
 
 use crate::given::{header, id, session};
@@ -188,7 +188,7 @@ fn a_session_takes_no_other_agents_transactions() {
 
 #[test]
 fn own_transactions_leave_a_checkpoint_as_soon_as_there_is_more_than_the_measure() {
-    let measure = usize::try_from(CHECKPOINT_BYTES).unwrap();
+    let measure = usize::try_from(CHUNK_LEN).unwrap();
     let alice = Author::new(1);
     let mut value = CoValue::new(header(OPEN));
     for (length, checkpoints) in [(measure - 1, 0), (1, 0), (1, 1), (measure, 1), (1, 2)] {

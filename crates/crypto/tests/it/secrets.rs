@@ -2,9 +2,8 @@
 
 use downbeat_crypto::{
     AgentSecret, SealerSecret, SignerSecret, delete_session_id, random_session_id, session_id,
-    uniqueness,
 };
-use downbeat_protocol::Owner;
+use downbeat_protocol::{Owner, Uniqueness};
 
 #[test]
 fn secrets_round_trip_through_their_texts() {
@@ -57,6 +56,6 @@ fn given_random_bytes_make_the_same_identifiers_every_time() {
     let delete = delete_session_id(&owner, [1; 7]);
     assert_eq!(delete.owner(), &owner);
     assert!(delete.is_delete());
-    assert_eq!(uniqueness([0; 12]), "z111111111111");
+    assert_eq!(Uniqueness::from_bytes([0; 12]), Uniqueness::Text("z111111111111".to_owned()));
     assert!(session_id(&owner, [0; 8]).as_str().ends_with("_session_z11111111"));
 }

@@ -1,7 +1,7 @@
 //! Which unusual signatures are accepted: exactly those that the reference's verifier accepts,
 //! found out by giving it the same keys and signatures.
 
-use downbeat_crypto::{AgentSecret, InvalidKey, VerifyError, VerifyingKey, hash, verify_batch};
+use downbeat_crypto::{AgentSecret, InvalidKey, VerifyError, VerifyingKey, hash};
 use downbeat_protocol::{LongHash, Signature, SignerId};
 
 /// The order of the group's base point, little-endian.
@@ -78,35 +78,6 @@ fn the_equation_has_no_cofactor() {
     let accepted =
         (0..64_u8).filter(|&message| accepts(ORDER_TWO, &hash(&[message]), &zero_scalar)).count();
     assert!((1..64).contains(&accepted), "{accepted}");
-}
-
-#[test]
-fn a_batch_decides_as_single_verification_does() {
-    let (good, other) =
-        (AgentSecret::from_secret_seed(&[1; 32]), AgentSecret::from_secret_seed(&[2; 32]));
-    let not_a_key = SignerId::from_bytes(bytes(2, 0, 0));
-    let hashes: Vec<_> = (0..16_u8).map(|message| hash(&[message])).collect();
-    let mut items = Vec::new();
-    for hash in &hashes {
-        let signed = good.signer_secret().sign(hash);
-        items.push((good.agent().signer(), hash, signed));
-        items.push((other.agent().signer(), hash, signed));
-        items.push((SignerId::from_bytes(ORDER_TWO), hash, signature(NEUTRAL, [0; 32])));
-        items.push((not_a_key, hash, signed));
-        items.push((good.agent().signer(), hash, "signature_z22".parse().unwrap()));
-    }
-    let batch =
-        verify_batch(items.iter().map(|(signer, hash, signature)| (*signer, *hash, signature)));
-    let single: Vec<_> = items
-        .iter()
-        .map(|(signer, hash, signature)| {
-            VerifyingKey::new(*signer)
-                .map_err(VerifyError::from)
-                .and_then(|key| key.verify(hash, signature))
-        })
-        .collect();
-    assert_eq!(batch, single);
-    assert!(batch.iter().filter(|result| result.is_ok()).count() > 16);
 }
 
 #[test]

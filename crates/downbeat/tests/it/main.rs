@@ -10,3 +10,5 @@ mod open_files;
 mod program;
 mod stopping;
 mod tls;
+#[cfg(unix)]
+mod upstream;

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use downbeat_core::dependencies;
 use downbeat_core::roles::Member;
 use downbeat_crypto::header_id;
+use downbeat_driver::{ContentStore, load_family};
 use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId};
 use downbeat_storage::{StorageError, Stored};
 use downbeat_sync::{StoreJob, content_bytes};
@@ -28,9 +29,7 @@ use self::quota::Room;
 use self::refused::bytes_of;
 use crate::access::{Access, account_of};
 use crate::connection::{Kind, Link};
-use crate::content::ContentStore;
-use crate::failure::{RETRY, may_pass, reading_failed};
-use crate::groups;
+use crate::failure::retry;
 use crate::stats::{Counters, add};
 use crate::usage::Usage;
 
@@ -307,7 +306,7 @@ impl Gate {
 
     /// Whether the group, as it is stored, gives a listed account a role.
     async fn gives_role(&self, listed: &BTreeSet<CoValueId>, group: CoValueId) -> bool {
-        let family = self.insist(|| groups::load(&self.content, group)).await;
+        let family = self.ask(|| load_family(&self.content, group)).await;
         let Some(mut family) = family.flatten() else { return false };
         family.named.intersection(listed).any(|account| {
             let member = Member::from(Owner::Account(*account));
@@ -350,28 +349,16 @@ impl Gate {
     }
 
     async fn stored(&self, id: CoValueId) -> Option<Stored> {
-        self.insist(|| self.content.storage().load(id)).await.flatten()
+        self.ask(|| self.content.storage().load(id)).await.flatten()
     }
 
-    /// Asks storage until it answers; nothing if what it has is damaged.
-    async fn insist<T, F>(&self, mut ask: impl FnMut() -> F) -> Option<T>
+    /// Asks storage until it answers. `None` if the stored data is damaged.
+    async fn ask<T, F>(&self, question: impl FnMut() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, StorageError>>,
     {
-        loop {
-            match ask().await {
-                Ok(answer) => return Some(answer),
-                Err(error) => {
-                    let what = "storage could not tell whether content may be taken";
-                    reading_failed(what, None, &error, &self.counters);
-                    if !may_pass(&error) {
-                        return None;
-                    }
-                }
-            }
-            add(&self.counters.storage.read_retries, 1);
-            tokio::time::sleep(RETRY).await;
-        }
+        let what = "storage could not tell whether content may be taken";
+        retry(what, &self.counters, question).await
     }
 
     fn refuse(&self, link: &Link, id: CoValueId, session: Option<String>, reason: Reason) {

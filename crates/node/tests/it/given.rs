@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_core::CoValue;
-use downbeat_crypto::{AgentSecret, SignerSecret, random_session_id, uniqueness};
+use downbeat_crypto::{AgentSecret, SignerSecret, random_session_id};
 use downbeat_node::{LocalValue, Node};
 use downbeat_protocol::{
     CoValueId, Content, Header, HeaderBuilder, KnownState, Message, Owner, Ruleset, SessionId,
@@ -60,7 +60,7 @@ pub(crate) fn unique(header: HeaderBuilder) -> HeaderBuilder {
     let tail = bytes[bytes.len() - 8..].iter().copied().chain([0; 4]);
     let mut unique = [0; 12];
     unique.iter_mut().zip(tail).for_each(|(to, from)| *to = from);
-    header.uniqueness(Uniqueness::Text(uniqueness(unique)))
+    header.uniqueness(Uniqueness::from_bytes(unique))
 }
 
 pub(crate) fn node() -> Node {

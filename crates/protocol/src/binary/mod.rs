@@ -1,4 +1,4 @@
-//! The binary codec: compact, for links between Downbeat nodes and for storage.
+//! The binary codec: compact, for links between Downbeat nodes.
 //!
 //! Everything is written in bincode 2's standard configuration: integers as variable-length
 //! little-endian (one byte up to 250), texts and byte strings as a length and their bytes, options
@@ -24,21 +24,14 @@
 //!   (an account's digits, or an agent id as it is), and the random digits.
 //! - Header and transaction: their canonical JSON as a byte string. It is what is hashed and
 //!   signed, so nothing has to be encoded again, and a decoded transaction is a slice of the frame.
-//!
-//! Records for storage are one item (a header, a session, a known state) behind a version byte.
 
 mod read;
-mod record;
 mod write;
 
 pub use read::decode_frame;
-pub use record::{
-    decode_header, decode_known_state, decode_session, encode_header, encode_known_state,
-    encode_session,
-};
 pub use write::{encode_message, encode_ping};
 
-/// The first byte of every frame and record. A decoder refuses any other.
+/// The first byte of every frame. A decoder refuses any other.
 pub const VERSION: u8 = 1;
 
 /// Kinds of messages, as their first byte tells them.

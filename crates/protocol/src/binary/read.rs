@@ -26,10 +26,14 @@ use crate::sessions::{Sessions, last_of_each};
 /// wrong into [`Content::malformed`]. An empty frame is no message.
 pub fn decode_frame(frame: &Bytes, limits: &Limits) -> Result<Frame, DecodeError> {
     let mut decoded = Frame::default();
-    if frame.is_empty() {
-        return Ok(decoded);
-    }
-    let mut reader = Reader::behind_version(frame, limits)?;
+    let rest = match frame.split_first() {
+        Some((&VERSION, rest)) => rest,
+        Some((version, _)) => {
+            return Err(DecodeError::Binary(format!("version {version} is not supported")));
+        }
+        None => return Ok(decoded),
+    };
+    let mut reader = Reader { frame, rest, limits };
     let mut count = 0;
     while !reader.rest.is_empty() {
         count += 1;
@@ -80,29 +84,15 @@ fn read_message(reader: &mut Reader<'_>) -> Result<Item, DecodeError> {
 }
 
 /// Reads items one after another from a part of a frame.
-pub(super) struct Reader<'a> {
+struct Reader<'a> {
     frame: &'a Bytes,
     rest: &'a [u8],
     limits: &'a Limits,
 }
 
 impl<'a> Reader<'a> {
-    /// Checks the version byte.
-    pub(super) fn behind_version(
-        frame: &'a Bytes,
-        limits: &'a Limits,
-    ) -> Result<Self, DecodeError> {
-        match frame.split_first() {
-            Some((&VERSION, rest)) => Ok(Self { frame, rest, limits }),
-            Some((version, _)) => {
-                Err(DecodeError::Binary(format!("of version {version}, which is not known")))
-            }
-            None => Err(DecodeError::Binary("empty".to_owned())),
-        }
-    }
-
     /// Checks that everything has been read.
-    pub(super) fn end(&self) -> Result<(), DecodeError> {
+    fn end(&self) -> Result<(), DecodeError> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -110,11 +100,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn known_state(&mut self) -> Result<KnownState, DecodeError> {
+    fn known_state(&mut self) -> Result<KnownState, DecodeError> {
         Ok(KnownState { id: self.co_value_id()?, header: self.item()?, sessions: self.counts()? })
     }
 
-    pub(super) fn header(&mut self) -> Result<Header, DecodeError> {
+    fn header(&mut self) -> Result<Header, DecodeError> {
         let json = self.bytes()?;
         let header = Header::parse(&json, self.limits)?;
         if header.json() != &json {
@@ -125,9 +115,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a session. The outer error is one of the encoding, behind which nothing can be read;
     /// the inner one is of the session alone. The session's id is given as far as there is one.
-    pub(super) fn session(
-        &mut self,
-    ) -> Result<(String, Result<SessionContent, DecodeError>), DecodeError> {
+    fn session(&mut self) -> Result<(String, Result<SessionContent, DecodeError>), DecodeError> {
         let id = self.session_text()?;
         let after = self.count("after")?;
         let count = self.len(Limit::Transactions, self.limits.transactions)?;

@@ -38,13 +38,13 @@ fn append(body: &impl Encode, frame: &mut Vec<u8>) {
 const MAX_PREFIX_LEN: usize = 1 + 9;
 
 /// Encodes into a writer that takes everything.
-pub(super) fn write_into(item: &impl Encode, writer: &mut impl Writer) {
+fn write_into(item: &impl Encode, writer: &mut impl Writer) {
     bincode::encode_into_writer(item, writer, bincode::config::standard())
         .expect("the items report no errors of their own, and the writers take everything");
 }
 
 /// Appends to a vector.
-pub(super) struct VecWriter<'a>(pub(super) &'a mut Vec<u8>);
+struct VecWriter<'a>(&'a mut Vec<u8>);
 
 impl Writer for VecWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
@@ -54,7 +54,7 @@ impl Writer for VecWriter<'_> {
 }
 
 /// Something in its binary form.
-pub(super) struct Body<'a, T>(pub(super) &'a T);
+struct Body<'a, T>(&'a T);
 
 impl Encode for Body<'_, Message> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {

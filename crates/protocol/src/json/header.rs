@@ -76,12 +76,12 @@ pub(crate) fn build(
     co_type: &str,
     ruleset: (Ruleset, Option<bool>),
     meta: &str,
-    created_at: &str,
+    created_at: Option<&str>,
     uniqueness: &str,
 ) -> Result<Header, DecodeError> {
     let meta = unicode(whole(meta, usize::MAX, Scanner::skipped)?, "meta")?;
     Members {
-        created_at: Some(whole(created_at, usize::MAX, read_created_at)?),
+        created_at: created_at.map(|json| whole(json, usize::MAX, read_created_at)).transpose()?,
         meta: whole(&meta, usize::MAX, read_meta)?,
         ruleset,
         co_type: co_type.into(),

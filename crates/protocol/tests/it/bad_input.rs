@@ -21,9 +21,6 @@ fn read_with_everything(bytes: Vec<u8>) {
     let _ = Header::parse(&bytes, &limits);
     let _ = Transaction::parse(&bytes, &limits);
     let _ = binary::decode_frame(&bytes, &limits);
-    let _ = binary::decode_header(&bytes, &limits);
-    let _ = binary::decode_session(&bytes, &limits);
-    let _ = binary::decode_known_state(&bytes, &limits);
 }
 
 /// Pieces of messages, so that random strings of them get further than random bytes.

@@ -56,7 +56,7 @@ fn a_known_state_is_written_as_documented() {
 }
 
 #[test]
-fn transactions_are_slices_of_the_frame_or_record() {
+fn transactions_are_slices_of_the_frame() {
     let transaction = r#"{"changes":"[]","madeAt":1,"privacy":"trusting"}"#;
     let json = format!(
         r#"{{"action":"content","id":"co_z1","new":{{"co_z1_session_z1":{{"after":0,"newTransactions":[{transaction}],"lastSignature":"signature_z1"}}}}}}"#
@@ -69,12 +69,6 @@ fn transactions_are_slices_of_the_frame_or_record() {
     let Message::Content(content) = &decoded.messages[0] else { panic!("{decoded:?}") };
     let json = content.sessions[0].transactions[0].json();
     assert!(frame.as_ptr_range().contains(&json.as_ptr()));
-
-    let mut record = Vec::new();
-    binary::encode_session(&content.sessions[0], &mut record);
-    let record = Bytes::from(record);
-    let session = binary::decode_session(&record, &limits).unwrap();
-    assert!(record.as_ptr_range().contains(&session.transactions[0].json().as_ptr()));
 }
 
 #[test]
@@ -102,8 +96,6 @@ fn another_version_is_refused() {
     for frame in [&b"\x00"[..], b"\x02\x04\x03\x0212", b"{}"] {
         assert!(matches!(decode(frame), Err(DecodeError::Binary(_))));
     }
-    let empty = binary::decode_header(&Bytes::new(), &Limits::default());
-    assert!(matches!(empty, Err(DecodeError::Binary(_))));
 }
 
 #[test]

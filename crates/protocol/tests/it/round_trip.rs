@@ -1,7 +1,7 @@
 //! What one side writes, the other reads the same.
 
 use downbeat_protocol::{
-    BinaryCodec, Codec, Header, JsonCodec, Limits, Message, Transaction, binary, json,
+    BinaryCodec, Codec, Header, JsonCodec, Limits, Message, Transaction, json,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -41,24 +41,6 @@ proptest! {
             prop_assert_eq!(decoded.ping.as_ref(), Some(&ping));
             prop_assert_eq!(&decoded.messages, std::slice::from_ref(&message));
         }
-    }
-
-    #[test]
-    fn records_pass_through_binary(
-        header in arbitrary::header(),
-        session in arbitrary::session(),
-        state in arbitrary::known_state(),
-    ) {
-        let limits = Limits::default();
-        let mut record = Vec::new();
-        binary::encode_header(&header, &mut record);
-        prop_assert_eq!(binary::decode_header(&record.into(), &limits), Ok(header));
-        let mut record = Vec::new();
-        binary::encode_session(&session, &mut record);
-        prop_assert_eq!(binary::decode_session(&record.into(), &limits), Ok(session));
-        let mut record = Vec::new();
-        binary::encode_known_state(&state, &mut record);
-        prop_assert_eq!(binary::decode_known_state(&record.into(), &limits), Ok(state));
     }
 
     #[test]

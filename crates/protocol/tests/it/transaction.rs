@@ -1,7 +1,7 @@
 //! Transactions: which texts are one, and that the quick way to read them leads to the same.
 
 use bytes::Bytes;
-use downbeat_protocol::{DecodeError, Limits, Privacy, Transaction, binary, json};
+use downbeat_protocol::{DecodeError, Limits, Message, Privacy, Transaction, binary, json};
 
 fn parse(json: &str) -> Result<Transaction, DecodeError> {
     Transaction::parse(&Bytes::copy_from_slice(json.as_bytes()), &Limits::default())
@@ -51,14 +51,22 @@ fn what_is_no_json_is_no_transaction_even_where_it_looks_canonical() {
         r#"{"changes":"","madeAt":1,"privacy":"trusting""#,
     ] {
         assert!(matches!(parse(json), Err(DecodeError::Syntax { .. })), "{json}");
-        // Nor in a binary session, which holds it as it is.
-        let mut record = vec![binary::VERSION, 0, 1, b'1', 1, b'1', 0, 1];
-        record.push(u8::try_from(json.len()).unwrap());
-        record.extend(json.as_bytes());
-        record.extend(b"\x011");
-        let session = binary::decode_session(&record.into(), &Limits::default());
-        assert!(matches!(session, Err(DecodeError::Syntax { .. })), "{json}: {session:?}");
+        // Nor in a binary frame, which holds it as it is.
+        let decoded = binary::decode_frame(&binary_content(json), &Limits::default()).unwrap();
+        let [Message::Content(content)] = &decoded.messages[..] else { panic!("{decoded:?}") };
+        assert!(content.sessions.is_empty());
+        let error = &content.malformed[0].error;
+        assert!(matches!(error, DecodeError::Syntax { .. }), "{json}: {error:?}");
     }
+}
+
+/// A binary frame of one content message with one transaction.
+fn binary_content(transaction: &str) -> Bytes {
+    let len = u8::try_from(transaction.len()).unwrap();
+    let session =
+        [&b"\x00\x011\x011\x00\x01"[..], &[len], transaction.as_bytes(), b"\x011"].concat();
+    let body = [&b"\x02\x011\x00\x03\x01"[..], &session, b"\x00"].concat();
+    [&[binary::VERSION, u8::try_from(body.len()).unwrap()], &body[..]].concat().into()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Content to store: CoValues and logs as real authors write them.
 
 use downbeat_crypto::{
-    AgentSecret, HashChain, VerifyingKey, delete_session_id, header_id, session_id, uniqueness,
+    AgentSecret, HashChain, VerifyingKey, delete_session_id, header_id, session_id,
 };
 use downbeat_protocol::{
     CoValueId, Header, Owner, Ruleset, SessionContent, SessionCounts, SessionId, Signature,
@@ -38,7 +38,7 @@ impl CoValueFixture {
         let mut random = [0; 12];
         random[..8].copy_from_slice(&number.to_le_bytes());
         let mut builder = Header::builder("comap", Ruleset::UnsafeAllowAll)
-            .uniqueness(Uniqueness::Text(uniqueness(random)));
+            .uniqueness(Uniqueness::from_bytes(random));
         if let Some(meta) = meta {
             builder = builder.meta(meta);
         }

@@ -2,11 +2,10 @@
 
 use std::slice;
 
-use downbeat_protocol::{KnownState, SessionContent, SessionCounts, Transaction};
+use downbeat_protocol::{CHUNK_LEN, KnownState, SessionContent, SessionCounts, Transaction};
 
 use super::Store;
 use super::content::{ALL, Author, CoValueFixture, append, load, read_all, read_from, to_usize};
-use crate::types::CHECKPOINT_LEN;
 
 /// Changes of which the fifth crosses a checkpoint (5 * 25,000 > 102,400).
 const QUARTER: usize = 25_000;
@@ -28,7 +27,7 @@ pub(super) async fn small_extensions_are_merged_up_to_a_checkpoint(store: &Store
     // Exactly the length of a checkpoint is not more than it.
     let exact = CoValueFixture::new(2);
     let mut author = Author::new(2);
-    let half = to_usize(CHECKPOINT_LEN / 2);
+    let half = to_usize(CHUNK_LEN / 2);
     append(store, exact.create(vec![author.write(1, half), author.write(1, half)])).await;
     append(store, exact.extend(vec![author.write(1, 20), author.write(1, 20)])).await;
     let ends: Vec<_> = read_all(store, exact.id).await.iter().map(SessionContent::end).collect();

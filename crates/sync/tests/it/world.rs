@@ -1,5 +1,5 @@
-//! A world around one machine: peers that are played by the test, a store that keeps what it is
-//! given, real signatures, and a log of what was said, which reads as a conversation.
+//! A world around one machine: the driver over a storage in memory, peers that the test plays, real
+//! signatures, and a log of all messages, which reads as a conversation.
 //!
 //! A line of the log is `peer → message` for what the machine gets, `peer ← message` for what it
 //! sends, and `peer ✗ reason` for what it refuses. A known state reads `header a:2 b:1`, or
@@ -7,17 +7,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use downbeat_core::delete::DeleteError;
-use downbeat_core::{dependencies, known_state};
-use downbeat_crypto::{HashChain, VerifyingKey, sessions_hash};
-use downbeat_protocol::{
-    CoValueId, Content, Header, Known, KnownState, Message, SessionContent, SessionCounts,
-    SessionId,
+use downbeat_core::known_state;
+use downbeat_driver::{
+    ContentStore, Ed25519, LookUp, Turn, TurnLimits, WriteBatch, WriteJob, block_on, list_stored,
+    verify,
 };
+use downbeat_protocol::{
+    CoValueId, Content, Known, KnownState, Message, SessionContent, SessionCounts,
+};
+use downbeat_storage::{MemoryStorage, Storage, Stored, Write};
 use downbeat_sync::{
-    Action, Config, ContentItem, Event, Item, Loaded, Machine, Millis, PeerId, Progress, Rejection,
-    Report, Role, StorageFailed, StoreJob, Stored, UpstreamName, Verified, VerifyJob,
+    Action, Config, Event, Item, Machine, Millis, PeerId, Rejection, Report, Role, StorageFailed,
+    StoreJob, UpstreamName, Verified, VerifyJob,
 };
 
 use crate::authors::{Log, Value};
@@ -26,7 +30,15 @@ use crate::authors::{Log, Value};
 /// The tests' longest chains take a few rounds for each link.
 const MAX_ROUNDS: usize = 100_000;
 
-pub(crate) type Logs = BTreeMap<SessionId, Vec<SessionContent>>;
+/// Bytes of durable content that stay in memory: all of it, so that it is read run by run. Storage
+/// merges runs.
+const CONTENT_BUDGET: u64 = u64::MAX;
+
+/// Turns that have no limit.
+const WHOLE_TURNS: TurnLimits = TurnLimits { turn_bytes: usize::MAX, message_bytes: u64::MAX };
+
+/// Turns with one run of content, whatever its size.
+const SMALL_TURNS: TurnLimits = TurnLimits { turn_bytes: 1, message_bytes: 1 };
 
 /// One machine and everything that it can see.
 #[allow(clippy::struct_excessive_bools, reason = "switches that tests set one by one")]
@@ -34,10 +46,12 @@ pub(crate) struct World {
     pub machine: Machine,
     config: Config,
     pub now: Millis,
-    /// What is durable.
+    storage: Arc<MemoryStorage>,
+    content: ContentStore,
+    /// The durable CoValues.
     pub store: BTreeMap<CoValueId, StoredValue>,
-    /// What turns can read: what is durable, and what is on its way to be.
-    readable: BTreeMap<CoValueId, Logs>,
+    /// Turns read no content.
+    is_hidden: bool,
     /// Completions that wait until [`World::catch_up`].
     pub slow_loads: bool,
     pub slow_stores: bool,
@@ -75,12 +89,12 @@ pub(crate) struct World {
 }
 
 /// A durable CoValue.
-#[derive(Clone)]
 pub(crate) struct StoredValue {
-    pub header: Header,
-    pub logs: Logs,
     pub deleted: bool,
 }
+
+/// Proof that content is hidden.
+pub(crate) struct Hidden;
 
 impl World {
     pub(crate) fn new() -> Self {
@@ -88,12 +102,15 @@ impl World {
     }
 
     pub(crate) fn with_config(config: Config) -> Self {
+        let storage = Arc::new(MemoryStorage::new());
         Self {
             machine: Machine::new(config),
             config,
             now: 0,
+            content: content_store(&storage),
+            storage,
             store: BTreeMap::new(),
-            readable: BTreeMap::new(),
+            is_hidden: false,
             slow_loads: false,
             slow_stores: false,
             slow_verifier: false,
@@ -122,7 +139,7 @@ impl World {
     /// A machine that has lost its memory, over the same store.
     pub(crate) fn restart(&mut self) {
         self.machine = Machine::new(self.config);
-        self.readable = self.store.iter().map(|(id, value)| (*id, value.logs.clone())).collect();
+        self.content = content_store(&self.storage);
         self.waiting.clear();
         self.stuck.clear();
         self.log.clear();
@@ -133,6 +150,7 @@ impl World {
 
     /// A machine that has lost its memory, over a store that has lost everything.
     pub(crate) fn lose_everything(&mut self) {
+        self.storage = Arc::new(MemoryStorage::new());
         self.store.clear();
         self.restart();
     }
@@ -215,7 +233,7 @@ impl World {
         (self.slow_loads, self.slow_stores, self.slow_verifier) = (false, false, false);
         self.slow_lists = false;
         for action in std::mem::take(&mut self.waiting) {
-            self.carry_out(action);
+            self.complete(action);
             self.settle();
         }
     }
@@ -226,7 +244,7 @@ impl World {
         let slow = (self.slow_loads, self.slow_stores, self.slow_verifier);
         (self.slow_loads, self.slow_stores, self.slow_verifier) = (false, false, false);
         let action = self.waiting.remove(position).expect("it was just found");
-        self.carry_out(action);
+        self.complete(action);
         (self.slow_loads, self.slow_stores, self.slow_verifier) = slow;
         self.settle();
     }
@@ -280,18 +298,30 @@ impl World {
         std::mem::take(&mut self.log)
     }
 
-    /// Makes the content of a CoValue unreadable.
-    pub(crate) fn hide(&mut self, value: &Value) -> Logs {
-        self.readable.remove(&value.id).unwrap_or_default()
+    /// Makes content unreadable.
+    pub(crate) fn hide(&mut self, _: &Value) -> Hidden {
+        self.is_hidden = true;
+        Hidden
     }
 
     /// Makes it readable again.
-    pub(crate) fn show(&mut self, value: &Value, logs: Logs) {
-        self.readable.insert(value.id, logs);
+    pub(crate) fn show(&mut self, _: &Value, _: Hidden) {
+        self.is_hidden = false;
     }
 
     pub(crate) fn durable(&self, value: &Value, log: &Log) -> u64 {
-        self.store.get(&value.id).map_or(0, |stored| stored.counts().get(&log.session))
+        self.stored(value.id).map_or(0, |stored| stored.counts().get(&log.session))
+    }
+
+    fn stored(&self, id: CoValueId) -> Option<Stored> {
+        block_on(self.storage.load(id)).expect("a storage in memory does not fail")
+    }
+
+    /// Updates the table of durable CoValues.
+    fn note_stored(&mut self, id: CoValueId) {
+        if let Some(Stored { deleted, .. }) = self.stored(id) {
+            self.store.insert(id, StoredValue { deleted });
+        }
     }
 
     pub(crate) fn settle(&mut self) {
@@ -310,8 +340,12 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         if let Action::Store(job) = &action {
-            self.make_readable(job);
+            self.content.add(job);
         }
+        self.complete(action);
+    }
+
+    fn complete(&mut self, action: Action) {
         match action {
             Action::Load(_) if self.slow_loads => self.waiting.push_back(action),
             Action::Store(_) if self.slow_stores => self.waiting.push_back(action),
@@ -324,12 +358,14 @@ impl World {
                 let result = if self.broken_loads {
                     Err(StorageFailed)
                 } else {
-                    Ok(self.store.get(&id).map(|value| Box::new(value.loaded(id))))
+                    let found = block_on(LookUp::new(vec![id]).next(&*self.storage));
+                    let (_, loaded) = found.expect("there is an answer for each CoValue");
+                    Ok(loaded.expect("a storage in memory does not fail"))
                 };
                 self.machine.handle(self.now, Event::Loaded { id, result });
             }
             Action::Verify(job) => {
-                let verified = self.verify(job);
+                let verified = self.verified(job);
                 self.machine.handle(self.now, Event::Verified(verified));
             }
             Action::Store(job) => {
@@ -353,10 +389,8 @@ impl World {
             }
             Action::ListStored { upstream, after, limit } => {
                 self.pages[1] += 1;
-                let values = self.store.iter();
-                let values = values.filter(|(id, _)| after.is_none_or(|last| **id > last));
-                let values = values.map(|(id, value)| (*id, sessions_hash(&value.counts())));
-                let values = values.take(limit).collect();
+                let values = block_on(list_stored(&*self.storage, after, limit));
+                let values = values.expect("a storage in memory does not fail");
                 self.machine.handle(self.now, Event::Listed { upstream, values });
             }
             Action::Release { peer, bytes } => *self.released.entry(peer).or_default() += bytes,
@@ -374,28 +408,25 @@ impl World {
             *waiting = Some(items);
             return;
         }
-        let progress = items.into_iter().filter_map(|item| self.deliver(peer, item)).collect();
-        self.machine.handle(self.now, Event::TurnDone { peer, progress });
-    }
-
-    fn deliver(&mut self, peer: PeerId, item: Item) -> Option<Progress> {
-        match item {
-            Item::Message(message) => {
-                if let Message::Known(known) = &message {
-                    self.check_acknowledgement(known);
-                }
-                self.hear(peer, &message);
-                None
+        let nothing = content_store(&Arc::default());
+        let content = if self.is_hidden { nothing } else { self.content.clone() };
+        let limits = if self.runs_per_turn == usize::MAX { WHOLE_TURNS } else { SMALL_TURNS };
+        let mut turn = Turn::new(items, limits);
+        while let Some(messages) = block_on(turn.next(&content)) {
+            for message in messages {
+                self.hear(peer, message);
             }
-            Item::Content(item) => self.deliver_content(peer, &item),
         }
+        let progress = turn.finish().progress;
+        self.machine.handle(self.now, Event::TurnDone { peer, progress });
     }
 
     /// Nothing is acknowledged that is not durable.
     fn check_acknowledgement(&self, known: &Known) {
-        let stored = self.store.get(&known.state.id);
+        let stored = self.stored(known.state.id);
         assert!(stored.is_some() || !known.state.header, "a header is acknowledged too early");
-        if let Some(stored) = stored.filter(|stored| !stored.deleted) {
+        let is_deleted = self.store.get(&known.state.id).is_some_and(|value| value.deleted);
+        if let Some(stored) = stored.filter(|_| !is_deleted) {
             let durable = stored.counts();
             assert!(
                 known_state::is_subset(&known.state.sessions, &durable),
@@ -404,61 +435,10 @@ impl World {
         }
     }
 
-    fn deliver_content(&mut self, peer: PeerId, item: &ContentItem) -> Option<Progress> {
-        let mut runs = VecDeque::new();
-        for (session, end) in &item.until {
-            let logs = self.readable.get(&item.id).and_then(|logs| logs.get(session));
-            let mut at = item.have.get(session);
-            for run in logs.into_iter().flatten().filter(|run| run.after < *end) {
-                if run.end() > at {
-                    runs.push_back(tail(run, at));
-                    at = run.end();
-                }
-            }
-        }
-        let stalled = runs.is_empty() && !item.until.is_empty();
-        let mut reached = item.have.clone();
-        let rest = runs.split_off(runs.len().min(self.runs_per_turn));
-        let complete = rest.is_empty() && !stalled;
-        let pieces: Vec<Vec<SessionContent>> = if self.runs_per_turn == usize::MAX {
-            vec![join(runs.into())]
-        } else {
-            runs.into_iter().map(|run| vec![run]).collect()
-        };
-        let is_sequence = pieces.len() > 1 || !complete || !item.announced.is_empty();
-        let announce = is_sequence && !item.continuation;
-        let mut expected = item.until.clone();
-        known_state::merge_counts(&mut expected, &item.announced);
-        let started = item.continuation || !stalled;
-        for (number, sessions) in pieces.into_iter().filter(|_| !stalled).enumerate() {
-            for run in &sessions {
-                reached.raise(&run.session, run.end());
-            }
-            let content = Content {
-                id: item.id,
-                header: (number == 0 && item.with_header).then(|| item.header.clone()),
-                priority: item.header.priority(),
-                sessions,
-                malformed: Vec::new(),
-                expect_content_until: (number == 0 && announce).then(|| expected.clone()),
-            };
-            self.hear(peer, &Message::Content(content));
-        }
-        (!complete).then(|| Progress {
-            id: item.id,
-            epoch: item.epoch,
-            header: !item.with_header || !stalled,
-            started,
-            reached: item
-                .until
-                .iter()
-                .map(|(session, _)| (session.clone(), reached.get(session)))
-                .collect(),
-            stalled,
-        })
-    }
-
     fn hear(&mut self, peer: PeerId, message: &Message) {
+        if let Message::Known(known) = message {
+            self.check_acknowledgement(known);
+        }
         let line = format!("{} ← {}", self.peers[&peer], self.describe(message));
         self.log.push(line);
         if self.wired.contains(&peer) {
@@ -466,113 +446,40 @@ impl World {
         }
     }
 
-    fn verify(&self, job: VerifyJob) -> Verified {
-        let VerifyJob { id, session, after, chain, signer, runs, repeated, claim } = job;
-        let log = |count: u64| -> Vec<&downbeat_protocol::Transaction> {
-            let runs = self.readable.get(&id).and_then(|logs| logs.get(&session));
-            let transactions = runs.into_iter().flatten().flat_map(|run| &run.transactions);
-            transactions.take(usize::try_from(count).unwrap()).collect()
-        };
-        let differs = repeated.iter().find_map(|run| {
-            let common = log(after).into_iter().skip(usize::try_from(run.after).unwrap());
-            let at = common.zip(&run.transactions).position(|(ours, theirs)| ours != theirs)?;
-            Some((run, run.after + at as u64))
-        });
-        let mut chain = chain.unwrap_or_else(|| {
-            let mut chain = HashChain::new();
-            let runs = self.readable.get(&id).and_then(|logs| logs.get(&session));
-            let transactions = runs.into_iter().flatten().flat_map(|run| &run.transactions);
-            for transaction in transactions.take(usize::try_from(after).unwrap()) {
-                chain.append(transaction.json());
-            }
-            chain
-        });
-        let mut accepted = Vec::new();
-        let mut rejection = None;
-        let mut at = after;
-        let key = VerifyingKey::new(signer).expect("the tests' keys are valid");
-        if let Some((run, at)) = differs {
-            let mut theirs = HashChain::new();
-            for transaction in log(run.after).into_iter().chain(&run.transactions) {
-                theirs.append(transaction.json());
-            }
-            let rejection = match key.verify_chain(&theirs, &run.last_signature) {
-                Ok(()) => Rejection::Forked { at },
-                Err(_) => Rejection::BadSignature { after: run.after },
-            };
-            let (chain, rejection) = (Some(chain), Some(rejection));
-            return Verified { id, session, accepted: Vec::new(), chain, rejection };
+    /// Verifies a job. The test decides whether deletions are allowed.
+    fn verified(&self, mut job: VerifyJob) -> Verified {
+        let claim = job.claim.take();
+        let mut verification = block_on(verify(&self.content, &Ed25519, &job));
+        if claim.is_some() && !self.may_delete && verification.failure.is_none() {
+            let rejection = Rejection::InvalidDelete(DeleteError::NotAdmin(None));
+            verification.failure = Some(rejection.into());
+            (verification.accepted, verification.chain) = (0, job.chain.clone());
         }
-        for run in runs {
-            assert_eq!(run.after, at, "runs follow each other");
-            let mut next = chain.clone();
-            run.transactions.iter().for_each(|transaction| next.append(transaction.json()));
-            if key.verify_chain(&next, &run.last_signature).is_err() {
-                rejection = Some(Rejection::BadSignature { after: run.after });
-                break;
-            }
-            if claim.is_some() && !self.may_delete {
-                rejection = Some(Rejection::InvalidDelete(DeleteError::NotAdmin(None)));
-                break;
-            }
-            chain = next;
-            at = run.end();
-            accepted.push(run);
-        }
-        Verified { id, session, accepted, chain: Some(chain), rejection }
-    }
-
-    fn make_readable(&mut self, job: &StoreJob) {
-        let logs = self.readable.entry(job.id).or_default();
-        if job.delete {
-            logs.retain(|session, _| session.is_delete());
-        }
-        for run in &job.sessions {
-            logs.entry(run.session.clone()).or_default().push(run.clone());
-        }
+        verification.into_verified(job)
     }
 
     /// Another writer stores what follows what is there.
     pub(crate) fn store_elsewhere(&mut self, value: &Value, run: &SessionContent) {
-        let stored = self.store.get_mut(&value.id).expect("it has been stored here before");
-        for logs in [&mut stored.logs, self.readable.entry(value.id).or_default()] {
-            logs.entry(run.session.clone()).or_default().push(run.clone());
-        }
+        let write = Write::Append { id: value.id, header: None, sessions: vec![run.clone()] };
+        let outcomes = block_on(self.storage.append(vec![write]));
+        let outcomes = outcomes.expect("a storage in memory does not fail");
+        assert!(outcomes[0].is_complete(), "{outcomes:?}");
     }
 
-    fn keep(&mut self, job: StoreJob) -> Stored {
-        let conflict = std::mem::take(&mut self.conflict);
-        if conflict {
-            self.readable
-                .insert(job.id, self.store.get(&job.id).map_or_else(Logs::new, |v| v.logs.clone()));
-            return Stored { id: job.id, durable: SessionCounts::new(), conflict };
+    fn keep(&mut self, job: StoreJob) -> downbeat_sync::Stored {
+        let id = job.id;
+        if std::mem::take(&mut self.conflict) {
+            self.content.stored(id, &job.sessions, true);
+            return downbeat_sync::Stored { id, durable: SessionCounts::new(), conflict: true };
         }
-        let value = match job.header {
-            Some(header) => self.store.entry(job.id).or_insert(StoredValue {
-                header,
-                logs: Logs::new(),
-                deleted: false,
-            }),
-            None => self.store.get_mut(&job.id).expect("the header was stored before"),
-        };
-        if job.delete {
-            value.deleted = true;
-            value.logs.retain(|session, _| session.is_delete());
-        }
-        let mut durable = SessionCounts::new();
-        let mut conflict = false;
-        for run in job.sessions {
-            if value.deleted && !run.session.is_delete() {
-                continue;
-            }
-            if value.counts().get(&run.session) == run.after {
-                durable.raise(&run.session, run.end());
-                value.logs.entry(run.session.clone()).or_default().push(run);
-            } else {
-                conflict = true;
-            }
-        }
-        Stored { id: job.id, durable, conflict }
+        let batch = WriteBatch::new([WriteJob::Store(job, ())]);
+        let outcomes = block_on(batch.append(&self.content));
+        let outcomes = outcomes.expect("a storage in memory does not fail");
+        let content = self.content.clone();
+        let mut written = batch.finish(&content, outcomes);
+        let written = written.next().expect("the batch has one job");
+        self.note_stored(id);
+        written.stored
     }
 
     fn describe(&self, message: &Message) -> String {
@@ -653,53 +560,7 @@ impl World {
     }
 }
 
-impl StoredValue {
-    pub(crate) fn counts(&self) -> SessionCounts {
-        self.logs
-            .iter()
-            .map(|(session, runs)| (session.clone(), runs.last().map_or(0, SessionContent::end)))
-            .collect()
-    }
-
-    fn loaded(&self, id: CoValueId) -> Loaded {
-        let content = Content {
-            id,
-            header: Some(self.header.clone()),
-            priority: self.header.priority(),
-            sessions: self.logs.values().flatten().cloned().collect(),
-            malformed: Vec::new(),
-            expect_content_until: None,
-        };
-        Loaded {
-            header: self.header.clone(),
-            sessions: self.counts(),
-            dependencies: dependencies::of_content(id, &self.header, &content),
-            deleted: self.deleted,
-        }
-    }
-}
-
-/// Runs of one session that follow each other become one.
-fn join(runs: Vec<SessionContent>) -> Vec<SessionContent> {
-    let mut joined: Vec<SessionContent> = Vec::new();
-    for run in runs {
-        match joined.last_mut().filter(|last| last.session == run.session) {
-            Some(last) => {
-                last.transactions.extend(run.transactions);
-                last.last_signature = run.last_signature;
-            }
-            None => joined.push(run),
-        }
-    }
-    joined
-}
-
-fn tail(run: &SessionContent, from: u64) -> SessionContent {
-    let skip = usize::try_from(from.saturating_sub(run.after)).unwrap();
-    SessionContent {
-        session: run.session.clone(),
-        after: run.after.max(from),
-        transactions: run.transactions.iter().skip(skip).cloned().collect(),
-        last_signature: run.last_signature,
-    }
+fn content_store(storage: &Arc<MemoryStorage>) -> ContentStore {
+    let storage = Arc::clone(storage);
+    ContentStore::new(storage, CONTENT_BUDGET)
 }

@@ -8,8 +8,8 @@ use downbeat_core::roles::{Group, Member, Roles};
 use downbeat_core::{CoValue, Directory, SessionError};
 use downbeat_crypto::{HashChain, header_id};
 use downbeat_protocol::{
-    AgentId, CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId, Signature,
-    Transaction, Uniqueness,
+    AgentId, CoValueId, Content, Header, Limits, Owner, Ruleset, SessionContent, SessionId,
+    Signature, Transaction, Uniqueness,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,7 +18,6 @@ use crate::given::{self, AGENTS, agent_secret};
 use crate::groups::{self, ACCOUNTS, GroupLog, World};
 use crate::random::Random;
 use crate::suite::Rule;
-use crate::suites::no_limits;
 
 pub(crate) struct Deletes;
 
@@ -74,10 +73,11 @@ impl Rule for Deletes {
 
     /// For each run what became of it, and whether the CoValue is deleted in the end.
     fn answer(case: &Case) -> Result<Value> {
-        let mut value = CoValue::new(Header::parse(&case.header.clone().into(), &no_limits())?);
+        let mut value =
+            CoValue::new(Header::parse(&case.header.clone().into(), &Limits::unlimited())?);
         let mut roles = groups::roles(&case.groups)?;
         for account in &case.accounts {
-            let header = Header::parse(&account.header.clone().into(), &no_limits())?;
+            let header = Header::parse(&account.header.clone().into(), &Limits::unlimited())?;
             // Some group may have tried to make it its parent.
             roles.insert(Group::new(header_id(&header), &header, []));
         }

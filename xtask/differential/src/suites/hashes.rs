@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use downbeat_crypto::{HashChain, hash, sessions_hash, short_hash};
 use downbeat_protocol::json::canonicalize;
-use downbeat_protocol::{SessionCounts, SessionId};
+use downbeat_protocol::{Limits, SessionCounts, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -13,7 +13,6 @@ use crate::given;
 use crate::json_text::{self, Style};
 use crate::random::Random;
 use crate::suite::Rule;
-use crate::suites::no_limits;
 
 pub(crate) struct Hashes;
 
@@ -47,7 +46,7 @@ impl Rule for Hashes {
     }
 
     fn answer(case: &Case) -> Result<Value> {
-        let canonical = canonicalize(&case.value.clone().into(), &no_limits())?;
+        let canonical = canonicalize(&case.value.clone().into(), &Limits::unlimited())?;
         let counts = case
             .sessions
             .iter()

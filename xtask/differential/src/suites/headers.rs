@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::json_text::{self, Style, quoted};
 use crate::random::Random;
 use crate::suite::Rule;
-use crate::suites::no_limits;
 
 pub(crate) struct Headers;
 
@@ -54,7 +53,7 @@ impl Rule for Headers {
 
     /// The id, or `null` for what is no header.
     fn answer(case: &Case) -> Result<Value> {
-        let header = Header::parse(&case.text.clone().into(), &no_limits());
+        let header = Header::parse(&case.text.clone().into(), &Limits::unlimited());
         Ok(header.map_or(Value::Null, |header| header_id(&header).as_str().into()))
     }
 }
@@ -174,7 +173,7 @@ fn co_value(random: &mut Random) -> String {
 }
 
 fn agent(random: &mut Random) -> String {
-    use downbeat_protocol::{AgentId, SealerId, SignerId};
+    use downbeat_protocol::{AgentId, Limits, SealerId, SignerId};
     let (sealer, signer) = (random.bytes(), random.bytes());
     AgentId::new(SealerId::from_bytes(sealer), SignerId::from_bytes(signer)).to_string()
 }

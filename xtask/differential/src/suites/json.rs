@@ -1,6 +1,7 @@
 //! Canonical JSON: `stableStringify` of what `JSON.parse` reads.
 
 use anyhow::Result;
+use downbeat_protocol::Limits;
 use downbeat_protocol::json::canonicalize;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +9,6 @@ use serde_json::Value;
 use crate::json_text::{self, Style};
 use crate::random::Random;
 use crate::suite::Rule;
-use crate::suites::no_limits;
 
 pub(crate) struct Json;
 
@@ -36,7 +36,7 @@ impl Rule for Json {
 
     /// The canonical text, or `null` for what is no JSON.
     fn answer(case: &Case) -> Result<Value> {
-        let Ok(canonical) = canonicalize(&case.text.clone().into(), &no_limits()) else {
+        let Ok(canonical) = canonicalize(&case.text.clone().into(), &Limits::unlimited()) else {
             return Ok(Value::Null);
         };
         Ok(str::from_utf8(&canonical)?.into())

@@ -10,8 +10,6 @@ mod roles;
 mod signatures;
 mod transactions;
 
-use downbeat_protocol::Limits;
-
 use crate::suite::Suite;
 
 /// All suites, the cheap ones first.
@@ -26,15 +24,3 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite::new::<deletes::Deletes>("deletes", 8, 16),
     Suite::new::<pieces::Pieces>("pieces", 20, 10),
 ];
-
-/// The limits are this server's own, so they are out of the way here.
-pub(crate) fn no_limits() -> Limits {
-    Limits {
-        message_bytes: usize::MAX,
-        messages_per_frame: usize::MAX,
-        transactions: usize::MAX,
-        sessions: usize::MAX,
-        reconcile_values: usize::MAX,
-        depth: usize::MAX,
-    }
-}

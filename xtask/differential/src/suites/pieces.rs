@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use downbeat_core::CoValue;
 use downbeat_crypto::{AgentSecret, HashChain, SignerSecret, header_id};
 use downbeat_protocol::{
-    CoValueId, Content, Header, KnownState, SessionContent, SessionCounts, SessionId, Signature,
-    Transaction,
+    CHUNK_LEN, CoValueId, Content, Header, KnownState, Limits, SessionContent, SessionCounts,
+    SessionId, Signature, Transaction,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use crate::given::{self, AGENTS, agent_secret};
 use crate::random::Random;
 use crate::suite::Rule;
-use crate::suites::no_limits;
 
 pub(crate) struct Pieces;
 
@@ -113,7 +112,8 @@ impl Rule for Pieces {
     }
 
     fn answer(case: &Case) -> Result<Value> {
-        let mut value = CoValue::new(Header::parse(&case.header.clone().into(), &no_limits())?);
+        let mut value =
+            CoValue::new(Header::parse(&case.header.clone().into(), &Limits::unlimited())?);
         anyhow::ensure!(value.id().as_str() == case.id, "the header has another id");
         if let Some(expect) = &case.expect {
             value.expect(&counts(expect)?);
@@ -237,19 +237,17 @@ impl Step {
 
 impl Text {
     fn random(random: &mut Random) -> Self {
-        /// Where logs and pieces are cut.
-        const CUT: u64 = 100 * 1024;
         let unit = random.pick(&["a", "a", "é", "日", "😀", "aé", "\\n"]);
         let (bytes, units) = (unit.len() as u64, unit.encode_utf16().count() as u64);
         let per_unit = if random.percent(50) { bytes } else { units };
         let length = match random.below(12) {
             0..=3 => random.below(200),
             4..=5 => 5_000 + random.below(20_000),
-            6 => CUT / 2 - 8 + random.below(12),
-            7 => CUT / 3 - 8 + random.below(12),
-            8 => CUT - 12 + random.below(20),
-            9 => random.below(CUT),
-            10 => CUT + random.below(CUT),
+            6 => CHUNK_LEN / 2 - 8 + random.below(12),
+            7 => CHUNK_LEN / 3 - 8 + random.below(12),
+            8 => CHUNK_LEN - 12 + random.below(20),
+            9 => random.below(CHUNK_LEN),
+            10 => CHUNK_LEN + random.below(CHUNK_LEN),
             _ => 0,
         };
         Self {
@@ -286,7 +284,7 @@ fn header(random: &mut Random) -> Header {
         r#"{{"meta":{meta},"ruleset":{{"type":"unsafeAllowAll"}},"type":"{co_type}","uniqueness":"{}"}}"#,
         random.base58(16)
     );
-    Header::parse(&json.into(), &no_limits()).expect("a header that was written here")
+    Header::parse(&json.into(), &Limits::unlimited()).expect("a header that was written here")
 }
 
 fn some_counts(random: &mut Random, counts: &[(&String, u64)]) -> BTreeMap<String, u64> {

@@ -3,14 +3,13 @@
 
 use anyhow::Result;
 use downbeat_crypto::{AgentSecret, HashChain, VerifyingKey};
-use downbeat_protocol::{Signature, SignerId, Transaction};
+use downbeat_protocol::{Limits, Signature, SignerId, Transaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::given::{AGENTS, agent_secret};
 use crate::random::Random;
 use crate::suite::Rule;
-use crate::suites::no_limits;
 
 pub(crate) struct Signatures;
 
@@ -113,7 +112,7 @@ impl Text {
     fn transaction(&self) -> Transaction {
         let made = Transaction::trusting(&self.changes, self.made_at, self.meta.as_deref());
         // The way of foreign transactions, which must come to the same.
-        let read = Transaction::parse(made.json(), &no_limits());
+        let read = Transaction::parse(made.json(), &Limits::unlimited());
         debug_assert_eq!(read.as_ref(), Ok(&made));
         made
     }

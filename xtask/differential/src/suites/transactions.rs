@@ -1,14 +1,13 @@
 //! Transactions: what the reference's native core makes of them, which is what is hashed.
 
 use anyhow::Result;
-use downbeat_protocol::Transaction;
+use downbeat_protocol::{Limits, Transaction};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::json_text::{self, Style, quoted};
 use crate::random::Random;
 use crate::suite::Rule;
-use crate::suites::no_limits;
 
 pub(crate) struct Transactions;
 
@@ -63,7 +62,8 @@ impl Rule for Transactions {
 
     /// The canonical text, or `null` for what is no transaction.
     fn answer(case: &Case) -> Result<Value> {
-        let Ok(transaction) = Transaction::parse(&case.text.clone().into(), &no_limits()) else {
+        let Ok(transaction) = Transaction::parse(&case.text.clone().into(), &Limits::unlimited())
+        else {
             return Ok(Value::Null);
         };
         Ok(str::from_utf8(transaction.json())?.into())

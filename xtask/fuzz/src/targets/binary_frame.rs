@@ -1,7 +1,7 @@
-//! Frames and records of the binary codec: decoding, the limits, and encoding what was decoded.
+//! Frames of the binary codec: decoding, the limits, and encoding what was decoded.
 
 use bytes::Bytes;
-use downbeat_protocol::{DecodeError, Limits, binary};
+use downbeat_protocol::{Limits, binary};
 
 use super::frames::{check_tight, note_frame};
 use super::{parts, round_trip};
@@ -29,41 +29,7 @@ pub(crate) fn run(input: &[u8]) -> Features {
     }
     let tight = |limits: &Limits| binary::decode_frame(&input, limits);
     check_tight(tight, result.as_ref().ok());
-    check_records(&input, &mut features);
     features
-}
-
-/// The bytes as a record of each kind: what is accepted is encoded and read again.
-fn check_records(input: &Bytes, features: &mut Features) {
-    check_record(input, features, "header", binary::decode_header, binary::encode_header);
-    check_record(input, features, "session", binary::decode_session, binary::encode_session);
-    check_record(
-        input,
-        features,
-        "known state",
-        binary::decode_known_state,
-        binary::encode_known_state,
-    );
-}
-
-fn check_record<T: PartialEq + std::fmt::Debug>(
-    input: &Bytes,
-    features: &mut Features,
-    kind: &str,
-    decode: impl Fn(&Bytes, &Limits) -> Result<T, DecodeError>,
-    encode: impl Fn(&T, &mut Vec<u8>),
-) {
-    let limits = Limits::default();
-    match memory::bounded(input.len(), || decode(input, &limits)) {
-        Ok(item) => {
-            features.note(("record", kind));
-            let mut record = Vec::new();
-            encode(&item, &mut record);
-            let again = decode(&record.into(), &limits);
-            assert_eq!(again.as_ref(), Ok(&item), "{kind}: another after a round trip");
-        }
-        Err(error) => features.error(kind, &error),
-    }
 }
 
 /// Makes the frame's first message as long as it is said to be. Otherwise almost every change of

@@ -74,9 +74,8 @@ impl World {
         if self.plan.losses == 0 {
             self.check_acknowledged(node);
         }
-        self.nodes[node].start();
-        let fault = self.fault;
-        self.nodes[node].machine.set_fault(fault);
+        self.nodes[node].start(self.bugs.driver);
+        self.nodes[node].machine.set_fault(self.bugs.machine);
         for upstream in self.plan.nodes[node].upstreams.clone() {
             self.nodes[node].machine.add_upstream(node_name(upstream));
         }

@@ -1,19 +1,22 @@
 //! What nodes do: the machine's events and actions, storage and verifier.
 
 use downbeat_core::known_state;
+use downbeat_driver::{
+    EraseStep, Eraser, LookUp, Turn, WriteBatch, WriteJob, Written, block_on, list_stored,
+    list_unsynced, verify,
+};
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent};
-use downbeat_storage::{Storage, Unsynced, UnsyncedUpdate, Write};
+use downbeat_storage::{Outcome, Storage, StorageError, Write};
 use downbeat_sync::{
-    Action, Event, Item, PeerId, Role, StorageFailed, StoreJob, UpstreamName, content_credit,
+    Action, Event, Item, PeerId, Role, StorageFailed, StoreJob, UpstreamName, VerifyJob,
+    content_credit,
 };
 
 use super::chaos::node_name;
 use super::{LookedUp, NodeStep, Step, World};
 use crate::link::{End, Side};
 use crate::log::describe_counts;
-use crate::lookup;
-use crate::node::{Account, Job, at_once, stored, writes_of};
-use crate::turn;
+use crate::node::Account;
 
 /// How long a writer waits before it tries again, in milliseconds.
 const RETRY: u64 = 500;
@@ -147,14 +150,11 @@ impl World {
             Action::Store(job) => {
                 self.check_store(node, &job);
                 self.nodes[node].content.add(&job);
-                self.nodes[node].jobs.push_back(Job::Store(job));
-                self.start_writing(node);
+                self.push_job(node, WriteJob::Store(job, ()));
             }
             Action::Track { id, upstream, synced } => {
                 self.note(|| format!("node {node} tracks {id} for {upstream}: synced {synced}"));
-                let entry = Unsynced { id, upstream: storage_name(&upstream) };
-                self.nodes[node].jobs.push_back(Job::Track(UnsyncedUpdate { entry, synced }));
-                self.start_writing(node);
+                self.push_job(node, WriteJob::track(id, storage_name(&upstream), synced));
             }
             Action::ListUnsynced { upstream, after, limit } => {
                 let delay = self.storage_time();
@@ -199,10 +199,7 @@ impl World {
                 let delay = self.storage_time();
                 self.node_later(node, delay, NodeStep::Tell(Event::Loaded { id, result }));
             }
-            NodeStep::Verify(job) => {
-                let verified = self.verifier.verify(&self.nodes[node].content, job);
-                self.tell(node, Event::Verified(verified));
-            }
+            NodeStep::Verify(job) => self.verify(node, job),
             NodeStep::Turn { peer, items } => self.write_turn(node, peer, items),
             NodeStep::ListUnsynced { .. } | NodeStep::ListStored { .. } if self.storage_fails() => {
                 self.node_later(node, RETRY, what);
@@ -211,34 +208,21 @@ impl World {
             NodeStep::ListUnsynced { upstream, after, limit } => {
                 let name = storage_name(&upstream);
                 let storage = &*self.nodes[node].storage;
-                let ids = lookup::unsynced(storage, &name, after, limit);
-                self.tell(node, Event::Unsynced { upstream, ids });
+                match block_on(list_unsynced(storage, &name, after, limit)) {
+                    Ok(ids) => self.tell(node, Event::Unsynced { upstream, ids }),
+                    Err(error) => self.storage_failed(&error),
+                }
             }
             NodeStep::ListStored { upstream, after, limit } => {
                 let storage = &*self.nodes[node].storage;
-                let values = lookup::list(storage, after, limit);
-                self.tell(node, Event::Listed { upstream, values });
+                match block_on(list_stored(storage, after, limit)) {
+                    Ok(values) => self.tell(node, Event::Listed { upstream, values }),
+                    Err(error) => self.storage_failed(&error),
+                }
             }
             NodeStep::Take => self.take_jobs(node),
-            NodeStep::Append { stores } => self.append(node, stores),
-            NodeStep::Appended { stores, outcomes } => {
-                let mut outcomes = outcomes.into_iter();
-                for job in stores {
-                    let count = writes_of(&job).len();
-                    let stored = stored(&job, outcomes.by_ref().take(count));
-                    if stored.conflict && self.plan.foreign_writes == 0 {
-                        self.fail(|| format!("node {node} stores {} out of order", job.id));
-                    }
-                    self.nodes[node].content.stored(job.id, &job.sessions, stored.conflict);
-                    if job.delete {
-                        let delay = self.rng.time(0, MAX_ERASE_DELAY);
-                        self.node_later(node, delay, NodeStep::Erase);
-                    }
-                    self.tell(node, Event::Stored(stored));
-                }
-                self.nodes[node].writing = false;
-                self.start_writing(node);
-            }
+            NodeStep::Append(batch) => self.append(node, batch),
+            NodeStep::Appended(batch, outcomes) => self.appended(node, batch, outcomes),
             NodeStep::Tell(event) => self.tell(node, event),
         }
     }
@@ -247,7 +231,24 @@ impl World {
         if self.storage_fails() {
             return Err(StorageFailed);
         }
-        Ok(lookup::load(&self.nodes[node].storage, id))
+        let mut look_up = LookUp::new(vec![id]);
+        match block_on(look_up.next(&*self.nodes[node].storage)) {
+            Some((_, Ok(loaded))) => Ok(loaded),
+            Some((_, Err(error))) => {
+                self.storage_failed(&error);
+                Err(StorageFailed)
+            }
+            None => {
+                self.fail(|| format!("node {node} has no answer for {id}"));
+                Err(StorageFailed)
+            }
+        }
+    }
+
+    fn verify(&mut self, node: usize, job: VerifyJob) {
+        let content = &self.nodes[node].content;
+        let verification = block_on(verify(content, &self.signatures, &job));
+        self.tell(node, Event::Verified(verification.into_verified(job)));
     }
 
     fn storage_fails(&mut self) -> bool {
@@ -266,16 +267,29 @@ impl World {
             let delay = slow_until.saturating_sub(self.now).clamp(NO_ROOM, 1_000);
             return self.node_later(node, delay, NodeStep::Turn { peer, items });
         }
-        let (messages, progress) = turn::write(&self.nodes[node].content, items, self.plan.sizes);
-        for message in messages {
-            self.check_sent(node, &message);
-            self.send(peer, side, message);
+        let mut turn = Turn::new(items, self.plan.turns);
+        while let Some(messages) = block_on(turn.next(&self.nodes[node].content)) {
+            for message in messages {
+                self.check_sent(node, message);
+                self.send(peer, side, message.clone());
+            }
         }
+        let report = turn.finish();
+        if let Some((_, error)) = report.failures.first() {
+            self.storage_failed(error);
+        }
+        let progress = report.progress;
         if let Some(account) = self.nodes[node].links.get_mut(&peer) {
             account.busy = false;
         }
         let delay = self.rng.time(0, 2);
         self.node_later(node, delay, NodeStep::Tell(Event::TurnDone { peer, progress }));
+    }
+
+    fn push_job(&mut self, node: usize, job: WriteJob<()>) {
+        let bytes = job.bytes();
+        self.nodes[node].jobs.push(job, bytes);
+        self.start_writing(node);
     }
 
     fn start_writing(&mut self, node: usize) {
@@ -286,74 +300,89 @@ impl World {
         }
     }
 
-    /// Takes all jobs into one batch: notes first, as the runtime's writer does.
+    /// Begins with the next batch.
     fn take_jobs(&mut self, node: usize) {
-        let mut stores = Vec::new();
-        let mut tracked = Vec::new();
-        for job in std::mem::take(&mut self.nodes[node].jobs) {
-            match job {
-                Job::Store(job) => stores.push(job),
-                Job::Track(update) => tracked.push(update),
-            }
-        }
-        if at_once(self.nodes[node].storage.track_unsynced(tracked)).is_err() {
-            self.fail(|| "a storage in memory does not fail".to_owned());
+        let batch = WriteBatch::new(self.nodes[node].jobs.next_batch());
+        if let Err(error) = block_on(batch.track(&*self.nodes[node].storage)) {
+            self.storage_failed(&error);
         }
         let delay = self.storage_time();
-        self.node_later(node, delay, NodeStep::Append { stores });
+        self.node_later(node, delay, NodeStep::Append(batch));
     }
 
-    /// Removes what tombstones have left behind, a part at a time.
+    /// Erases a part of what tombstones have left behind.
     fn erase(&mut self, node: usize) {
-        let Ok(ids) = at_once(self.nodes[node].storage.erasable(None, 1)) else { return };
-        let Some(id) = ids.first().copied() else { return };
-        let before = self.nodes[node].durable(id);
-        if at_once(self.nodes[node].storage.erase(id)).is_err() {
-            self.fail(|| "a storage in memory does not fail".to_owned());
+        let ids = block_on(self.nodes[node].storage.erasable(None, 1)).unwrap_or_default();
+        let before = ids.first().and_then(|id| self.nodes[node].durable(*id));
+        match block_on(Eraser::new().step(&*self.nodes[node].storage)) {
+            Ok(EraseStep::Erased(id, _)) => {
+                self.check_growth(node, id, before.as_ref());
+                self.node_later(node, 1, NodeStep::Erase);
+            }
+            Ok(EraseStep::Done) => {}
+            Ok(EraseStep::Damaged(_, error)) | Err(error) => self.storage_failed(&error),
         }
-        self.check_growth(node, id, before.as_ref());
-        self.node_later(node, 1, NodeStep::Erase);
+    }
+
+    fn storage_failed(&mut self, error: &StorageError) {
+        self.fail(|| format!("a storage in memory does not fail: {error}"));
     }
 
     /// Somebody else is faster, and writes a part of what the node is about to write.
-    fn write_before(&mut self, node: usize, stores: &[StoreJob]) {
+    fn write_before(&mut self, node: usize, batch: &WriteBatch<()>) {
         if self.healed || !self.rng.percent(self.plan.foreign_writes) {
             return;
         }
         let is_long = |job: &&StoreJob| !job.delete && job.sessions.iter().any(is_several);
-        let jobs: Vec<_> = stores.iter().filter(is_long).collect();
+        let jobs: Vec<_> = batch.stores().filter(is_long).collect();
         let Some(job) = self.rng.pick(&jobs) else { return };
         let Some(run) = job.sessions.iter().find(|run| is_several(run)) else { return };
         let left = 1 + self.rng.below(run.transactions.len() - 1);
         let Some(part) = self.truth.begin(job.id, run, left) else { return };
         self.note(|| format!("somebody else writes {} to the storage of node {node}", job.id));
         let write = Write::Append { id: job.id, header: job.header.clone(), sessions: vec![part] };
-        if at_once(self.nodes[node].storage.append(vec![write])).is_err() {
-            self.fail(|| "a storage in memory does not fail".to_owned());
+        if let Err(error) = block_on(self.nodes[node].storage.append(vec![write])) {
+            self.storage_failed(&error);
         }
     }
 
-    fn append(&mut self, node: usize, stores: Vec<StoreJob>) {
-        self.write_before(node, &stores);
+    fn append(&mut self, node: usize, batch: WriteBatch<()>) {
+        self.write_before(node, &batch);
         let fails = self.storage_fails();
         // A batch that seems to fail may have been applied after all.
         if fails && self.rng.percent(50) {
-            return self.node_later(node, RETRY, NodeStep::Append { stores });
+            return self.node_later(node, RETRY, NodeStep::Append(batch));
         }
         let before: Vec<_> =
-            stores.iter().map(|job| (job.id, self.nodes[node].durable(job.id))).collect();
-        let writes = stores.iter().flat_map(writes_of).collect();
-        let Ok(outcomes) = at_once(self.nodes[node].storage.append(writes)) else {
-            return self.fail(|| "a storage in memory does not fail".to_owned());
+            batch.stores().map(|job| (job.id, self.nodes[node].durable(job.id))).collect();
+        let outcomes = match block_on(batch.append(&self.nodes[node].content)) {
+            Ok(outcomes) => outcomes,
+            Err(error) => return self.storage_failed(&error),
         };
         for (id, before) in before {
             self.check_growth(node, id, before.as_ref());
         }
         if fails {
-            return self.node_later(node, RETRY, NodeStep::Append { stores });
+            return self.node_later(node, RETRY, NodeStep::Append(batch));
         }
         let delay = self.storage_time();
-        self.node_later(node, delay, NodeStep::Appended { stores, outcomes });
+        self.node_later(node, delay, NodeStep::Appended(batch, outcomes));
+    }
+
+    fn appended(&mut self, node: usize, batch: WriteBatch<()>, outcomes: Vec<Outcome>) {
+        let content = self.nodes[node].content.clone();
+        for Written { job, stored, context: () } in batch.finish(&content, outcomes) {
+            if stored.conflict && self.plan.foreign_writes == 0 {
+                self.fail(|| format!("node {node} stores {} out of order", job.id));
+            }
+            if job.delete {
+                let delay = self.rng.time(0, MAX_ERASE_DELAY);
+                self.node_later(node, delay, NodeStep::Erase);
+            }
+            self.tell(node, Event::Stored(stored));
+        }
+        self.nodes[node].writing = false;
+        self.start_writing(node);
     }
 
     /// A client has seen something acknowledged.

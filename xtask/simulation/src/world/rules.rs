@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use downbeat_core::{DeleteError, known_state};
+use downbeat_driver::block_on;
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent, SessionCounts};
 use downbeat_storage::Storage;
 use downbeat_sync::{Item, PeerId, Rejection, Report, StoreJob};
@@ -11,7 +12,6 @@ use super::World;
 use super::chaos::node_name;
 use crate::link::End;
 use crate::log::describe_counts;
-use crate::node::at_once;
 
 /// How often a client sends a transaction over one connection at most: once by itself, and again where
 /// the node corrects it, whose corrections are spaced, or asks for it.
@@ -262,7 +262,7 @@ impl World {
     fn check_logs(&mut self, node: usize) {
         for id in self.nodes[node].stored_ids() {
             let storage = &self.nodes[node].storage;
-            let runs = at_once(storage.read(id, &SessionCounts::new(), usize::MAX));
+            let runs = block_on(storage.read(id, &SessionCounts::new(), usize::MAX));
             for run in runs.unwrap_or_default() {
                 self.check_run(node, "has stored", id, &run);
             }

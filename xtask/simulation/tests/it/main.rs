@@ -1,4 +1,5 @@
-//! The simulation as a test: that no seed breaks a rule, and that faults do.
+//! The simulation as a test: no seed breaks a rule, and injected bugs are found.
 
+mod driver_bugs;
 mod faults;
 mod seeds;

@@ -8,9 +8,8 @@ use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, SessionContent, SessionId};
 use rustc_hash::FxHashMap;
 
-use crate::action::StoreJob;
-use crate::content::content_bytes;
-use crate::cutter::Wanted;
+use crate::chunker::ReadRequest;
+use downbeat_sync::{StoreJob, content_bytes};
 use runs::Runs;
 
 /// What keeping a run costs beside its transactions' bytes: its place in two lists, the session's
@@ -68,15 +67,15 @@ impl RecentContent {
     }
 
     /// The content, if all of it is here.
-    pub fn read(&self, wanted: &Wanted<'_>) -> Option<Vec<SessionContent>> {
-        if known_state::is_subset(wanted.until, wanted.have) {
+    pub fn read(&self, request: &ReadRequest<'_>) -> Option<Vec<SessionContent>> {
+        if known_state::is_subset(request.until, request.have) {
             return Some(Vec::new());
         }
-        let sessions = self.values.get(&wanted.id)?;
+        let sessions = self.values.get(&request.id)?;
         let mut result = Vec::new();
         let mut bytes = 0;
-        for (session, end) in wanted.until {
-            let mut at = wanted.have.get(session);
+        for (session, end) in request.until {
+            let mut at = request.have.get(session);
             if at >= *end {
                 continue;
             }
@@ -88,7 +87,7 @@ impl RecentContent {
                 at = run.end();
                 bytes += content_bytes(&run);
                 result.push(run);
-                if bytes >= wanted.max_bytes as u64 {
+                if bytes >= request.max_bytes as u64 {
                     return Some(result);
                 }
                 if at >= *end {
@@ -104,18 +103,22 @@ impl RecentContent {
 
     /// Adds what is here to what storage gave, where it goes on from that. Storage may have had it
     /// by then, or not.
-    pub fn go_on(&self, wanted: &Wanted<'_>, mut runs: Vec<SessionContent>) -> Vec<SessionContent> {
-        let Some(sessions) = self.values.get(&wanted.id) else { return runs };
-        let mut reached = wanted.have.clone();
+    pub fn append_recent(
+        &self,
+        request: &ReadRequest<'_>,
+        mut runs: Vec<SessionContent>,
+    ) -> Vec<SessionContent> {
+        let Some(sessions) = self.values.get(&request.id) else { return runs };
+        let mut reached = request.have.clone();
         for run in &runs {
             reached.raise(&run.session, run.end());
         }
         let mut bytes: u64 = runs.iter().map(content_bytes).sum();
-        for (session, end) in wanted.until {
+        for (session, end) in request.until {
             let mut at = reached.get(session);
             let Some(recent) = sessions.get(session) else { continue };
             for run in recent.beyond(at) {
-                if at >= *end || run.after > at || bytes >= wanted.max_bytes as u64 {
+                if at >= *end || run.after > at || bytes >= request.max_bytes as u64 {
                     break;
                 }
                 let run = tail(run, at);
@@ -215,7 +218,7 @@ mod tests {
 
     fn read(recent: &RecentContent, until: &[(&str, u64)]) -> Option<Vec<SessionContent>> {
         let (have, until) = (SessionCounts::new(), counts(until));
-        recent.read(&Wanted { id: id(), have: &have, until: &until, max_bytes: 1 << 20 })
+        recent.read(&ReadRequest { id: id(), have: &have, until: &until, max_bytes: 1 << 20 })
     }
 
     #[test]
@@ -239,13 +242,17 @@ mod tests {
         assert_eq!(read(&recent, &[("a", 2), ("b", 1)]), None, "not all of it is here");
 
         let (have, until) = (SessionCounts::new(), counts(&[("a", 2), ("b", 1)]));
-        let mut wanted = Wanted { id: id(), have: &have, until: &until, max_bytes: 1 << 20 };
+        let mut request = ReadRequest { id: id(), have: &have, until: &until, max_bytes: 1 << 20 };
         let all = vec![run("a", 0), run("b", 0), run("a", 1)];
-        assert_eq!(recent.go_on(&wanted, durable.clone()), all);
-        assert_eq!(recent.go_on(&wanted, all.clone()), all, "storage had it already");
-        assert_eq!(recent.go_on(&wanted, vec![run("b", 0)]), [run("b", 0)], "there is a gap");
-        wanted.max_bytes = 1;
-        assert_eq!(recent.go_on(&wanted, durable.clone()), durable, "that is enough");
+        assert_eq!(recent.append_recent(&request, durable.clone()), all);
+        assert_eq!(recent.append_recent(&request, all.clone()), all, "storage had it already");
+        assert_eq!(
+            recent.append_recent(&request, vec![run("b", 0)]),
+            [run("b", 0)],
+            "there is a gap"
+        );
+        request.max_bytes = 1;
+        assert_eq!(recent.append_recent(&request, durable.clone()), durable, "that is enough");
     }
 
     #[test]

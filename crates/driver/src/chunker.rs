@@ -3,16 +3,15 @@
 use downbeat_core::{dependencies, known_state};
 use downbeat_protocol::{CoValueId, Content, SessionContent, SessionCounts, SessionId};
 
-use crate::action::ContentItem;
-use crate::content::content_bytes;
-use crate::event::Progress;
+use downbeat_sync::{ContentItem, Progress, content_bytes};
 
 /// Makes messages of a [`ContentItem`]: as long as [`Self::next_read`] asks for something, the
 /// runtime reads that and calls [`Self::add`], and then takes what [`Self::finish`] gives.
 ///
 /// ```
 /// # use downbeat_protocol::{CoValueId, Header, Ruleset, SessionContent, SessionCounts};
-/// # use downbeat_sync::{ContentItem, Cutter};
+/// # use downbeat_sync::ContentItem;
+/// # use downbeat_driver::ContentChunker;
 /// # fn read(_: CoValueId, _: &SessionCounts, _: usize) -> Vec<SessionContent> { Vec::new() }
 /// # let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build()?;
 /// # let (id, have, until) = (CoValueId::parse("co_z1")?, SessionCounts::new(), SessionCounts::new());
@@ -20,17 +19,17 @@ use crate::event::Progress;
 /// # let (with_header, continuation, epoch) = (true, false, 0);
 /// # let item =
 /// #     ContentItem { id, header, with_header, have, until, announced, continuation, epoch };
-/// let mut cutter = Cutter::new(item, 256 << 10, 100 << 10);
-/// while let Some(wanted) = cutter.next_read() {
-///     let runs = read(wanted.id, wanted.have, wanted.max_bytes);
-///     cutter.add(runs);
+/// let mut chunker = ContentChunker::new(item, 256 << 10, 100 << 10);
+/// while let Some(request) = chunker.next_read() {
+///     let runs = read(request.id, request.have, request.max_bytes);
+///     chunker.add(runs);
 /// }
-/// let (messages, progress) = cutter.finish();
+/// let (messages, progress) = chunker.finish();
 /// assert_eq!((messages.len(), progress), (1, None), "a header, and nothing is left to do");
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Cutter {
+pub struct ContentChunker {
     item: ContentItem,
     /// Bytes of transactions that may be read.
     room: usize,
@@ -56,9 +55,9 @@ enum State {
     Interrupted,
 }
 
-/// What a [`Cutter`] wants to be read.
+/// What a [`ContentChunker`] wants to be read.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct ReadRequest<'a> {
     /// The CoValue.
     pub id: CoValueId,
     /// Content beyond this, in runs that each end at a signature.
@@ -69,12 +68,12 @@ pub struct Wanted<'a> {
     pub max_bytes: usize,
 }
 
-impl Cutter {
+impl ContentChunker {
     /// Begins with an item. No more is read when `room` bytes of transactions have been, and a new
     /// message is started beyond `message_bytes` (a single run may be larger). Without room,
     /// nothing is sent, and all of it is left to do.
     pub fn new(item: ContentItem, room: usize, message_bytes: u64) -> Self {
-        let mut cutter = Self {
+        let mut chunker = Self {
             room,
             message_bytes,
             contents: Vec::new(),
@@ -85,18 +84,18 @@ impl Cutter {
             state: State::Reading,
             item,
         };
-        if room > 0 && cutter.item.until.is_empty() {
-            cutter.start();
+        if room > 0 && chunker.item.until.is_empty() {
+            chunker.start();
         }
-        cutter
+        chunker
     }
 
     /// What is to be read next, if anything is.
-    pub fn next_read(&self) -> Option<Wanted<'_>> {
+    pub fn next_read(&self) -> Option<ReadRequest<'_>> {
         let max_bytes = self.room.checked_sub(self.bytes).filter(|room| *room > 0)?;
         let is_done = self.state != State::Reading || self.has_all();
         let Self { item: ContentItem { id, until, .. }, have, .. } = self;
-        (!is_done).then_some(Wanted { id: *id, have, until, max_bytes })
+        (!is_done).then_some(ReadRequest { id: *id, have, until, max_bytes })
     }
 
     /// Takes what was read. Nothing at all says that there is no more.
@@ -262,12 +261,12 @@ mod tests {
     /// What is sent of these runs, which are read one at a time in this order, to a peer that is
     /// to have this much.
     fn sent(runs: &[SessionContent], until: &[(&str, u64)]) -> (Vec<(SessionId, u64)>, bool) {
-        let mut cutter = Cutter::new(item(until), 1 << 20, 1 << 20);
-        while let Some(wanted) = cutter.next_read() {
-            let mut next = runs.iter().filter(|run| run.after >= wanted.have.get(&run.session));
-            cutter.add(next.next().cloned().into_iter().collect());
+        let mut chunker = ContentChunker::new(item(until), 1 << 20, 1 << 20);
+        while let Some(request) = chunker.next_read() {
+            let mut next = runs.iter().filter(|run| run.after >= request.have.get(&run.session));
+            chunker.add(next.next().cloned().into_iter().collect());
         }
-        let (contents, rest) = cutter.finish();
+        let (contents, rest) = chunker.finish();
         let runs = contents.into_iter().flat_map(|content| content.sessions);
         let stalled = rest.is_some_and(|rest| rest.stalled);
         (runs.map(|run| (run.session.clone(), run.end())).collect(), stalled)
@@ -300,10 +299,10 @@ mod tests {
         let piece = vec![set("k"); 2];
         let bytes = content_bytes(&run("a", 0, piece.clone()));
         let runs: Vec<_> = (0..5).map(|piece_no| run("a", 2 * piece_no, piece.clone())).collect();
-        let mut cutter = Cutter::new(item(&[("a", 10)]), 1 << 20, 2 * bytes);
-        cutter.add(runs);
-        assert!(cutter.next_read().is_none());
-        let (contents, rest) = cutter.finish();
+        let mut chunker = ContentChunker::new(item(&[("a", 10)]), 1 << 20, 2 * bytes);
+        chunker.add(runs);
+        assert!(chunker.next_read().is_none());
+        let (contents, rest) = chunker.finish();
         let ends: Vec<_> = contents.iter().map(|content| content.sessions[0].end()).collect();
         assert_eq!(ends, [4, 8, 10]);
         assert_eq!(contents[0].expect_content_until, Some(item(&[("a", 10)]).until));
@@ -313,14 +312,14 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_left_to_do() {
-        let mut cutter = Cutter::new(item(&[("a", 2)]), 1, 1);
-        cutter.add(vec![run("a", 0, vec![set("k")])]);
-        assert!(cutter.next_read().is_none(), "the room is used up");
-        let rest = cutter.finish().1.unwrap();
+        let mut chunker = ContentChunker::new(item(&[("a", 2)]), 1, 1);
+        chunker.add(vec![run("a", 0, vec![set("k")])]);
+        assert!(chunker.next_read().is_none(), "the room is used up");
+        let rest = chunker.finish().1.unwrap();
         assert!(rest.started && rest.header && !rest.stalled);
         assert_eq!(rest.reached, [(session("a"), 1)]);
 
-        let (contents, rest) = Cutter::new(item(&[("a", 2)]), 0, 1).finish();
+        let (contents, rest) = ContentChunker::new(item(&[("a", 2)]), 0, 1).finish();
         assert!(contents.is_empty());
         assert!(rest.is_some_and(|rest| !rest.started && !rest.header && !rest.stalled));
     }
@@ -328,10 +327,10 @@ mod tests {
     #[test]
     fn a_failure_for_now_asks_for_the_rest_again_and_one_for_good_does_not() {
         for for_now in [true, false] {
-            let mut cutter = Cutter::new(item(&[("a", 2)]), 1 << 20, 1 << 20);
-            cutter.fail(for_now);
-            assert!(cutter.next_read().is_none());
-            assert_eq!(cutter.finish().1.unwrap().stalled, !for_now);
+            let mut chunker = ContentChunker::new(item(&[("a", 2)]), 1 << 20, 1 << 20);
+            chunker.fail(for_now);
+            assert!(chunker.next_read().is_none());
+            assert_eq!(chunker.finish().1.unwrap().stalled, !for_now);
         }
     }
 }

@@ -1,0 +1,169 @@
+//! Carrying out a turn: reading the content that a peer lacks, and cutting it into messages.
+
+use std::collections::VecDeque;
+use std::iter;
+
+use downbeat_protocol::{CoValueId, Message, SessionContent};
+use downbeat_storage::{CHECKPOINT_LEN, StorageError};
+use downbeat_sync::{ContentItem, Item, Progress};
+
+use crate::bugs::DriverBug;
+use crate::chunker::{ContentChunker, ReadRequest};
+use crate::content::ContentStore;
+use crate::failure::is_transient;
+
+/// Content items that are read with one call to storage. Handing 32 of them to a reader thread
+/// costs little for each one.
+const READ_AHEAD: usize = 32;
+
+/// How much content a turn and its messages may have, in bytes of transactions.
+#[derive(Debug, Clone, Copy)]
+pub struct TurnLimits {
+    /// A turn ends when it has read this much. It bounds how long a small edit waits behind a large
+    /// stream, and the memory that a turn takes.
+    pub turn_bytes: usize,
+    /// A new message begins when one has this much. A single run may be larger.
+    pub message_bytes: u64,
+}
+
+impl Default for TurnLimits {
+    /// 256 KiB for a turn, and 100 KiB for a message, as in the reference implementation.
+    fn default() -> Self {
+        Self { turn_bytes: 256 << 10, message_bytes: CHECKPOINT_LEN }
+    }
+}
+
+/// A turn that is being carried out. Write the messages of [`Self::next`] to the peer until there are
+/// no more, and then report what [`Self::finish`] returns.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use downbeat_driver::{ContentStore, Turn, TurnLimits, block_on};
+/// # use downbeat_storage::MemoryStorage;
+/// # let content = ContentStore::new(Arc::new(MemoryStorage::new()), 0);
+/// # let (items, mut written) = (Vec::new(), Vec::new());
+/// let mut turn = Turn::new(items, TurnLimits::default());
+/// while let Some(messages) = block_on(turn.next(&content)) {
+///     written.extend_from_slice(messages);
+/// }
+/// let report = turn.finish();
+/// assert!(written.is_empty() && report.progress.is_empty(), "there was nothing to write");
+/// ```
+#[derive(Debug)]
+pub struct Turn {
+    limits: TurnLimits,
+    items: VecDeque<Item>,
+    /// Bytes of transactions that may still be read.
+    room: usize,
+    /// The first reads of the next content items.
+    ahead: VecDeque<FirstRead>,
+    messages: Vec<Message>,
+    report: TurnReport,
+}
+
+/// The result of a turn.
+#[derive(Debug, Default)]
+pub struct TurnReport {
+    /// Goes to the machine: the content items of which not all was sent, or more.
+    pub progress: Vec<Progress>,
+    /// Whether storage failed for now. The machine asks for the rest at once, so the runtime has
+    /// to pause before it reports the turn.
+    pub is_interrupted: bool,
+    /// What could not be read.
+    pub failures: Vec<(CoValueId, StorageError)>,
+}
+
+type FirstRead = Result<Vec<SessionContent>, StorageError>;
+
+impl Turn {
+    /// Begins with the items of a turn.
+    pub fn new(items: Vec<Item>, limits: TurnLimits) -> Self {
+        Self {
+            limits,
+            items: items.into(),
+            room: limits.turn_bytes,
+            ahead: VecDeque::new(),
+            messages: Vec::new(),
+            report: TurnReport::default(),
+        }
+    }
+
+    /// Reads on, and returns the next messages for the peer: about as much as fits into one content
+    /// message. `None` at the end.
+    pub async fn next(&mut self, content: &ContentStore) -> Option<&[Message]> {
+        self.messages.clear();
+        let mut unsent = 0;
+        while unsent < self.limits.message_bytes
+            && let Some(item) = self.items.pop_front()
+        {
+            match item {
+                Item::Message(message) => self.messages.push(message),
+                Item::Content(_) if self.skips_dependency(content) => {}
+                Item::Content(item) => unsent += self.add_content(item, content).await as u64,
+            }
+        }
+        (!self.messages.is_empty()).then_some(&self.messages)
+    }
+
+    /// Ends the turn.
+    pub fn finish(self) -> TurnReport {
+        self.report
+    }
+
+    /// Adds the messages of a content item. Returns the bytes of transactions in them.
+    async fn add_content(&mut self, item: ContentItem, content: &ContentStore) -> usize {
+        if self.ahead.is_empty() && self.room > 0 {
+            self.ahead = self.read_ahead(&item, content).await;
+        }
+        let mut first = self.ahead.pop_front();
+        let mut chunker = ContentChunker::new(item, self.room, self.limits.message_bytes);
+        while let Some(request) = chunker.next_read() {
+            let id = request.id;
+            let read = match first.take() {
+                Some(read) => read,
+                None => content.read(&request).await,
+            };
+            match read {
+                Ok(runs) => chunker.add(runs),
+                Err(error) => {
+                    let for_now = is_transient(&error);
+                    self.report.is_interrupted |= for_now;
+                    self.report.failures.push((id, error));
+                    chunker.fail(for_now);
+                }
+            }
+        }
+        let bytes = chunker.bytes();
+        let (contents, rest) = chunker.finish();
+        self.messages.extend(contents.into_iter().map(Message::Content));
+        self.report.progress.extend(rest);
+        // After a failure, later items stay behind too, because they may depend on this one.
+        self.room = if self.report.is_interrupted { 0 } else { self.room.saturating_sub(bytes) };
+        bytes
+    }
+
+    /// Reads for an item and those that come after it with one call. Reads nothing if there is only
+    /// one item, which is then read by itself.
+    async fn read_ahead(&self, item: &ContentItem, content: &ContentStore) -> VecDeque<FirstRead> {
+        let others = self.items.iter().filter_map(|item| match item {
+            Item::Content(item) => Some(item),
+            Item::Message(_) => None,
+        });
+        let items = iter::once(item).chain(others).take(READ_AHEAD);
+        let requests = items.map(|item| {
+            let ContentItem { id, have, until, .. } = item;
+            ReadRequest { id: *id, have, until, max_bytes: self.room }
+        });
+        let requests: Vec<_> = requests.collect();
+        if requests.len() == 1 {
+            return VecDeque::new();
+        }
+        content.read_many(&requests, self.room).await.into()
+    }
+
+    /// Whether an injected bug drops an item before others.
+    fn skips_dependency(&self, content: &ContentStore) -> bool {
+        content.bugs.has(DriverBug::SkipDependency)
+            && self.items.iter().any(|item| matches!(item, Item::Content(_)))
+    }
+}
