@@ -50,6 +50,8 @@
 //! Each module is one crate of the workspace: [`storage`] is `downbeat-storage`. A program that needs
 //! a single part, such as the messages of the [`protocol`], can depend on that crate alone.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub use downbeat_core as core;
 pub use downbeat_crypto as crypto;
 pub use downbeat_node as node;

@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use downbeat_core::delete::DeleteError;
-use downbeat_protocol::{CoValueId, Content, SessionId};
+use downbeat_protocol::{CoValueId, Content, SessionContent, SessionId};
 
 use crate::check::{Checked, Reason, Refusal};
 use crate::directory::Directory;
@@ -22,7 +22,7 @@ use crate::import::Outgoing;
 use crate::progress::Progress;
 use crate::store::Store;
 use crate::walk::{join, threads};
-use crate::writer::{Stopped, Writer, json_len};
+use crate::writer::{Stopped, Writer};
 
 /// Lines that wait for one thread. [`MAX_IN_FLIGHT_BYTES`] bounds their bytes.
 const MAX_WAITING_LINES: usize = 1_024;
@@ -32,7 +32,7 @@ const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 
 /// Bytes of held content. Beyond that, the held lines are tried again with the content that has
 /// arrived by then.
-const MAX_HELD_BYTES: usize = 16 << 20;
+const MAX_HELD_BYTES: u64 = 16 << 20;
 
 /// CoValues that a thread remembers, 2 KiB for each session. An export writes all lines of a CoValue
 /// in a row, so few are needed.
@@ -86,7 +86,7 @@ struct Shared<'a> {
 #[derive(Default)]
 struct Held {
     items: Vec<(u64, Content)>,
-    bytes: usize,
+    bytes: u64,
 }
 
 impl Shared<'_> {
@@ -271,8 +271,9 @@ impl<'b> Taker<'_, 'b> {
 
     fn hold(&self, line: u64, content: Content) {
         /// Bytes of a message besides its transactions.
-        const OVERHEAD: usize = 1_000;
-        let bytes = OVERHEAD + content.sessions.iter().map(json_len).sum::<usize>();
+        const OVERHEAD: u64 = 1_000;
+        let sessions = content.sessions.iter();
+        let bytes = OVERHEAD + sessions.map(SessionContent::json_len).sum::<u64>();
         let mut held = lock(&self.shared.held);
         held.bytes += bytes;
         held.items.push((line, content));

@@ -1,11 +1,10 @@
 //! Writes to a store in large batches, on one thread.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionId};
-use downbeat_storage::{Outcome, SessionOutcome, StorageError, Write};
+use downbeat_storage::{BatchLimits, Batcher, Outcome, SessionOutcome, StorageError, Write};
 
 use crate::check::Reason;
 use crate::error::Error;
@@ -14,15 +13,14 @@ use crate::store::Store;
 
 /// Bytes that may wait in the queue; producers of more must wait. Enough that a batch collects while
 /// another one is written.
-const MAX_WAITING_BYTES: usize = 32 << 20;
+const MAX_WAITING_BYTES: u64 = 32 << 20;
 
 /// Bytes and writes per batch. Many writes share the cost of a flush, and the store's memory for a
 /// batch stays bounded.
-const MAX_BATCH_BYTES: usize = 8 << 20;
-const MAX_BATCH_WRITES: usize = 4_096;
+const BATCH_LIMITS: BatchLimits = BatchLimits { jobs: 4_096, bytes: 8 << 20 };
 
 /// Bytes of a write besides its transactions: ids, header, signatures.
-const WRITE_OVERHEAD: usize = 600;
+const WRITE_OVERHEAD: u64 = 600;
 
 /// Collects writes from several threads, and writes them to a store.
 pub(crate) struct Writer<'a> {
@@ -45,11 +43,10 @@ pub(crate) struct Taken {
     pub bytes: AtomicU64,
 }
 
-#[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Write, usize)>,
+    waiting: Batcher<Write>,
     /// Bytes that wait in the queue or are in the present batch.
-    bytes: usize,
+    bytes: u64,
     closed: bool,
     stopped: bool,
 }
@@ -62,15 +59,17 @@ pub(crate) struct Stopped;
 impl<'a> Writer<'a> {
     /// A writer to a store. Content that the store does not accept is added to the findings.
     pub(crate) fn new(store: &'a Store, findings: &'a Findings) -> Self {
-        let (queue, changed) = (Mutex::default(), Condvar::new());
-        Self { store, findings, queue, changed, taken: Taken::default() }
+        let waiting = Batcher::new(BATCH_LIMITS);
+        let queue = Mutex::new(Queue { waiting, bytes: 0, closed: false, stopped: false });
+        Self { store, findings, queue, changed: Condvar::new(), taken: Taken::default() }
     }
 
     /// Writes until it is closed. After an error all further writes are refused.
     pub(crate) fn run(&self) -> Result<(), StorageError> {
         // Wakes the waiting threads, also after a panic.
         let _end = End(self);
-        while let Some((batch, bytes)) = self.next_batch() {
+        while let Some(batch) = self.next_batch() {
+            let bytes = batch.iter().map(size).sum::<u64>();
             self.write(batch)?;
             self.lock().bytes -= bytes;
             self.changed.notify_all();
@@ -89,7 +88,7 @@ impl<'a> Writer<'a> {
             return Err(Stopped);
         }
         queue.bytes += bytes;
-        queue.waiting.push_back((write, bytes));
+        queue.waiting.push(write, bytes);
         self.changed.notify_all();
         Ok(())
     }
@@ -114,7 +113,7 @@ impl<'a> Writer<'a> {
         &self.taken
     }
 
-    fn next_batch(&self) -> Option<(Vec<Write>, usize)> {
+    fn next_batch(&self) -> Option<Vec<Write>> {
         let mut queue = self.lock();
         while queue.waiting.is_empty() {
             if queue.closed {
@@ -122,15 +121,7 @@ impl<'a> Writer<'a> {
             }
             queue = self.wait(queue);
         }
-        let (mut batch, mut total) = (Vec::new(), 0);
-        while total < MAX_BATCH_BYTES
-            && batch.len() < MAX_BATCH_WRITES
-            && let Some((write, bytes)) = queue.waiting.pop_front()
-        {
-            total += bytes;
-            batch.push(write);
-        }
-        Some((batch, total))
+        Some(queue.waiting.next_batch())
     }
 
     fn write(&self, batch: Vec<Write>) -> Result<(), StorageError> {
@@ -216,26 +207,21 @@ impl Written {
             session: content.session.clone(),
             after: content.after,
             end: content.end(),
-            bytes: json_len(content) as u64,
+            bytes: content.json_len(),
         };
         Self { id: write.id(), creates, runs: sessions.iter().map(run).collect() }
     }
 }
 
-/// Bytes of JSON in the transactions of a run.
-pub(crate) fn json_len(content: &SessionContent) -> usize {
-    content.transactions.iter().map(|transaction| transaction.json().len()).sum()
-}
-
-fn size(write: &Write) -> usize {
+fn size(write: &Write) -> u64 {
     /// Bytes of a transaction besides its JSON.
-    const TRANSACTION_OVERHEAD: usize = 64;
+    const TRANSACTION_OVERHEAD: u64 = 64;
     let content = |content: &SessionContent| {
-        json_len(content) + content.transactions.len() * TRANSACTION_OVERHEAD
+        content.json_len() + content.transactions.len() as u64 * TRANSACTION_OVERHEAD
     };
     WRITE_OVERHEAD
         + match write {
-            Write::Append { sessions, .. } => sessions.iter().map(content).sum::<usize>(),
+            Write::Append { sessions, .. } => sessions.iter().map(content).sum::<u64>(),
             Write::Tombstone { session, .. } => content(session),
         }
 }
