@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use downbeat_storage::{MemoryStorage, Storage};
+use downbeat_storage::{Durability, MemoryStorage, Storage};
 use downbeat_storage_sled::{SledOptions, SledStorage};
 use downbeat_storage_sqlite::{SqliteOptions, SqliteStorage};
 
@@ -56,17 +56,15 @@ pub(crate) async fn open_with_cache(
         StorageChoice::Memory => Arc::new(MemoryStorage::new()),
         StorageChoice::Sled(dir) => {
             let dir = dir.clone();
-            let durability = durability.of_sled();
-            let cache_bytes = cache_bytes.unwrap_or(SledOptions::default().cache_bytes);
-            let options = SledOptions { durability, cache_bytes };
+            let mut options = SledOptions::default().with_durability(durability.into());
+            options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
             Arc::new(opening.await.context("opening the store panicked")??)
         }
         StorageChoice::Sqlite(file) => {
             let file = file.clone();
-            let durability = durability.of_sqlite();
-            let cache_bytes = cache_bytes.unwrap_or(SqliteOptions::default().cache_bytes);
-            let options = SqliteOptions { durability, cache_bytes };
+            let mut options = SqliteOptions::default().with_durability(durability.into());
+            options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening =
                 tokio::task::spawn_blocking(move || SqliteStorage::open_with(file, options));
             Arc::new(opening.await.context("opening the store panicked")??)
@@ -74,20 +72,11 @@ pub(crate) async fn open_with_cache(
     })
 }
 
-impl DurabilityChoice {
-    fn of_sled(self) -> downbeat_storage_sled::Durability {
-        use downbeat_storage_sled::Durability;
-        match self {
-            Self::Safe => Durability::Flushed,
-            Self::Relaxed => Durability::Relaxed { within: RELAXED_FLUSH },
-        }
-    }
-
-    fn of_sqlite(self) -> downbeat_storage_sqlite::Durability {
-        use downbeat_storage_sqlite::Durability;
-        match self {
-            Self::Safe => Durability::Flushed,
-            Self::Relaxed => Durability::Relaxed { within: RELAXED_FLUSH },
+impl From<DurabilityChoice> for Durability {
+    fn from(choice: DurabilityChoice) -> Self {
+        match choice {
+            DurabilityChoice::Safe => Self::Flushed,
+            DurabilityChoice::Relaxed => Self::Relaxed { within: RELAXED_FLUSH },
         }
     }
 }

@@ -1,38 +1,30 @@
-//! Content of any length, in records of bounded length.
+//! Content of any length, cut into records of bounded length.
 //!
-//! sled writes a tree node as a whole, and a node of more than a quarter of a segment into a file
-//! of its own that is never synced. A leaf holds up to about 20 records, so a record's length is
-//! bounded such that 20 of them have room.
+//! sled writes a tree node as a whole. It puts a node of more than a quarter of a segment into a file
+//! of its own, which it never syncs. A leaf holds up to about 20 records, so the length of a record is
+//! bounded such that 20 of them fit into a quarter of a segment.
 
 use bytes::{Bytes, BytesMut};
-use downbeat_protocol::{
-    CoValueId, DecodeError, Header, Limits, SessionId, Signature, Transaction,
-};
+use downbeat_protocol::{CoValueId, Header, Limits, SessionId, Signature, Transaction};
 use downbeat_storage::{Damage, Extension, StorageError};
 
 use crate::keys;
-use crate::record::{self, CoValueRecord, ExtensionRecord, PartRecord};
+use crate::record::{self, ChunkRecord, CoValueRecord, ExtensionRecord};
 use crate::tree::{Records, Tree};
 
-/// Content in one record, in bytes. sled keeps leaves in memory as a whole, and notices what its
-/// cache holds only after 64 accesses to a part of it, so large leaves exceed the cache: reading 400
-/// MB took 430 MB of memory with three times as much in a record, and takes 250 MB with this, for
-/// the same work. Less would be more records. With the longest key (about 300 bytes) and what a
-/// record adds, 20 such records are far below the 524,268 bytes that a quarter of a segment
-/// ([`SEGMENT_SIZE`](crate::place::SEGMENT_SIZE)) holds.
-pub(crate) const MAX_PART_LEN: usize = 8_000;
+/// Content in one record, in bytes.
+///
+/// sled keeps whole leaves in memory, and checks the size of its cache only after 64 accesses to a
+/// part of it. So large leaves exceed the cache: reading 400 MB took 430 MB of memory with records
+/// three times as long, and takes 250 MB with this length. Shorter records would be more records.
+/// With the longest key (about 300 bytes) and the prefix of a record, 20 records are far below the
+/// 524,268 bytes of a quarter of a segment ([`SEGMENT_SIZE`](crate::open::SEGMENT_SIZE)).
+pub(crate) const MAX_CHUNK_LEN: usize = 8_000;
 
-/// Stored content was checked when it was accepted, so nothing is limited here.
-const STORED: Limits = Limits {
-    message_bytes: usize::MAX,
-    messages_per_frame: usize::MAX,
-    transactions: usize::MAX,
-    sessions: usize::MAX,
-    reconcile_values: usize::MAX,
-    depth: usize::MAX,
-};
+/// Stored content was checked when it was accepted, so there are no limits.
+const STORED: Limits = Limits::unlimited();
 
-/// Encodes an extension, and hands each of its records to `insert`.
+/// Encodes an extension, and passes each of its records to `insert`.
 pub(crate) fn encode_extension(
     log: &[u8],
     end: u64,
@@ -50,37 +42,37 @@ pub(crate) fn encode_extension(
     for tx in transactions {
         bytes.extend_from_slice(tx.json());
     }
-    let bodies = bytes.chunks(MAX_PART_LEN);
-    let parts = bodies.len() as u64;
-    for (part, body) in (0..).zip(bodies) {
-        let key = keys::log_part(log, end, part);
-        let value = record::encode(&key, &PartRecord { parts, body }, body.len());
+    let bodies = bytes.chunks(MAX_CHUNK_LEN);
+    let chunks = bodies.len() as u64;
+    for (chunk, body) in (0..).zip(bodies) {
+        let key = keys::log_chunk(log, end, chunk);
+        let value = record::encode(&key, &ChunkRecord { chunks, body }, body.len());
         insert(key, value);
     }
 }
 
-/// Encodes a CoValue, and hands each of its records to `insert`.
+/// Encodes a CoValue, and passes each of its records to `insert`.
 pub(crate) fn encode_co_value(
     id: CoValueId,
     header: &Header,
     deleted: bool,
     mut insert: impl FnMut(Vec<u8>, Vec<u8>),
 ) {
-    let mut bodies = header.json().chunks(MAX_PART_LEN);
+    let mut bodies = header.json().chunks(MAX_CHUNK_LEN);
     let first = bodies.next().unwrap_or_default();
-    let parts = bodies.len() as u64;
-    let co_value = CoValueRecord { deleted, header: first, more_parts: parts };
+    let chunks = bodies.len() as u64;
+    let co_value = CoValueRecord { deleted, header: first, more_chunks: chunks };
     let key = keys::co_value(id);
     let value = record::encode(&key, &co_value, first.len());
     insert(key, value);
-    for (part, body) in (0..).zip(bodies) {
-        let key = keys::header_part(id, part);
-        let value = record::encode(&key, &PartRecord { parts, body }, body.len());
+    for (chunk, body) in (0..).zip(bodies) {
+        let key = keys::header_chunk(id, chunk);
+        let value = record::encode(&key, &ChunkRecord { chunks, body }, body.len());
         insert(key, value);
     }
 }
 
-/// Reads a CoValue's header, the rest of it from further records where it is long.
+/// Reads the header of a CoValue. A long header continues in further records.
 pub(crate) fn read_header(
     tree: &Tree,
     id: CoValueId,
@@ -88,13 +80,13 @@ pub(crate) fn read_header(
 ) -> Result<Header, StorageError> {
     let damaged = |reason: String| Damage::in_co_value(id, reason);
     let mut json = BytesMut::from(co_value.header);
-    for part in (0..).take_while(|&part| u64::from(part) < co_value.more_parts) {
-        let key = keys::header_part(id, part);
+    for chunk in (0..).take_while(|&chunk| u64::from(chunk) < co_value.more_chunks) {
+        let key = keys::header_chunk(id, chunk);
         let value =
-            tree.get(&key)?.ok_or_else(|| damaged("a part of the header is missing".into()))?;
-        let part: PartRecord<'_> =
+            tree.get(&key)?.ok_or_else(|| damaged("a chunk of the header is missing".into()))?;
+        let chunk: ChunkRecord<'_> =
             record::decode(&key, &value).map_err(|error| damaged(format!("header: {error}")))?;
-        json.extend_from_slice(part.body);
+        json.extend_from_slice(chunk.body);
     }
     Header::parse(&json.freeze(), &STORED)
         .map_err(|error| damaged(format!("the header does not parse: {error}")).into())
@@ -118,19 +110,19 @@ impl<'a> Log<'a> {
         position: u64,
     ) -> Self {
         let key = keys::log(id, session);
-        let start = keys::log_part(&key, position.saturating_add(1), 0);
-        let end = keys::log_part(&key, u64::MAX, u32::MAX);
+        let start = keys::log_chunk(&key, position.saturating_add(1), 0);
+        let end = keys::log_chunk(&key, u64::MAX, u32::MAX);
         Self { records: tree.range((start, end)), key, id, session, position }
     }
 
-    /// The count of the log up to where it has been read.
+    /// The number of transactions before the next extension.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next extension, without what comes before the position. `None` at the end of the log.
+    /// The next extension, without the transactions before the position. `None` at the end of the log.
     pub(crate) fn next(&mut self) -> Result<Option<Extension<Vec<Transaction>>>, StorageError> {
-        let Some((end, bytes)) = self.join_parts()? else { return Ok(None) };
+        let Some((end, bytes)) = self.join_chunks()? else { return Ok(None) };
         let (extension, json): (ExtensionRecord<'_>, _) =
             record::decode_from(&bytes).map_err(|error| self.damaged(end, &error.to_string()))?;
         let after = self.position;
@@ -139,38 +131,38 @@ impl<'a> Log<'a> {
             .and_then(|start| after.checked_sub(start))
             .ok_or_else(|| self.damaged(end, "transactions are missing before it"))?;
         let transactions = transactions(&bytes, bytes.len() - json.len(), &extension.lengths, skip)
-            .map_err(|error| self.damaged(end, &error.to_string()))?;
+            .map_err(|reason| self.damaged(end, &reason))?;
         let signature = Signature::parse(extension.signature)
             .map_err(|error| self.damaged(end, &error.to_string()))?;
         self.position = end;
         Ok(Some(Extension { after, transactions, signature, checkpoint: extension.checkpoint }))
     }
 
-    /// The bytes of the next extension, and the log's count at its end.
-    fn join_parts(&mut self) -> Result<Option<(u64, Bytes)>, StorageError> {
+    /// The bytes of the next extension, and the number of transactions at its end.
+    fn join_chunks(&mut self) -> Result<Option<(u64, Bytes)>, StorageError> {
         let mut joined: Option<(u64, BytesMut)> = None;
-        let mut part = 0_u64;
+        let mut chunk = 0_u64;
         loop {
             let Some(entry) = self.records.next() else {
                 return match joined {
-                    Some((end, _)) => Err(self.damaged(end, "its last part is missing").into()),
+                    Some((end, _)) => Err(self.damaged(end, "its last chunk is missing").into()),
                     None => Ok(None),
                 };
             };
             let (key, value) = entry?;
-            let Some((end, number)) = keys::parse_log_part(&key, &self.key) else {
-                return Err(self.damaged(self.position, "a key is malformed behind it").into());
+            let Some((end, number)) = keys::parse_log_chunk(&key, &self.key) else {
+                return Err(self.damaged(self.position, "the key after it is malformed").into());
             };
-            let record: PartRecord<'_> = record::decode(&key, &value)
+            let record: ChunkRecord<'_> = record::decode(&key, &value)
                 .map_err(|error| self.damaged(end, &error.to_string()))?;
             let bytes = &mut joined.get_or_insert_with(|| (end, BytesMut::new())).1;
             bytes.extend_from_slice(record.body);
-            if u64::from(number) != part || joined.as_ref().is_some_and(|&(first, _)| first != end)
+            if u64::from(number) != chunk || joined.as_ref().is_some_and(|&(first, _)| first != end)
             {
-                return Err(self.damaged(end, "a part is missing").into());
+                return Err(self.damaged(end, "a chunk is missing").into());
             }
-            part += 1;
-            if part == record.parts {
+            chunk += 1;
+            if chunk == record.chunks {
                 return Ok(joined.map(|(end, bytes)| (end, bytes.freeze())));
             }
         }
@@ -182,14 +174,15 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Cuts the JSON of an extension into transactions, leaving the first ones out.
+/// Splits the JSON of an extension into transactions, without the first `skip`.
 fn transactions(
     bytes: &Bytes,
     start: usize,
     lengths: &[u64],
     skip: u64,
-) -> Result<Vec<Transaction>, InvalidTransactions> {
-    let skip = usize::try_from(skip).map_err(|_| InvalidTransactions::Lengths)?;
+) -> Result<Vec<Transaction>, String> {
+    let invalid = || "the lengths of its transactions are wrong".to_owned();
+    let skip = usize::try_from(skip).map_err(|_| invalid())?;
     let mut transactions = Vec::with_capacity(lengths.len().saturating_sub(skip));
     let mut start = start;
     for (index, &length) in lengths.iter().enumerate() {
@@ -197,19 +190,13 @@ fn transactions(
             .ok()
             .and_then(|length| start.checked_add(length))
             .filter(|&end| end <= bytes.len())
-            .ok_or(InvalidTransactions::Lengths)?;
+            .ok_or_else(invalid)?;
         if index >= skip {
-            transactions.push(Transaction::parse(&bytes.slice(start..end), &STORED)?);
+            let transaction = Transaction::parse(&bytes.slice(start..end), &STORED)
+                .map_err(|error| format!("a transaction does not parse: {error}"))?;
+            transactions.push(transaction);
         }
         start = end;
     }
-    if start == bytes.len() { Ok(transactions) } else { Err(InvalidTransactions::Lengths) }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum InvalidTransactions {
-    #[error("the lengths of its transactions are wrong")]
-    Lengths,
-    #[error("a transaction does not parse: {0}")]
-    Parse(#[from] DecodeError),
+    if start == bytes.len() { Ok(transactions) } else { Err(invalid()) }
 }

@@ -1,27 +1,25 @@
-//! What goes wrong with the file, as the store's errors.
+//! Errors of SQLite, and their conversion into errors of the store.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use downbeat_protocol::{CoValueId, SessionId};
 use downbeat_storage::{Damage, StorageError};
 use rusqlite::ErrorCode;
 
-/// What went wrong, before it is told in which file and at what.
+/// An error while the file is used, without the name of the file and the action.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum FileError {
     /// SQLite failed.
     Sqlite(rusqlite::Error),
-    /// Something stored is not what was written.
+    /// Stored data is damaged.
     Damage(Damage),
 }
 
-impl Fault {
-    /// The error to report, for an attempt to `verb` the file ("read", "write to").
-    pub(crate) fn into_error(self, verb: &str, file: &Path) -> StorageError {
+impl FileError {
+    /// The error of the store, for an attempt to `verb` the file ("read", "write to").
+    pub(crate) fn into_storage_error(self, verb: &str, file: &Path) -> StorageError {
         let error = match self {
             Self::Damage(damage) => return damage.into(),
             Self::Sqlite(error) => error,
@@ -30,7 +28,7 @@ impl Fault {
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => StorageError::NotAStore {
                 path: file.to_owned(),
-                reason: "it is no SQLite database, or its beginning is damaged".to_owned(),
+                reason: "it is no SQLite database, or its first page is damaged".to_owned(),
             },
             Some(ErrorCode::DiskFull) => {
                 StorageError::io(action, io::Error::new(io::ErrorKind::StorageFull, error))
@@ -47,17 +45,14 @@ impl Fault {
             _ if is_damage(&error) => {
                 Damage::in_record(file.display().to_string(), error.to_string()).into()
             }
-            _ => {
-                let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
-                StorageError::Backend { action, source }
-            }
+            _ => StorageError::backend(action, error),
         }
     }
 
-    /// The same, as damage of a CoValue where it is damage: SQLite does not know what it lies in.
-    pub(crate) fn on_the_way_to(self, id: CoValueId) -> Self {
+    /// Adds the CoValue that was being read, if this is damage. SQLite does not know it.
+    pub(crate) fn while_reading(self, id: CoValueId) -> Self {
         match self {
-            Self::Damage(damage) => Self::Damage(damage.on_the_way_to(id)),
+            Self::Damage(damage) => Self::Damage(damage.while_reading(id)),
             Self::Sqlite(error) if is_damage(&error) => {
                 Self::Damage(Damage::in_co_value(id, error.to_string()))
             }
@@ -65,10 +60,10 @@ impl Fault {
         }
     }
 
-    /// The damage, if that is what it is.
+    /// The damage, if this is damage.
     pub(crate) fn as_damage(&self, id: CoValueId) -> Option<Damage> {
         match self {
-            Self::Damage(damage) => Some(damage.clone().on_the_way_to(id)),
+            Self::Damage(damage) => Some(damage.clone().while_reading(id)),
             Self::Sqlite(error) => {
                 is_damage(error).then(|| Damage::in_co_value(id, error.to_string()))
             }
@@ -76,29 +71,33 @@ impl Fault {
     }
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for FileError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl From<Damage> for Fault {
+impl From<Damage> for FileError {
     fn from(damage: Damage) -> Self {
         Self::Damage(damage)
     }
 }
 
 /// Damage in a CoValue as a whole.
-pub(crate) fn in_co_value(id: CoValueId, reason: &dyn fmt::Display) -> Fault {
+pub(crate) fn in_co_value(id: CoValueId, reason: &dyn fmt::Display) -> FileError {
     Damage::in_co_value(id, reason.to_string()).into()
 }
 
 /// Damage in a session.
-pub(crate) fn in_session(id: CoValueId, session: &SessionId, reason: &dyn fmt::Display) -> Fault {
+pub(crate) fn in_session(
+    id: CoValueId,
+    session: &SessionId,
+    reason: &dyn fmt::Display,
+) -> FileError {
     Damage::in_session(id, session, reason.to_string()).into()
 }
 
-/// Whether SQLite found a page that cannot be right, or a value of a type that nobody writes.
+/// Whether SQLite found a malformed page, or a value of a wrong type.
 fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::FromSqlConversionFailure(..)
@@ -117,7 +116,7 @@ mod tests {
 
     fn error(code: i32) -> StorageError {
         let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-        Fault::from(error).into_error("write to", Path::new("a.db"))
+        FileError::from(error).into_storage_error("write to", Path::new("a.db"))
     }
 
     #[test]
@@ -135,10 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn damaged_pages_are_told_of_the_covalue_that_was_read() {
+    fn damaged_pages_name_the_covalue_that_was_read() {
         let id = CoValueId::parse("co_z1").unwrap();
         let corrupt = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None);
-        let error = Fault::from(corrupt()).on_the_way_to(id).into_error("read", Path::new("a.db"));
+        let error = FileError::from(corrupt())
+            .while_reading(id)
+            .into_storage_error("read", Path::new("a.db"));
         let StorageError::Corrupt(damage) = error else { panic!("{error}") };
         assert_eq!(damage.id(), Some(id));
     }

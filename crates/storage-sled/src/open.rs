@@ -1,4 +1,4 @@
-//! Opening a directory: what may be in it, and what is made of an empty one.
+//! Opens the store in a directory, or creates one in an empty directory.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -6,60 +6,61 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use downbeat_storage::files::Place;
+use downbeat_storage::files::FileIdentity;
 use downbeat_storage::{Damage, StorageError};
 use sled::Mode;
 
 use crate::keys;
-use crate::mark::{MARK_FILE, Mark};
 use crate::options::SledOptions;
 use crate::record::{self, TotalsRecord};
-use crate::tree::{Changes, LOG_FILE, Tree, describe};
+use crate::tree::{Changes, LOG_FILE, Tree, call_sled, describe};
+use crate::watermark::{WATERMARK_FILE, Watermark};
 
-/// The version of the layout that is written, and the newest that can be read.
+/// The version of the layout: the one that is written, and the newest that can be read.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// The file that says that a directory is a store, and of which version.
+/// The file that marks a directory as a store and holds its version.
 const FORMAT_FILE: &str = "format";
 
-/// The same while the store is being created: whatever else is there was never used.
+/// The name of [`FORMAT_FILE`] until the store is complete. With it, all other files are leftovers of
+/// an interrupted creation.
 const UNFINISHED_FORMAT_FILE: &str = "format.unfinished";
 
 const FORMAT_NAME: &str = "downbeat-storage-sled";
 
-/// Larger than sled's default of 512 KiB: a tree node that takes more than a quarter of a segment
-/// is put into a file of its own, which sled never syncs. Nodes here stay below; see
-/// [`MAX_PART_LEN`](crate::parts::MAX_PART_LEN).
+/// Larger than sled's default of 512 KiB. sled puts a tree node of more than a quarter of a segment
+/// into a file of its own, which it never syncs. Nodes of this store stay below that size; see
+/// [`MAX_CHUNK_LEN`](crate::chunks::MAX_CHUNK_LEN).
 pub(crate) const SEGMENT_SIZE: usize = 2 << 20;
 
-/// How often sled's own thread looks for segments to clean, in milliseconds. It flushes as well,
-/// which nothing here relies on.
+/// Interval at which sled's own thread cleans segments, in milliseconds. It flushes as well; this
+/// crate does not rely on that.
 const CLEANING_INTERVAL_MS: u64 = 500;
 
-/// How long to wait for a lock. When a store has just been closed in this process, a reader or one
-/// of sled's threads may take a moment to let go of the log.
+/// Longest wait for the lock of the log. After a store was closed in this process, a reader or a
+/// thread of sled may hold the log for a moment.
 const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
-/// How often to try for it.
+/// Interval between attempts to lock.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
-/// What the names of sled's snapshots begin with.
+/// Prefix of the names of sled's snapshots.
 const SNAPSHOT_PREFIX: &str = "snap.";
 
-/// What the name of one ends with until it is complete.
+/// Suffix of a snapshot's name until it is complete.
 const UNFINISHED_SNAPSHOT_SUFFIX: &str = ".generating";
 
-/// What may lie in a directory that counts as empty: the root of a file system has this.
+/// The root of a file system has this entry, and counts as an empty directory.
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// An open store.
 pub(crate) struct Opened {
     pub(crate) tree: Tree,
-    pub(crate) mark: Mark,
+    pub(crate) watermark: Watermark,
     pub(crate) totals: TotalsRecord,
 }
 
-/// Opens the store in a directory, or creates one if there is none and nothing else either.
+/// Opens the store in a directory. Creates one if the directory is missing or empty.
 pub(crate) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
     if fs::metadata(dir).is_ok_and(|metadata| !metadata.is_dir()) {
         return Err(not_a_store(dir, "it is no directory"));
@@ -88,13 +89,13 @@ fn open_existing(dir: &Path, version: u32, options: &SledOptions) -> Result<Open
     }
     let tree = open_tree(dir, options)?;
     let totals = totals(&tree)?;
-    // What sled recovered may have been written but not flushed.
+    // sled may have recovered changes that were written but not flushed.
     tree.flush()?;
-    let mark = Mark::open(dir, totals.batches)?;
-    Ok(Opened { tree, mark, totals })
+    let watermark = Watermark::open(dir, totals.batches)?;
+    Ok(Opened { tree, watermark, totals })
 }
 
-/// The totals. A store always has them, so one without has lost its data.
+/// Reads the totals. Every store has them; one without has lost its data.
 pub(crate) fn totals(tree: &Tree) -> Result<TotalsRecord, StorageError> {
     let damaged = |reason: String| {
         let file = tree.dir().join(LOG_FILE);
@@ -106,7 +107,7 @@ pub(crate) fn totals(tree: &Tree) -> Result<TotalsRecord, StorageError> {
     record::decode(keys::TOTALS, &totals).map_err(|error| damaged(format!("the totals: {error}")))
 }
 
-/// Creates a store. The format file gets its name last, so that a store that has it is complete.
+/// Creates a store. The format file gets its name last, so a store with a format file is complete.
 fn create(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
     let unfinished = dir.join(UNFINISHED_FORMAT_FILE);
     write_synced(&unfinished, format!("{FORMAT_NAME} {FORMAT_VERSION}\n").as_bytes())
@@ -117,24 +118,24 @@ fn create(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
     batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
     tree.apply(batch)?;
     tree.flush()?;
-    let mark = create_mark(dir)?;
+    let watermark = create_watermark(dir)?;
     let format = dir.join(FORMAT_FILE);
     fs::rename(&unfinished, &format).map_err(|error| io_error("create", &format, error))?;
-    // The names of the files, and that of the directory, must be as durable as their content.
+    // The names of the files and of the directory must be as durable as their content.
     sync_dir(dir)?;
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
         _ => {}
     }
-    Ok(Opened { tree, mark, totals })
+    Ok(Opened { tree, watermark, totals })
 }
 
-/// Makes the mark of a new store, whatever an earlier try has left.
-fn create_mark(dir: &Path) -> Result<Mark, StorageError> {
-    let path = dir.join(MARK_FILE);
+/// Creates the watermark of a new store. Replaces one that an interrupted creation has left.
+fn create_watermark(dir: &Path) -> Result<Watermark, StorageError> {
+    let path = dir.join(WATERMARK_FILE);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &path, error)),
-        _ => Mark::open(dir, 0),
+        _ => Watermark::open(dir, 0),
     }
 }
 
@@ -147,7 +148,7 @@ fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
         .mode(Mode::HighThroughput);
     let give_up = Instant::now() + LOCK_PATIENCE;
     let db = loop {
-        match config.open() {
+        match call_sled("open", dir, || config.open())? {
             Ok(db) => break db,
             Err(sled::Error::Corruption { .. }) if remove_unfinished_snapshots(dir)? => {}
             Err(error) if !is_lock_error(&error) => return Err(describe(error, "open", dir)),
@@ -157,15 +158,15 @@ fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
     };
     let path = dir.join(LOG_FILE);
     let log = File::open(&path).map_err(|error| io_error("open", &path, error))?;
-    Ok(Tree::new(db, log, Place::of(path)?, dir))
+    Ok(Tree::new(db, log, FileIdentity::of(path)?, dir))
 }
 
-/// Removes what is left of snapshots that were being written when the process died or the disk was
-/// full, and tells whether there was anything. sled takes them for its newest snapshots, and finds
-/// them damaged; the one before is still there, and has not lost its place in the log.
+/// Removes incomplete snapshots, which sled leaves when the process dies or the disk is full. Returns
+/// whether there were any. sled takes them for its newest snapshots and reports damage. The snapshot
+/// before is still there, and the log still has everything since.
 ///
-/// To be called when sled has complained, and so had the store to itself: then nobody is writing
-/// one of them.
+/// Call this only after sled has reported damage. sled then had the store locked, so no process is
+/// writing a snapshot.
 fn remove_unfinished_snapshots(dir: &Path) -> Result<bool, StorageError> {
     let read = |error| io_error("read", dir, error);
     let mut found = false;
@@ -187,8 +188,8 @@ fn is_lock_error(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
-/// The format version of the store in a directory; `None` if the directory is empty, or if creating
-/// a store in it was broken off.
+/// The format version of the store in a directory; `None` if the directory is empty, or holds an
+/// interrupted creation.
 fn read_format(dir: &Path) -> Result<Option<u32>, StorageError> {
     let path = dir.join(FORMAT_FILE);
     match fs::read_to_string(&path) {
@@ -196,7 +197,7 @@ fn read_format(dir: &Path) -> Result<Option<u32>, StorageError> {
             .strip_prefix(FORMAT_NAME)
             .and_then(|version| version.trim().parse().ok())
             .map(Some)
-            .ok_or_else(|| not_a_store(dir, "its file `format` does not say that it is one")),
+            .ok_or_else(|| not_a_store(dir, "its file `format` belongs to another program")),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             if is_new(dir)? {
                 Ok(None)
@@ -205,7 +206,7 @@ fn read_format(dir: &Path) -> Result<Option<u32>, StorageError> {
             }
         }
         Err(error) if error.kind() == ErrorKind::InvalidData => {
-            Err(not_a_store(dir, "its file `format` is no text"))
+            Err(not_a_store(dir, "its file `format` is not text"))
         }
         Err(error) => Err(io_error("read", &path, error)),
     }

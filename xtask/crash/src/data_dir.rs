@@ -1,4 +1,4 @@
-//! Where a server keeps its data in a test.
+//! The directory in which a server keeps its data.
 
 use std::fmt;
 use std::fs;
@@ -16,9 +16,9 @@ use crate::server::Program;
 /// The kinds of storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// Our own store, a directory.
+    /// The sled store, a directory.
     Sled,
-    /// The reference's SQLite file.
+    /// The SQLite file of the reference.
     Sqlite,
 }
 
@@ -26,28 +26,28 @@ impl Kind {
     pub(crate) const ALL: [Self; 2] = [Self::Sled, Self::Sqlite];
 }
 
-/// The name of the file, in a directory where nothing else is.
+/// The name of the SQLite file. Its directory holds nothing else.
 const SQLITE_FILE: &str = "storage.db";
 
-/// A directory of a test's own, which goes with it.
+/// A temporary directory for one test, removed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct DataDir {
     kind: Kind,
     dir: TempDir,
 }
 
-impl Place {
+impl DataDir {
     pub(crate) fn new(kind: Kind) -> Result<Self> {
         let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
         Ok(Self { kind, dir })
     }
 
-    /// How a server is started here.
+    /// The command that starts a server on this directory.
     pub(crate) fn program(&self, binary: &Path) -> Program {
         self.program_in(binary, &self.dir.path().join("data"))
     }
 
-    /// The same with the data in another directory.
+    /// The command that starts a server on another directory.
     pub(crate) fn program_in(&self, binary: &Path, data: &Path) -> Program {
         let storage = match self.kind {
             Kind::Sled => format!("sled:{}", data.display()),
@@ -62,7 +62,7 @@ impl Place {
         }
     }
 
-    /// Opens what a server has left behind.
+    /// Opens the store that a server has left.
     pub(crate) fn open(&self) -> Result<Box<dyn Storage>> {
         match self.kind {
             Kind::Sled => Ok(Box::new(SledStorage::open(self.data())?)),
@@ -70,7 +70,7 @@ impl Place {
         }
     }
 
-    /// A copy of a program that everybody may run, wherever the original lies.
+    /// A copy of a program that all users can execute.
     pub(crate) fn public_copy(&self, program: &Path) -> Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o755))?;

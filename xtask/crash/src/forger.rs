@@ -1,4 +1,4 @@
-//! Somebody who sends what nobody has signed, none of which may ever be stored.
+//! A client that sends forged content. None of it may ever be stored.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use fastrand::Rng;
 use crate::client::{AUTHORS, Shared, lock};
 use crate::people::{self, Person};
 
-/// The longest pause between two lies, in microseconds.
+/// The longest pause between two messages, in microseconds.
 const MAX_PAUSE: u64 = 20_000;
 
-/// Transactions of a session beyond which nobody lies.
+/// Forged content claims fewer transactions before it than this.
 const MAX_AFTER: u64 = 4;
 
-/// Sends transactions of the authors' sessions under signatures that are not theirs, and CoValues
-/// under ids that are not theirs, until the connection ends. `seed` is that of the authors.
-pub(crate) async fn lie(seed: u64, mut rng: Rng, shared: Shared, url: String) -> Result<()> {
+/// Sends transactions in the authors' sessions with false signatures, and headers with false ids, until
+/// the connection ends. `seed` is the seed of the authors.
+pub(crate) async fn forge(seed: u64, mut rng: Rng, shared: Shared, url: String) -> Result<()> {
     let Ok(connection) = WsConnector::new(&url, WsOptions::default())?.connect().await else {
         return Ok(());
     };
@@ -50,7 +50,7 @@ fn false_content(rng: &mut Rng, sessions: &[SessionId], shared: &Shared) -> Opti
     let run = SessionContent {
         session,
         after: rng.u64(..MAX_AFTER),
-        transactions: vec![people::set("lie", "true")],
+        transactions: vec![people::set("forged", "true")],
         last_signature: Signature::from_bytes(&[7; 64]),
     };
     let header: Header = people::map(None, rng.u64(..));

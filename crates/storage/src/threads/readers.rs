@@ -1,4 +1,4 @@
-//! Threads that read, for backends whose reading blocks.
+//! A pool of threads that read.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -12,29 +12,29 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::StorageError;
 
-/// Jobs that may wait; whoever comes beyond that waits for its turn without being in the queue.
+/// Bound of the queue, in jobs. Callers beyond it wait outside the queue.
 const MAX_WAITING: usize = 1_024;
 
-/// CoValues that wait for each thread that is awake before one more is woken: about a millisecond's
-/// worth if they are in memory, against which waking a thread costs little.
+/// Queued CoValues for each thread that is awake, beyond which one more thread is woken. They take
+/// about a millisecond if they are in memory, so the cost of waking a thread is small in comparison.
 const BACKLOG: usize = 64;
 
-/// A job that takes longer probably reads from the disk, and so will those behind it: several times
-/// what a full job takes that finds all in memory.
+/// A job that takes longer than this probably reads from the disk, and so will the jobs behind it.
+/// Several times the duration of a full job that finds everything in memory.
 const SLOW: Duration = Duration::from_millis(1);
 
-/// Threads that read, each with something of its own to read from: `S`, a connection, say.
+/// A pool of threads that read. Each owns a source `S` to read from, for example a connection.
 ///
-/// Reading what is in memory takes microseconds, less than waking a thread does. So a thread that
-/// is awake takes what waits, one job after the other, and another is woken only when much waits,
-/// or when jobs turn out to take long, as they do when they wait for the disk. It is the first that
-/// sleeps, so where each source has a cache, the first ones have what is read often, and the others
-/// take no memory for it until they are needed.
+/// Reading from memory takes microseconds, less than waking a thread. So a thread that is awake
+/// takes the queued jobs one after the other. Another thread is woken only when many jobs are queued,
+/// or when jobs turn out to be slow because they wait for the disk. The pool always wakes the first
+/// thread that sleeps. If each source has a cache, the first threads hold the popular data, and the
+/// others take no memory until they are needed.
 ///
-/// Backends should hand over many look-ups with one job.
+/// Backends should put many look-ups into one job.
 ///
-/// Needs no particular runtime. Dropping this closes it as [`Self::close`] does.
-pub struct Readers<S> {
+/// Works on any async runtime. Dropping it closes it like [`Self::close`].
+pub struct ReaderThreads<S> {
     pool: Arc<Pool<S>>,
     turns: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -42,42 +42,42 @@ pub struct Readers<S> {
 
 /// How much a job reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// So many CoValues, or something that takes about as long.
+pub enum ReadExtent {
+    /// This many CoValues, or anything else that takes about as long.
     CoValues(usize),
-    /// All that is stored, however long that takes.
+    /// The whole store.
     Everything,
 }
 
-/// What the threads share.
+/// State shared by the threads.
 struct Pool<S> {
     queue: Mutex<Queue<S>>,
-    /// A bell for each thread.
-    bells: Box<[Condvar]>,
+    /// One for each thread, to wake it.
+    wakers: Box<[Condvar]>,
 }
 
 struct Queue<S> {
     jobs: VecDeque<Job<S>>,
-    /// CoValues that the jobs read.
+    /// CoValues that the queued jobs read.
     waiting: usize,
-    /// For each thread whether it sleeps and has not been called.
+    /// For each thread, whether it sleeps and has not been woken.
     asleep: Box<[bool]>,
-    /// For each thread that is at a job the time by which it is expected back.
+    /// For each busy thread, when its job should be done if everything is in memory.
     back_by: Box<[Option<Instant>]>,
     closed: bool,
 }
 
 struct Job<S> {
-    extent: Extent,
+    extent: ReadExtent,
     work: Work<S>,
 }
 
-/// Takes the source away if it panics.
+/// Sets the source to `None` if it panics.
 type Work<S> = Box<dyn FnOnce(&mut Option<S>) + Send>;
 
-impl<S: 'static> Readers<S> {
-    /// Starts so many threads. Each calls `source` before its first job, and again after one that
-    /// panicked.
+impl<S: 'static> ReaderThreads<S> {
+    /// Starts `threads` threads. Each calls `source` before its first job, and again after a job
+    /// that panicked.
     ///
     /// # Errors
     ///
@@ -93,8 +93,8 @@ impl<S: 'static> Readers<S> {
             back_by: vec![None; threads].into(),
             closed: false,
         };
-        let bells = (0..threads).map(|_| Condvar::new()).collect();
-        let pool = Arc::new(Pool { queue: Mutex::new(queue), bells });
+        let wakers = (0..threads).map(|_| Condvar::new()).collect();
+        let pool = Arc::new(Pool { queue: Mutex::new(queue), wakers });
         let turns = Arc::new(Semaphore::new(MAX_WAITING));
         let readers = Self { pool, turns, threads: Mutex::default() };
         for number in 0..threads {
@@ -102,27 +102,28 @@ impl<S: 'static> Readers<S> {
             let thread = thread::Builder::new().name("downbeat-read".to_owned());
             let thread = thread
                 .spawn(move || pool.run(number, source))
-                .map_err(|error| StorageError::io("cannot start a thread for reading", error))?;
+                .map_err(|error| StorageError::io("cannot start a reader thread", error))?;
             readers.threads().push(thread);
         }
         Ok(readers)
     }
 
-    /// Runs a job on one of the threads. A panic in it is the caller's.
+    /// Runs a job on one of the threads, and waits for its answer. A panic of the job continues in
+    /// the caller; the thread goes on with a new source.
     ///
     /// # Errors
     ///
     /// [`StorageError::Closed`] after [`Self::close`].
     pub async fn run<T: Send + 'static>(
         &self,
-        extent: Extent,
+        extent: ReadExtent,
         job: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Result<T, StorageError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let turn = turn.map_err(|_| StorageError::Closed)?;
         let (reply, answer) = oneshot::channel::<Result<T, Box<dyn Any + Send>>>();
         let work = Box::new(move |source: &mut Option<S>| {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             if !reply.is_closed()
                 && let Some(present) = source
             {
@@ -143,14 +144,14 @@ impl<S: 'static> Readers<S> {
     }
 }
 
-impl<S> Readers<S> {
-    /// Finishes what waits, and ends the threads. Blocks meanwhile.
+impl<S> ReaderThreads<S> {
+    /// Runs all queued jobs, and ends the threads. Blocks meanwhile.
     pub fn close(&self) {
         self.turns.close();
         self.pool.lock().closed = true;
-        self.pool.bells.iter().for_each(Condvar::notify_one);
+        self.pool.wakers.iter().for_each(Condvar::notify_one);
         for thread in std::mem::take(&mut *self.threads()) {
-            // Jobs catch their panics, so there is nothing to tell.
+            // Panics of jobs have gone to their callers.
             let _ = thread.join();
         }
     }
@@ -160,15 +161,17 @@ impl<S> Readers<S> {
     }
 }
 
-impl<S> Drop for Readers<S> {
+impl<S> Drop for ReaderThreads<S> {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl<S> fmt::Debug for Readers<S> {
+impl<S> fmt::Debug for ReaderThreads<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readers").field("threads", &self.pool.bells.len()).finish_non_exhaustive()
+        f.debug_struct("ReaderThreads")
+            .field("threads", &self.pool.wakers.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,7 +184,7 @@ impl<S> Pool<S> {
         self.unlock(queue, much);
     }
 
-    /// Works until it is closed and nothing waits.
+    /// The body of a thread: runs jobs until the pool is closed and the queue is empty.
     fn run(&self, number: usize, make: impl Fn() -> S) {
         let mut source = None;
         let mut slow = false;
@@ -193,7 +196,7 @@ impl<S> Pool<S> {
         }
     }
 
-    /// Waits for a job. `slow` tells whether the one before was.
+    /// Waits for a job. `slow` says whether the one before was slow.
     fn next(&self, number: usize, slow: bool) -> Option<Work<S>> {
         let mut queue = self.lock();
         loop {
@@ -210,20 +213,20 @@ impl<S> Pool<S> {
             }
             queue.asleep[number] = true;
             while queue.asleep[number] && !queue.closed {
-                queue = self.bells[number].wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = self.wakers[number].wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
             queue.asleep[number] = false;
         }
     }
 
-    /// Leaves the queue, and then wakes a thread if one is to be called and there is one that
-    /// sleeps; before, it would run into the lock.
+    /// Unlocks the queue, and then wakes a sleeping thread if `call` is set. Before the unlock, the
+    /// woken thread would run into the lock.
     fn unlock(&self, mut queue: MutexGuard<'_, Queue<S>>, call: bool) {
         let sleeper = queue.asleep.iter().position(|asleep| call && *asleep);
         if let Some(number) = sleeper {
             queue.asleep[number] = false;
             drop(queue);
-            self.bells[number].notify_one();
+            self.wakers[number].notify_one();
         }
     }
 
@@ -234,7 +237,7 @@ impl<S> Pool<S> {
 }
 
 impl<S> Queue<S> {
-    /// Threads that will soon come to what waits.
+    /// Threads that will soon look at the queue.
     fn awake(&self) -> usize {
         let now = Instant::now();
         let threads = self.asleep.iter().zip(&self.back_by);
@@ -242,8 +245,8 @@ impl<S> Queue<S> {
     }
 }
 
-impl Extent {
-    /// What it counts for in the queue.
+impl ReadExtent {
+    /// Its weight in the queue.
     fn co_values(self) -> usize {
         match self {
             Self::CoValues(count) => count.clamp(1, BACKLOG),
@@ -251,7 +254,7 @@ impl Extent {
         }
     }
 
-    /// How long it takes at most if all is in memory.
+    /// Its longest duration if everything is in memory.
     fn expected(self) -> Duration {
         match self {
             Self::CoValues(_) => SLOW,
@@ -269,14 +272,14 @@ mod tests {
 
     use super::*;
 
-    const ONE: Extent = Extent::CoValues(1);
+    const ONE: ReadExtent = ReadExtent::CoValues(1);
 
     /// Long enough for a thread to be woken on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     #[tokio::test]
     async fn jobs_are_done_in_their_order_by_a_thread_that_is_awake() {
-        let readers = Readers::start(1, Vec::new).unwrap();
+        let readers = ReaderThreads::start(1, Vec::new).unwrap();
         for number in 0..10 {
             let before = readers.run(ONE, move |numbers| {
                 numbers.push(number);
@@ -290,7 +293,8 @@ mod tests {
     async fn a_job_that_panics_is_the_callers_and_the_thread_goes_on_with_a_new_source() {
         let made = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&made);
-        let readers = Readers::start(1, move || counter.fetch_add(1, Ordering::Relaxed)).unwrap();
+        let readers =
+            ReaderThreads::start(1, move || counter.fetch_add(1, Ordering::Relaxed)).unwrap();
         let readers = Arc::new(readers);
         assert_eq!(readers.run(ONE, |source| *source).await.unwrap(), 0);
         let panicking = Arc::clone(&readers);
@@ -306,7 +310,7 @@ mod tests {
     }
 
     impl Busy {
-        async fn with(readers: &Arc<Readers<()>>, extent: Extent) -> Self {
+        async fn with(readers: &Arc<ReaderThreads<()>>, extent: ReadExtent) -> Self {
             let (release, released) = mpsc::channel();
             let (started, has_started) = oneshot::channel();
             let readers = Arc::clone(readers);
@@ -327,8 +331,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_waits_behind_a_long_job_is_done_by_another_thread() {
-        let readers = Arc::new(Readers::start(2, || ()).unwrap());
-        let long = Busy::with(&readers, Extent::Everything).await;
+        let readers = Arc::new(ReaderThreads::start(2, || ()).unwrap());
+        let long = Busy::with(&readers, ReadExtent::Everything).await;
         let short = readers.run(ONE, |()| 7);
         assert_eq!(tokio::time::timeout(PATIENCE, short).await.unwrap().unwrap(), 7);
         long.end().await;
@@ -336,7 +340,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_comes_behind_a_job_that_is_slow_is_done_by_another_thread() {
-        let readers = Arc::new(Readers::start(2, || ()).unwrap());
+        let readers = Arc::new(ReaderThreads::start(2, || ()).unwrap());
         let slow = Busy::with(&readers, ONE).await;
         tokio::time::sleep(2 * SLOW).await;
         tokio::time::timeout(PATIENCE, readers.run(ONE, |()| ())).await.unwrap().unwrap();
@@ -345,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_finishes_what_waits_and_refuses_what_comes_later() {
-        let readers = Arc::new(Readers::start(1, || ()).unwrap());
+        let readers = Arc::new(ReaderThreads::start(1, || ()).unwrap());
         let jobs = [1, 2].map(|number| {
             let readers = Arc::clone(&readers);
             tokio::spawn(async move { readers.run(ONE, move |()| number).await })
