@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(crate) use check::{AccessConfig, Config, TlsFiles, byte_rate, rate};
-pub(crate) use origin::{Place, Problems};
+pub(crate) use origin::{FileLine, Problems};
 pub(crate) use show::{plain, show};
 pub(crate) use source::Flags;
 pub(crate) use table::Fields;

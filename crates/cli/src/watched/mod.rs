@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use downbeat_protocol::{CoValueId, SHORT_HASH_LEN};
 use tracing::error;
 
-use crate::config::{Place, Problems, Scalar};
+use crate::config::{FileLine, Problems, Scalar};
 use crate::keys::KeyFile;
 
 pub(crate) use changes::{Changes, Unreadable};
@@ -135,7 +135,7 @@ fn parse_accounts(path: &Path, text: &str) -> Result<Vec<CoValueId>, Problems> {
         match parsed {
             Ok(id) => ids.push(id),
             Err(expected) => {
-                let place = Place { path: path.to_owned(), line: index + 1 };
+                let place = FileLine { path: path.to_owned(), line: index + 1 };
                 problems.add(place, format_args!("{id:?} is not valid: {expected}"));
             }
         }
