@@ -1,8 +1,8 @@
 //! The admin server of a Downbeat node: a status page, Prometheus metrics, and `/ready`.
 //!
-//! [`Admin`] reads the statistics of a [`Node`]. [`Admin::listen`] opens a port with the status page,
-//! `/metrics`, `/status.json`, `/ready` and `/health`; [`PublicRoutes`] adds the short form of
-//! `/ready` to the public port. `docs/metrics.md` lists the metrics.
+//! [`Admin`] reads the statistics of a [`Node`]. [`Admin::listen`] opens a port with the status
+//! page, `/metrics`, `/status.json`, `/ready` and `/health`; [`PublicRoutes`] adds the short form
+//! of `/ready` to the public port. `docs/metrics.md` lists the metrics.
 //!
 //! ```no_run
 //! use std::sync::Arc;

@@ -207,7 +207,7 @@ fn node(
         .sync_config(sync_config(config))
         .content_cache(config.memory.content_cache)
         .limits(config.limits)
-        .access(access.of_node())
+        .access(access.node_access())
         .drain_time(config.drain_time);
     if let Some(path) = usage_file(&config.storage) {
         node = node.usage_file(path);

@@ -47,8 +47,8 @@
 //!
 //! # Modules
 //!
-//! Each module is one crate of the workspace: [`storage`] is `downbeat-storage`. A program that needs
-//! a single part, such as the messages of the [`protocol`], can depend on that crate alone.
+//! Each module is one crate of the workspace: [`storage`] is `downbeat-storage`. A program that
+//! needs a single part, such as the messages of the [`protocol`], can depend on that crate alone.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,8 +1,8 @@
-//! The configuration. Flags, variables and a file are merged into [`Settings`], and checked as a whole
-//! to become the [`Config`] of the server.
+//! The configuration. Flags, variables and a file are merged into [`Settings`], and checked as a
+//! whole to become the [`Config`] of the server.
 //!
-//! Flags win over variables, variables over the file, and the file over the defaults. All problems are
-//! reported at once, each with its place and the expected text.
+//! Flags win over variables, variables over the file, and the file over the defaults. All problems
+//! are reported at once, each with its place and the expected text.
 
 mod check;
 mod origin;

@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml_edit::{Document, Item, Value as Toml};
 
-use super::origin::{Origin, FileLine, Problems, did_you_mean};
+use super::origin::{FileLine, Origin, Problems, did_you_mean};
 use super::service;
 use super::settings::{SPECS, Spec};
 use super::value::Shape;
@@ -97,8 +97,8 @@ fn flag(spec: &'static Spec) -> Arg {
         .hide_possible_values(spec.shape == Shape::Switch)
 }
 
-/// Reads our variables. An unknown variable with our prefix is only a warning, because it may belong
-/// to another program.
+/// Reads our variables. An unknown variable with our prefix is only a warning, because it may
+/// belong to another program.
 pub(crate) fn variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     problems: &mut Problems,

@@ -9,8 +9,8 @@ use toml_edit::{Document, Item};
 use super::secret::KeyHash;
 use crate::config::{Count, Fields, FileLine, Problems, Scalar, Size, byte_rate, rate};
 
-/// The maximum of keys in a file. Each handshake compares with all keys, which takes 0.1 ms for this
-/// number.
+/// The maximum of keys in a file. Each handshake compares with all keys, which takes 0.1 ms for
+/// this number.
 const MAX_KEYS: usize = 10_000;
 /// The maximum length of a name, in characters. Each log line of a connection contains it.
 const MAX_NAME: usize = 64;

@@ -29,8 +29,8 @@ fn upgrade(address: &str) -> (u16, TcpStream) {
     (status.parse().unwrap(), stream)
 }
 
-/// Connects until clients are refused, and some more times. Returns the accepted connections. All others
-/// were refused with 503, and the admin port answered in between.
+/// Connects until clients are refused, and some more times. Returns the accepted connections. All
+/// others were refused with 503, and the admin port answered in between.
 fn fill(server: &Server, clients: usize) -> Vec<TcpStream> {
     let mut kept = Vec::new();
     for number in 0..clients {
@@ -95,8 +95,8 @@ fn without_descriptors_clients_are_refused_and_the_admin_port_answers() {
     // About the number of descriptors: some below the highest one may have been free.
     assert!((1..40).contains(&kept.len()), "{} got in", kept.len());
     server.logged("no file descriptors are left for more");
-    // One line per cause, however many clients are refused. On a busy machine there is a second cause: the
-    // ports could not accept for a moment.
+    // One line per cause, however many clients are refused. On a busy machine there is a second
+    // cause: the ports could not accept for a moment.
     assert_eq!(count(&server, "no file descriptors are left for more"), 1, "{}", server.log());
     assert!(count(&server, "WARN") <= 3, "{}", server.log());
     let (_, _, metrics) = get(&server.admin(), "/metrics");
