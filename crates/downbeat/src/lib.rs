@@ -7,7 +7,7 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use downbeat::{Node, SledStorage, WsListener, WsOptions};
+//! use downbeat::{Listener, Node, SledStorage, WsListener, WsOptions};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -27,16 +27,19 @@ pub(crate) use value::{Count, LogFormat, Scalar, Site, Size, Value};
 use settings::Settings;
 use source::Layer;
 
+const CONFIG_HELP: &str = "\
+TOML file with settings. The keys are the names of the flags.
+
+Flags win over variables, variables over the file, and the file over the defaults. \
+`downbeat config` shows each value and its origin.
+
+[env: DOWNBEAT_CONFIG]";
+
 /// The flag `--config`, for every command that reads settings.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct FileSources {
     /// TOML file with settings. The keys are the names of the flags.
-    ///
-    /// Flags win over variables, variables over the file, and the file over the defaults. `downbeat
-    /// config` shows each value and its origin.
-    ///
-    /// [env: `DOWNBEAT_CONFIG`]
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, long_help = CONFIG_HELP, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 }
 

@@ -112,7 +112,7 @@ fn both_signals_to_stop_end_the_server_in_order() {
         let mut server = Server::start(&["--in-memory", "--drain-time", "5s"]);
         server.signal(signal);
         assert_eq!(server.ended().code(), Some(0));
-        assert!(server.log().contains(&format!("SIG{signal}: finishing")), "{}", server.log());
+        assert!(server.log().contains(&format!("SIG{signal}: storing")), "{}", server.log());
     }
 }
 
