@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_node::{Node, NodeError, Stats};
 use downbeat_transport::TransportCounters;
-use downbeat_transport::net::Reserve;
+use downbeat_transport::net::SpareFiles;
 use downbeat_transport::tls::TlsReloader;
 use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
 use tokio::sync::RwLock;
@@ -127,7 +127,7 @@ impl Admin {
         self: &Arc<Self>,
         address: SocketAddr,
         names: &[String],
-        reserve: Option<Arc<Reserve>>,
+        reserve: Option<Arc<SpareFiles>>,
     ) -> std::io::Result<AdminServer> {
         AdminServer::bind(address, names, Arc::clone(self), reserve).await
     }

@@ -12,7 +12,7 @@ use downbeat_admin::{
 use downbeat_node::{Node, NodeError, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
-use downbeat_transport::net::Reserve;
+use downbeat_transport::net::SpareFiles;
 use downbeat_transport::tls::ClientTls;
 use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
 use tokio::sync::watch;
@@ -68,7 +68,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let access = AccessControl::load(config)?;
     let shared = SharedNode::default();
     let (options, certificate) = ws_options(config, &access, &shared)?;
-    let reserve = options.reserve.clone();
+    let reserve = options.spare_files.clone();
     let counters = Arc::clone(&options.counters);
 
     let listener = WsListener::bind(config.address, options)
@@ -186,7 +186,7 @@ fn ws_options(
         limits: Limits { message_bytes: config.max_message_bytes, ..Limits::default() },
         max_frame_bytes: config.max_message_bytes,
         connection_limits: config.connections,
-        reserve: Some(Reserve::new(RESERVED_FILES)),
+        spare_files: Some(SpareFiles::new(RESERVED_FILES)),
         admission: Some(Arc::clone(&access.admissions) as Arc<_>),
         trusted_proxies: config.proxies.clone(),
         tls,
