@@ -203,7 +203,7 @@ fn node(
     storage: Arc<dyn downbeat_storage::Storage>,
 ) -> anyhow::Result<Node> {
     let mut node = Node::builder(storage)
-        .listen(Box::new(listener))
+        .listen(listener)
         .sync_config(sync_config(config))
         .content_cache(config.memory.content_cache)
         .limits(config.limits)
@@ -225,7 +225,7 @@ fn node(
         };
         let connector = WsConnector::new(&upstream.0, options)
             .with_context(|| format!("the upstream {upstream:?}"))?;
-        node = node.upstream(Arc::new(connector));
+        node = node.upstream(connector);
     }
     Ok(node.start()?)
 }

@@ -5,8 +5,6 @@
 //! server for Jazz clients:
 //!
 //! ```
-//! use std::sync::Arc;
-//!
 //! use downbeat::{Listener, Node, SledStorage, WsListener, WsOptions};
 //!
 //! # #[tokio::main]
@@ -16,8 +14,7 @@
 //! # let address = "127.0.0.1:0";
 //! let listener = WsListener::bind(address, WsOptions::default()).await?;
 //! println!("listening on {}", listener.url());
-//! let storage = SledStorage::open(path)?;
-//! let node = Node::builder(Arc::new(storage)).listen(Box::new(listener)).start()?;
+//! let node = Node::builder(SledStorage::open(path)?).listen(listener).start()?;
 //!
 //! # async fn ctrl_c() -> std::io::Result<()> { Ok(()) }
 //! ctrl_c().await?;
