@@ -1,12 +1,11 @@
-//! Every workload, small, against the null server: each does what it says, checks the answers, and
-//! tells the sizes.
+//! Small runs of all workloads against the null server: operations, checks of answers, and sizes.
 
 use downbeat_bench::{
     BenchError, FanOut, Fetch, LiveEdits, LongAppend, LongLoad, ManySessions, NullServer, Report,
     ServerProcess, Storm, StreamDown, StreamUp, Target, UpToDate, Upload,
 };
 
-/// A null server that runs as long as the test, and the way to it.
+/// Starts a null server that runs until the test ends.
 async fn target() -> Target {
     let server = NullServer::bind("127.0.0.1:0").await.expect("the loopback has a free port");
     let url = server.url();

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use downbeat_core::delete::{Claim, DeleteError};
 use downbeat_core::roles::{Group, Member, Roles};
 use downbeat_core::{CoValue, Directory, SessionError};
@@ -158,7 +158,9 @@ impl Step {
                 DeleteError::NotOwned => "CannotVerifyPermissions",
                 DeleteError::NotAdmin(_) => "NotAdmin",
                 DeleteError::RoleUnknown => "a group is not known",
+                other => bail!("unexpected refusal: {other}"),
             },
+            Err(other) => bail!("unexpected refusal: {other}"),
         })
     }
 }

@@ -1,0 +1,10 @@
+//! Runs the tools of the binary on stores with real signatures.
+
+mod export;
+mod generate;
+mod given;
+mod import;
+mod inspect;
+mod starts;
+mod usage;
+mod verify;
