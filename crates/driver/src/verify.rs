@@ -1,5 +1,6 @@
 //! Verifying runs of transactions: the machine's `Verify` action.
 
+use downbeat_core::extend_chain;
 use downbeat_crypto::{HashChain, InvalidKey, VerifyingKey};
 use downbeat_protocol::{
     CoValueId, SessionContent, SessionCounts, SessionId, Signature, SignerId, Transaction,
@@ -118,6 +119,14 @@ async fn verify_runs<S: SignatureCheck>(
     verification: &mut Verification,
 ) -> Result<(), Failure> {
     let key = signatures.key(job.signer).map_err(|_| Rejection::InvalidSigner)?;
+    let key = &key;
+    let check = |run: &SessionContent| {
+        let (signature, after) = (run.last_signature, run.after);
+        move |chain: &HashChain| {
+            let is_valid = signatures.is_valid(key, chain, &signature);
+            if is_valid { Ok(()) } else { Err(Rejection::BadSignature { after }) }
+        }
+    };
     let log = StoredLog { content, id: job.id, session: &job.session };
     let chain = match &job.chain {
         Some(chain) => chain.clone(),
@@ -128,13 +137,11 @@ async fn verify_runs<S: SignatureCheck>(
         let Some(at) = log.first_difference(run, job.after).await? else { continue };
         // The run is a fork if the author has signed the log that it makes.
         let before = log.chain(run.after).await?;
-        let extended = extend(signatures, &key, &before, run);
-        let bad_signature = Rejection::BadSignature { after: run.after };
-        return Err(extended.map_or(bad_signature, |_| Rejection::Forked { at }).into());
+        extend_chain(&before, &run.transactions, check(run))?;
+        return Err(Rejection::Forked { at }.into());
     }
     for run in &job.runs {
-        let extended = extend(signatures, &key, chain, run);
-        let next = extended.ok_or(Rejection::BadSignature { after: run.after })?;
+        let next = extend_chain(chain, &run.transactions, check(run))?;
         if let Some(claim) = &job.claim {
             roles::check_claim(content, claim).await?;
         }
@@ -142,18 +149,6 @@ async fn verify_runs<S: SignatureCheck>(
         verification.accepted += 1;
     }
     Ok(())
-}
-
-/// Extends a hash chain by a run, if the run's signature covers the longer log.
-fn extend<S: SignatureCheck>(
-    signatures: &S,
-    key: &S::Key,
-    chain: &HashChain,
-    run: &SessionContent,
-) -> Option<HashChain> {
-    let mut next = chain.clone();
-    append(&mut next, &run.transactions);
-    signatures.is_valid(key, &next, &run.last_signature).then_some(next)
 }
 
 fn append<'a>(chain: &mut HashChain, transactions: impl IntoIterator<Item = &'a Transaction>) {
