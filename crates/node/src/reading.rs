@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use downbeat_protocol::{Content, Message, SessionId};
 use downbeat_sync::{Event, Refusal, content_bytes, content_credit};
-use downbeat_transport::{CloseCode, CloseReason, Fault, Incoming, Receiver, TransportError};
+use downbeat_transport::{Blame, CloseCode, CloseReason, Incoming, Receiver, TransportError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -45,12 +45,12 @@ pub(crate) async fn read(
             Ok(Some(incoming)) => incoming,
             Ok(None) => return Cause::PeerClosed,
             Err(error) => {
-                match error.fault() {
+                match error.blame() {
                     // A frame that was too large came as a rejection before.
-                    Fault::Peer if matches!(error, TransportError::FrameTooLarge { .. }) => {}
+                    Blame::Peer if matches!(error, TransportError::FrameTooLarge { .. }) => {}
                     // Clients vanish all the time.
-                    Fault::Link => debug!(peer = %link.info.address, %error, "the peer went away"),
-                    Fault::Peer | Fault::Caller => {
+                    Blame::Link => debug!(peer = %link.info.address, %error, "the peer went away"),
+                    Blame::Peer | Blame::Caller => {
                         warn!(peer = %link.info.address, %error, "the connection broke");
                     }
                 }
