@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use downbeat_core::delete::{Claim, DeleteError};
 use downbeat_core::dependencies;
-use downbeat_core::roles::{Group, Member, Roles};
+use downbeat_core::roles::{FamilyLoader, Group, Member, Roles};
 use downbeat_protocol::{CoValueId, SessionCounts, SessionId, Transaction};
 use downbeat_storage::StorageError;
 use downbeat_sync::Rejection;
@@ -12,9 +12,6 @@ use downbeat_sync::Rejection;
 use crate::chunker::ReadRequest;
 use crate::content::{ContentStore, READ_BYTES};
 use crate::verify::Failure;
-
-/// Groups that are read to find one role. Real groups have a handful of ancestors.
-pub const MAX_GROUPS: usize = 10_000;
 
 /// A group with all of its parents.
 #[derive(Debug)]
@@ -26,29 +23,18 @@ pub struct Family {
 }
 
 /// Reads a group and all its parents. Returns `None` if one of them is not stored, or if there are
-/// more than [`MAX_GROUPS`].
+/// more than [`MAX_GROUPS`](downbeat_core::roles::MAX_GROUPS).
 pub async fn load_family(
     content: &ContentStore,
     group: CoValueId,
 ) -> Result<Option<Family>, StorageError> {
     let mut named = BTreeSet::new();
-    let mut roles = Roles::new();
-    let mut missing = vec![group];
-    let mut read = 0;
-    while !missing.is_empty() {
-        for id in missing {
-            read += 1;
-            let Some(group) = load_group(content, id, &mut named).await? else {
-                return Ok(None);
-            };
-            if read > MAX_GROUPS {
-                return Ok(None);
-            }
-            roles.insert(group);
-        }
-        missing = roles.missing();
+    let mut loader = FamilyLoader::new(group);
+    while let Some(id) = loader.next_missing() {
+        let Some(group) = load_group(content, id, &mut named).await? else { return Ok(None) };
+        loader.insert(group);
     }
-    Ok(Some(Family { roles, named }))
+    Ok(loader.finish().map(|roles| Family { roles, named }))
 }
 
 async fn load_group(
