@@ -1,11 +1,10 @@
 //! Writes to a store in large batches, on one thread.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionId};
-use downbeat_storage::{Outcome, SessionOutcome, StorageError, Write};
+use downbeat_storage::{BatchLimits, Batcher, Outcome, SessionOutcome, StorageError, Write};
 
 use crate::check::Reason;
 use crate::error::Error;
@@ -18,8 +17,7 @@ const MAX_WAITING_BYTES: usize = 32 << 20;
 
 /// Bytes and writes per batch. Many writes share the cost of a flush, and the store's memory for a
 /// batch stays bounded.
-const MAX_BATCH_BYTES: usize = 8 << 20;
-const MAX_BATCH_WRITES: usize = 4_096;
+const BATCH_LIMITS: BatchLimits = BatchLimits { jobs: 4_096, bytes: 8 << 20 };
 
 /// Bytes of a write besides its transactions: ids, header, signatures.
 const WRITE_OVERHEAD: usize = 600;
@@ -45,9 +43,8 @@ pub(crate) struct Taken {
     pub bytes: AtomicU64,
 }
 
-#[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Write, usize)>,
+    waiting: Batcher<Write>,
     /// Bytes that wait in the queue or are in the present batch.
     bytes: usize,
     closed: bool,
@@ -62,7 +59,9 @@ pub(crate) struct Stopped;
 impl<'a> Writer<'a> {
     /// A writer to a store. Content that the store does not accept is added to the findings.
     pub(crate) fn new(store: &'a Store, findings: &'a Findings) -> Self {
-        let (queue, changed) = (Mutex::default(), Condvar::new());
+        let waiting = Batcher::new(BATCH_LIMITS);
+        let queue = Mutex::new(Queue { waiting, bytes: 0, closed: false, stopped: false });
+        let changed = Condvar::new();
         Self { store, findings, queue, changed, taken: Taken::default() }
     }
 
@@ -89,7 +88,7 @@ impl<'a> Writer<'a> {
             return Err(Stopped);
         }
         queue.bytes += bytes;
-        queue.waiting.push_back((write, bytes));
+        queue.waiting.push(write, bytes as u64);
         self.changed.notify_all();
         Ok(())
     }
@@ -122,15 +121,10 @@ impl<'a> Writer<'a> {
             }
             queue = self.wait(queue);
         }
-        let (mut batch, mut total) = (Vec::new(), 0);
-        while total < MAX_BATCH_BYTES
-            && batch.len() < MAX_BATCH_WRITES
-            && let Some((write, bytes)) = queue.waiting.pop_front()
-        {
-            total += bytes;
-            batch.push(write);
-        }
-        Some((batch, total))
+        let waited = queue.waiting.bytes();
+        let batch = queue.waiting.next_batch();
+        let bytes = waited - queue.waiting.bytes();
+        Some((batch, usize::try_from(bytes).unwrap_or(usize::MAX)))
     }
 
     fn write(&self, batch: Vec<Write>) -> Result<(), StorageError> {
