@@ -1,17 +1,14 @@
-//! Roles in groups: reading a group with all its parents, and checking who may delete.
+//! Roles in groups: reading a group with all its parents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use downbeat_core::delete::{Claim, DeleteError};
 use downbeat_core::dependencies;
-use downbeat_core::roles::{FamilyLoader, Group, Member, Roles};
+use downbeat_core::roles::{FamilyLoader, Group, Roles};
 use downbeat_protocol::{CoValueId, SessionCounts, SessionId, Transaction};
 use downbeat_storage::StorageError;
-use downbeat_sync::Rejection;
 
 use crate::chunker::ReadRequest;
 use crate::content::{ContentStore, READ_BYTES};
-use crate::verify::Failure;
 
 /// A group with all of its parents.
 #[derive(Debug)]
@@ -60,16 +57,4 @@ async fn load_group(
     }
     let sessions = logs.iter().map(|(session, log)| (session, log.as_slice()));
     Ok(Some(Group::new(id, &stored.header, sessions)))
-}
-
-/// Checks whether the author of a deletion was an admin of the owning group at the time.
-pub(crate) async fn check_claim(content: &ContentStore, claim: &Claim) -> Result<(), Failure> {
-    let family = load_family(content, claim.group).await;
-    let family = family.map_err(|error| Failure::Storage { id: claim.group, error })?;
-    let author = Member::from(claim.author.clone());
-    let role = family.and_then(|mut family| {
-        family.roles.role_of(claim.group, &author, Some(claim.made_at)).ok()
-    });
-    let decision = role.ok_or(DeleteError::RoleUnknown).and_then(|role| claim.decide(role));
-    decision.map_err(|error| Rejection::from(error).into())
 }

@@ -1,6 +1,8 @@
 //! Verifying runs of transactions: the machine's `Verify` action.
 
+use downbeat_core::delete::{Claim, DeleteError};
 use downbeat_core::extend_chain;
+use downbeat_core::roles::Member;
 use downbeat_crypto::{HashChain, InvalidKey, VerifyingKey};
 use downbeat_protocol::{
     CoValueId, SessionContent, SessionCounts, SessionId, Signature, SignerId, Transaction,
@@ -10,7 +12,7 @@ use downbeat_sync::{Rejection, Verified, VerifyJob};
 
 use crate::content::ContentStore;
 use crate::failure::is_transient;
-use crate::roles;
+use crate::roles::load_family;
 
 /// Checks signatures. A simulation that verifies the same logs at many nodes can cache the results.
 pub trait SignatureCheck {
@@ -143,12 +145,24 @@ async fn verify_runs<S: SignatureCheck>(
     for run in &job.runs {
         let next = extend_chain(chain, &run.transactions, check(run))?;
         if let Some(claim) = &job.claim {
-            roles::check_claim(content, claim).await?;
+            check_claim(content, claim).await?;
         }
         *chain = next;
         verification.accepted += 1;
     }
     Ok(())
+}
+
+/// Checks whether the author of a deletion was an admin of the owning group at the time.
+async fn check_claim(content: &ContentStore, claim: &Claim) -> Result<(), Failure> {
+    let family = load_family(content, claim.group).await;
+    let family = family.map_err(|error| Failure::Storage { id: claim.group, error })?;
+    let author = Member::from(claim.author.clone());
+    let role = family.and_then(|mut family| {
+        family.roles.role_of(claim.group, &author, Some(claim.made_at)).ok()
+    });
+    let decision = role.ok_or(DeleteError::RoleUnknown).and_then(|role| claim.decide(role));
+    decision.map_err(|error| Rejection::from(error).into())
 }
 
 fn append<'a>(chain: &mut HashChain, transactions: impl IntoIterator<Item = &'a Transaction>) {
