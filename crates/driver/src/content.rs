@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{Storage, StorageError};
-use downbeat_sync::{StoreJob, content_bytes};
+use downbeat_sync::StoreJob;
 
 use crate::bugs::Bugs;
 #[cfg(feature = "faults")]
@@ -138,5 +138,5 @@ impl ContentStore {
 }
 
 fn bytes_of(runs: &[SessionContent]) -> usize {
-    usize::try_from(runs.iter().map(content_bytes).sum::<u64>()).unwrap_or(usize::MAX)
+    usize::try_from(runs.iter().map(SessionContent::json_len).sum::<u64>()).unwrap_or(usize::MAX)
 }

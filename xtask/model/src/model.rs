@@ -7,7 +7,7 @@ use stateright::{Model, Property};
 
 use crate::cast::{self, CLIENTS, MAX_WRITES, Said};
 use crate::client::Client;
-use crate::rules::Fault;
+use crate::rules::Violation;
 use crate::server::{Server, Turn};
 
 /// Messages that may be sent between two things that happen from outside. A LOAD, its answer, what
@@ -65,7 +65,7 @@ pub struct Moment {
     restarts: u8,
     /// Messages sent since something happened from outside.
     messages: u8,
-    fault: Option<Fault>,
+    fault: Option<Violation>,
 }
 
 /// One thing that may happen next.
@@ -180,7 +180,7 @@ impl Model for Scope {
     }
 }
 
-/// The rules of each step, see `Fault`.
+/// The rules of each step, see `Violation`.
 pub(crate) const NO_RULE_IS_BROKEN: &str = "no rule is broken";
 
 /// When nothing is under way and both are connected, both clients and the disk have the same, and
@@ -279,7 +279,7 @@ impl Moment {
         })
     }
 
-    fn take(&mut self, scope: &Scope, step: &Kind) -> Result<(), Fault> {
+    fn take(&mut self, scope: &Scope, step: &Kind) -> Result<(), Violation> {
         match *step {
             Kind::Connect(client) => {
                 self.messages = 0;
@@ -319,7 +319,7 @@ impl Moment {
         }
     }
 
-    fn lose(&mut self, scope: &Scope, client: usize) -> Result<(), Fault> {
+    fn lose(&mut self, scope: &Scope, client: usize) -> Result<(), Violation> {
         self.messages = 0;
         self.losses -= 1;
         let Some(connection) = self.clients[client].connection.take() else { return Ok(()) };
@@ -336,24 +336,24 @@ impl Moment {
     }
 
     /// A client gets the next message that was sent to it.
-    fn hear(&mut self, peer: usize) -> Result<(), Fault> {
+    fn hear(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = &mut self.server.peers[peer];
         let client = peer.client;
         let Some(said) = peer.outgoing.pop_front() else { return Ok(()) };
         if let Said::Known { state, .. } = &said
             && !state.covers(self.clients[client].heard)
         {
-            return Err(Fault::TakenBack);
+            return Err(Violation::TakenBack);
         }
         let answers = self.clients[client].hear(&said);
         self.send(client, answers)
     }
 
-    fn send(&mut self, client: usize, said: Vec<Said>) -> Result<(), Fault> {
+    fn send(&mut self, client: usize, said: Vec<Said>) -> Result<(), Violation> {
         let Some(connection) = self.clients[client].connection else { return Ok(()) };
         self.messages += u8::try_from(said.len()).unwrap_or(MAX_MESSAGES);
         if self.messages > MAX_MESSAGES {
-            return Err(Fault::Circle);
+            return Err(Violation::Circle);
         }
         if let Some(peer) = self.server.peers.iter_mut().find(|peer| peer.id == connection) {
             peer.incoming.extend(said);
