@@ -65,7 +65,7 @@ pub struct Moment {
     restarts: u8,
     /// Messages sent since something happened from outside.
     messages: u8,
-    fault: Option<Violation>,
+    violation: Option<Violation>,
 }
 
 /// One thing that may happen next.
@@ -104,12 +104,12 @@ impl Model for Scope {
             losses: self.losses,
             restarts: self.restarts,
             messages: 0,
-            fault: None,
+            violation: None,
         }]
     }
 
     fn actions(&self, moment: &Moment, steps: &mut Vec<Step>) {
-        if moment.fault.is_some() {
+        if moment.violation.is_some() {
             return;
         }
         let server = &moment.server;
@@ -155,15 +155,15 @@ impl Model for Scope {
 
     fn next_state(&self, moment: &Moment, step: Step) -> Option<Moment> {
         let mut next = moment.clone();
-        if let Err(fault) = next.take(self, &step.0) {
-            next.fault = Some(fault);
+        if let Err(violation) = next.take(self, &step.0) {
+            next.violation = Some(violation);
         }
         Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(NO_RULE_IS_BROKEN, |_, moment: &Moment| moment.fault.is_none()),
+            Property::always(NO_RULE_IS_BROKEN, |_, moment: &Moment| moment.violation.is_none()),
             Property::always(AT_REST_ALL_HAVE_THE_SAME, |scope: &Self, moment: &Moment| {
                 !moment.is_at_rest() || moment.is_converged(scope)
             }),
@@ -232,8 +232,8 @@ impl Moment {
     }
 
     /// The rule that is broken, if one is.
-    pub(crate) fn fault(&self) -> Option<&impl fmt::Display> {
-        self.fault.as_ref()
+    pub(crate) fn violation(&self) -> Option<&impl fmt::Display> {
+        self.violation.as_ref()
     }
 
     /// Who has what.
@@ -261,7 +261,7 @@ impl Moment {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.fault.is_none()
+        self.violation.is_none()
             && self.server.is_at_rest()
             && self.clients.iter().all(|client| client.connection.is_some())
     }

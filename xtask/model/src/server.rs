@@ -202,7 +202,11 @@ impl Server {
     }
 
     /// A check ends; `are_genuine` is what came of it.
-    pub(crate) fn finish_check(&mut self, check: &Check, are_genuine: bool) -> Result<(), Violation> {
+    pub(crate) fn finish_check(
+        &mut self,
+        check: &Check,
+        are_genuine: bool,
+    ) -> Result<(), Violation> {
         self.checks.remove(check);
         if are_genuine && let Some(last) = check.runs.last() {
             self.verified[check.session] = last.end;
