@@ -2,7 +2,6 @@
 
 use downbeat_core::{dependencies, known_state};
 use downbeat_protocol::{CoValueId, Content, SessionContent, SessionCounts, SessionId};
-
 use downbeat_sync::{ContentItem, Progress};
 
 /// Cuts a [`ContentItem`] into messages. As long as [`Self::next_read`] returns a request, read for it

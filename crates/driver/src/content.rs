@@ -7,6 +7,8 @@ use downbeat_storage::{Storage, StorageError};
 use downbeat_sync::StoreJob;
 
 use crate::bugs::Bugs;
+#[cfg(feature = "faults")]
+use crate::bugs::DriverBug;
 use crate::chunker::ReadRequest;
 use crate::recent::RecentContent;
 
@@ -120,6 +122,13 @@ impl ContentStore {
     /// The storage that this reads from.
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
+    }
+
+    /// Injects a bug into everything that is carried out over this content store from now on.
+    #[cfg(feature = "faults")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "faults")))]
+    pub fn inject_bug(&mut self, bug: Option<DriverBug>) {
+        self.bugs = Bugs::new(bug);
     }
 
     fn recent(&self) -> MutexGuard<'_, RecentContent> {

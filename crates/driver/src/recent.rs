@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 
 use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, SessionContent, SessionId};
+use downbeat_sync::StoreJob;
 use rustc_hash::FxHashMap;
 
 use crate::chunker::ReadRequest;
-use downbeat_sync::StoreJob;
 use runs::Runs;
 
 /// Approximate memory of a run beside its transactions' bytes: entries in two lists, the session's

@@ -145,7 +145,7 @@ impl ContentPolicy {
         link.proof.account(&*self.listed()?)
     }
 
-    /// Content of a client is verified, and about to be stored. What is only claimed to be somebody's
+    /// Content of a client is verified, and about to be stored. What is only claimed to be an account's
     /// takes no room from them.
     pub(crate) fn count_others(&self, job: &StoreJob) {
         let Some(listed) = self.listed() else { return };
