@@ -124,6 +124,11 @@ settings! {
         host("host", "IP"): Host = "127.0.0.1";
         /// The port to listen on; 0 takes a free one.
         port("port", "PORT"): u16 = "4200";
+        /// The port for other Downbeat servers, which sync faster over TCP (`tcp://`) than over
+        /// WebSocket; 0 takes a free one. Off if not set.
+        ///
+        /// It has the host, certificate, keys and limits of the WebSocket port.
+        tcp_port("tcp-port", "PORT"): Option<u16> = "";
         /// The certificate chain for TLS, a PEM file. Changes count within two seconds.
         tls_cert("tls-cert", "FILE"): Option<std::path::PathBuf> = "";
         /// The private key of the certificate, a PEM file. Changes count within two seconds.
@@ -204,8 +209,10 @@ settings! {
         max_stored_per_account("max-stored-per-account", "SIZE"): Option<Size> = "";
     }
     "Upstreams" {
-        /// A server to sync with, as `wss://sync.example.com/?key=KEY`: what is not here is asked
-        /// for there, and what is new here is given to it. Can be given several times.
+        /// A server to sync with, as `wss://sync.example.com/?key=KEY`, or
+        /// `tcps://sync.example.com:4202?key=KEY` for the `--tcp-port` of a Downbeat server. CoValues
+        /// that are missing here are loaded from it, and new content is sent to it. Can be given
+        /// several times.
         upstream("upstream", "URL"): Vec<UpstreamUrl> = "";
         /// Certificates of authorities that vouch for upstreams, a PEM file, besides those that every
         /// browser trusts.
