@@ -1,38 +1,35 @@
-//! Who may use the server: keys, sites and accounts, and what happens when their files change.
+//! Access control by keys, sites and accounts, which follows changes of their files.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use downbeat_admin::SharedNode;
 use downbeat_node::{Access, AccountList, KeyLimits};
 use downbeat_transport::{
     Admission, AdmissionRequest, Admitted, ApiKey, CloseCode, CloseReason, PeerInfo, Refusal,
 };
-use tracing::{error, info};
+use tracing::info;
 
-use crate::admin::SharedNode;
 use crate::config::{AccessConfig, Config, Problems, Site};
 use crate::keys::{KeyFile, KeyHash};
-use crate::watched::{Content, Read, Watched, read_accounts};
+use crate::watched::{Content, Poll, Read, Watched, read_accounts};
 
-/// How often files are looked at. Asking for their times costs next to nothing, and works on every
-/// file system; notifications do not.
-const POLL_PERIOD: Duration = Duration::from_secs(1);
-/// For how long after a change of the keys connections are looked through. One that was admitted
-/// just before may not be the node's yet: its handshake ends within ten seconds.
+/// How long connections are checked after a change of the keys. A connection that was admitted just
+/// before the change may reach the node later: a handshake takes up to ten seconds.
 const SWEEP_TIME: Duration = Duration::from_secs(15);
-/// When a client that has as many connections as its key may have should come again.
+/// The retry delay for a client whose key has its maximum of connections.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Judges who may connect.
-pub(crate) struct Doorkeeper {
-    /// `None` where no key is needed.
+/// Admits or refuses clients during the handshake.
+pub(crate) struct Admissions {
+    /// `None` if clients need no key.
     keys: Option<RwLock<Arc<KeyFile>>>,
     sites: Vec<Site>,
     connections: Arc<Mutex<HashMap<String, u64>>>,
 }
 
-impl Admission for Doorkeeper {
+impl Admission for Admissions {
     fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal> {
         if let Some(origin) = request.origin
             && !self.sites.is_empty()
@@ -42,23 +39,25 @@ impl Admission for Doorkeeper {
         }
         let Some(keys) = self.keys() else { return Ok(Admitted::anonymous()) };
         let Some(key) = request.key else {
-            return Err(Refusal::unauthorized("a key is needed: add ?key=KEY to the URL"));
+            return Err(Refusal::unauthorized(
+                "an access key is required: add ?key=KEY to the URL",
+            ));
         };
         let Some(entry) = keys.find(key.expose()) else {
-            return Err(Refusal::unauthorized("this key is not known here"));
+            return Err(Refusal::unauthorized("this access key is unknown"));
         };
         let admitted = Admitted::labelled(entry.name.0.as_str());
-        // Counted without a maximum too: the key may be given one while they last.
+        // Counted even without a maximum, because the key may get one later.
         let max = entry.max_connections.map_or(u64::MAX, |max| max.0.get());
-        let Some(place) = KeyPlace::take(&self.connections, &entry.name.0, max) else {
-            let reason = format!("this key has {max} connections already");
+        let Some(permit) = ConnectionPermit::take(&self.connections, &entry.name.0, max) else {
+            let reason = format!("this access key already has its maximum of {max} connections");
             return Err(Refusal::too_many(reason, RETRY_AFTER));
         };
-        Ok(admitted.holding(place))
+        Ok(admitted.holding(permit))
     }
 }
 
-impl Doorkeeper {
+impl Admissions {
     fn keys(&self) -> Option<Arc<KeyFile>> {
         let keys = self.keys.as_ref()?;
         // Nothing panics while the lock is held.
@@ -66,13 +65,13 @@ impl Doorkeeper {
     }
 }
 
-/// One of the connections that a key may have; given back when dropped.
-struct KeyPlace {
+/// Counts as one connection of a key until it is dropped.
+struct ConnectionPermit {
     connections: Arc<Mutex<HashMap<String, u64>>>,
     key: String,
 }
 
-impl KeyPlace {
+impl ConnectionPermit {
     fn take(connections: &Arc<Mutex<HashMap<String, u64>>>, key: &str, max: u64) -> Option<Self> {
         let mut counts = connections.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key.to_owned()).or_default();
@@ -84,7 +83,7 @@ impl KeyPlace {
     }
 }
 
-impl Drop for KeyPlace {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.key) {
@@ -96,15 +95,15 @@ impl Drop for KeyPlace {
     }
 }
 
-/// Keys and accounts as their files have them, and what is to be done when they change.
+/// The access rules, which follow changes of the key or account file.
 pub(crate) struct AccessControl {
-    pub door: Arc<Doorkeeper>,
+    pub admissions: Arc<Admissions>,
     watched: Option<Watched>,
-    /// The limits of keys that have none of their own.
+    /// The limits of keys without limits of their own.
     common: KeyLimits,
     quota: Option<u64>,
     accounts: Option<AccountList>,
-    /// Until when connections are looked through for keys that are not there any more.
+    /// Until when connections of revoked keys are searched.
     sweep_until: Option<SystemTime>,
 }
 
@@ -128,16 +127,16 @@ impl AccessControl {
                 accounts = Some(AccountList::new(all));
             }
         }
-        let door = Arc::new(Doorkeeper {
+        let admissions = Arc::new(Admissions {
             keys,
             sites: config.allowed_origins.clone(),
             connections: Arc::default(),
         });
         let common = config.limits.key;
-        Ok(Self { door, watched, common, quota, accounts, sweep_until: None })
+        Ok(Self { admissions, watched, common, quota, accounts, sweep_until: None })
     }
 
-    /// What the node is to store.
+    /// The accounts whose content the node stores.
     pub(crate) fn of_node(&self) -> Access {
         match &self.accounts {
             Some(accounts) => Access::Accounts { accounts: accounts.clone(), quota: self.quota },
@@ -145,79 +144,55 @@ impl AccessControl {
         }
     }
 
-    /// Tells the node which keys there are, with their limits.
+    /// Sets the limits of all keys in the node.
     pub(crate) async fn apply_limits(&self, node: &SharedNode) {
-        let keys = self.door.keys().unwrap_or_default();
+        let keys = self.admissions.keys().unwrap_or_default();
         limit(node, &keys, self.common).await;
     }
 
-    /// Looks at the files again and again, and at once when told to.
+    /// Watches the file and applies its changes. Each message of `reload` forces a look.
     pub(crate) async fn watch(
         mut self,
         node: SharedNode,
-        mut now: tokio::sync::watch::Receiver<()>,
+        reload: tokio::sync::watch::Receiver<()>,
     ) {
-        let mut ticks = tokio::time::interval(POLL_PERIOD);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            let forced = tokio::select! {
-                _ = ticks.tick() => false,
-                changed = now.changed() => match changed {
-                    Ok(()) => true,
-                    Err(_) => return,
-                },
-            };
-            self.look(&node, forced).await;
-        }
-    }
-
-    async fn look(&mut self, node: &SharedNode, forced: bool) {
-        if let Some(mut watched) = self.watched.take() {
-            // Reading may take long where the file is on a network.
-            let looking = tokio::task::spawn_blocking(move || {
-                let read = watched.look(forced);
-                (watched, read)
-            });
-            match looking.await {
-                Ok((watched, read)) => {
-                    self.watched = Some(watched);
-                    if let Some(read) = read {
-                        self.apply(node, read).await;
-                    }
-                }
-                Err(error) => error!(%error, "the access file is not looked at any more"),
+        let Some(watched) = self.watched.take() else { return };
+        let mut poll = Poll::new(watched, "access file", reload);
+        while let Some(read) = poll.next(Watched::look).await {
+            if let Some(read) = read {
+                self.apply(&node, read).await;
             }
-        }
-        if self.sweep_until.is_some_and(|until| until < SystemTime::now()) {
-            self.sweep_until = None;
-        }
-        if self.sweep_until.is_some() {
-            self.sweep(node).await;
+            if self.sweep_until.is_some_and(|until| until < SystemTime::now()) {
+                self.sweep_until = None;
+            }
+            if self.sweep_until.is_some() {
+                self.sweep(&node).await;
+            }
         }
     }
 
     async fn apply(&mut self, node: &SharedNode, read: Read) {
         match read {
             Read::Accounts(ids) => {
-                info!(accounts = ids.len(), "the accounts have been read again");
+                info!(accounts = ids.len(), "reloaded the accounts");
                 if let Some(accounts) = &self.accounts {
                     accounts.set(ids);
                 }
             }
             Read::Keys(file) => {
-                let Some(keys) = &self.door.keys else { return };
-                info!(keys = file.entries.len(), "the keys have been read again");
+                let Some(keys) = &self.admissions.keys else { return };
+                info!(keys = file.entries.len(), "reloaded the keys");
                 limit(node, &file, self.common).await;
-                // First, so that nobody comes in while the others are sent away.
+                // Before the sweep, so that no client with a revoked key is admitted meanwhile.
                 *keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
                 self.sweep_until = SystemTime::now().checked_add(SWEEP_TIME);
             }
         }
     }
 
-    /// Ends connections whose key is not in the file any more.
+    /// Closes the connections of revoked keys.
     async fn sweep(&self, node: &SharedNode) {
-        let Some(keys) = self.door.keys() else { return };
+        let Some(keys) = self.admissions.keys() else { return };
         let hashes: HashMap<String, KeyHash> =
             keys.entries.iter().map(|entry| (entry.name.0.clone(), entry.hash)).collect();
         let names: HashSet<String> = hashes.keys().cloned().collect();
@@ -229,16 +204,16 @@ impl AccessControl {
         let reason = CloseReason::new(CloseCode::PolicyViolation, "the access key was revoked");
         let node = node.read().await;
         let Some(node) = node.as_ref() else { return };
-        // One of them may have come back while its connection began.
+        // A revoked key may have returned through a connection that was just starting.
         node.forget_keys(|label| !names.contains(label));
         match node.disconnect(is_revoked, reason).await {
             Ok(0) | Err(_) => {}
-            Ok(count) => info!(count, "connections of revoked keys have been closed"),
+            Ok(count) => info!(count, "closed the connections of revoked keys"),
         }
     }
 }
 
-/// Gives each key its limits, and forgets the keys that are gone.
+/// Sets the limits of each key, and removes revoked keys.
 async fn limit(node: &SharedNode, keys: &KeyFile, common: KeyLimits) {
     let node = node.read().await;
     let Some(node) = node.as_ref() else { return };
@@ -260,9 +235,9 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn door(keys: Option<&str>, sites: &[&str]) -> Doorkeeper {
+    fn admissions(keys: Option<&str>, sites: &[&str]) -> Admissions {
         let keys = keys.map(|text| KeyFile::parse(Path::new("keys.toml"), text).unwrap());
-        Doorkeeper {
+        Admissions {
             keys: keys.map(|keys| RwLock::new(Arc::new(keys))),
             sites: sites.iter().map(|site| Site::parse(site).unwrap()).collect(),
             connections: Arc::default(),
@@ -278,60 +253,64 @@ mod tests {
     }
 
     #[test]
-    fn who_brings_a_key_of_the_file_is_known_by_its_name() {
-        let door = door(Some(&entry("app", "right")), &[]);
+    fn a_client_with_a_key_of_the_file_is_known_by_its_name() {
+        let admissions = admissions(Some(&entry("app", "right")), &[]);
         let (right, wrong) = (ApiKey::new("right"), ApiKey::new("wrong"));
         let request = AdmissionRequest::new(HERE);
-        let admitted = door.admit(&request.with_key(Some(&right))).unwrap();
+        let admitted = admissions.admit(&request.with_key(Some(&right))).unwrap();
         assert_eq!(admitted.label.as_deref(), Some("app"));
         assert_eq!(
-            kind(door.admit(&request.with_key(Some(&wrong)))),
+            kind(admissions.admit(&request.with_key(Some(&wrong)))),
             Some(RefusalKind::Unauthorized)
         );
-        assert_eq!(kind(door.admit(&request)), Some(RefusalKind::Unauthorized));
+        assert_eq!(kind(admissions.admit(&request)), Some(RefusalKind::Unauthorized));
     }
 
     #[test]
     fn without_keys_a_key_is_not_looked_at() {
         let key = ApiKey::new("you@example.com");
-        let admitted = door(None, &[]).admit(&AdmissionRequest::new(HERE).with_key(Some(&key)));
+        let admitted =
+            admissions(None, &[]).admit(&AdmissionRequest::new(HERE).with_key(Some(&key)));
         assert!(admitted.unwrap().label.is_none());
     }
 
     #[test]
     fn pages_of_other_sites_are_refused_and_programs_are_not() {
-        let door = door(None, &["https://app.example.com"]);
+        let admissions = admissions(None, &["https://app.example.com"]);
         let request = AdmissionRequest::new(HERE);
-        assert_eq!(kind(door.admit(&request)), None);
-        assert_eq!(kind(door.admit(&request.with_origin(Some("https://app.example.com")))), None);
+        assert_eq!(kind(admissions.admit(&request)), None);
+        assert_eq!(
+            kind(admissions.admit(&request.with_origin(Some("https://app.example.com")))),
+            None
+        );
         for other in ["https://evil.example", "null", "http://app.example.com"] {
-            let refused = kind(door.admit(&request.with_origin(Some(other))));
+            let refused = kind(admissions.admit(&request.with_origin(Some(other))));
             assert_eq!(refused, Some(RefusalKind::Forbidden), "{other}");
         }
     }
 
     #[test]
     fn a_key_has_so_many_connections_until_one_ends() {
-        let door = door(Some(&(entry("app", "k") + "max-connections = 2\n")), &[]);
+        let admissions = admissions(Some(&(entry("app", "k") + "max-connections = 2\n")), &[]);
         let key = ApiKey::new("k");
         let request = AdmissionRequest::new(HERE).with_key(Some(&key));
-        let first = door.admit(&request).unwrap();
-        let _second = door.admit(&request).unwrap();
-        assert_eq!(kind(door.admit(&request)), Some(RefusalKind::TooMany));
+        let first = admissions.admit(&request).unwrap();
+        let _second = admissions.admit(&request).unwrap();
+        assert_eq!(kind(admissions.admit(&request)), Some(RefusalKind::TooMany));
         drop(first);
-        let _third = door.admit(&request).unwrap();
+        let _third = admissions.admit(&request).unwrap();
     }
     #[test]
     fn connections_from_before_a_key_had_a_maximum_count() {
-        let mut door = door(Some(&entry("app", "k")), &[]);
+        let mut admissions = admissions(Some(&entry("app", "k")), &[]);
         let key = ApiKey::new("k");
         let request = AdmissionRequest::new(HERE).with_key(Some(&key));
-        let first = door.admit(&request).unwrap();
+        let first = admissions.admit(&request).unwrap();
         let text = entry("app", "k") + "max-connections = 1\n";
         let keys = KeyFile::parse(Path::new("keys.toml"), &text).unwrap();
-        door.keys = Some(RwLock::new(Arc::new(keys)));
-        assert_eq!(kind(door.admit(&request)), Some(RefusalKind::TooMany));
+        admissions.keys = Some(RwLock::new(Arc::new(keys)));
+        assert_eq!(kind(admissions.admit(&request)), Some(RefusalKind::TooMany));
         drop(first);
-        let _second = door.admit(&request).unwrap();
+        let _second = admissions.admit(&request).unwrap();
     }
 }

@@ -9,8 +9,8 @@ use crate::keys::KeyCommand;
 
 /// A sync server for Jazz applications.
 ///
-/// Point the sync peer of an app at the URL that `downbeat serve` prints, and its CoValues sync
-/// through it. What the server acknowledges is on disk.
+/// `downbeat serve` prints a URL. Set it as the sync peer of an app, and the app's CoValues sync
+/// through the server. Acknowledged content is on disk.
 #[derive(Debug, Parser)]
 #[command(name = "downbeat", version, about, after_help = exit::HELP)]
 pub(crate) struct Args {
@@ -23,20 +23,20 @@ pub(crate) enum Command {
     /// Run the sync server.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<Sources>),
-    /// Show the configuration: each value, and where it comes from. Takes what `serve` takes.
+    /// Show each setting with its value and origin. Takes the flags of `serve`.
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(Box<ConfigOptions>),
-    /// Make, list and revoke the keys with which clients may connect.
+    /// Create, list and revoke access keys.
     #[command(subcommand)]
     Key(KeyCommand),
     #[command(flatten)]
     Tool(crate::tools::Tool),
-    /// Put load on a sync server and measure it.
+    /// Generate load on a sync server and measure it.
     Bench(BenchOptions),
-    /// Print the completions for a shell.
+    /// Print the completion script of a shell.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
-        /// Which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
 }
@@ -51,15 +51,15 @@ pub(crate) struct ConfigOptions {
 }
 
 const SERVE_EXAMPLES: &str = "\
-Every flag can be a variable (DOWNBEAT_PORT for --port) or a line of the file of --config
-(port = 4200) as well; `downbeat config` shows which one counts.
+Each flag is also an environment variable (--port: DOWNBEAT_PORT) and a line of the configuration
+file (port = 4200). `downbeat config` shows the value of each setting and its origin.
 
 Examples:
-  For an app on this machine:
+  A server for an app on this machine:
     downbeat serve
-  Nothing kept, on a free port, as tests like it:
+  In memory and on a free port, for tests:
     downbeat serve --in-memory --port 0
-  On the internet, for who has a key, with a status page for this machine alone:
+  On the internet, for clients with a key, with a status page for this machine only:
     downbeat key add my-app --keys keys.toml
     downbeat serve --host 0.0.0.0 --port 443 --tls-cert chain.pem --tls-key key.pem \\
         --access keys --keys keys.toml --admin-port 4201

@@ -12,10 +12,10 @@ use downbeat_bench::{
 use downbeat_protocol::CoValueId;
 use downbeat_transport::tls::ClientTls;
 
-/// Puts load on a sync server and tells what it made of it.
+/// Generate load on a sync server and measure it.
 ///
-/// Content is made from the seed and signed before the clock starts; all answers are checked. To
-/// fetch what was uploaded, give both commands the same seed and sizes.
+/// Content is generated from the seed and signed before the measurement starts. All answers are
+/// checked. To fetch uploaded content, use the same seed and sizes for both commands.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -26,17 +26,16 @@ Examples:
 pub(crate) struct BenchOptions {
     #[command(subcommand)]
     command: Command,
-    /// The server, with `?key=` if it wants one.
+    /// URL of the server, with `?key=` if it needs an access key.
     #[arg(long, global = true, default_value = "ws://127.0.0.1:4200", value_name = "URL")]
     url: String,
-    /// What all content is made from. A server that has been given the content of a seed before
-    /// has nothing new to store.
+    /// Seed of all content. A server that already has the content of a seed stores nothing new.
     #[arg(long, global = true, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// The server's process on this machine, whose CPU time and memory are to be measured (Linux).
+    /// Process of the server on this machine. Its CPU time and memory are measured (Linux).
     #[arg(long, global = true, value_name = "PID")]
     server_pid: Option<u32>,
-    /// Authorities whose certificates are trusted at a wss:// URL, besides the built-in ones (PEM).
+    /// PEM file with additional certificate authorities for wss:// URLs.
     #[arg(long, global = true, value_name = "FILE")]
     authorities: Option<PathBuf>,
     /// Print the report as JSON.
@@ -48,22 +47,21 @@ pub(crate) struct BenchOptions {
 enum Command {
     #[command(flatten)]
     Play(Workload),
-    /// A server is started, asked for a CoValue, and stopped (Linux).
+    /// Start a server, load a CoValue from it, and stop it (Linux).
     Start {
-        /// The CoValue, which the server's store has.
+        /// The CoValue. It must be in the server's store.
         #[arg(long, value_name = "ID")]
         load: CoValueId,
-        /// How often.
+        /// Number of starts.
         #[arg(long, default_value_t = 1, value_name = "N")]
         starts: usize,
-        /// The program and its arguments. It prints the URL at which it listens.
+        /// The program and its arguments. It must print its URL.
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
-    /// A server that neither checks nor stores anything, to see what the clients
-    /// could do at most. Runs until it is ended.
+    /// Run a server that neither checks nor stores content, to measure the clients alone.
     NullServer {
-        /// Where to listen.
+        /// Address to listen on.
         #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
         listen: String,
     },
@@ -71,85 +69,85 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Workload {
-    /// New CoValues are uploaded.
+    /// Upload new CoValues.
     Upload(DataSet),
-    /// What `upload` has uploaded is fetched by clients that have nothing of it.
+    /// Fetch the CoValues of `upload` with clients that have none of them.
     Fetch(DataSet),
-    /// What `upload` has uploaded is asked about by clients that have all of it.
+    /// Ask for the CoValues of `upload` with clients that have all of them.
     UpToDate {
         #[command(flatten)]
         data: DataSet,
-        /// How often everything is asked about.
+        /// How often each CoValue is asked for.
         #[arg(long, default_value_t = 1, value_name = "N")]
         rounds: usize,
     },
-    /// Writers send one transaction at a time, each to a CoValue of their own.
+    /// Send one transaction at a time from many writers, each to its own CoValue.
     Live {
-        /// How many writers.
+        /// Number of writers.
         #[arg(long, default_value_t = 100, value_name = "N")]
         writers: usize,
-        /// Transactions of each.
+        /// Transactions per writer.
         #[arg(long, default_value_t = 50, value_name = "N")]
         edits: usize,
     },
-    /// One CoValue is edited before many subscribers.
+    /// Edit one CoValue that has many subscribers.
     FanOut {
-        /// How many subscribers.
+        /// Number of subscribers.
         #[arg(long, default_value_t = 100, value_name = "N")]
         subscribers: usize,
-        /// How many edits.
+        /// Number of edits.
         #[arg(long, default_value_t = 200, value_name = "N")]
         edits: usize,
     },
-    /// A large binary stream is uploaded.
+    /// Upload a large binary stream.
     StreamUp {
-        /// Its size.
+        /// Size of the stream.
         #[arg(long, default_value_t = 100, value_name = "MB")]
         megabytes: usize,
-        /// Chunks sent ahead of the acknowledgements.
+        /// Chunks in flight without acknowledgement.
         #[arg(long, default_value_t = 16, value_name = "N")]
         window: usize,
     },
-    /// The stream of `stream-up` is downloaded by several clients at once.
+    /// Download the stream of `stream-up` with several clients at once.
     StreamDown {
-        /// Its size.
+        /// Size of the stream.
         #[arg(long, default_value_t = 100, value_name = "MB")]
         megabytes: usize,
-        /// How many clients.
+        /// Number of clients.
         #[arg(long, default_value_t = 4, value_name = "N")]
         clients: usize,
     },
-    /// A CoValue that has very many sessions is edited.
+    /// Edit a CoValue with very many sessions.
     Sessions {
-        /// How many sessions.
+        /// Number of sessions.
         #[arg(long, default_value_t = 1_000, value_name = "N")]
         sessions: usize,
-        /// How many edits.
+        /// Number of edits.
         #[arg(long, default_value_t = 2_000, value_name = "N")]
         edits: usize,
-        /// Edits sent ahead of the acknowledgements.
+        /// Edits in flight without acknowledgement.
         #[arg(long, default_value_t = 16, value_name = "N")]
         window: usize,
     },
-    /// Very many small transactions are appended to one session.
+    /// Append very many small transactions to one session.
     LongAppend {
         #[command(flatten)]
         log: LongLog,
-        /// Messages sent ahead of the acknowledgements.
+        /// Messages in flight without acknowledgement.
         #[arg(long, default_value_t = 16, value_name = "N")]
         window: usize,
     },
-    /// What `long-append` has appended is loaded.
+    /// Load the session of `long-append`.
     LongLoad(LongLog),
-    /// Clients connect all at once, each once, as after a restart of the server.
+    /// Connect many clients at once, as after a restart of the server.
     Storm {
-        /// How many.
+        /// Number of clients.
         #[arg(long, default_value_t = 1_000, value_name = "N")]
         clients: usize,
     },
-    /// Connections that do nothing.
+    /// Open connections that do nothing.
     Idle {
-        /// How many.
+        /// Number of connections.
         #[arg(long, default_value_t = 1_000, value_name = "N")]
         connections: usize,
     },
@@ -157,26 +155,26 @@ enum Workload {
 
 #[derive(Debug, Args)]
 struct DataSet {
-    /// How many CoValues.
+    /// Number of CoValues.
     #[arg(long, default_value_t = 2_000, value_name = "N")]
     co_values: usize,
-    /// Private transactions in each.
+    /// Private transactions per CoValue.
     #[arg(long, default_value_t = 10, value_name = "N")]
     transactions: usize,
-    /// Clients that have a part of them each.
+    /// Number of clients that share the CoValues.
     #[arg(long, default_value_t = 4, value_name = "N")]
     connections: usize,
-    /// CoValues that each client is ahead of the answers.
+    /// CoValues in flight per client.
     #[arg(long, default_value_t = 64, value_name = "N")]
     window: usize,
 }
 
 #[derive(Debug, Args)]
 struct LongLog {
-    /// How many transactions.
+    /// Number of transactions.
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     transactions: usize,
-    /// How many in each message.
+    /// Transactions per message.
     #[arg(long, default_value_t = 10, value_name = "N")]
     per_message: usize,
 }
@@ -192,7 +190,7 @@ pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime could not be started")?;
+        .context("cannot start the async runtime")?;
     runtime.block_on(async {
         let process = options.server_pid.map(ServerProcess::new).transpose()?;
         let mut client_tls = ClientTls::new();

@@ -1,20 +1,17 @@
-//! The certificate: read again when its files change, and warned of in time.
+//! Reloads the certificate when its files change, and warns before it expires.
 
 use std::time::{Duration, SystemTime};
 
 use downbeat_transport::tls::{ServerTls, TlsError, TlsReloader, Validity};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use crate::config::TlsFiles;
-use crate::watched::Changes;
+use crate::watched::{Changes, Poll};
 
-/// How often the files are looked at, as those of keys and accounts are.
-const POLL_PERIOD: Duration = Duration::from_secs(1);
-/// How long before its end a certificate is warned of. Most are renewed a month before.
+/// How long before its expiry the server warns. Most certificates are renewed a month before.
 const SOON: Duration = Duration::from_hours(14 * 24);
-/// For a certificate that lives for a few days: this part of its life.
+/// Short-lived certificates: the server warns in the last quarter of their life.
 const LAST_PART: u32 = 4;
 
 /// Watches the certificate's files.
@@ -23,11 +20,11 @@ pub(crate) struct CertificateWatch {
     changes: Changes<2>,
     validity: Option<Validity>,
     state: State,
-    /// What was wrong at the last look, which is told once.
-    told: Option<String>,
+    /// The error of the last look, which is logged once.
+    logged: Option<String>,
 }
 
-/// What clients make of the certificate.
+/// Whether clients accept the certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Valid,
@@ -43,70 +40,49 @@ impl CertificateWatch {
         let server = ServerTls::from_files(&files.cert, &files.key)?;
         let tls = server.reloader();
         let validity = tls.validity();
-        let mut watch = Self { tls, changes, validity, state: State::Valid, told: None };
+        let mut watch = Self { tls, changes, validity, state: State::Valid, logged: None };
         watch.warn_at(SystemTime::now());
         Ok((server, watch))
     }
 
-    /// Tells when the certificate in use is valid.
+    /// Access to the certificate in use.
     pub(crate) fn reloader(&self) -> TlsReloader {
         self.tls.clone()
     }
 
-    /// Looks at the files every second, and at once at each message.
-    pub(crate) async fn run(mut self, mut now: watch::Receiver<()>) {
-        let mut ticks = tokio::time::interval(POLL_PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let forced = tokio::select! {
-                _ = ticks.tick() => false,
-                changed = now.changed() => match changed {
-                    Ok(()) => true,
-                    Err(_) => return,
-                },
-            };
-            // Reading may take long where the files are on a network.
-            let looking = tokio::task::spawn_blocking(move || {
-                self.look(forced);
-                self
-            });
-            match looking.await {
-                Ok(watch) => self = watch,
-                Err(error) => {
-                    error!(%error, "the files of the certificate are not watched any more");
-                    return;
-                }
-            }
-        }
+    /// Watches the files. Each message of `reload` forces a look.
+    pub(crate) async fn run(self, reload: watch::Receiver<()>) {
+        let mut poll = Poll::new(self, "files of the certificate", reload);
+        while poll.next(Self::look).await.is_some() {}
     }
 
     fn look(&mut self, forced: bool) {
         if forced {
-            self.told = None;
+            self.logged = None;
         }
         let read = self.changes.read(forced, |_| Ok(self.tls.reload()));
         let error = match read {
             Ok(None) => None,
             Ok(Some(Ok(()))) => {
-                self.told = None;
+                self.logged = None;
                 self.validity = self.tls.validity();
                 self.state = State::Valid;
-                info!("the certificate has been read again");
+                info!("reloaded the certificate");
                 None
             }
             Ok(Some(Err(error))) => Some(error.to_string()),
             Err(error) => Some(error.to_string()),
         };
         if let Some(error) = error
-            && self.told.as_ref() != Some(&error)
+            && self.logged.as_ref() != Some(&error)
         {
-            error!(error, "the certificate in use stays in use");
-            self.told = Some(error);
+            error!(error, "cannot reload the certificate; the old one stays in use");
+            self.logged = Some(error);
         }
         self.warn_at(SystemTime::now());
     }
 
-    /// Warns once for each state that clients complain of.
+    /// Warns once about each state in which clients refuse the certificate, or soon will.
     fn warn_at(&mut self, now: SystemTime) {
         let Some(validity) = self.validity else { return };
         let state = state_at(validity, now);

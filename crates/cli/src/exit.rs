@@ -1,4 +1,4 @@
-//! Exit codes, as `downbeat --help` and `docs/operations.md` list them.
+//! The exit codes. `downbeat --help` and `docs/operations.md` list them.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,22 +8,22 @@ use crate::serve;
 
 /// Something failed: the port is taken, the storage cannot be opened, a bug has stopped the server.
 const FAILED: u8 = 1;
-/// The command line or the configuration is wrong; clap exits with the same code.
+/// The command line or the configuration is wrong. clap exits with the same code.
 const WRONG_CONFIGURATION: u8 = 2;
-/// The server stopped before everything that it had taken in was stored. None of that was
-/// acknowledged. The tools have the same code for work that was done in part.
+/// The server stopped before it had stored all received content. The lost part was not acknowledged.
+/// The tools use the same code if they left content out.
 const UNFINISHED: u8 = 3;
 
-/// What `--help` says of them.
+/// The text in `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0  all is well; the server has stopped in order
-  1  something failed, and standard error says what
+  0  success; the server has shut down cleanly
+  1  an error, which standard error describes
   2  the command line or the configuration is wrong
-  3  not everything was finished: what had not been acknowledged may be lost (serve), or something
-     was left out (tools)";
+  3  incomplete: content that was not acknowledged may be lost (serve), or content is broken or was
+     left out (tools)";
 
-/// Says on standard error what went wrong, and turns it into the exit code.
+/// Prints an error on standard error, and returns the exit code.
 pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
     report_to(&mut std::io::stderr(), result)
 }
@@ -37,7 +37,7 @@ pub(crate) fn report_to(out: &mut dyn Write, result: anyhow::Result<()>) -> Exit
         None => (format!("{error:#}"), FAILED),
     };
     for line in text.lines() {
-        // The exit code tells the rest, if nothing can be written.
+        // If standard error is closed, the exit code still shows the failure.
         let _ = out.write_all(format!("downbeat: {line}\n").as_bytes());
     }
     code.into()

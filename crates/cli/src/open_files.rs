@@ -1,50 +1,50 @@
-//! How many files may be open at the same time: each connection is one.
+//! The limit of open files. Each connection is an open file.
 
 use downbeat_transport::net::ConnectionLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
-/// Files besides connections: those of the store, the admin port's 64 connections, upstreams, logs, and
-/// those that are kept back.
+/// Open files besides client connections: the store, 64 connections of the admin port, upstreams,
+/// logs, and the reserve.
 const OTHER_FILES: usize = 128;
 
-/// What is left for connections at least, however low the limit is.
+/// The least number of files for connections, however low the limit is.
 const LEAST_ROOM: usize = 16;
 
-/// Raises the limit to what the system lets this process have, and warns if that is too little for
-/// so many connections. Systems keep the limit low for programs that cannot live with a higher one.
+/// Raises the limit as far as the system allows, and warns if it is too low for this number of
+/// connections. Systems have a low default for the sake of old programs.
 pub(crate) fn allow_for(connections: usize) {
     let needed = connections.saturating_add(OTHER_FILES);
     if let Some(limit) = raise(needed).filter(|limit| *limit < needed) {
         warn!(
             limit,
             connections,
-            "too few files may be open for as many connections: raise the limit (`ulimit -n`)"
+            "the limit of open files is too low for this number of connections: raise it (`ulimit -n`)"
         );
     }
 }
 
-/// Raises the limit, and lowers how many connections there may be to what it allows.
+/// Raises the limit, and lowers the maximum of connections if the limit is still too low.
 pub(crate) fn fit(configured: ConnectionLimits) -> ConnectionLimits {
-    // A handshake needs a file as well, and so does refusing a client.
+    // Handshakes and refusals need files as well.
     let needed = configured.total.saturating_add(configured.pending).saturating_add(OTHER_FILES);
     let Some(limit) = raise(needed).filter(|limit| *limit < needed) else { return configured };
     let fitting = within(configured, limit);
     if fitting.total == configured.total {
-        debug!(limit, pending = fitting.pending, "fewer handshakes may be under way at a time");
+        debug!(limit, pending = fitting.pending, "lowered the maximum of pending handshakes");
         return fitting;
     }
     warn!(
         max_connections = fitting.total,
         configured = configured.total,
         limit,
-        "max-connections is lowered to what the limit of open files allows: raise the limit \
+        "max-connections is lowered because of the limit of open files: raise the limit \
          (`ulimit -n`, LimitNOFILE of systemd), or lower `--max-connections`"
     );
     fitting
 }
 
-/// The limits on connections with so many files.
+/// The connection limits for this limit of open files.
 fn within(configured: ConnectionLimits, files: usize) -> ConnectionLimits {
     let room = files.saturating_sub(OTHER_FILES).max(LEAST_ROOM);
     let pending = configured.pending.min(room / 4);
@@ -56,23 +56,21 @@ fn within(configured: ConnectionLimits, files: usize) -> ConnectionLimits {
     }
 }
 
-/// The limit after all that can be done; nothing where there is none.
+/// Raises the limit if it is below `needed`. Returns the limit, or `None` if there is none.
 fn raise(needed: usize) -> Option<usize> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // Some systems take no number above one of their own, whatever they say that the limit is.
+    // Some systems refuse numbers above an internal maximum, even below the stated limit.
     let wanted = [maximum, Some(u64::try_from(needed).unwrap_or(u64::MAX))];
     let wanted = wanted.into_iter().filter(|wanted| is_more(*wanted, current));
     let raised = wanted.into_iter().find(|wanted| {
         let raised = setrlimit(Resource::Nofile, Rlimit { current: *wanted, maximum });
-        raised
-            .inspect_err(|error| debug!(%error, "the limit of open files cannot be raised"))
-            .is_ok()
+        raised.inspect_err(|error| debug!(%error, "cannot raise the limit of open files")).is_ok()
     });
     let limit = raised.unwrap_or(current);
     limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Whether one limit is higher than another; nothing is higher than none.
+/// Whether one limit is higher than another. `None` is no limit, the highest.
 fn is_more(limit: Option<u64>, other: Option<u64>) -> bool {
     other.is_some_and(|other| limit.is_none_or(|limit| limit > other))
 }

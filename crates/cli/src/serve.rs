@@ -7,6 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use downbeat_admin::{
+    Admin, AdminServer, PublicRoutes, ServerInfo, SharedNode, Sources as AdminSources,
+};
 use downbeat_node::{Node, NodeError, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
@@ -19,7 +22,6 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::access::AccessControl;
-use crate::admin::{Admin, AdminServer, Facts, Figures, PublicRoutes, SharedNode};
 use crate::certificate::CertificateWatch;
 use crate::config::{AccessConfig, Config, Loaded, Sources};
 use crate::log::{Log, LogWriter};
@@ -27,11 +29,11 @@ use crate::signals::{Signal, Signals};
 use crate::storage::{DurabilityChoice, StorageChoice};
 use crate::{exit, log, storage};
 
-/// Descriptors that are kept back, for the admin port and for refusing clients when there are no
-/// others left.
+/// Reserved file descriptors. When no others are left, they serve the admin port and the refusal of
+/// clients.
 const RESERVED_FILES: usize = 16;
 
-/// Runs the server until it is told to stop.
+/// Runs the server until a signal stops it.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
     #[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix limits open files"))]
     let mut loaded = match sources.load() {
@@ -43,7 +45,7 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
         Err(error) => return exit::report(Err(error)),
     };
     let result = run_logged(&mut loaded, &log);
-    // Standard error may be what holds up the log.
+    // Through the log's buffer, because standard error may be stalled.
     exit::report_to(&mut log.writer(), result)
 }
 
@@ -58,12 +60,12 @@ fn run_logged(loaded: &mut Loaded, log: &Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime could not be started")?;
+        .context("cannot start the async runtime")?;
     runtime.block_on(serve(&loaded.config, log.writer()))
 }
 
 async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
-    // Before anything is announced, so that a stop right after it is not missed.
+    // Before the URL is printed, so that a signal right after that is not missed.
     let mut signals = Signals::listen()?;
     let access = AccessControl::load(config)?;
     let shared = SharedNode::default();
@@ -80,14 +82,11 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", config.address))?;
     let url = listener.url();
-    let facts = facts(config, url.clone());
-    let sources = Figures {
-        node: Arc::clone(&shared),
-        transport: counters,
-        certificate: certificate.as_ref().map(CertificateWatch::reloader),
-        log,
-    };
-    let admin = Arc::new(Admin::new(sources, facts));
+    let mut sources = AdminSources::new(Arc::clone(&shared));
+    sources.transport = counters;
+    sources.certificate = certificate.as_ref().map(CertificateWatch::reloader);
+    sources.dropped_log_lines = Box::new(move || log.dropped());
+    let admin = Arc::new(Admin::new(sources, server_info(config, url.clone())));
     let admin_port = match config.admin {
         Some(address) => Some(
             admin
@@ -104,58 +103,58 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     access.apply_limits(&shared).await;
 
     announce(&url, tcp_url.as_deref(), config, admin_port.as_ref())?;
-    warn_of_strangers(config, admin_port.as_ref());
+    warn_about_exposure(config, admin_port.as_ref());
     let mut tasks = JoinSet::new();
     if let Some(port) = admin_port {
         tasks.spawn(port.run());
         tasks.spawn(admin.keep_history());
     }
-    let (look, looks) = watch::channel(());
+    let (reload, reloads) = watch::channel(());
     if let Some(certificate) = certificate {
-        tasks.spawn(certificate.run(looks.clone()));
+        tasks.spawn(certificate.run(reloads.clone()));
     }
-    tasks.spawn(access.watch(Arc::clone(&shared), looks));
+    tasks.spawn(access.watch(Arc::clone(&shared), reloads));
 
-    run_until_stopped(&mut signals, &shared, &look).await?;
+    run_until_stopped(&mut signals, &shared, &reload).await?;
     drain(&mut signals, &shared).await?;
     tasks.shutdown().await;
     info!("stopped");
     Ok(())
 }
 
-/// Serves until a signal says to stop.
+/// Serves until a stop signal arrives or the node fails.
 async fn run_until_stopped(
     signals: &mut Signals,
     shared: &SharedNode,
-    look: &watch::Sender<()>,
+    reload: &watch::Sender<()>,
 ) -> anyhow::Result<()> {
     loop {
-        // Held only while nothing happens, so that a shutdown can take the node.
+        // The lock is released before the shutdown takes the node.
         let node = shared.read().await;
         let Some(running) = node.as_ref() else { return Ok(()) };
         let signal = tokio::select! {
             signal = signals.next() => signal,
             () = running.failed() => {
-                anyhow::bail!("the server has stopped because of a bug; see its log")
+                anyhow::bail!("a bug has stopped the server; see its log")
             }
         };
         match signal {
             Signal::Stop(name) => {
-                info!("{name}: finishing what was taken in");
+                info!("{name}: storing received content before the shutdown");
                 return Ok(());
             }
             Signal::Reload => {
                 info!("SIGHUP: reading certificates, keys and accounts again");
-                let _ = look.send(());
+                let _ = reload.send(());
             }
         }
     }
 }
 
-/// Shuts the node down. A second signal to stop means at once.
+/// Shuts the node down. A second stop signal skips the wait for unfinished work.
 async fn drain(signals: &mut Signals, shared: &SharedNode) -> anyhow::Result<()> {
     let Some(node) = shared.write().await.take() else { return Ok(()) };
-    let hurried = async {
+    let second_stop = async {
         loop {
             if let Signal::Stop(name) = signals.next().await {
                 return name;
@@ -164,21 +163,21 @@ async fn drain(signals: &mut Signals, shared: &SharedNode) -> anyhow::Result<()>
     };
     tokio::select! {
         result = node.shutdown() => Ok(result?),
-        name = hurried => Err(Hurried(name).into()),
+        name = second_stop => Err(ForcedShutdown(name).into()),
     }
 }
 
-/// A second signal has ended the server before it had finished.
+/// A second stop signal ended the server before all received content was stored.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hurried(&'static str);
+pub(crate) struct ForcedShutdown(&'static str);
 
-impl std::fmt::Display for Hurried {
+impl std::fmt::Display for ForcedShutdown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a second {} ended the server before it had finished", self.0)
+        write!(f, "a second {} ended the server before all received content was stored", self.0)
     }
 }
 
-impl std::error::Error for Hurried {}
+impl std::error::Error for ForcedShutdown {}
 
 fn ws_options(
     config: &Config,
@@ -192,7 +191,7 @@ fn ws_options(
         connection_limits: handshake_limits(config).0,
         limiter: Some(ConnectionLimiter::new(config.connections)),
         spare_files: Some(SpareFiles::new(RESERVED_FILES)),
-        admission: Some(Arc::clone(&access.door) as Arc<_>),
+        admission: Some(Arc::clone(&access.admissions) as Arc<_>),
         trusted_proxies: config.proxies.clone(),
         tls,
         routes: Some(Arc::new(PublicRoutes(Arc::clone(shared)))),
@@ -266,7 +265,7 @@ fn node(
     Ok(node.start()?)
 }
 
-/// Beside the store: what it holds is counted again from nothing when it is not there.
+/// The file with the counts for quotas, beside the store. Counting starts from zero without it.
 fn usage_file(storage: &StorageChoice) -> Option<PathBuf> {
     let text = storage.to_string();
     let (_, path) = text.split_once(':')?;
@@ -286,8 +285,8 @@ fn sync_config(config: &Config) -> SyncConfig {
     sync
 }
 
-fn facts(config: &Config, url: String) -> Facts {
-    Facts {
+fn server_info(config: &Config, url: String) -> ServerInfo {
+    ServerInfo {
         url,
         storage: config.storage.to_string(),
         durability: match config.durability {
@@ -303,7 +302,7 @@ fn facts(config: &Config, url: String) -> Facts {
     }
 }
 
-/// Says on standard output where the server is: for people, and for programs that started it.
+/// Prints the URLs of the server on standard output, for people and for parent processes.
 fn announce(
     url: &str,
     tcp_url: Option<&str>,
@@ -311,9 +310,9 @@ fn announce(
     admin: Option<&AdminServer>,
 ) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "Downbeat is listening. Point your Jazz app's sync peer at:\n\n    {url}\n")?;
+    writeln!(out, "Downbeat is listening. Set the sync peer of your Jazz app to:\n\n    {url}\n")?;
     if let Some(url) = tcp_url {
-        writeln!(out, "Other Downbeat servers can use {url} as their upstream.")?;
+        writeln!(out, "Other Downbeat servers can sync with {url}")?;
     }
     if let Some(admin) = admin {
         writeln!(out, "The status page is at http://{}/", admin.address())?;
@@ -322,13 +321,13 @@ fn announce(
     out.flush().context("standard output is closed")
 }
 
-/// Warns where people who were not meant may come in.
-fn warn_of_strangers(config: &Config, admin: Option<&AdminServer>) {
+/// Warns about settings that let strangers in.
+fn warn_about_exposure(config: &Config, admin: Option<&AdminServer>) {
     if !config.address.ip().is_loopback() && config.access == AccessConfig::Open {
         warn!(
             address = %config.address,
-            "whoever can reach this address can store data here: `--access keys` or \
-             `--access accounts` lets in only whom you choose"
+            "access is open: every client that can reach this address can store data here; \
+             restrict it with `--access keys` or `--access accounts`"
         );
     }
     let is_plain = config.tls.is_none() && !config.behind_proxy;
@@ -338,21 +337,21 @@ fn warn_of_strangers(config: &Config, admin: Option<&AdminServer>) {
     {
         warn!(
             address = %config.address,
-            "keys come to this address unencrypted, and whoever sees one can use it: give the \
-             server a certificate (`--tls-cert`), or name the proxy that has one (`--trusted-proxy`)"
+            "clients send access keys to this address unencrypted: set a certificate (`--tls-cert`), \
+             or name the TLS proxy (`--trusted-proxy`)"
         );
     }
     if let Some(address) = admin.map(AdminServer::address).filter(|a| !a.ip().is_loopback()) {
         warn!(
             %address,
-            "whoever can reach the admin port can read all figures of the server, with addresses \
-             of clients and ids of CoValues"
+            "the admin port is reachable from other machines and has no login: it shows all metrics, \
+             with client addresses and CoValue ids"
         );
     }
 }
 
-/// Whether an error says that not all was finished, rather than that something failed.
+/// Whether an error means unfinished work rather than a failure.
 pub(crate) fn is_unfinished(error: &anyhow::Error) -> bool {
-    error.is::<Hurried>()
+    error.is::<ForcedShutdown>()
         || matches!(error.downcast_ref::<NodeError>(), Some(NodeError::NotDrained(_)))
 }

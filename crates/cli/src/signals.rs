@@ -1,17 +1,17 @@
-//! The signals that a server listens to.
+//! The signals of the server.
 
 use anyhow::Context;
 
-/// What a signal asks for.
+/// A request by signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// To stop; with the signal's name.
+    /// Stop. Holds the name of the signal.
     Stop(&'static str),
-    /// To read files again.
+    /// Read the certificates, keys and accounts again.
     Reload,
 }
 
-/// Signals as they come.
+/// Receives signals.
 pub(crate) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -23,17 +23,17 @@ pub(crate) struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// From now on signals do not end the process by themselves.
+    /// Starts to listen. From now on signals do not end the process by themselves.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?,
-            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?,
-            hangup: signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
@@ -45,15 +45,15 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    /// Ctrl-C does not end the process by itself.
+    /// Starts to listen. From now on Ctrl-C does not end the process by itself.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         Ok(Self {})
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         if tokio::signal::ctrl_c().await.is_err() {
-            // There is nothing to listen to; the process is ended from outside.
+            // No signal can arrive; the system ends the process.
             std::future::pending::<()>().await;
         }
         Signal::Stop("Ctrl-C")

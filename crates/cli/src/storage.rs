@@ -1,4 +1,4 @@
-//! Where data is kept: how a store is named on the command line, and how it is opened.
+//! Names of stores on the command line, and how stores are opened.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,38 +8,37 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use downbeat_storage::{MemoryStorage, Storage};
+use downbeat_storage::{Durability, MemoryStorage, Storage};
 use downbeat_storage_sled::{SledOptions, SledStorage};
 use downbeat_storage_sqlite::{SqliteOptions, SqliteStorage};
 
-/// How long content may stay in memory alone with `--durability relaxed`; `--help` and the README
-/// name it. Long enough that a disk which needs tens of milliseconds to flush is mostly idle.
+/// The longest time that content is in memory only, with `--durability relaxed`. `--help` and the
+/// README state it. A disk that needs tens of milliseconds for a flush stays mostly idle.
 const RELAXED_FLUSH: Duration = Duration::from_millis(200);
 
-/// Where data is kept.
+/// The store of a server or tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StorageChoice {
-    /// In memory: gone when the process ends.
+    /// Memory. Content is lost when the process ends.
     Memory,
-    /// In a sled store in this directory.
+    /// A directory with a sled store.
     Sled(PathBuf),
-    /// In this SQLite file, as the reference server writes it.
+    /// A SQLite file in the format of the reference server.
     Sqlite(PathBuf),
 }
 
 /// When content is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum DurabilityChoice {
-    /// When it is on disk: nothing that was acknowledged is lost when the machine crashes.
+    /// Once it is on disk. A crash loses no acknowledged content.
     #[default]
     Safe,
-    /// When it is in memory, from where it is flushed to the disk within a fifth of a second: a
-    /// crash of the process or the machine loses up to as much of what was acknowledged. Faster
-    /// on slow disks.
+    /// Once it is in memory. It is flushed to disk within 0.2 s, so a crash loses up to 0.2 s of
+    /// acknowledged content. Faster on slow disks.
     Relaxed,
 }
 
-/// Opens a store. A directory or file that is empty or missing becomes a new one.
+/// Opens a store. A missing or empty directory or file becomes a new store.
 pub(crate) async fn open(
     choice: &StorageChoice,
     durability: DurabilityChoice,
@@ -47,7 +46,7 @@ pub(crate) async fn open(
     open_with_cache(choice, durability, None).await
 }
 
-/// The same with so many bytes for the store's own cache, instead of what it takes by itself.
+/// Opens a store with this size of its cache, instead of the default size.
 pub(crate) async fn open_with_cache(
     choice: &StorageChoice,
     durability: DurabilityChoice,
@@ -57,38 +56,27 @@ pub(crate) async fn open_with_cache(
         StorageChoice::Memory => Arc::new(MemoryStorage::new()),
         StorageChoice::Sled(dir) => {
             let dir = dir.clone();
-            let durability = durability.of_sled();
-            let cache_bytes = cache_bytes.unwrap_or(SledOptions::default().cache_bytes);
-            let options = SledOptions { durability, cache_bytes };
+            let mut options = SledOptions::default().with_durability(durability.into());
+            options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
-            Arc::new(opening.await.context("opening the store broke off")??)
+            Arc::new(opening.await.context("opening the store panicked")??)
         }
         StorageChoice::Sqlite(file) => {
             let file = file.clone();
-            let durability = durability.of_sqlite();
-            let cache_bytes = cache_bytes.unwrap_or(SqliteOptions::default().cache_bytes);
-            let options = SqliteOptions { durability, cache_bytes };
+            let mut options = SqliteOptions::default().with_durability(durability.into());
+            options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening =
                 tokio::task::spawn_blocking(move || SqliteStorage::open_with(file, options));
-            Arc::new(opening.await.context("opening the store broke off")??)
+            Arc::new(opening.await.context("opening the store panicked")??)
         }
     })
 }
 
-impl DurabilityChoice {
-    fn of_sled(self) -> downbeat_storage_sled::Durability {
-        use downbeat_storage_sled::Durability;
-        match self {
-            Self::Safe => Durability::Flushed,
-            Self::Relaxed => Durability::Relaxed { within: RELAXED_FLUSH },
-        }
-    }
-
-    fn of_sqlite(self) -> downbeat_storage_sqlite::Durability {
-        use downbeat_storage_sqlite::Durability;
-        match self {
-            Self::Safe => Durability::Flushed,
-            Self::Relaxed => Durability::Relaxed { within: RELAXED_FLUSH },
+impl From<DurabilityChoice> for Durability {
+    fn from(choice: DurabilityChoice) -> Self {
+        match choice {
+            DurabilityChoice::Safe => Self::Flushed,
+            DurabilityChoice::Relaxed => Self::Relaxed { within: RELAXED_FLUSH },
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::iter;
 
-use downbeat_protocol::{CoValueId, Message, SessionContent};
-use downbeat_storage::{CHECKPOINT_LEN, StorageError};
+use downbeat_protocol::{CHUNK_LEN, CoValueId, Message, SessionContent};
+use downbeat_storage::StorageError;
 use downbeat_sync::{ContentItem, Item, Progress};
 
 use crate::bugs::DriverBug;
@@ -29,7 +29,7 @@ pub struct TurnLimits {
 impl Default for TurnLimits {
     /// 256 KiB for a turn, and 100 KiB for a message, as in the reference implementation.
     fn default() -> Self {
-        Self { turn_bytes: 256 << 10, message_bytes: CHECKPOINT_LEN }
+        Self { turn_bytes: 256 << 10, message_bytes: CHUNK_LEN }
     }
 }
 

@@ -1,37 +1,37 @@
-//! A draft of changes: what writes would do to the tree, before any of it is done.
+//! A draft: the changes of a batch, before they are applied to the tree.
 
 use std::collections::HashMap;
 
 use downbeat_protocol::{CoValueId, Header, SessionContent, SessionId, Signature};
+use downbeat_storage::cache::GenerationCache;
 use downbeat_storage::{
     Damage, Outcome, SessionOutcome, SinceCheckpoint, StorageError, UnsyncedUpdate, Write,
 };
 
-use crate::cache::Cache;
+use crate::chunks::{encode_co_value, encode_extension};
 use crate::keys;
-use crate::parts::{encode_co_value, encode_extension};
 use crate::read::{decode_co_value, decode_head};
 use crate::record::{self, CoValueRecord, HeadRecord, TotalsRecord};
 use crate::tree::{Changes, Tree};
 
-/// Entries of each kind in the writer's memory: about 10 MB, and the sessions of many more writers
-/// than a node has at a time.
+/// Entries of each kind in the writer's memory, about 10 MB. More sessions than clients of a node
+/// write at the same time.
 const CACHED: usize = 32_768;
 
-/// What the writer remembers of the tree, so that it need not read before it writes. It is the only
-/// writer, so what it remembers is true.
+/// The writer's cache of the tree, so that it does not have to read before it writes. It is the only
+/// writer, so the cache is always current.
 #[derive(Debug)]
 pub(crate) struct Remembered {
-    /// CoValues that are stored, and whether they are deleted.
-    co_values: Cache<CoValueId, bool>,
+    /// Stored CoValues, and whether they are deleted.
+    co_values: GenerationCache<CoValueId, bool, CACHED>,
     /// Heads by their keys; `None` for a session that is not stored.
-    heads: Cache<Vec<u8>, Option<Head>>,
+    heads: GenerationCache<Vec<u8>, Option<Head>, CACHED>,
     pub(crate) totals: TotalsRecord,
 }
 
 impl Remembered {
     pub(crate) fn new(totals: TotalsRecord) -> Self {
-        Self { co_values: Cache::new(CACHED), heads: Cache::new(CACHED), totals }
+        Self { co_values: GenerationCache::default(), heads: GenerationCache::default(), totals }
     }
 }
 
@@ -44,7 +44,7 @@ struct Head {
     signature: Signature,
 }
 
-/// Changes to the tree that are not applied yet. Each write sees those before it.
+/// Changes to the tree that are not applied yet. Each write sees the writes before it.
 pub(crate) struct Draft<'a> {
     tree: &'a Tree,
     remembered: &'a mut Remembered,
@@ -56,25 +56,25 @@ pub(crate) struct Draft<'a> {
     /// Heads that the draft changes.
     heads: HashMap<Vec<u8>, Head>,
     totals: TotalsRecord,
-    caution: Caution,
+    damage_check: DamageCheck,
 }
 
-/// How far around a place in the tree to look for damage before something is put there.
+/// Which leaves of the tree are checked for damage before a record is put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Caution {
-    /// Only at the leaf itself.
-    Usual,
-    /// At the leaves beside it as well, with which sled may merge it: what to do when a batch ran
-    /// into damage that the usual caution did not find.
-    High,
+pub(crate) enum DamageCheck {
+    /// Only the leaf of the record.
+    Leaf,
+    /// Also the leaves beside it, with which sled may merge it. Used after a batch has met damage
+    /// that the check of the leaf did not find.
+    Neighbours,
 }
 
-/// Records on either side of a place that are read with [`Caution::High`]: those of two leaves,
-/// which hold about 20 at most.
+/// Records on either side that [`DamageCheck::Neighbours`] reads: those of two leaves, which hold
+/// about 20 each.
 const NEIGHBOURS: usize = 40;
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(tree: &'a Tree, remembered: &'a mut Remembered, caution: Caution) -> Self {
+    pub(crate) fn new(tree: &'a Tree, remembered: &'a mut Remembered, check: DamageCheck) -> Self {
         let totals = remembered.totals;
         Self {
             tree,
@@ -84,31 +84,31 @@ impl<'a> Draft<'a> {
             headers: HashMap::new(),
             heads: HashMap::new(),
             totals,
-            caution,
+            damage_check: check,
         }
     }
 
-    /// Adds a write. An error says that the tree cannot be read; the draft is then of no use.
+    /// Adds a write. After an error the tree cannot be read, and the draft must be dropped.
     pub(crate) fn write(&mut self, write: &Write) -> Result<Outcome, StorageError> {
         let id = write.id();
         let outcome = match write {
             Write::Append { header, sessions, .. } => self.append(id, header.as_ref(), sessions),
-            Write::Tombstone { session, .. } => self.bury(id, session),
+            Write::Tombstone { session, .. } => self.write_tombstone(id, session),
         };
         match outcome {
-            Err(StorageError::Corrupt(damage)) => Ok(Outcome::Damaged(damage.on_the_way_to(id))),
+            Err(StorageError::Corrupt(damage)) => Ok(Outcome::Damaged(damage.while_reading(id))),
             outcome => outcome,
         }
     }
 
-    /// Adds a change in what an upstream has acknowledged.
+    /// Adds a change of the CoValues that an upstream has not acknowledged.
     pub(crate) fn track(&mut self, update: &UnsyncedUpdate) {
         let key = keys::unsynced(&update.entry);
         if update.synced {
             self.batch.remove(key);
         } else {
-            let mark = record::encode(&key, &(), 0);
-            self.batch.insert(key, mark);
+            let record = record::encode(&key, &(), 0);
+            self.batch.insert(key, record);
         }
     }
 
@@ -141,16 +141,16 @@ impl<'a> Draft<'a> {
             return Ok(Outcome::NoHeader);
         }
         if stored.is_none() {
-            // What is not stored has no sessions, which need not be looked for.
+            // A CoValue that is not stored has no sessions. This saves looking for them.
             for content in sessions {
                 self.remembered.heads.insert(keys::head(id, &content.session), None);
             }
         }
-        // All that can turn out damaged is read before anything is changed.
-        self.look_around(&keys::co_value(id))?;
+        // Everything that can be damaged is read before the first change.
+        self.check_neighbours(&keys::co_value(id))?;
         for content in sessions {
             self.head(id, &content.session)?;
-            self.touch_log(id, content)?;
+            self.check_log(id, content)?;
         }
         if let (None, Some(header)) = (stored, header) {
             self.create(id, header.clone());
@@ -166,18 +166,22 @@ impl<'a> Draft<'a> {
         outcomes.collect::<Result<_, StorageError>>().map(Outcome::Applied)
     }
 
-    fn bury(&mut self, id: CoValueId, content: &SessionContent) -> Result<Outcome, StorageError> {
+    fn write_tombstone(
+        &mut self,
+        id: CoValueId,
+        content: &SessionContent,
+    ) -> Result<Outcome, StorageError> {
         let Some(deleted) = self.is_deleted(id)? else { return Ok(Outcome::NoHeader) };
         if !content.session.is_delete() {
             return Ok(Outcome::Applied(vec![SessionOutcome::Deleted]));
         }
         let stored = self.head(id, &content.session)?.map_or(0, |head| head.count);
-        self.touch_log(id, content)?;
+        self.check_log(id, content)?;
         if content.transactions.is_empty() {
             return Ok(Outcome::Applied(vec![SessionOutcome::Conflict { stored }]));
         }
-        let may_bury = stored == content.after || stored >= content.end();
-        if may_bury && !deleted {
+        let fits = stored == content.after || stored >= content.end();
+        if fits && !deleted {
             self.mark_deleted(id)?;
         }
         let outcome = if stored >= content.end() {
@@ -208,9 +212,9 @@ impl<'a> Draft<'a> {
             let record = record::encode(&key, &deleted, value.len());
             batch.insert(key, record);
         }
-        let mark = keys::erasable(id);
-        let record = record::encode(&mark, &(), 0);
-        self.batch.insert(mark, record);
+        let key = keys::erasable(id);
+        let record = record::encode(&key, &(), 0);
+        self.batch.insert(key, record);
         self.co_values.insert(id, true);
         self.totals.deleted += 1;
         Ok(())
@@ -241,7 +245,7 @@ impl<'a> Draft<'a> {
             checkpoint,
             |key, value| batch.insert(key, value),
         );
-        let added: u64 = content.transactions.iter().map(|tx| tx.json().len() as u64).sum();
+        let added = content.json_len();
         self.totals.sessions += u64::from(head.is_none());
         self.totals.transactions += content.transactions.len() as u64;
         self.totals.transaction_bytes += added;
@@ -270,20 +274,20 @@ impl<'a> Draft<'a> {
         Ok(Some(deleted))
     }
 
-    /// Reads the places in the tree where an extension will be put. If sled cannot, that must come
-    /// out here, where it is one CoValue's damage, and not when the whole batch is applied.
-    fn touch_log(&self, id: CoValueId, content: &SessionContent) -> Result<(), StorageError> {
+    /// Reads the leaves of the tree that an extension will change. If sled cannot read them, the error
+    /// comes out here, as damage of one CoValue, and not when the whole batch is applied.
+    fn check_log(&self, id: CoValueId, content: &SessionContent) -> Result<(), StorageError> {
         let log = keys::log(id, &content.session);
-        let key = keys::log_part(&log, content.end(), 0);
+        let key = keys::log_chunk(&log, content.end(), 0);
         self.tree.get(&key)?;
-        self.look_around(&key)?;
-        self.look_around(&keys::head(id, &content.session))
+        self.check_neighbours(&key)?;
+        self.check_neighbours(&keys::head(id, &content.session))
     }
 
-    fn look_around(&self, key: &[u8]) -> Result<(), StorageError> {
-        match self.caution {
-            Caution::Usual => Ok(()),
-            Caution::High => self.tree.around(key, NEIGHBOURS),
+    fn check_neighbours(&self, key: &[u8]) -> Result<(), StorageError> {
+        match self.damage_check {
+            DamageCheck::Leaf => Ok(()),
+            DamageCheck::Neighbours => self.tree.read_around(key, NEIGHBOURS),
         }
     }
 

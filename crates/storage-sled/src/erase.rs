@@ -1,4 +1,4 @@
-//! Erasing what a tombstone hides, a bounded part at a time.
+//! Erases the content that a tombstone hides, a bounded amount at a time.
 
 use downbeat_protocol::CoValueId;
 use downbeat_storage::{Damage, Erased, StorageError};
@@ -9,14 +9,14 @@ use crate::read::{decode_head, decode_session};
 use crate::record::{self, TotalsRecord};
 use crate::tree::{Changes, Tree};
 
-/// The most records that one call removes: a few milliseconds of the writer's time.
+/// Records that one call removes at most. Takes a few milliseconds of the writer's time.
 const MAX_RECORDS: usize = 512;
 
-/// See [`Storage::erase`](downbeat_storage::Storage::erase). A session's transactions are counted
-/// as erased with the last of its records.
+/// See [`Storage::erase`](downbeat_storage::Storage::erase). The transactions of a session count as
+/// erased with the last of its records.
 ///
-/// The inner error is damage that stands in the way of erasing; the tree is as it was. After the
-/// outer one the tree is of no use.
+/// The inner error is damage that prevents erasing; the tree is unchanged. After the outer error the
+/// tree must be opened again.
 pub(crate) fn erase(
     tree: &Tree,
     remembered: &mut Remembered,
@@ -25,7 +25,7 @@ pub(crate) fn erase(
     let Step { mut batch, mut totals, erased } = match plan(tree, remembered.totals, id) {
         Ok(Some(step)) => step,
         Ok(None) => return Ok(Ok(Erased::default())),
-        Err(StorageError::Corrupt(damage)) => return Ok(Err(damage.on_the_way_to(id))),
+        Err(StorageError::Corrupt(damage)) => return Ok(Err(damage.while_reading(id))),
         Err(error) => return Err(error),
     };
     totals.batches += 1;
@@ -35,30 +35,30 @@ pub(crate) fn erase(
     Ok(Ok(erased))
 }
 
-/// What one call does.
+/// The changes of one call.
 struct Step {
     batch: Changes,
     totals: TotalsRecord,
     erased: Erased,
 }
 
-/// Finds out what to remove next; `None` if there is nothing.
+/// Finds the records to remove next; `None` if there are none.
 fn plan(
     tree: &Tree,
     mut totals: TotalsRecord,
     id: CoValueId,
 ) -> Result<Option<Step>, StorageError> {
-    let mark = keys::erasable(id);
-    if tree.get(&mark)?.is_none() {
+    let erasable = keys::erasable(id);
+    if tree.get(&erasable)?.is_none() {
         return Ok(None);
     }
     let mut erased = Erased { more: true, ..Erased::default() };
     let mut batch = Changes::default();
-    let mut room = MAX_RECORDS;
+    let mut left = MAX_RECORDS;
     let mut heads = tree.prefix(&keys::co_value(id)).skip(1);
     loop {
         let Some(entry) = heads.next() else {
-            batch.remove(mark);
+            batch.remove(erasable);
             erased.more = false;
             break;
         };
@@ -68,15 +68,15 @@ fn plan(
             continue;
         }
         let (head, _) = decode_head(id, &session, &key, &value)?;
-        for part in tree.prefix(&keys::log(id, &session)).take(room) {
-            batch.remove(part?.0);
-            room -= 1;
+        for record in tree.prefix(&keys::log(id, &session)).take(left) {
+            batch.remove(record?.0);
+            left -= 1;
         }
-        if room == 0 {
+        if left == 0 {
             break;
         }
         batch.remove(&key);
-        room -= 1;
+        left -= 1;
         erased.transactions += head.count;
         erased.bytes += head.bytes;
         totals.sessions = totals.sessions.saturating_sub(1);

@@ -1,14 +1,14 @@
-//! Where records lie: keys of the one tree, in the order in which they are scanned.
+//! The keys of the records in the tree, in the order of scans.
 //!
-//! Every key starts with the letter of its key space. Texts end with a zero byte where something
-//! follows them: it sorts before every character of an id, so keys sort as their texts do.
+//! Every key starts with the letter of its key space. A text that is not the end of a key is followed
+//! by a zero byte. It sorts before every character of an id, so keys sort like their texts.
 
 use downbeat_protocol::{CoValueId, SessionId};
 use downbeat_storage::{Damage, Unsynced, UpstreamName};
 
-/// CoValues and the heads of their sessions: what makes up a known state.
+/// CoValues, and the heads of their sessions. Together they make up a known state.
 const HEADS: u8 = b'h';
-/// The overflow of long headers.
+/// The rest of long headers.
 const HEADERS: u8 = b'l';
 /// Extensions of session logs.
 const LOGS: u8 = b't';
@@ -21,11 +21,11 @@ pub(crate) const TOTALS: &[u8] = b"s";
 
 const END: u8 = 0;
 
-/// The bytes after the session in the key of a part: the log's count at the end of the extension,
-/// and the number of the part.
+/// The bytes after the session in the key of a chunk: the number of transactions at the end of the
+/// extension, and the number of the chunk.
 const LOG_SUFFIX_LEN: usize = 8 + 4;
 
-/// The record of a CoValue, and the prefix of its sessions' heads.
+/// The key of a CoValue's record, and the prefix of its sessions' heads.
 pub(crate) fn co_value(id: CoValueId) -> Vec<u8> {
     key(HEADS, id, 0)
 }
@@ -37,31 +37,30 @@ pub(crate) fn head(id: CoValueId, session: &SessionId) -> Vec<u8> {
     key
 }
 
-/// The CoValue that a key of the heads' space belongs to.
+/// The CoValue of a key in the space of heads.
 pub(crate) fn parse_head(key: &[u8]) -> Result<CoValueId, Damage> {
     parse_id(HEADS, key).map(|(id, _)| id)
 }
 
-/// The text of the session that the key of a head names, for a key that begins with
-/// [`co_value`] of this id.
+/// The session in the key of a head. The key begins with [`co_value`] of this id.
 pub(crate) fn session_of_head(id: CoValueId, key: &[u8]) -> Option<&str> {
     let rest = key.strip_prefix(&[HEADS])?.strip_prefix(id.as_str().as_bytes())?;
     str::from_utf8(rest.strip_prefix(&[END])?).ok()
 }
 
-/// The bounds of the heads' space behind a CoValue and all its sessions.
+/// The range of heads after a CoValue and all its sessions.
 pub(crate) fn heads_after(id: Option<CoValueId>) -> (Vec<u8>, Vec<u8>) {
     (after(HEADS, id), vec![HEADS + 1])
 }
 
-/// A part of a long header.
-pub(crate) fn header_part(id: CoValueId, part: u32) -> Vec<u8> {
+/// A chunk of a long header.
+pub(crate) fn header_chunk(id: CoValueId, chunk: u32) -> Vec<u8> {
     let mut key = key(HEADERS, id, 4);
-    key.extend_from_slice(&part.to_be_bytes());
+    key.extend_from_slice(&chunk.to_be_bytes());
     key
 }
 
-/// What the keys of all parts of a session's log begin with.
+/// The prefix of the keys of a session's log.
 pub(crate) fn log(id: CoValueId, session: &SessionId) -> Vec<u8> {
     let mut key = key(LOGS, id, session.as_str().len() + 1 + LOG_SUFFIX_LEN);
     key.extend_from_slice(session.as_str().as_bytes());
@@ -69,19 +68,20 @@ pub(crate) fn log(id: CoValueId, session: &SessionId) -> Vec<u8> {
     key
 }
 
-/// A part of the extension of a log that ends at this count, for a key that begins with [`log`].
-pub(crate) fn log_part(log: &[u8], end: u64, part: u32) -> Vec<u8> {
+/// A chunk of the extension that ends at this number of transactions. `log` is the prefix from [`log`].
+pub(crate) fn log_chunk(log: &[u8], end: u64, chunk: u32) -> Vec<u8> {
     let mut key = Vec::with_capacity(log.len() + LOG_SUFFIX_LEN);
     key.extend_from_slice(log);
     key.extend_from_slice(&end.to_be_bytes());
-    key.extend_from_slice(&part.to_be_bytes());
+    key.extend_from_slice(&chunk.to_be_bytes());
     key
 }
 
-/// The count at the end of an extension, and the number of a part, from the part's key.
-pub(crate) fn parse_log_part(key: &[u8], log: &[u8]) -> Option<(u64, u32)> {
-    let (end, part) = key.strip_prefix(log)?.split_first_chunk()?;
-    Some((u64::from_be_bytes(*end), u32::from_be_bytes(part.try_into().ok()?)))
+/// The number of transactions at the end of an extension, and the number of a chunk, from the key of
+/// the chunk.
+pub(crate) fn parse_log_chunk(key: &[u8], log: &[u8]) -> Option<(u64, u32)> {
+    let (end, chunk) = key.strip_prefix(log)?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*end), u32::from_be_bytes(chunk.try_into().ok()?)))
 }
 
 /// A CoValue that waits for erasure.
@@ -89,12 +89,12 @@ pub(crate) fn erasable(id: CoValueId) -> Vec<u8> {
     key(ERASABLE, id, 0)
 }
 
-/// The CoValue that a key of the erasable ones names.
+/// The CoValue of a key in the space of erasable CoValues.
 pub(crate) fn parse_erasable(key: &[u8]) -> Result<CoValueId, Damage> {
     parse_id(ERASABLE, key).map(|(id, _)| id)
 }
 
-/// The bounds of the erasable CoValues behind one.
+/// The range of erasable CoValues after one.
 pub(crate) fn erasable_after(id: Option<CoValueId>) -> (Vec<u8>, Vec<u8>) {
     (after(ERASABLE, id), vec![ERASABLE + 1])
 }
@@ -106,14 +106,14 @@ pub(crate) fn unsynced(entry: &Unsynced) -> Vec<u8> {
     key
 }
 
-/// The entry that a key of the unsynced ones names.
+/// The entry of a key in the space of unsynced CoValues.
 pub(crate) fn parse_unsynced(key: &[u8]) -> Result<Unsynced, Damage> {
     let (id, rest) = parse_id(UNSYNCED, key)?;
     let upstream = str::from_utf8(rest).ok().and_then(|name| UpstreamName::new(name).ok());
     upstream.map(|upstream| Unsynced { id, upstream }).ok_or_else(|| bad_key(key))
 }
 
-/// The bounds of the unsynced entries behind one.
+/// The range of unsynced entries after one.
 pub(crate) fn unsynced_after(entry: Option<&Unsynced>) -> (Vec<u8>, Vec<u8>) {
     let start = entry.map_or_else(
         || vec![UNSYNCED],
@@ -135,7 +135,7 @@ fn key(space: u8, id: CoValueId, more: usize) -> Vec<u8> {
     key
 }
 
-/// The first key of a space behind all that begin with `id`.
+/// The first key of a space after all keys of `id`.
 fn after(space: u8, id: Option<CoValueId>) -> Vec<u8> {
     let Some(id) = id else { return vec![space] };
     let mut key = key(space, id, 0);
@@ -198,12 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_log_sort_by_their_end_and_can_be_read_back() {
+    fn chunks_of_a_log_sort_by_their_end_and_can_be_read_back() {
         let log = log(id("co_za"), &session("co_z1_session_zs"));
-        let keys = [log_part(&log, 1, 0), log_part(&log, 255, 1), log_part(&log, 256, 0)];
+        let keys = [log_chunk(&log, 1, 0), log_chunk(&log, 255, 1), log_chunk(&log, 256, 0)];
         assert!(keys.is_sorted());
-        assert_eq!(parse_log_part(&keys[1], &log), Some((255, 1)));
-        assert_eq!(parse_log_part(&keys[1][..keys[1].len() - 1], &log), None);
+        assert_eq!(parse_log_chunk(&keys[1], &log), Some((255, 1)));
+        assert_eq!(parse_log_chunk(&keys[1][..keys[1].len() - 1], &log), None);
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         let shorter = log(a, &session("co_z1_session_zs"));
         let longer = log(a, &session("co_z1_session_zss"));
         assert!(!longer.starts_with(&shorter));
-        assert!(log_part(&shorter, u64::MAX, u32::MAX) < log_part(&longer, 0, 0));
+        assert!(log_chunk(&shorter, u64::MAX, u32::MAX) < log_chunk(&longer, 0, 0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The embedded default storage of Downbeat: a directory, kept by sled.
+//! The default storage of Downbeat: a store in a directory, on the embedded database sled.
 //!
 //! ```
 //! use downbeat_storage::Storage;
@@ -15,41 +15,39 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - **Writes** go to one thread. It takes what waits, applies it as one batch, and flushes once
-//!   for all of it, so the cost of a flush is shared by all who write at the same time. What is
-//!   waiting is bounded; whoever comes beyond that waits in `append`.
-//! - **Reads** have a few threads, which sleep unless there is much to do. A known state is one
-//!   short scan, a log is read in the order in which it lies.
-//! - **Damage** is found: every record has a checksum that covers its key, a log that lost its end
-//!   is refused on opening, and what is damaged in one CoValue is reported for that one and leaves
-//!   the others as they are.
-//! - **A full disk** fails writes before sled meets it: each batch needs some room on the file
-//!   system. Reading goes on, and a reserve beside the log lets a store be opened on a full disk.
-//! - **A failing disk** fails the writes that meet it. sled writes nothing more after the first
-//!   error, but still reads. So the old tree is read until the disk can be written again, and is
-//!   then opened anew. Nothing has to be restarted.
-//! - **A store that is moved or deleted** while it is open takes nothing until it is back.
+//! - **Writes** run on one thread. Each `append` is one batch, applied atomically and flushed once. The
+//!   queue of the thread is bounded by bytes; `append` waits for room.
+//! - **Reads** run on a few threads, most of them asleep. A known state is one short scan, and a log
+//!   is read in the order in which it is stored.
+//! - **Damage** is found: every record has a checksum that covers its key, and a log that lost its end
+//!   is refused on opening. Damage in one CoValue is reported for that CoValue, and the others can
+//!   still be used.
+//! - **A full disk** fails writes before sled meets it, because each batch requires some free space.
+//!   Reads go on, and a reserve beside the log lets a store be opened on a full disk.
+//! - **A failing disk** fails the writes that meet it. After the first error sled writes nothing more,
+//!   but still reads. So the old tree serves reads until the disk can be written, and is then opened
+//!   again. No restart is needed.
+//! - **A store that is moved or deleted** while it is open refuses writes until it is back.
 //!
 //! [`docs/storage-format.md`] describes the files byte by byte.
 //!
 //! [`docs/storage-format.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/storage-format.md
 
-mod cache;
+mod chunks;
 mod draft;
 mod erase;
 mod keys;
-mod mark;
+mod open;
 mod options;
-mod parts;
-mod place;
-mod queue;
 mod read;
 mod record;
-mod room;
 mod shared;
+mod space;
 mod store;
 mod tree;
+mod watermark;
 mod writer;
 
-pub use options::{Durability, SledOptions};
+pub use downbeat_storage::Durability;
+pub use options::SledOptions;
 pub use store::SledStorage;

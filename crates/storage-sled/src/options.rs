@@ -1,29 +1,41 @@
-//! What can be chosen when a store is opened.
+//! Options of an open store.
 
-use std::time::Duration;
+use downbeat_storage::Durability;
 
-/// What can be chosen when a store is opened.
+/// Options for [`SledStorage::open_with`](crate::SledStorage::open_with).
+///
+/// ```
+/// use downbeat_storage_sled::{Durability, SledOptions};
+///
+/// let options = SledOptions::default().with_durability(Durability::Flushed);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SledOptions {
-    /// When writes return.
+    /// When writes return. Default: [`Durability::Flushed`].
+    ///
+    /// With [`Durability::Relaxed`] a write returns when it is applied in memory. A crash of the
+    /// process or the machine loses writes that are not flushed yet.
     pub durability: Durability,
-    /// Memory for what was read or written lately, in bytes. sled takes more than this for its
-    /// page table, which grows with the store, and while it writes.
+    /// Size of sled's cache, in bytes. Default: 128 MiB. sled needs more memory for its page table,
+    /// which grows with the store, and while it writes.
     pub cache_bytes: u64,
 }
 
-/// When writes return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// When they are on disk. Writes that come while the disk is busy share its next flush.
-    #[default]
-    Flushed,
-    /// When they are in memory. They are flushed within this time, and on closing; what a crash
-    /// takes with it was acknowledged all the same.
-    Relaxed {
-        /// The longest time for which something stays in memory alone.
-        within: Duration,
-    },
+impl SledOptions {
+    /// Sets [`Self::durability`].
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets [`Self::cache_bytes`].
+    #[must_use]
+    pub fn with_cache_bytes(mut self, cache_bytes: u64) -> Self {
+        self.cache_bytes = cache_bytes;
+        self
+    }
 }
 
 impl Default for SledOptions {

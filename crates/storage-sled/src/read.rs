@@ -1,21 +1,21 @@
-//! Reading: what is under a CoValue's keys, put together.
+//! Reads a CoValue from its records.
 //!
-//! sled's scans are no snapshots. The writer only ever adds to logs and raises heads, with one
-//! exception: a tombstone hides sessions, and erasure then removes them. So whatever was read of a
-//! CoValue that was not deleted counts only if it still is not deleted afterwards.
+//! sled's scans are no snapshots. The writer only appends to logs and raises heads, with one
+//! exception: a tombstone hides sessions, and erasure then removes them. So data that was read from a
+//! CoValue without a tombstone is valid only if the CoValue has no tombstone afterwards either.
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId, Signature};
 use downbeat_storage::{Damage, Runs, StorageError, Stored, StoredSession, Unsynced};
 use sled::IVec;
 
+use crate::chunks::{Log, read_header};
 use crate::keys;
-use crate::parts::{Log, read_header};
 use crate::record::{self, CoValueRecord, HeadRecord};
 use crate::tree::{Records, Tree};
 
 /// See [`Storage::load`](downbeat_storage::Storage::load).
 pub(crate) fn load(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-    load_stored(tree, id).map_err(|error| name(error, id))
+    load_stored(tree, id).map_err(|error| name_damage(error, id))
 }
 
 /// See [`Storage::read`](downbeat_storage::Storage::read).
@@ -25,13 +25,13 @@ pub(crate) fn read(
     have: &SessionCounts,
     max_bytes: usize,
 ) -> Result<Vec<SessionContent>, StorageError> {
-    read_runs(tree, id, have, max_bytes).map_err(|error| name(error, id))
+    read_runs(tree, id, have, max_bytes).map_err(|error| name_damage(error, id))
 }
 
-/// Names the CoValue where sled found its own records damaged.
-fn name(error: StorageError, id: CoValueId) -> StorageError {
+/// Adds the CoValue to damage in sled's own structures.
+fn name_damage(error: StorageError, id: CoValueId) -> StorageError {
     match error {
-        StorageError::Corrupt(damage) => damage.on_the_way_to(id).into(),
+        StorageError::Corrupt(damage) => damage.while_reading(id).into(),
         error => error,
     }
 }
@@ -73,7 +73,7 @@ fn read_runs(
     }
 }
 
-/// The CoValue's own record, which comes before its sessions' heads. `None` if it is not stored.
+/// The CoValue's own record, which comes before the heads of its sessions. `None` if it is not stored.
 fn own_record(
     id: CoValueId,
     records: &mut Records<'_>,
@@ -109,7 +109,7 @@ fn read_logs(
     Ok(runs.into_vec())
 }
 
-/// Reads a log beyond `have`, and tells whether there is budget for more.
+/// Reads a log beyond `have`. Returns whether there is budget for more.
 fn read_log(
     tree: &Tree,
     id: CoValueId,
@@ -131,8 +131,8 @@ fn read_log(
     Ok(true)
 }
 
-/// See [`Storage::list`](downbeat_storage::Storage::list). Steps from CoValue to CoValue and reads
-/// none of the sessions between them.
+/// See [`Storage::list`](downbeat_storage::Storage::list). Steps from CoValue to CoValue, without
+/// reading the sessions between them.
 pub(crate) fn list(
     tree: &Tree,
     after: Option<CoValueId>,
@@ -157,7 +157,7 @@ pub(crate) fn erasable(
 ) -> Result<Vec<CoValueId>, StorageError> {
     let records = tree.range(keys::erasable_after(after)).take(limit);
     let entry = |(key, value): (IVec, IVec)| {
-        check_mark(&key, &value)?;
+        check_empty(&key, &value)?;
         Ok(keys::parse_erasable(&key)?)
     };
     records.map(|record| record.and_then(entry)).collect()
@@ -171,7 +171,7 @@ pub(crate) fn unsynced(
 ) -> Result<Vec<Unsynced>, StorageError> {
     let records = tree.range(keys::unsynced_after(after)).take(limit);
     let entry = |(key, value): (IVec, IVec)| {
-        check_mark(&key, &value)?;
+        check_empty(&key, &value)?;
         Ok(keys::parse_unsynced(&key)?)
     };
     records.map(|record| record.and_then(entry)).collect()
@@ -185,7 +185,7 @@ pub(crate) fn decode_co_value<'a>(
     record::decode(key, value).map_err(|error| Damage::in_co_value(id, error.to_string()))
 }
 
-/// The session that a key of the heads' space names.
+/// The session of a key in the space of heads.
 pub(crate) fn decode_session(id: CoValueId, key: &[u8]) -> Result<SessionId, Damage> {
     let session = keys::session_of_head(id, key)
         .ok_or_else(|| Damage::in_co_value(id, "the key of a session's head is malformed"))?;
@@ -216,8 +216,8 @@ fn stored_session(
     Ok(StoredSession { session, count, last_signature, since_checkpoint })
 }
 
-/// Checks a record that says all that it has to say by its key.
-fn check_mark(key: &[u8], value: &[u8]) -> Result<(), Damage> {
+/// Checks a record without content.
+fn check_empty(key: &[u8], value: &[u8]) -> Result<(), Damage> {
     record::decode(key, value).map_err(|error| {
         Damage::in_record(format!("key {}", key.escape_ascii()), error.to_string())
     })

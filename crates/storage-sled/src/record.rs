@@ -1,8 +1,8 @@
-//! Records: what lies under a key, with a version and a checksum.
+//! Records: the values in the tree, with a version and a checksum.
 //!
-//! A record is one byte of version, four bytes of checksum (CRC-32 of the version, the key and the
-//! body, little-endian), and the body. The key is part of the checksum so that a record that turns
-//! up in a wrong place is found out as well.
+//! A record has one byte of version, four bytes of checksum (CRC-32 of the version, the key and the
+//! body, little-endian), and the body. The checksum covers the key, so it also finds a record under
+//! a wrong key.
 
 use bincode::config::{self, Configuration};
 use downbeat_storage::Stats;
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize, Serializer};
 /// The version of the records that are written.
 const VERSION: u8 = 1;
 
-/// What comes before the body, in bytes.
+/// Bytes before the body.
 pub(crate) const PREFIX_LEN: usize = 1 + 4;
 
 const ENCODING: Configuration = config::standard();
 
-/// Why bytes are no record. The caller knows what they should have been and adds that.
+/// Why bytes are no record. The caller adds the name of the expected record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidRecord {
     #[error("the record is cut short")]
@@ -36,11 +36,11 @@ pub(crate) enum InvalidRecord {
 pub(crate) struct CoValueRecord<'a> {
     /// Whether there is a tombstone.
     pub(crate) deleted: bool,
-    /// The header's canonical JSON, or as much of it as has room here.
+    /// The canonical JSON of the header, or its first chunk.
     #[serde(borrow, serialize_with = "as_bytes")]
     pub(crate) header: &'a [u8],
-    /// The number of records that hold the rest of the header.
-    pub(crate) more_parts: u64,
+    /// The number of records with further chunks of the header.
+    pub(crate) more_chunks: u64,
 }
 
 /// The state of a session's log.
@@ -48,7 +48,7 @@ pub(crate) struct CoValueRecord<'a> {
 pub(crate) struct HeadRecord<'a> {
     /// Transactions.
     pub(crate) count: u64,
-    /// What has gathered since the last checkpoint.
+    /// Bytes since the last checkpoint.
     pub(crate) since_checkpoint: u64,
     /// Bytes of the transactions' JSON.
     pub(crate) bytes: u64,
@@ -56,18 +56,18 @@ pub(crate) struct HeadRecord<'a> {
     pub(crate) signature: &'a str,
 }
 
-/// A part of an extension of a log. The bodies of all parts, one after the other, are an
+/// A chunk of an extension of a log. The bodies of all chunks, one after the other, are an
 /// [`ExtensionRecord`] and the JSON of its transactions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct PartRecord<'a> {
-    /// The number of parts.
-    pub(crate) parts: u64,
-    /// This part's bytes.
+pub(crate) struct ChunkRecord<'a> {
+    /// The number of chunks.
+    pub(crate) chunks: u64,
+    /// The bytes of this chunk.
     #[serde(borrow, serialize_with = "as_bytes")]
     pub(crate) body: &'a [u8],
 }
 
-/// What is known of an extension; the JSON of its transactions follows.
+/// The description of an extension. The JSON of its transactions follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExtensionRecord<'a> {
     /// Whether the log has a checkpoint at the end of the extension.
@@ -81,7 +81,7 @@ pub(crate) struct ExtensionRecord<'a> {
 /// The totals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TotalsRecord {
-    /// Batches applied since the store was created. See [`Mark`](crate::mark::Mark).
+    /// Batches applied since the store was created. See [`Watermark`](crate::watermark::Watermark).
     pub(crate) batches: u64,
     pub(crate) co_values: u64,
     pub(crate) deleted: u64,
@@ -103,7 +103,7 @@ impl TotalsRecord {
     }
 }
 
-/// Serialises a slice at once, where serde would go from byte to byte. The bytes are the same.
+/// Serialises a slice with one call, where serde would take a call for each byte. The bytes are the same.
 fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
 }
@@ -142,7 +142,7 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     if rest.is_empty() { Ok(value) } else { Err(InvalidRecord::Content("bytes are left over")) }
 }
 
-/// Decodes a body that other bytes may follow.
+/// Decodes a body, and returns the bytes after it.
 pub(crate) fn decode_from<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
 ) -> Result<(T, &'a [u8]), InvalidRecord> {
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_record_are_the_documented_ones() {
-        let record = encode(b"key", &PartRecord { parts: 3, body: b"body" }, 4);
+        let record = encode(b"key", &ChunkRecord { chunks: 3, body: b"body" }, 4);
         assert_eq!(record[0], 1);
         let mut sum = crc32fast::Hasher::new();
         sum.update(b"\x01key\x03\x04body");

@@ -1,4 +1,4 @@
-//! What the writer and the readers share: the tree, as long as it is there, and whether it can be
+//! State shared by the writer and the readers: the tree while it is open, and whether it can be
 //! written.
 
 use std::path::{Path, PathBuf};
@@ -6,9 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use downbeat_storage::StorageError;
 
-use crate::room;
+use crate::space;
 use crate::tree::Tree;
-use crate::writer::unwound;
 
 /// The tree, if it is open.
 #[derive(Debug)]
@@ -25,17 +24,9 @@ impl Shared {
         Self { dir, state: Mutex::new(Ok(tree)), write_error: Mutex::default() }
     }
 
-    /// The tree, or why it is not there. Readers keep it no longer than they need.
+    /// The tree, or why it is not open. Readers keep it no longer than they need.
     pub(crate) fn tree(&self) -> Result<Tree, StorageError> {
         self.lock().clone()
-    }
-
-    /// Reads from the tree, if it is there. What makes sled panic is an error.
-    pub(crate) fn read<T>(
-        &self,
-        read: impl FnOnce(&Tree) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        unwound("read from", &self.dir, || read(&self.tree()?))
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -44,11 +35,11 @@ impl Shared {
 
     /// See [`Storage::check`](downbeat_storage::Storage::check).
     pub(crate) fn check(&self) -> Result<(), StorageError> {
-        self.tree()?.place().check()?;
+        self.tree()?.identity().check()?;
         if let Some(error) = &*self.lock_write_error() {
             return Err(error.clone());
         }
-        room::require_for_batch(&self.dir, 0)
+        space::require_for_batch(&self.dir, 0)
     }
 
     pub(crate) fn set_open(&self, tree: Tree) {
@@ -56,18 +47,18 @@ impl Shared {
         *self.lock_write_error() = None;
     }
 
-    /// Keeps the tree for readers, if it is there.
+    /// Keeps the tree for readers, if it is open.
     pub(crate) fn set_unwritable(&self, error: StorageError) {
         *self.lock_write_error() = Some(error);
     }
 
-    /// Lets go of the tree. The lock is not held while sled closes it, which takes a flush.
+    /// Drops the tree. The lock is not held while sled closes it, which takes a flush.
     pub(crate) fn set_failed(&self, error: StorageError) {
         let tree = std::mem::replace(&mut *self.lock(), Err(error));
         drop(tree);
     }
 
-    /// A tree or an error is always whole, so a panic elsewhere is no reason to stop.
+    /// Holds a tree or an error, and is never half changed. So a poisoned lock holds a good state.
     fn lock(&self) -> MutexGuard<'_, Result<Tree, StorageError>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
-//! Kills a process that writes to a store, again and again, and looks at what is left.
+//! Kills a process that writes to a store, many times, and checks the store after each kill.
 //!
-//! A binary of its own, because it starts itself as the process that is killed: with a directory as
-//! its argument it writes there until it dies, and says what was acknowledged. Without one it is
-//! the test.
+//! A binary of its own, because it starts itself as the process to kill. With a directory in its
+//! environment it writes there until it is killed, and prints the acknowledged counts. Without one it
+//! is the test.
 
 use std::collections::HashMap;
 use std::env;
@@ -42,7 +42,7 @@ fn co_values(stream: u64) -> impl Iterator<Item = CoValueFixture> {
     (0..CO_VALUES).map(move |number| CoValueFixture::new(stream * CO_VALUES + number))
 }
 
-/// The author of a stream, after as many extensions. Each has one transaction.
+/// The author of a stream, after `count` extensions of one transaction each.
 fn author(stream: u64, count: u64) -> Author {
     let mut author = Author::new(stream);
     while author.count() < count {
@@ -51,7 +51,7 @@ fn author(stream: u64, count: u64) -> Author {
     author
 }
 
-/// Every fourth batch takes more than one of sled's segments of 2 MiB.
+/// Every fourth batch is longer than a segment of sled (2 MiB).
 fn extend(author: &mut Author) -> SessionContent {
     let len = [20, 300, 5_000, 250_000][author.log.len() % 4];
     author.write(1, len)
@@ -66,7 +66,7 @@ async fn write_until_killed(dir: &Path) {
     streams.join_all().await;
 }
 
-/// Writes more than anybody waits for.
+/// Writes without end.
 async fn write_stream(store: Arc<SledStorage>, stream: u64) {
     let first = co_values(stream).next().unwrap();
     let stored = store.load(first.id).await.unwrap();
@@ -89,7 +89,7 @@ async fn kill_and_check() {
     let mut acknowledged = HashMap::new();
     let mut progress = 0;
     for round in 0..KILLS {
-        // From a moment within the opening to long after.
+        // From an instant within the opening to long after it.
         let life = Duration::from_millis(10 + round * round * 17 % 600);
         run_and_kill(dir.path(), life, &mut acknowledged);
         check(dir.path(), &acknowledged).await;
@@ -99,7 +99,7 @@ async fn kill_and_check() {
     println!("{progress} batches acknowledged over {KILLS} kills, none lost or torn");
 }
 
-/// Lets a process write for a while, kills it, and notes what it said was acknowledged.
+/// Runs a process for some time, kills it, and notes the acknowledged counts.
 fn run_and_kill(dir: &Path, life: Duration, acknowledged: &mut HashMap<u64, u64>) {
     let mut child = Command::new(env::current_exe().unwrap())
         .env(DIRECTORY, dir)
@@ -113,7 +113,7 @@ fn run_and_kill(dir: &Path, life: Duration, acknowledged: &mut HashMap<u64, u64>
     child.kill().unwrap();
     child.wait().unwrap();
     for line in listening.join().unwrap() {
-        // The last line may be cut short by the kill, but only before its end.
+        // The kill may have cut the last line.
         let mut numbers = line.split(' ').map(str::parse::<u64>);
         if let (Some(Ok(stream)), Some(Ok(count))) = (numbers.next(), numbers.next()) {
             let before = acknowledged.entry(stream).or_default();
@@ -122,8 +122,8 @@ fn run_and_kill(dir: &Path, life: Duration, acknowledged: &mut HashMap<u64, u64>
     }
 }
 
-/// Everything acknowledged is there, every batch is there for all its CoValues or for none, and all
-/// content is what was written.
+/// Checks that everything acknowledged is stored, that every batch is stored for all its CoValues or
+/// for none, and that all content is the written content.
 async fn check(dir: &Path, acknowledged: &HashMap<u64, u64>) {
     let store = SledStorage::open(dir).unwrap();
     let mut transactions = 0;

@@ -1,9 +1,8 @@
-//! The check of the indexes of `sessions`, in the background from the opening of the file on.
+//! A check of the indexes of `sessions`, in the background after the file was opened.
 //!
-//! SQLite keeps no checksums: an index with a changed byte does not give all sessions of a CoValue,
-//! and nothing else shows that on reading. So a thread compares the table with the indexes once,
-//! both ways, a small part at a time. A CoValue of which they tell different things is not served
-//! from then on.
+//! SQLite keeps no checksums. An index with a changed byte may not give all sessions of a CoValue, and
+//! a reader does not notice. So a thread compares the table with the indexes once, in both directions,
+//! a small part at a time. A CoValue for which they differ is not served from then on.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -20,33 +19,33 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::connection::{Reader, Source};
-use crate::fault::{Fault, in_co_value};
+use crate::error::{FileError, in_co_value};
 use crate::index::text;
 
-/// The rows of a table that are compared in one snapshot: about a millisecond.
+/// Rows of a table that are compared in one snapshot. Takes about a millisecond.
 const PART: usize = 256;
 
-/// The pause after a part, as a multiple of the time that it took: the check leaves four fifths of
-/// a core and of the disk to others.
+/// The pause after a part, as a multiple of its duration. Leaves four fifths of a core and of the disk
+/// to other work.
 const PAUSE: u32 = 4;
 
 /// The shortest pause.
 const MIN_PAUSE: Duration = Duration::from_millis(2);
 
-/// What is wrong with a CoValue that the check has found.
+/// The kind of damage that the check finds.
 const REASON: &str = "an index of the file does not have the sessions that the table has";
 
-/// The CoValues of which the check has found that their sessions cannot be told.
+/// The CoValues that the check has found damaged.
 #[derive(Debug, Default)]
 pub(crate) struct Damaged {
-    /// Whether there are any, so that nobody waits for the lock as long as there are none.
+    /// Whether there are any. Saves taking the lock while there are none.
     any: AtomicBool,
     ids: RwLock<HashSet<CoValueId>>,
 }
 
 impl Damaged {
     /// Fails if this CoValue is one of them.
-    pub(crate) fn refuse(&self, id: CoValueId) -> Result<(), Fault> {
+    pub(crate) fn refuse(&self, id: CoValueId) -> Result<(), FileError> {
         if self.any.load(Ordering::Acquire)
             && self.ids.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
         {
@@ -71,7 +70,7 @@ impl Damaged {
     }
 }
 
-/// The thread that checks. Ends when this is dropped, after the part that it is at.
+/// The checking thread. Dropping this ends it after its current part.
 #[derive(Debug)]
 pub(crate) struct Check {
     stop: Option<SyncSender<()>>,
@@ -79,8 +78,8 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Starts it. What is given as well becomes true when all has been compared, and is closed when
-    /// the check ends.
+    /// Starts the thread. The receiver becomes true when everything has been compared, and is closed
+    /// when the check ends.
     pub(crate) fn start(
         source: Arc<Source>,
         damaged: Arc<Damaged>,
@@ -95,8 +94,8 @@ impl Check {
                     done.send_replace(true);
                 }
             });
-        let thread =
-            thread.map_err(|error| StorageError::io("cannot start the storage's check", error))?;
+        let thread = thread
+            .map_err(|error| StorageError::io("cannot start the check of the indexes", error))?;
         Ok((Self { stop: Some(stop), thread: Some(thread) }, is_done))
     }
 }
@@ -112,10 +111,10 @@ impl Drop for Check {
     }
 }
 
-/// Compares a part, from after a row on. Gives the last row of it unless there are no more.
-type Part = fn(&Connection, &Damaged, i64) -> Result<Option<i64>, Fault>;
+/// Compares a part, from after a row on. Returns its last row, or `None` if there are no more.
+type Part = fn(&Connection, &Damaged, i64) -> Result<Option<i64>, FileError>;
 
-/// Goes through a table. Gives whether it came to its end.
+/// Goes through a table. Returns whether it reached the end.
 fn pass(reader: &mut Reader, damaged: &Damaged, stopped: &Receiver<()>, part: Part) -> bool {
     let mut after = i64::MIN;
     loop {
@@ -123,11 +122,11 @@ fn pass(reader: &mut Reader, damaged: &Damaged, stopped: &Receiver<()>, part: Pa
         let last = reader.read(|connection| part(connection, damaged, after));
         reader.end_snapshot();
         match last {
-            // In a damaged table the rows may be in disorder.
+            // In a damaged table the rows may be out of order.
             Ok(Some(last)) if last > after => after = last,
             Ok(_) => return true,
             Err(error) => {
-                error!(%error, "the sessions could not all be compared with their indexes");
+                error!(%error, "cannot compare all sessions with their indexes");
                 return false;
             }
         }
@@ -149,7 +148,7 @@ fn of_sessions(
     connection: &Connection,
     damaged: &Damaged,
     after: i64,
-) -> Result<Option<i64>, Fault> {
+) -> Result<Option<i64>, FileError> {
     let mut query = connection.prepare_cached(
         "SELECT rowID, coValue, sessionID FROM sessions NOT INDEXED
         WHERE rowID > ?1 ORDER BY rowID LIMIT ?2",
@@ -160,7 +159,7 @@ fn of_sessions(
     while let Some(row) = rows.next()? {
         let (session, co_value): (i64, i64) = (row.get(0)?, row.get(1)?);
         last = last.max(Some(session));
-        // Text that is none is found on reading.
+        // A reader finds invalid text by itself.
         let found = match text(row, 2) {
             Ok(name) => by_name(connection, co_value, name),
             Err(_) => Ok(Some(session)),
@@ -171,7 +170,7 @@ fn of_sessions(
         by_co_value.entry(co_value).or_default().push(session);
     }
     for (co_value, sessions) in by_co_value {
-        // An index that cannot be read does not have them either.
+        // An index that cannot be read counts as empty.
         let found = by_index(connection, co_value).unwrap_or_default();
         if !sessions.iter().all(|session| found.contains(session)) {
             mark(connection, damaged, co_value)?;
@@ -180,12 +179,13 @@ fn of_sessions(
     Ok(last)
 }
 
-/// Looks up what the index has of CoValues in the table: it may have come to name another's.
+/// Looks up the index entries of CoValues in the table. A damaged entry may name the session of another
+/// CoValue.
 fn of_co_values(
     connection: &Connection,
     damaged: &Damaged,
     after: i64,
-) -> Result<Option<i64>, Fault> {
+) -> Result<Option<i64>, FileError> {
     let mut query = connection.prepare_cached(
         "SELECT rowID FROM coValues NOT INDEXED WHERE rowID > ?1 ORDER BY rowID LIMIT ?2",
     )?;
@@ -201,20 +201,20 @@ fn of_co_values(
     Ok(last)
 }
 
-fn by_name(connection: &Connection, co_value: i64, name: &str) -> Result<Option<i64>, Fault> {
+fn by_name(connection: &Connection, co_value: i64, name: &str) -> Result<Option<i64>, FileError> {
     let mut query = connection
         .prepare_cached("SELECT rowID FROM sessions WHERE coValue = ?1 AND sessionID = ?2")?;
     Ok(query.query_row((co_value, name), |row| row.get(0)).optional()?)
 }
 
-fn by_index(connection: &Connection, co_value: i64) -> Result<HashSet<i64>, Fault> {
+fn by_index(connection: &Connection, co_value: i64) -> Result<HashSet<i64>, FileError> {
     let mut query = connection.prepare_cached("SELECT rowID FROM sessions WHERE coValue = ?1")?;
     let rows = query.query_map([co_value], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Whether the table has what the index has of a CoValue.
-fn is_of_table(connection: &Connection, co_value: i64) -> Result<bool, Fault> {
+/// Whether the table has all sessions that the index has for a CoValue.
+fn is_of_table(connection: &Connection, co_value: i64) -> Result<bool, FileError> {
     let mut query = connection.prepare_cached(
         "SELECT 1 FROM sessions i LEFT JOIN sessions s NOT INDEXED ON s.rowID = i.rowID
         WHERE i.coValue = ?1 AND s.coValue IS NOT ?1",
@@ -223,7 +223,7 @@ fn is_of_table(connection: &Connection, co_value: i64) -> Result<bool, Fault> {
 }
 
 /// Marks the CoValue of a row.
-fn mark(connection: &Connection, damaged: &Damaged, co_value: i64) -> Result<(), Fault> {
+fn mark(connection: &Connection, damaged: &Damaged, co_value: i64) -> Result<(), FileError> {
     let mut query =
         connection.prepare_cached("SELECT id FROM coValues NOT INDEXED WHERE rowID = ?1")?;
     let id: Option<String> = query.query_row([co_value], |row| row.get(0)).optional()?;

@@ -1,4 +1,4 @@
-//! Connections to the file: one that writes, and a few that read.
+//! Connections to the file: one for writing, and a few for reading.
 
 use std::fs;
 use std::io;
@@ -6,65 +6,65 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_storage::StorageError;
-use downbeat_storage::files::Place;
+use downbeat_storage::files::FileIdentity;
+use downbeat_storage::{Durability, StorageError};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::warn;
 
-use crate::fault::Fault;
-use crate::options::{Durability, SqliteOptions};
+use crate::error::FileError;
+use crate::options::SqliteOptions;
 use crate::schema;
 
-/// Reads at a time. Few of them are ever busy, because most of what is read is in memory; more
-/// would only wait for the same disk, and each has a cache of its own.
+/// Reader threads. Most reads are served from memory, so few threads are busy. More would only wait for
+/// the same disk, and each has its own cache.
 pub(crate) const MAX_READS: usize = 4;
 
-/// How long to wait for another process that writes, before the store counts as locked. The
-/// reference's transactions take milliseconds.
+/// Longest wait for another process that writes. After it the store counts as locked. Transactions of
+/// the reference take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages in the log beside the file after which they are brought into the file, 16 MiB of them.
-/// More than SQLite's own 1,000, because each time costs two flushes of the disk.
+/// Pages in the log beside the file (16 MiB) after which SQLite moves them into the file. More than
+/// SQLite's default of 1,000, because each move costs two flushes of the disk.
 const CHECKPOINT_PAGES: u32 = 4_096;
 
-/// What the log beside the file is cut down to when it has grown beyond that, in bytes.
+/// Length to which SQLite truncates a longer log, in bytes.
 const LOG_BYTES: u32 = 64 << 20;
 
-/// Statements that are kept compiled per connection: more than there are.
+/// Cached statements per connection. More than there are in this crate.
 const STATEMENTS: usize = 64;
 
-/// Where the file and the log beside it were when they were opened.
+/// The identities of the file and of the log beside it.
 ///
-/// SQLite goes on with files that have lost their names. If the log alone has lost its name, the
-/// next process does not find what is in it either.
+/// SQLite goes on writing to files that have lost their names. If only the log has lost its name, its
+/// content is lost as well for the next process.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
-    file: Place,
-    log: Place,
+pub(crate) struct FileIdentities {
+    file: FileIdentity,
+    log: FileIdentity,
 }
 
-impl Places {
-    /// Of a file that has an open connection, which keeps both open.
+impl FileIdentities {
+    /// The identities of a file with an open connection, which keeps both files open.
     pub(crate) fn of(file: &Path) -> Result<Self, StorageError> {
-        Ok(Self { file: Place::of(file)?, log: Place::of(beside(file, "-wal"))? })
+        Ok(Self { file: FileIdentity::of(file)?, log: FileIdentity::of(beside(file, "-wal"))? })
     }
 
-    /// Checks that both are still there.
+    /// Checks that both are still at their paths.
     pub(crate) fn check(&self) -> Result<(), StorageError> {
         self.file.check()?;
         self.log.check()
     }
 }
 
-/// The path of a file that belongs to a database file.
+/// The path of a companion of the database file.
 pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut path = file.as_os_str().to_owned();
     path.push(suffix);
     path.into()
 }
 
-/// Opens the file for writing, makes it if it is missing, and brings it up to the newest version.
+/// Opens the file for writing. Creates it if it is missing, and migrates it to the newest version.
 pub(crate) fn open_writer(
     file: &Path,
     options: &SqliteOptions,
@@ -76,15 +76,15 @@ pub(crate) fn open_writer(
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut connection = open(file, flags)?;
-    if connection.is_readonly("main").map_err(|error| fault("open", file, error))? {
+    if connection.is_readonly("main").map_err(|error| storage_error("open", file, error))? {
         let action = format!("cannot write to {}", file.display());
         return Err(StorageError::io(action, io::ErrorKind::PermissionDenied.into()));
     }
     schema::check(&connection, file)?;
-    set_up_writer(&connection, options).map_err(|error| fault("open", file, error))?;
+    set_up_writer(&connection, options).map_err(|error| storage_error("open", file, error))?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(|error| fault("open", file, error))?;
+        .map_err(|error| storage_error("open", file, error))?;
     if mode != "wal" {
         let reason = format!("cannot use a write-ahead log with {}", file.display());
         return Err(StorageError::io(
@@ -97,14 +97,14 @@ pub(crate) fn open_writer(
 }
 
 fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> Result<(), rusqlite::Error> {
-    // With a write-ahead log, FULL flushes the log at every commit, and NORMAL only before its
-    // pages are brought into the file; both keep the file whole.
+    // With a write-ahead log, FULL flushes the log at every commit, and NORMAL only before its pages
+    // are moved into the file. Both keep the file whole.
     let synchronous = match options.durability {
         Durability::Flushed => "FULL",
         Durability::Relaxed { .. } => "NORMAL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // Where the system has a flush that reaches the disk itself, and another that does not.
+    // On macOS, only this flush reaches the disk itself.
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
@@ -117,11 +117,11 @@ fn open_reader(file: &Path, options: &SqliteOptions) -> Result<Connection, Stora
     connection
         .pragma_update(None, "query_only", true)
         .and_then(|()| set_cache(&connection, options.cache_bytes / 2 / MAX_READS as u64))
-        .map_err(|error| fault("open", file, error))?;
+        .map_err(|error| storage_error("open", file, error))?;
     Ok(connection)
 }
 
-/// What both kinds have in common.
+/// Opens a connection, and sets the options that both kinds share.
 fn open(file: &Path, flags: OpenFlags) -> Result<Connection, StorageError> {
     let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| cannot_open(file, error))?;
@@ -130,18 +130,18 @@ fn open(file: &Path, flags: OpenFlags) -> Result<Connection, StorageError> {
         // Finds damage within pages, at little cost.
         .and_then(|()| connection.pragma_update(None, "cell_size_check", true))
         .and_then(|()| connection.pragma_update(None, "temp_store", "MEMORY"))
-        // Otherwise a statement is compiled anew for each value that is bound to it, to see whether
-        // another plan fits the value better. That takes several times as long as a look-up.
+        // Otherwise SQLite compiles a statement again for each bound value, to look for a better plan.
+        // That takes several times as long as a look-up.
         .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
-        .map_err(|error| fault("open", file, error))?;
+        .map_err(|error| storage_error("open", file, error))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 
-/// SQLite does not tell why a file cannot be opened, but the operating system does.
+/// SQLite does not say why a file cannot be opened, but the operating system does.
 fn cannot_open(file: &Path, error: rusqlite::Error) -> StorageError {
     if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
-        return fault("open", file, error);
+        return storage_error("open", file, error);
     }
     if file.is_dir() {
         let reason = "it is a directory".to_owned();
@@ -158,19 +158,19 @@ fn set_cache(connection: &Connection, bytes: u64) -> Result<(), rusqlite::Error>
     connection.pragma_update(None, "cache_size", -kib)
 }
 
-fn fault(verb: &str, file: &Path, error: rusqlite::Error) -> StorageError {
-    Fault::from(error).into_error(verb, file)
+fn storage_error(verb: &str, file: &Path, error: rusqlite::Error) -> StorageError {
+    FileError::from(error).into_storage_error(verb, file)
 }
 
-/// A file, and how it is opened.
+/// A file, and the options for opening it.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) file: PathBuf,
     pub(crate) options: SqliteOptions,
-    pub(crate) places: Places,
+    pub(crate) identities: FileIdentities,
 }
 
-/// A connection that reads, opened when it is needed first.
+/// A connection for reading, opened on first use.
 #[derive(Debug)]
 pub(crate) struct Reader {
     source: Arc<Source>,
@@ -186,21 +186,21 @@ impl Reader {
     /// until [`Self::end_snapshot`].
     pub(crate) fn read<T>(
         &mut self,
-        read: impl FnOnce(&Connection) -> Result<T, Fault>,
+        read: impl FnOnce(&Connection) -> Result<T, FileError>,
     ) -> Result<T, StorageError> {
-        let Source { file, options, places } = &*self.source;
+        let Source { file, options, identities } = &*self.source;
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
-                // Not another file that has come into its place.
-                places.check()?;
+                // Another file may have taken its path.
+                identities.check()?;
                 none.insert(open_reader(file, options)?)
             }
         };
         begin(connection)
-            .map_err(Fault::from)
+            .map_err(FileError::from)
             .and_then(|()| read(connection))
-            .map_err(|fault| fault.into_error("read", file))
+            .map_err(|error| error.into_storage_error("read", file))
     }
 
     /// Ends the snapshot, if there is one.
@@ -214,8 +214,8 @@ impl Reader {
         if let Some(connection) = &self.connection
             && let Err(error) = end(connection)
         {
-            // It would go on reading what was there then, and keep the log from being emptied.
-            warn!(%error, "a snapshot could not be ended; opening the file again");
+            // The connection would go on reading the old snapshot, and keep the log from shrinking.
+            warn!(%error, "cannot end a snapshot; opening the file again");
             self.discard();
         }
     }
@@ -226,7 +226,7 @@ impl Reader {
     }
 }
 
-/// Begins a snapshot if there is none. A disk that fails ends the one that was there.
+/// Begins a snapshot if there is none. An error of the disk has ended the one before.
 fn begin(connection: &Connection) -> Result<(), rusqlite::Error> {
     if connection.is_autocommit() {
         connection.prepare_cached("BEGIN")?.execute([])?;
@@ -252,12 +252,12 @@ mod tests {
 
     #[test]
     fn commits_are_flushed_unless_told_otherwise() {
-        /// What SQLite calls FULL and NORMAL.
+        /// SQLite's numbers for FULL and NORMAL.
         const LEVELS: [&str; 2] = ["2", "1"];
         let relaxed = Durability::Relaxed { within: Duration::from_secs(1) };
         for (durability, level) in [Durability::Flushed, relaxed].into_iter().zip(LEVELS) {
             let dir = tempfile::tempdir().unwrap();
-            let options = SqliteOptions { durability, ..SqliteOptions::default() };
+            let options = SqliteOptions::default().with_durability(durability);
             let connection = open_writer(&dir.path().join("storage.db"), &options).unwrap();
             assert_eq!(pragma(&connection, "synchronous"), level);
             assert_eq!(pragma(&connection, "journal_mode"), "wal");
@@ -286,8 +286,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());
         let writer = open_writer(&file, &options).unwrap();
-        let places = Places::of(&file).unwrap();
-        let mut reader = Reader::new(Arc::new(Source { file, options, places }));
+        let identities = FileIdentities::of(&file).unwrap();
+        let mut reader = Reader::new(Arc::new(Source { file, options, identities }));
         let count = |reader: &mut Reader| -> i64 {
             let query = "SELECT COUNT(*) FROM deletedCoValues";
             reader.read(|file| Ok(file.query_row(query, [], |row| row.get(0))?)).unwrap()
@@ -316,7 +316,7 @@ mod tests {
         let mut permissions = fs::metadata(&file).unwrap().permissions();
         permissions.set_readonly(true);
         fs::set_permissions(&file, permissions).unwrap();
-        // Whoever may do everything on this machine may write to it all the same.
+        // The superuser may write to it all the same.
         if fs::OpenOptions::new().write(true).open(&file).is_err() {
             let error = open_writer(&file, &options).unwrap_err();
             assert!(matches!(error, StorageError::Io { .. }), "{error:?}");

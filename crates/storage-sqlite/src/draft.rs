@@ -1,4 +1,4 @@
-//! The changes of one transaction, written by write.
+//! The changes of one transaction.
 
 use std::collections::HashMap;
 
@@ -7,21 +7,20 @@ use downbeat_storage::{Damage, Outcome, SessionOutcome, SinceCheckpoint, Unsynce
 use rusqlite::{Connection, ErrorCode};
 
 use crate::check::Damaged;
+use crate::error::{FileError, in_session};
 use crate::extension::{checksum, owner};
-use crate::fault::{Fault, in_session};
 use crate::header;
 use crate::index;
 use crate::totals::Totals;
 
-/// The most CoValues and sessions whose rows are remembered, a few megabytes. When there are more,
-/// all are forgotten and looked up again.
+/// CoValues and sessions in the cache at most, a few megabytes. When it is full, it is emptied.
 const MAX_REMEMBERED: usize = 20_000;
 
-/// What the writer knows of the file without looking.
+/// The writer's cache of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
     co_values: HashMap<CoValueId, index::CoValueRow>,
-    /// By the CoValue's row.
+    /// By the row of the CoValue and the session.
     sessions: HashMap<(i64, SessionId), Head>,
 }
 
@@ -33,13 +32,13 @@ struct Head {
     since: SinceCheckpoint,
 }
 
-/// How a write is done.
+/// The changes that fail when one of them meets damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Caution {
-    /// Damage fails the whole transaction.
-    Usual,
-    /// Damage fails the write that meets it. Takes longer.
-    High,
+pub(crate) enum DamageScope {
+    /// The whole batch.
+    Batch,
+    /// Only the write that meets it. Takes longer.
+    Write,
 }
 
 /// A transaction that is being made.
@@ -52,27 +51,31 @@ pub(crate) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Does a write, on top of those before it.
-    pub(crate) fn write(&mut self, write: &Write, caution: Caution) -> Result<Outcome, Fault> {
-        if caution == Caution::Usual {
-            return self.change(write).map_err(|fault| fault.on_the_way_to(write.id()));
+    /// Carries out a write, on top of those before it.
+    pub(crate) fn write(
+        &mut self,
+        write: &Write,
+        scope: DamageScope,
+    ) -> Result<Outcome, FileError> {
+        if scope == DamageScope::Batch {
+            return self.change(write).map_err(|error| error.while_reading(write.id()));
         }
-        let outcome = self.cautiously(write.id(), |draft| draft.change(write))?;
+        let outcome = self.in_savepoint(write.id(), |draft| draft.change(write))?;
         Ok(outcome.unwrap_or_else(Outcome::Damaged))
     }
 
-    /// Does something that may run into damage. What it has done until then is taken back.
-    pub(crate) fn cautiously<T>(
+    /// Does work that may meet damage. Damage rolls back the changes of this work.
+    pub(crate) fn in_savepoint<T>(
         &mut self,
         id: CoValueId,
-        work: impl FnOnce(&mut Self) -> Result<T, Fault>,
-    ) -> Result<Result<T, Damage>, Fault> {
+        work: impl FnOnce(&mut Self) -> Result<T, FileError>,
+    ) -> Result<Result<T, Damage>, FileError> {
         self.connection.execute_batch("SAVEPOINT downbeat_work")?;
         let before = self.totals;
         let result = match work(self) {
             Ok(done) => Ok(done),
-            Err(fault) => {
-                let Some(damage) = fault.as_damage(id) else { return Err(fault) };
+            Err(error) => {
+                let Some(damage) = error.as_damage(id) else { return Err(error) };
                 self.connection.execute_batch("ROLLBACK TO downbeat_work")?;
                 self.totals = before;
                 self.remembered.forget();
@@ -83,7 +86,7 @@ impl Draft<'_> {
         Ok(result)
     }
 
-    fn change(&mut self, write: &Write) -> Result<Outcome, Fault> {
+    fn change(&mut self, write: &Write) -> Result<Outcome, FileError> {
         let id = write.id();
         self.damaged.refuse(id)?;
         let found = match (self.co_value(id)?, write) {
@@ -96,7 +99,7 @@ impl Draft<'_> {
                 let extend = |content| self.extend(id, co_value, content);
                 sessions.iter().map(extend).collect::<Result<_, _>>()?
             }
-            Write::Tombstone { session, .. } => vec![self.bury(id, co_value, session)?],
+            Write::Tombstone { session, .. } => vec![self.write_tombstone(id, co_value, session)?],
         };
         Ok(Outcome::Applied(outcomes))
     }
@@ -105,7 +108,7 @@ impl Draft<'_> {
         &mut self,
         id: CoValueId,
         header: &Header,
-    ) -> Result<Option<index::CoValueRow>, Fault> {
+    ) -> Result<Option<index::CoValueRow>, FileError> {
         let mut insert =
             self.connection.prepare_cached("INSERT INTO coValues (id, header) VALUES (?1, ?2)")?;
         match insert.insert((id.as_str(), header::encode(id, header)?)) {
@@ -124,8 +127,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether there is a mark of deletion, perhaps from before the CoValue was there.
-    fn has_mark(&self, id: CoValueId) -> Result<bool, Fault> {
+    /// Whether the CoValue is marked as deleted. The mark may be older than the CoValue.
+    fn has_mark(&self, id: CoValueId) -> Result<bool, FileError> {
         let query = "SELECT 1 FROM deletedCoValues WHERE coValueID = ?1";
         Ok(self.connection.prepare_cached(query)?.exists([id.as_str()])?)
     }
@@ -135,7 +138,7 @@ impl Draft<'_> {
         id: CoValueId,
         co_value: index::CoValueRow,
         content: &SessionContent,
-    ) -> Result<SessionOutcome, Fault> {
+    ) -> Result<SessionOutcome, FileError> {
         if co_value.deleted && !content.session.is_delete() {
             return Ok(SessionOutcome::Deleted);
         }
@@ -151,12 +154,12 @@ impl Draft<'_> {
         Ok(SessionOutcome::Applied)
     }
 
-    fn bury(
+    fn write_tombstone(
         &mut self,
         id: CoValueId,
         co_value: index::CoValueRow,
         content: &SessionContent,
-    ) -> Result<SessionOutcome, Fault> {
+    ) -> Result<SessionOutcome, FileError> {
         if !content.session.is_delete() {
             return Ok(SessionOutcome::Deleted);
         }
@@ -169,8 +172,7 @@ impl Draft<'_> {
             self.extend(id, co_value, content)?
         };
         if outcome == SessionOutcome::Applied && !co_value.deleted {
-            // With the status "pending", which tells the reference, too, that there is something
-            // to erase.
+            // The status 0 means "pending", also to the reference: there is content to erase.
             let mut insert = self.connection.prepare_cached(
                 "INSERT INTO deletedCoValues (coValueID, status) VALUES (?1, 0)
                 ON CONFLICT (coValueID) DO NOTHING",
@@ -182,14 +184,14 @@ impl Draft<'_> {
         Ok(outcome)
     }
 
-    /// Writes an extension that fits, with at least one transaction. Gives the new head.
+    /// Writes an extension that fits, with at least one transaction. Returns the new head.
     fn append(
         &mut self,
         id: CoValueId,
         co_value: i64,
         head: Option<Head>,
         content: &SessionContent,
-    ) -> Result<Head, Fault> {
+    ) -> Result<Head, FileError> {
         let SessionContent { session, after, transactions, last_signature } = content;
         let mut since = head.map_or(SinceCheckpoint(0), |head| head.since);
         let checkpoint = since.extend(transactions);
@@ -240,7 +242,7 @@ impl Draft<'_> {
         count: u64,
         signature: &str,
         since: SinceCheckpoint,
-    ) -> Result<i64, Fault> {
+    ) -> Result<i64, FileError> {
         // There may be a row without transactions.
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO sessions
@@ -257,10 +259,10 @@ impl Draft<'_> {
         Ok(row)
     }
 
-    /// Removes signatures beyond the end of a log, which must not come to lie within it. The
-    /// reference may leave some when it is interrupted, and when it erases a session whose row is
-    /// then used again.
-    fn clear_beyond(&self, session: i64, count: u64) -> Result<(), Fault> {
+    /// Removes signatures beyond the end of a log, so that they do not end up within it when it grows.
+    /// The reference leaves some when it is interrupted, and when it erases a session whose row is used
+    /// again.
+    fn clear_beyond(&self, session: i64, count: u64) -> Result<(), FileError> {
         for delete in [
             "DELETE FROM signatureAfter WHERE ses = ?1 AND idx >= ?2",
             "DELETE FROM downbeat_extensions WHERE ses = ?1 AND idx >= ?2",
@@ -270,7 +272,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn co_value(&mut self, id: CoValueId) -> Result<Option<index::CoValueRow>, Fault> {
+    fn co_value(&mut self, id: CoValueId) -> Result<Option<index::CoValueRow>, FileError> {
         if let Some(known) = self.remembered.co_values.get(&id) {
             return Ok(Some(*known));
         }
@@ -286,7 +288,7 @@ impl Draft<'_> {
         id: CoValueId,
         co_value: i64,
         session: &SessionId,
-    ) -> Result<Option<Head>, Fault> {
+    ) -> Result<Option<Head>, FileError> {
         let key = (co_value, session.clone());
         if let Some(known) = self.remembered.sessions.get(&key) {
             return Ok(Some(*known));
@@ -304,7 +306,7 @@ impl Draft<'_> {
     }
 
     /// See [`Storage::track_unsynced`](downbeat_storage::Storage::track_unsynced).
-    pub(crate) fn track(&self, update: &UnsyncedUpdate) -> Result<(), Fault> {
+    pub(crate) fn track(&self, update: &UnsyncedUpdate) -> Result<(), FileError> {
         let UnsyncedUpdate { entry, synced } = update;
         let change = if *synced {
             "DELETE FROM unsynced_covalues WHERE co_value_id = ?1 AND peer_id = ?2"
@@ -318,7 +320,7 @@ impl Draft<'_> {
 }
 
 impl Remembered {
-    /// Forgets everything: the file may have become another.
+    /// Empties the cache: the file may have changed.
     pub(crate) fn forget(&mut self) {
         self.co_values.clear();
         self.sessions.clear();

@@ -1,37 +1,37 @@
-//! Erasing what a tombstone hides, a bounded part at a time.
+//! Erases the content that a tombstone hides, a bounded amount at a time.
 //!
-//! A log is shortened from its end, and only to a length of which there is a signature. So the
-//! file is right at any moment, also for the reference, which may be the next to open it.
+//! A log is shortened from its end, and only to a length with a stored signature. So the file is
+//! always valid, also for the reference, which may be the next to open it.
 
 use downbeat_protocol::{CoValueId, SessionId};
 use downbeat_storage::{Damage, Erased};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::draft::{Caution, Draft};
+use crate::draft::{DamageScope, Draft};
+use crate::error::FileError;
 use crate::extension::owner;
-use crate::fault::Fault;
 use crate::index::{self, SessionRow};
 
-/// The most transactions that one call removes, if the extension at the end has no more: a few
+/// Transactions that one call removes at most, except for a longer extension at the end. Takes a few
 /// milliseconds of the writer's time.
 const MAX_TRANSACTIONS: u64 = 1_000;
 
 impl Draft<'_> {
     /// See [`Storage::erase`](downbeat_storage::Storage::erase). The inner error is damage that
-    /// stands in the way of erasing.
+    /// prevents erasing.
     pub(crate) fn erase(
         &mut self,
         id: CoValueId,
-        caution: Caution,
-    ) -> Result<Result<Erased, Damage>, Fault> {
-        if caution == Caution::Usual {
-            let erased = self.erase_some(id).map_err(|fault| fault.on_the_way_to(id));
+        scope: DamageScope,
+    ) -> Result<Result<Erased, Damage>, FileError> {
+        if scope == DamageScope::Batch {
+            let erased = self.erase_some(id).map_err(|error| error.while_reading(id));
             return erased.map(Ok);
         }
-        self.cautiously(id, |draft| draft.erase_some(id))
+        self.in_savepoint(id, |draft| draft.erase_some(id))
     }
 
-    fn erase_some(&mut self, id: CoValueId) -> Result<Erased, Fault> {
+    fn erase_some(&mut self, id: CoValueId) -> Result<Erased, FileError> {
         self.damaged.refuse(id)?;
         let mut erased = Erased::default();
         let Some(co_value) = index::co_value(self.connection, id)? else { return Ok(erased) };
@@ -59,15 +59,15 @@ impl Draft<'_> {
         Ok(erased)
     }
 
-    /// Removes at least so many transactions from the end of a log. Gives the number of those
-    /// that are left.
+    /// Removes at least `room` transactions from the end of a log, or all. Returns the number of
+    /// transactions that are left.
     fn shorten(
         &mut self,
         id: CoValueId,
         session: &SessionRow,
         room: u64,
         erased: &mut Erased,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, FileError> {
         let SessionRow { row, stored, .. } = session;
         let end = end_before(self.connection, id, *row, &stored.session, stored.count, room)?;
         let left = end.as_ref().map_or(0, |(left, _)| *left);
@@ -102,14 +102,14 @@ impl Draft<'_> {
     }
 }
 
-/// Whether there is a tombstone that is not erased to the end.
-fn is_pending(connection: &Connection, id: CoValueId) -> Result<bool, Fault> {
+/// Whether there is a tombstone with content that is not erased yet.
+fn is_pending(connection: &Connection, id: CoValueId) -> Result<bool, FileError> {
     let query = "SELECT 1 FROM deletedCoValues WHERE coValueID = ?1 AND status = 0";
     Ok(connection.prepare_cached(query)?.exists([id.as_str()])?)
 }
 
-/// The last length of a log that is shorter by `room` at least and has a signature; `None` if that
-/// is no length at all.
+/// The greatest length with a signature that is shorter than `count` by at least `room`; `None` if
+/// there is none.
 fn end_before(
     connection: &Connection,
     id: CoValueId,
@@ -117,7 +117,7 @@ fn end_before(
     session: &SessionId,
     count: u64,
     room: u64,
-) -> Result<Option<(u64, String)>, Fault> {
+) -> Result<Option<(u64, String)>, FileError> {
     let Some(most) = count.checked_sub(room) else { return Ok(None) };
     let mut query = connection.prepare_cached(
         "SELECT idx + 1, signature FROM signatureAfter WHERE ses = ?1 AND idx < ?2

@@ -1,27 +1,26 @@
-//! What is kept of each extension beside the reference's tables: where it began and ended, its
-//! signature, and a checksum.
+//! The rows of `downbeat_extensions`: the bounds, the signature and a checksum of each extension.
 //!
-//! The reference keeps signatures at checkpoints and at the end of a log only. The rows of
-//! `downbeat_extensions` keep them at the end of every extension that was written here, by `ses`
-//! and `idx` as in `signatureAfter`, so that a log can be served in any small piece. Their
-//! checksums find what SQLite cannot: a changed byte within a transaction.
+//! The reference keeps signatures only at checkpoints and at the end of a log. These rows keep one at
+//! the end of every extension that this crate has written, so a log can be served in small pieces.
+//! Their keys are `ses` and `idx`, as in `signatureAfter`. Their checksums find damage that SQLite
+//! cannot find: a changed byte within a transaction.
 //!
-//! The reference knows nothing of these rows. When it erases a session, its `ses` may come to mean
-//! another one, so a row says whose it is, and counts only if that is right. What the reference
-//! appends has no rows and no checksums.
+//! The reference ignores these rows. When it erases a session, it may use the session's `ses` for
+//! another session. So a row names its owner, and is ignored if that is another session. Extensions
+//! that the reference appends have no rows and no checksums.
 
 use downbeat_protocol::{CoValueId, SessionId, Signature, Transaction};
 
-/// An extension's row, if it is one of the session at hand.
+/// An extension's row that belongs to the current session.
 #[derive(Debug, Clone)]
 pub(crate) struct ExtensionRow {
-    /// How many transactions of the session come before it.
+    /// Number of transactions of the session before it.
     pub(crate) after: u64,
     pub(crate) signature: Signature,
     pub(crate) checksum: u32,
 }
 
-/// The mark of rows that belong to this session of this CoValue.
+/// The value of `owner` in rows of this session of this CoValue.
 pub(crate) fn owner(id: CoValueId, session: &SessionId) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(id.as_str().as_bytes());
@@ -30,8 +29,8 @@ pub(crate) fn owner(id: CoValueId, session: &SessionId) -> u32 {
     hasher.finalize()
 }
 
-/// The checksum of an extension. It covers the canonical JSON of the transactions rather than what
-/// is in the rows, because the reference writes it in another order.
+/// The checksum of an extension. It covers the canonical JSON of the transactions, not the text of the
+/// rows: the reference writes JSON in another order.
 pub(crate) fn checksum(after: u64, signature: &Signature, transactions: &[Transaction]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&after.to_le_bytes());

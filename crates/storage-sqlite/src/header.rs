@@ -1,20 +1,19 @@
-//! Headers, as they are in the file.
+//! The headers in the file.
 
 use bytes::Bytes;
 use downbeat_crypto::header_id;
 use downbeat_protocol::{CoValueId, Header, Limits};
 
-use crate::fault::{Fault, in_co_value};
+use crate::error::{FileError, in_co_value};
 
-/// The file's content was accepted by the program that wrote it, so only nesting is bounded.
+/// The program that wrote the file has accepted its content, so only nesting is bounded.
 pub(crate) fn limits() -> Limits {
     Limits { message_bytes: usize::MAX, ..Limits::default() }
 }
 
-/// The text to store. A header that is not the one of its id, which nobody has outside of tests,
-/// is marked as such: the reference's table takes no text twice, and [`decode`] must tell it from
-/// a damaged one.
-pub(crate) fn encode(id: CoValueId, header: &Header) -> Result<String, Fault> {
+/// The text to store. Outside of tests the id is always the hash of the header. Other headers get a
+/// mark: the reference's table refuses equal texts, and [`decode`] must not take them for damaged.
+pub(crate) fn encode(id: CoValueId, header: &Header) -> Result<String, FileError> {
     let mut text =
         str::from_utf8(header.json()).map_err(|error| in_co_value(id, &error))?.to_owned();
     if header_id(header) != id {
@@ -23,17 +22,17 @@ pub(crate) fn encode(id: CoValueId, header: &Header) -> Result<String, Fault> {
     Ok(text)
 }
 
-/// Reads a header, and checks that it is the one of its id.
-pub(crate) fn decode(id: CoValueId, text: &str) -> Result<Header, Fault> {
+/// Reads a header, and checks that its hash is the id.
+pub(crate) fn decode(id: CoValueId, text: &str) -> Result<Header, FileError> {
     let header = Header::parse(&Bytes::copy_from_slice(text.as_bytes()), &limits())
         .map_err(|error| in_co_value(id, &format_args!("the header cannot be read: {error}")))?;
     if header_id(&header) != id && !text.ends_with(&mark(id)) {
-        return Err(in_co_value(id, &"the header is not the one that the id is made from"));
+        return Err(in_co_value(id, &"the header does not match the id"));
     }
     Ok(header)
 }
 
-/// The bits of an id as white space, which JSON takes at its end and means nothing there.
+/// The bits of an id as white space, which JSON ignores at its end.
 fn mark(id: CoValueId) -> String {
     let bits = id.as_str().bytes().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1));
     bits.map(|bit| if bit == 0 { ' ' } else { '\t' }).collect()
@@ -62,9 +61,12 @@ mod tests {
         let id = CoValueId::parse("co_z1").unwrap();
         let text = encode(id, &header).unwrap();
         assert_eq!(decode(id, &text).unwrap(), header);
-        assert!(matches!(decode(id, text.trim_end()), Err(Fault::Damage(_))));
-        assert!(matches!(decode(CoValueId::parse("co_z2").unwrap(), &text), Err(Fault::Damage(_))));
+        assert!(matches!(decode(id, text.trim_end()), Err(FileError::Damage(_))));
+        assert!(matches!(
+            decode(CoValueId::parse("co_z2").unwrap(), &text),
+            Err(FileError::Damage(_))
+        ));
         let cut = &text[..20];
-        assert!(matches!(decode(id, cut), Err(Fault::Damage(_))));
+        assert!(matches!(decode(id, cut), Err(FileError::Damage(_))));
     }
 }

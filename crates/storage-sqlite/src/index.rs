@@ -1,15 +1,15 @@
-//! What the file says of a CoValue and its sessions, without their transactions.
+//! Reads a CoValue and its sessions from the file, without their transactions.
 
 use downbeat_protocol::{CoValueId, Header, SessionId, Signature};
 use downbeat_storage::StoredSession;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use crate::error::{FileError, in_co_value, in_session};
 use crate::extension::{ExtensionRow, owner};
-use crate::fault::{Fault, in_co_value, in_session};
 use crate::header;
 
-/// What is read of a session and the extension at its end; see [`session_row`].
+/// The columns of a session and of the extension at its end. See [`session_row`].
 macro_rules! session_columns {
     () => {
         "s.rowID, s.sessionID, s.lastIdx, s.lastSignature, s.bytesSinceLastSignature,
@@ -30,23 +30,23 @@ pub(crate) struct CoValueRow {
 pub(crate) struct SessionRow {
     pub(crate) row: i64,
     pub(crate) stored: StoredSession,
-    /// The extension at the end of its log, unless the reference has written that.
+    /// The extension at the end of its log, unless the reference has written it.
     pub(crate) last: Option<ExtensionRow>,
 }
 
-/// The sessions of a CoValue that is stored.
+/// A stored CoValue and its sessions.
 #[derive(Debug)]
-pub(crate) struct Found<H> {
+pub(crate) struct CoValueSessions<H> {
     pub(crate) header: H,
     pub(crate) deleted: bool,
-    /// Those that have transactions and can be read, sorted by id.
+    /// The visible sessions that have transactions, sorted by id.
     pub(crate) sessions: Vec<SessionRow>,
 }
 
 pub(crate) fn co_value(
     connection: &Connection,
     id: CoValueId,
-) -> Result<Option<CoValueRow>, Fault> {
+) -> Result<Option<CoValueRow>, FileError> {
     let mut query = connection.prepare_cached(
         "SELECT c.rowID, d.coValueID IS NOT NULL
         FROM coValues c LEFT JOIN deletedCoValues d ON d.coValueID = c.id WHERE c.id = ?1",
@@ -60,14 +60,14 @@ pub(crate) fn co_value(
 }
 
 /// Checks that a CoValue that was not found is in neither of the two indexes of ids. SQLite keeps no
-/// checksums: an index with a changed byte does not find what is there, and nothing else shows that.
-fn not_stored(connection: &Connection, id: CoValueId) -> Result<(), Fault> {
+/// checksums. An index with a changed byte may not find a stored CoValue, and a reader does not notice.
+fn not_stored(connection: &Connection, id: CoValueId) -> Result<(), FileError> {
     for query in [
         "SELECT 1 FROM coValues INDEXED BY coValuesByID WHERE id = ?1",
         "SELECT 1 FROM coValues INDEXED BY sqlite_autoindex_coValues_1 WHERE id = ?1",
     ] {
         if connection.prepare_cached(query)?.exists([id.as_str()])? {
-            return Err(in_co_value(id, &"an index of the file does not have it, and another has"));
+            return Err(in_co_value(id, &"one index of the file has it, and another does not"));
         }
     }
     Ok(())
@@ -77,7 +77,7 @@ fn not_stored(connection: &Connection, id: CoValueId) -> Result<(), Fault> {
 pub(crate) fn header_and_sessions(
     connection: &Connection,
     id: CoValueId,
-) -> Result<Option<Found<Header>>, Fault> {
+) -> Result<Option<CoValueSessions<Header>>, FileError> {
     let query = concat!(
         "SELECT d.coValueID IS NOT NULL, ",
         session_columns!(),
@@ -95,7 +95,10 @@ pub(crate) fn header_and_sessions(
 }
 
 /// A CoValue's sessions.
-pub(crate) fn sessions(connection: &Connection, id: CoValueId) -> Result<Option<Found<()>>, Fault> {
+pub(crate) fn sessions(
+    connection: &Connection,
+    id: CoValueId,
+) -> Result<Option<CoValueSessions<()>>, FileError> {
     let query = concat!(
         "SELECT d.coValueID IS NOT NULL, ",
         session_columns!(),
@@ -108,12 +111,12 @@ pub(crate) fn sessions(connection: &Connection, id: CoValueId) -> Result<Option<
     find(connection, id, query, |_| Ok(()))
 }
 
-/// A CoValue's sessions, as if it were not deleted.
+/// A CoValue's sessions, including those that a tombstone hides.
 pub(crate) fn all_sessions(
     connection: &Connection,
     id: CoValueId,
     co_value: i64,
-) -> Result<Vec<SessionRow>, Fault> {
+) -> Result<Vec<SessionRow>, FileError> {
     let query = concat!(
         "SELECT FALSE, ",
         session_columns!(),
@@ -130,15 +133,15 @@ pub(crate) fn all_sessions(
     Ok(sorted(sessions))
 }
 
-/// All in one query, because the cost of a query is that of several look-ups in it. It gives a row
-/// for each session, one more for each extension that ends later than its log does, of which there
-/// should be none, and one without a session if there is none.
+/// Runs one query for everything, because a query costs as much as several look-ups. The query gives a
+/// row for each session, and one row without a session if there is none. It gives one more row for each
+/// extension that ends after the end of its log; an undamaged file has none.
 fn find<H>(
     connection: &Connection,
     id: CoValueId,
     query: &str,
-    header: impl FnOnce(&Row<'_>) -> Result<H, Fault>,
-) -> Result<Option<Found<H>>, Fault> {
+    header: impl FnOnce(&Row<'_>) -> Result<H, FileError>,
+) -> Result<Option<CoValueSessions<H>>, FileError> {
     let mut query = connection.prepare_cached(query)?;
     let mut rows = query.query([id.as_str()])?;
     let Some(mut row) = rows.next()? else {
@@ -160,10 +163,10 @@ fn find<H>(
             None => break,
         };
     }
-    Ok(Some(Found { header, deleted, sessions: sorted(sessions) }))
+    Ok(Some(CoValueSessions { header, deleted, sessions: sorted(sessions) }))
 }
 
-/// Sorted by id, and each session once.
+/// Sorts sessions by id, and removes duplicates.
 fn sorted(mut sessions: Vec<SessionRow>) -> Vec<SessionRow> {
     sessions.sort_by(|a, b| a.stored.session.cmp(&b.stored.session));
     sessions.dedup_by(|next, first| {
@@ -182,7 +185,7 @@ pub(crate) fn session(
     id: CoValueId,
     co_value: i64,
     session: &SessionId,
-) -> Result<Option<SessionRow>, Fault> {
+) -> Result<Option<SessionRow>, FileError> {
     let query = concat!(
         "SELECT FALSE, ",
         session_columns!(),
@@ -199,15 +202,15 @@ pub(crate) fn session(
     Ok(found)
 }
 
-/// Reads a row of the queries above, from its second column on; `None` if the session has no
+/// Reads a row of the queries above, from its second column on. `None` if the session has no
 /// transactions.
-fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, Fault> {
+fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, FileError> {
     let session = text(row, 2).map_err(|reason| in_co_value(id, &reason))?;
     let session = SessionId::parse(session).map_err(|error| in_co_value(id, &error))?;
     let count: Option<i64> = row.get(3)?;
     let count = count
         .and_then(|count| u64::try_from(count).ok())
-        .ok_or_else(|| in_session(id, &session, &"the number of transactions is none"))?;
+        .ok_or_else(|| in_session(id, &session, &"the number of transactions is invalid"))?;
     if count == 0 {
         return Ok(None);
     }
@@ -216,9 +219,9 @@ fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, Fault
     if let Some(end) = row.get::<_, Option<u64>>(6)? {
         let signed = signature(id, &session, row, 9)?;
         if row.get::<_, u32>(7)? != owner(id, &session) {
-            // A row that another session has left, unless it is known by its signature.
+            // A leftover of another session, unless it has the signature of this one.
             if signed == last_signature {
-                return Err(in_session(id, &session, &"the log is another session's"));
+                return Err(in_session(id, &session, &"the log belongs to another session"));
             }
         } else if end >= count {
             let reason = format!("there was a transaction {end}, but the log has only {count}");
@@ -230,7 +233,7 @@ fn session_row(id: CoValueId, row: &Row<'_>) -> Result<Option<SessionRow>, Fault
             last = Some(ExtensionRow { after, signature: signed, checksum });
         }
     }
-    // Files of the oldest versions have no figure here, and then no checkpoints either.
+    // Files of the oldest versions have no number here, and no checkpoints either.
     let since: Option<i64> = row.get(5)?;
     let since_checkpoint = since.and_then(|since| u64::try_from(since).ok()).unwrap_or(0);
     let stored = StoredSession { session, count, last_signature, since_checkpoint };
@@ -243,12 +246,12 @@ pub(crate) fn signature(
     session: &SessionId,
     row: &Row<'_>,
     column: usize,
-) -> Result<Signature, Fault> {
+) -> Result<Signature, FileError> {
     let text = text(row, column).map_err(|reason| in_session(id, session, &reason))?;
     Signature::parse(text).map_err(|error| in_session(id, session, &error))
 }
 
-/// The text in a column, or what is wrong with it.
+/// The text in a column, or the reason why it is none.
 pub(crate) fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, String> {
     row.get_ref(column)
         .map_err(|error| error.to_string())?

@@ -1,7 +1,7 @@
-//! Storage for Downbeat in the file that the reference sync server writes.
+//! Storage for Downbeat in the SQLite file of the reference sync server.
 //!
-//! An operator changes from the reference server to Downbeat by stopping one and starting the
-//! other on the same file, and back in the same way.
+//! To change from the reference server to Downbeat, stop one and start the other on the same file. To
+//! change back, do the same.
 //!
 //! ```
 //! use downbeat_storage::Storage;
@@ -18,21 +18,19 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - **The tables** are the reference's, brought up to its newest version on opening. Beside them
-//!   are two of our own, `downbeat_extensions` and `downbeat_totals`, at which the reference never
-//!   looks. They may be dropped while no server runs; what is lost then is said below.
-//! - **Writes** go to one thread. It takes what waits and makes one transaction of it, so the cost
-//!   of a flush is shared by all who write at the same time. What is waiting is bounded; whoever
-//!   comes beyond that waits in `append`.
-//! - **Reads** run on a few threads, each with a connection of its own. What is asked for in one call
-//!   is read from one snapshot; the writer does not disturb it.
-//! - **Damage** is found where there is something to compare with: headers by their ids, counts,
-//!   numbers and signatures by each other, pages by SQLite, and what was written here, as opposed
-//!   to what the reference has written, by checksums as long as `downbeat_extensions` is there. The
-//!   reference's own rows have no checksums; whether they are what clients signed can be told by
-//!   their signatures alone.
-//! - **Another process** may have the file open and write to it. What it writes is seen, but who
-//!   is connected here is not told of it.
+//! - **The tables** are those of the reference, in their newest version. Two tables are added,
+//!   `downbeat_extensions` and `downbeat_totals`, which the reference ignores. They may be dropped
+//!   while no server runs; the next points say what is lost.
+//! - **Writes** run on one thread. Each `append` is one transaction with one flush. The queue of the
+//!   thread is bounded by bytes; `append` waits for room.
+//! - **Reads** run on a few threads, each with its own connection. One call reads one snapshot, and the
+//!   writer does not disturb it.
+//! - **Damage** is found where there is something to compare with. Headers are compared with their
+//!   ids; counts, numbers and signatures with each other; pages by SQLite. Transactions that this crate
+//!   wrote have checksums in `downbeat_extensions`, until that table is dropped. Rows that the reference
+//!   wrote have no checksums. Only their signatures show whether they are what clients signed.
+//! - **Another process** may have the file open and write to it. Readers see what it writes, but
+//!   clients that are connected here are not notified.
 //!
 //! [`docs/storage-sqlite.md`] describes the file, and how to change from one server to the other.
 //!
@@ -42,18 +40,18 @@ mod check;
 mod connection;
 mod draft;
 mod erase;
+mod error;
 mod extension;
-mod fault;
 mod header;
 mod index;
 mod log;
 mod options;
-mod queue;
 mod read;
 mod schema;
 mod store;
 mod totals;
 mod writer;
 
-pub use options::{Durability, SqliteOptions};
+pub use downbeat_storage::Durability;
+pub use options::SqliteOptions;
 pub use store::SqliteStorage;

@@ -1,30 +1,30 @@
-//! Reading a session's log.
+//! Reads the log of a session.
 
 use bytes::{Bytes, BytesMut};
 use downbeat_protocol::{CoValueId, Signature, Transaction};
 use downbeat_storage::{Extension, Runs, StoredSession};
 use rusqlite::{Connection, Row, Rows};
 
+use crate::error::{FileError, in_session};
 use crate::extension::{ExtensionRow, checksum, owner};
-use crate::fault::{Fault, in_session};
 use crate::header::limits;
 use crate::index::{SessionRow, signature, text};
 
 /// The texts of small transactions share buffers of this size, in bytes.
 const BUFFER: usize = 4 << 10;
 
-/// Transactions that there is room for from the beginning: no more than that, because a damaged
-/// file may count any number.
+/// Transactions for which memory is allocated in advance. Bounded, because a damaged file may state any
+/// count.
 const ROOM: usize = 64;
 
-/// Reads a log beyond `have`, and tells whether there is budget for more.
+/// Reads a log beyond `have`. Returns whether there is budget for more.
 pub(crate) fn read(
     connection: &Connection,
     id: CoValueId,
     session: &SessionRow,
     have: u64,
     runs: &mut Runs,
-) -> Result<bool, Fault> {
+) -> Result<bool, FileError> {
     let SessionRow { row, stored, last } = session;
     let start = start_of_extension(connection, id, session, have)?;
     let range = (row, start, stored.count);
@@ -41,7 +41,7 @@ pub(crate) fn read(
     )?;
     let owner = owner(id, &stored.session);
     let checkpoints = checkpoints.query(range)?;
-    // Most logs have one extension, which is known already.
+    // Most logs have one extension, which was read with the session.
     let last = last.as_ref().filter(|last| last.after <= start);
     let extensions = match last {
         Some(_) => None,
@@ -53,9 +53,9 @@ pub(crate) fn read(
         begin: start,
         read: Vec::with_capacity(last.map_or(0, |_| room(stored.count - start))),
         buffer: BytesMut::new(),
-        checkpoints: Marks::new(checkpoints, |row| signature(id, &stored.session, row, 1)),
+        checkpoints: RowCursor::new(checkpoints, |row| signature(id, &stored.session, row, 1)),
         extensions: extensions.map(|rows| {
-            Marks::new(rows, |row| {
+            RowCursor::new(rows, |row| {
                 if row.get::<_, u32>(1)? != owner {
                     return Ok(None);
                 }
@@ -92,13 +92,13 @@ pub(crate) fn read(
     Ok(true)
 }
 
-/// Where the extension begins that `have` lies in, so that its checksum can be checked.
+/// The start of the extension that contains `have`, so that its checksum can be checked.
 fn start_of_extension(
     connection: &Connection,
     id: CoValueId,
     session: &SessionRow,
     have: u64,
-) -> Result<u64, Fault> {
+) -> Result<u64, FileError> {
     if have == 0 {
         return Ok(0);
     }
@@ -122,18 +122,18 @@ fn room(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX).min(ROOM)
 }
 
-/// A log as it is read, transaction by transaction.
+/// A log that is being read, transaction by transaction.
 struct Log<'a, C, E> {
     id: CoValueId,
     stored: &'a StoredSession,
-    /// Where the extension at hand begins.
+    /// The start of the current extension.
     begin: u64,
-    /// What was read of it.
+    /// The transactions of the current extension so far.
     read: Vec<Transaction>,
     buffer: BytesMut,
-    checkpoints: Marks<'a, Signature, C>,
+    checkpoints: RowCursor<'a, Signature, C>,
     /// The extensions, unless `last` is the only one.
-    extensions: Option<Marks<'a, Option<ExtensionRow>, E>>,
+    extensions: Option<RowCursor<'a, Option<ExtensionRow>, E>>,
     last: Option<&'a ExtensionRow>,
 }
 
@@ -146,21 +146,21 @@ struct End {
 
 impl<C, E> Log<'_, C, E>
 where
-    C: Fn(&Row<'_>) -> Result<Signature, Fault>,
-    E: Fn(&Row<'_>) -> Result<Option<ExtensionRow>, Fault>,
+    C: Fn(&Row<'_>) -> Result<Signature, FileError>,
+    E: Fn(&Row<'_>) -> Result<Option<ExtensionRow>, FileError>,
 {
     fn position(&self) -> u64 {
         self.begin + self.read.len() as u64
     }
 
-    /// Reads the next transaction, and tells if an extension ends with it.
-    fn next(&mut self, row: &Row<'_>) -> Result<Option<End>, Fault> {
+    /// Reads the next transaction. Returns the end of an extension, if one ends with it.
+    fn next(&mut self, row: &Row<'_>) -> Result<Option<End>, FileError> {
         let index = self.position();
         if row.get::<_, u64>(0)? != index {
             return Err(self.damaged(&format!("transaction {index} is missing")));
         }
         let json = text(row, 1).map_err(|reason| self.damaged(&reason))?;
-        let json = self.keep(json);
+        let json = self.copy(json);
         let transaction = Transaction::parse(&json, &limits()).map_err(|error| {
             self.damaged(&format!("transaction {index} cannot be read: {error}"))
         })?;
@@ -188,7 +188,7 @@ where
         Ok(Some(End { position, signature, checkpoint: checkpoint.is_some() }))
     }
 
-    fn keep(&mut self, json: &str) -> Bytes {
+    fn copy(&mut self, json: &str) -> Bytes {
         if json.len() > self.buffer.capacity() {
             if json.len() > BUFFER / 2 {
                 return Bytes::copy_from_slice(json.as_bytes());
@@ -199,13 +199,13 @@ where
         self.buffer.split().freeze()
     }
 
-    fn check(&self, extension: &ExtensionRow) -> Result<(), Fault> {
+    fn check(&self, extension: &ExtensionRow) -> Result<(), FileError> {
         let ExtensionRow { after, signature, checksum: expected } = extension;
-        // What the reference has appended before it was never checked.
+        // Transactions before it that the reference appended have no checksum.
         let transactions = after
             .checked_sub(self.begin)
             .and_then(|before| self.read.get(usize::try_from(before).ok()?..))
-            .ok_or_else(|| self.damaged("the beginning of an extension"))?;
+            .ok_or_else(|| self.damaged("the start of an extension is missing"))?;
         if checksum(*after, signature, transactions) != *expected {
             let reason = format!("the transactions from {after} on have been changed");
             return Err(self.damaged(&reason));
@@ -213,28 +213,28 @@ where
         Ok(())
     }
 
-    fn damaged(&self, reason: &str) -> Fault {
+    fn damaged(&self, reason: &str) -> FileError {
         in_session(self.id, &self.stored.session, &reason)
     }
 }
 
-/// Rows about some of a log's transactions, in the order of the log. To go along with them costs
-/// less than to look for one at each transaction.
-struct Marks<'a, T, D> {
+/// Rows for some transactions of a log, in the order of the log. One scan beside the log costs less than
+/// a look-up for each transaction.
+struct RowCursor<'a, T, D> {
     rows: Rows<'a>,
     decode: D,
-    /// The next row's transaction, and the row or what is wrong with it.
-    ahead: Option<(u64, Result<T, Fault>)>,
+    /// The transaction of the next row, and the row or its error.
+    ahead: Option<(u64, Result<T, FileError>)>,
     begun: bool,
 }
 
-impl<'a, T, D: Fn(&Row<'_>) -> Result<T, Fault>> Marks<'a, T, D> {
+impl<'a, T, D: Fn(&Row<'_>) -> Result<T, FileError>> RowCursor<'a, T, D> {
     fn new(rows: Rows<'a>, decode: D) -> Self {
         Self { rows, decode, ahead: None, begun: false }
     }
 
-    /// The row about a transaction. Later calls ask for later transactions.
-    fn at(&mut self, index: u64) -> Result<Option<T>, Fault> {
+    /// The row for a transaction. Must be called with ascending transactions.
+    fn at(&mut self, index: u64) -> Result<Option<T>, FileError> {
         if !self.begun {
             self.begun = true;
             self.advance()?;
@@ -243,15 +243,15 @@ impl<'a, T, D: Fn(&Row<'_>) -> Result<T, Fault>> Marks<'a, T, D> {
             self.advance()?;
         }
         match self.ahead.take_if(|(ahead, _)| *ahead == index) {
-            Some((_, mark)) => {
+            Some((_, row)) => {
                 self.advance()?;
-                mark.map(Some)
+                row.map(Some)
             }
             None => Ok(None),
         }
     }
 
-    fn advance(&mut self) -> Result<(), Fault> {
+    fn advance(&mut self) -> Result<(), FileError> {
         self.ahead = match self.rows.next()? {
             Some(row) => Some((row.get(0)?, (self.decode)(row))),
             None => None,

@@ -1,30 +1,41 @@
-//! What can be chosen when a file is opened.
+//! Options of an open store.
 
-use std::time::Duration;
+use downbeat_storage::Durability;
 
-/// What can be chosen when a file is opened.
+/// Options for [`SqliteStorage::open_with`](crate::SqliteStorage::open_with).
+///
+/// ```
+/// use downbeat_storage_sqlite::{Durability, SqliteOptions};
+///
+/// let options = SqliteOptions::default().with_durability(Durability::Flushed);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SqliteOptions {
-    /// When writes return.
+    /// When writes return. Default: [`Durability::Flushed`].
+    ///
+    /// With [`Durability::Relaxed`] a write returns when the operating system has it. A crash of the
+    /// process loses nothing. A crash of the machine loses writes that are not flushed yet.
     pub durability: Durability,
-    /// Memory for pages of the file that were read or written lately, in bytes: half of it for
-    /// the writer, the rest shared out among the readers.
+    /// Size of SQLite's page caches, in bytes: half for the writer, and half for all readers together.
+    /// Default: 64 MiB.
     pub cache_bytes: u64,
 }
 
-/// When writes return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// When they are on disk. Writes that come while the disk is busy share its next flush.
-    #[default]
-    Flushed,
-    /// When all readers see them and the operating system has them. A crash of the server takes
-    /// nothing with it; a crash of the machine takes what was written within this time at most,
-    /// and the file is whole all the same.
-    Relaxed {
-        /// The longest time for which something is not on disk.
-        within: Duration,
-    },
+impl SqliteOptions {
+    /// Sets [`Self::durability`].
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets [`Self::cache_bytes`].
+    #[must_use]
+    pub fn with_cache_bytes(mut self, cache_bytes: u64) -> Self {
+        self.cache_bytes = cache_bytes;
+        self
+    }
 }
 
 impl Default for SqliteOptions {

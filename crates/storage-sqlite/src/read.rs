@@ -1,17 +1,17 @@
-//! Reading: what is in the file's tables, put together. Each of these sees one snapshot.
+//! Reads from the tables. Each function sees one snapshot.
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
 use downbeat_storage::{Damage, MAX_UPSTREAM_NAME_LEN, Runs, Stored, Unsynced, UpstreamName};
 use rusqlite::{Connection, Row};
 
-use crate::fault::Fault;
+use crate::error::FileError;
 use crate::index::{self, text};
 use crate::log;
 
 /// See [`Storage::load`](downbeat_storage::Storage::load).
-pub(crate) fn load(connection: &Connection, id: CoValueId) -> Result<Option<Stored>, Fault> {
+pub(crate) fn load(connection: &Connection, id: CoValueId) -> Result<Option<Stored>, FileError> {
     let Some(found) = index::header_and_sessions(connection, id)? else { return Ok(None) };
-    let index::Found { header, deleted, sessions } = found;
+    let index::CoValueSessions { header, deleted, sessions } = found;
     let sessions = sessions.into_iter().map(|session| session.stored).collect();
     Ok(Some(Stored { header, sessions, deleted }))
 }
@@ -22,7 +22,7 @@ pub(crate) fn read(
     id: CoValueId,
     have: &SessionCounts,
     max_bytes: usize,
-) -> Result<Vec<SessionContent>, Fault> {
+) -> Result<Vec<SessionContent>, FileError> {
     let mut runs = Runs::new(max_bytes);
     let found = index::sessions(connection, id)?;
     for session in found.iter().flat_map(|found| &found.sessions) {
@@ -39,7 +39,7 @@ pub(crate) fn list(
     connection: &Connection,
     after: Option<CoValueId>,
     limit: usize,
-) -> Result<Vec<CoValueId>, Fault> {
+) -> Result<Vec<CoValueId>, FileError> {
     let query = "SELECT id FROM coValues WHERE id > ?1 ORDER BY id LIMIT ?2";
     ids(connection, query, "coValues", after, limit)
 }
@@ -49,7 +49,7 @@ pub(crate) fn erasable(
     connection: &Connection,
     after: Option<CoValueId>,
     limit: usize,
-) -> Result<Vec<CoValueId>, Fault> {
+) -> Result<Vec<CoValueId>, FileError> {
     let query = "SELECT d.coValueID FROM deletedCoValues d
         WHERE d.status = 0 AND d.coValueID > ?1
         AND EXISTS (SELECT 1 FROM coValues c WHERE c.id = d.coValueID)
@@ -63,7 +63,7 @@ fn ids(
     table: &str,
     after: Option<CoValueId>,
     limit: usize,
-) -> Result<Vec<CoValueId>, Fault> {
+) -> Result<Vec<CoValueId>, FileError> {
     let mut query = connection.prepare_cached(query)?;
     let after = after.as_ref().map_or("", CoValueId::as_str);
     let mut rows = query.query((after, sql_limit(limit)))?;
@@ -76,13 +76,13 @@ fn ids(
 
 /// See [`Storage::unsynced`](downbeat_storage::Storage::unsynced).
 ///
-/// A peer of the reference may have a name that no upstream of ours can have. Such rows are the
-/// reference's own, and stay as they are.
+/// A peer of the reference may have a name that is no [`UpstreamName`]. Such rows belong to the
+/// reference, and are left as they are.
 pub(crate) fn unsynced(
     connection: &Connection,
     after: Option<&Unsynced>,
     limit: usize,
-) -> Result<Vec<Unsynced>, Fault> {
+) -> Result<Vec<Unsynced>, FileError> {
     const TABLE: &str = "unsynced_covalues";
     let mut query = connection.prepare_cached(
         "SELECT co_value_id, peer_id FROM unsynced_covalues
@@ -103,12 +103,12 @@ pub(crate) fn unsynced(
     Ok(entries)
 }
 
-fn co_value_id(row: &Row<'_>, table: &str) -> Result<CoValueId, Fault> {
+fn co_value_id(row: &Row<'_>, table: &str) -> Result<CoValueId, FileError> {
     let id = text(row, 0).map_err(|reason| Damage::in_record(table, reason))?;
     Ok(CoValueId::parse(id).map_err(|error| Damage::in_record(table, error.to_string()))?)
 }
 
-/// SQLite counts to 2^63 - 1, which is as good as no limit.
+/// SQLite counts to 2^63 - 1, which means no limit.
 fn sql_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -1,8 +1,8 @@
-//! The tables: the reference server's, up to its current version, and two of our own beside them.
+//! The tables: those of the reference server in its current version, and two of this crate.
 //!
-//! What the reference's versions are, and what changed with each:
+//! The versions of the reference, and the changes of each:
 //!
-//! | `user_version` | what it brought |
+//! | `user_version` | change |
 //! |---|---|
 //! | 1 | `coValues`, `sessions` and `transactions`; transactions are numbered from 1 |
 //! | 2 | transactions are numbered from 0 |
@@ -12,21 +12,21 @@
 //! | 6 | `storageReconciliationLocks` |
 //! | 7 | without `expiresAt` in `storageReconciliationLocks` |
 //!
-//! The reference commits a migration and its number apart from each other, so a file may be ahead
-//! of its number. Each step here looks at what is there, and all of them are one transaction.
+//! The reference commits a migration and its number separately, so a file may be ahead of its number.
+//! Each step here checks the state of the file, and all steps are one transaction.
 
 use std::path::Path;
 
 use downbeat_storage::StorageError;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::fault::Fault;
+use crate::error::FileError;
 
 /// The reference's newest version, with `cojson` 0.20.19.
 const VERSION: u32 = 7;
 
-/// The version in which transactions were numbered from 1. The reference's newest release begins
-/// with this number as well, but goes on to the newest at once.
+/// The version in which transactions were numbered from 1. The newest release of the reference also
+/// starts a new file with this number, and migrates it immediately.
 const VERSION_NUMBERED_FROM_ONE: u32 = 1;
 
 /// The reference's tables and indexes as they are in the newest version.
@@ -81,8 +81,8 @@ const REFERENCE: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// Our own tables. The reference never looks at them, and nothing is lost if they are dropped: see
-/// `extension` and `totals`.
+/// The tables of this crate. The reference ignores them, and no content is lost if they are dropped.
+/// See `extension` and `totals`.
 const OWN: &str = "
     CREATE TABLE IF NOT EXISTS downbeat_extensions (
         ses INTEGER NOT NULL,
@@ -104,11 +104,12 @@ const OWN: &str = "
     INSERT OR IGNORE INTO downbeat_totals VALUES (1, 0, 0, 0, 0, 0);
 ";
 
-/// A column in each table that the first version had, by which such a file is known.
+/// The tables of the first version, each with a column. They identify a file of the reference.
 const FIRST_TABLES: [(&str, &str); 3] =
     [("coValues", "header"), ("sessions", "sessionID"), ("transactions", "tx")];
 
-/// What must be there in the end; a table of the right name may be another program's.
+/// Queries that must work after the migration. A table with the right name may belong to another
+/// program.
 const COLUMNS: [&str; 9] = [
     "SELECT rowID, id, header FROM coValues",
     "SELECT rowID, coValue, sessionID, lastIdx, lastSignature, bytesSinceLastSignature FROM sessions",
@@ -122,45 +123,47 @@ const COLUMNS: [&str; 9] = [
     "SELECT row, coValues, deleted, sessions, transactions, bytes FROM downbeat_totals",
 ];
 
-/// Refuses a file that is none of ours, without changing it.
+/// Refuses a file that is no store, without changing it.
 pub(crate) fn check(connection: &Connection, file: &Path) -> Result<(), StorageError> {
     let refuse = |reason: String| StorageError::NotAStore { path: file.to_owned(), reason };
-    let fault = |error: rusqlite::Error| Fault::from(error).into_error("open", file);
-    let found = user_version(connection).map_err(fault)?;
+    let storage_error =
+        |error: rusqlite::Error| FileError::from(error).into_storage_error("open", file);
+    let found = user_version(connection).map_err(storage_error)?;
     if found > VERSION {
         let path = file.to_owned();
         return Err(StorageError::NewerFormat { path, found, supported: VERSION });
     }
-    let tables = count_tables(connection).map_err(fault)?;
+    let tables = count_tables(connection).map_err(storage_error)?;
     if tables == 0 && found == 0 {
         return Ok(());
     }
     for (table, column) in FIRST_TABLES {
-        if !has_column(connection, table, column).map_err(fault)? {
+        if !has_column(connection, table, column).map_err(storage_error)? {
             return Err(refuse(format!("it is a database without the table {table} ({column})")));
         }
     }
     Ok(())
 }
 
-/// Makes the tables, or brings them up to the newest version.
+/// Creates the tables, or migrates them to the newest version.
 pub(crate) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), StorageError> {
-    let fault = |error: rusqlite::Error| Fault::from(error).into_error("migrate", file);
-    // Another process may have migrated it since it was checked.
+    let storage_error =
+        |error: rusqlite::Error| FileError::from(error).into_storage_error("migrate", file);
+    // Another process may have migrated the file since the check.
     let write = connection.transaction_with_behavior(TransactionBehavior::Immediate);
-    let write = write.map_err(fault)?;
+    let write = write.map_err(storage_error)?;
     check(&write, file)?;
-    bring_up(&write).map_err(fault)?;
+    migrate_tables(&write).map_err(storage_error)?;
     for columns in COLUMNS {
         write.prepare(columns).map_err(|error| StorageError::NotAStore {
             path: file.to_owned(),
             reason: error.to_string(),
         })?;
     }
-    write.commit().map_err(fault)
+    write.commit().map_err(storage_error)
 }
 
-fn bring_up(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+fn migrate_tables(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     let found = user_version(write)?;
     write.execute_batch(REFERENCE)?;
     write.execute_batch(OWN)?;
@@ -179,8 +182,8 @@ fn bring_up(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// Renumbers the logs that begin with 1 and end with their count. The number of a row is part of
-/// its key, so they make a detour by numbers that no row has.
+/// Renumbers the logs that begin with 1 and end with their count. The number of a row is part of its
+/// key, so the rows first get negative numbers, which no row has.
 fn number_from_zero(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     write.execute_batch(
         "UPDATE transactions SET idx = -idx WHERE idx > 0 AND ses IN (
@@ -194,7 +197,7 @@ fn number_from_zero(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 
 fn user_version(connection: &Connection) -> Result<u32, rusqlite::Error> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    // A negative number is nobody's, and so as good as too new.
+    // The reference uses no negative numbers, so one counts as too new.
     Ok(u32::try_from(version).unwrap_or(u32::MAX))
 }
 

@@ -1,107 +1,104 @@
-//! The store: hands writes to the writer thread and reads to the reading threads.
+//! The store: hands writes to the writer thread and reads to the reader threads.
 
 use std::fs;
 use std::io;
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
-use downbeat_protocol::{CoValueId, Header, KnownState, SessionContent, SessionCounts};
-use downbeat_storage::files::Reserve;
+use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
+use downbeat_storage::files::SpaceReserve;
 use downbeat_storage::{
-    Erased, Extent, Outcome, Readers, Stats, Storage, StorageError, Stored, Unsynced,
-    UnsyncedUpdate, Write, read_each,
+    Erased, Outcome, ReadExtent, ReaderThreads, Stats, Storage, StorageError, Stored, Unsynced,
+    UnsyncedUpdate, Write, WriterThread, read_each,
 };
 use rusqlite::Connection;
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, watch};
+use tracing::error;
 
 use crate::check::{Check, Damaged};
-use crate::connection::{MAX_READS, Places, Reader, Source, beside, open_writer};
-use crate::fault::Fault;
+use crate::connection::{FileIdentities, MAX_READS, Reader, Source, beside, open_writer};
+use crate::error::FileError;
 use crate::options::SqliteOptions;
-use crate::queue::{Queue, queue};
 use crate::read;
 use crate::totals::Totals;
-use crate::writer::{Job, Opened, Reply, Writer};
+use crate::writer::{Opened, Writer};
 
-/// What a job reads that looks at one CoValue, or at some figures.
-const ONE: Extent = Extent::CoValues(1);
+/// The extent of a job that reads one CoValue, or the totals.
+const ONE: ReadExtent = ReadExtent::CoValues(1);
 
-/// What the name of the reserve has after that of the file.
+/// Suffix of the name of the reserve, after the name of the file.
 const RESERVE_SUFFIX: &str = "-reserve";
 
-/// A store in an SQLite file, as the reference server writes it.
+/// A store in an SQLite file, in the format of the reference server.
 ///
-/// Works on any tokio runtime, with threads of its own that read and write.
+/// Works on any tokio runtime, and reads and writes on threads of its own.
 ///
-/// Dropping the store closes it as [`Storage::close`] does, but blocks the thread meanwhile, and
-/// has nobody to tell if that fails.
+/// Dropping the store closes it like [`Storage::close`], but blocks the thread meanwhile, and only
+/// logs errors.
 #[derive(Debug)]
 pub struct SqliteStorage {
     source: Arc<Source>,
-    queue: Queue<Job>,
-    readers: Arc<Readers<Reader>>,
-    threads: Mutex<Option<Threads>>,
-    /// What the check of the indexes has found, and whether it is done.
+    threads: Arc<Threads>,
+    /// The findings of the check of the indexes.
     damaged: Arc<Damaged>,
+    /// Whether the check is done.
     checked: watch::Receiver<bool>,
-    /// Whether the totals can be believed; an audit holds the lock.
+    /// Whether the totals are right.
     audited: Arc<AtomicBool>,
+    /// Held during an audit of the totals.
     audit: Mutex<()>,
 }
 
-/// What must end before the store is closed.
 #[derive(Debug)]
 struct Threads {
-    writer: JoinHandle<Result<(), StorageError>>,
-    check: Check,
+    readers: ReaderThreads<Reader>,
+    check: std::sync::Mutex<Option<Check>>,
+    writer: WriterThread<Writer>,
 }
 
 impl SqliteStorage {
-    /// Opens a file, and brings it up to the reference's newest version if it is of an older one.
-    /// A file that is empty or missing becomes a new store, and directories above it are made.
+    /// Opens a file. A file of an older version of the reference is migrated to the newest. An empty
+    /// or missing file becomes a new store, and missing directories above it are created. Blocks
+    /// meanwhile.
     ///
-    /// Blocks while it does. Fails with [`StorageError::NotAStore`] if there is something else,
-    /// [`StorageError::NewerFormat`] if a newer version of the reference has migrated it,
-    /// [`StorageError::Locked`] if another process does not stop writing to it,
-    /// [`StorageError::Corrupt`] if its pages are damaged, and [`StorageError::Io`] if it cannot be
-    /// read or written.
+    /// # Errors
+    ///
+    /// - [`StorageError::NotAStore`] if the path holds something else,
+    /// - [`StorageError::NewerFormat`] if a newer version of the reference has migrated it,
+    /// - [`StorageError::Locked`] if another process does not stop writing to it,
+    /// - [`StorageError::Corrupt`] if its pages are damaged,
+    /// - [`StorageError::Io`] if it cannot be read or written.
     pub fn open(file: impl AsRef<Path>) -> Result<Self, StorageError> {
         Self::open_with(file, SqliteOptions::default())
     }
 
-    /// The same with other than the default options.
+    /// [`Self::open`] with options.
     pub fn open_with(file: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StorageError> {
-        // Some names that are no absolute paths mean something else to SQLite.
+        // SQLite gives some relative names a special meaning.
         let file = std::path::absolute(file.as_ref()).map_err(|error| {
             StorageError::io(format!("cannot open {}", file.as_ref().display()), error)
         })?;
-        let mut reserve = Reserve::new(beside(&file, RESERVE_SUFFIX));
+        let mut reserve = SpaceReserve::new(beside(&file, RESERVE_SUFFIX));
         let connection = reserve.open_with(|| open_writer(&file, &options))?;
-        let places = Places::of(&file)?;
-        let (queue, inbox) = queue();
+        let identities = FileIdentities::of(&file)?;
         let audited = Arc::new(AtomicBool::new(false));
-        let opened = Opened { file: file.clone(), connection, places: places.clone(), reserve };
+        let opened =
+            Opened { file: file.clone(), connection, identities: identities.clone(), reserve };
         let damaged = Arc::new(Damaged::default());
         let flags = (Arc::clone(&audited), Arc::clone(&damaged));
-        let writer = Writer::new(opened, inbox, options.durability, flags)
-            .map_err(|fault| fault.into_error("open", &file))?;
-        let writer = thread::Builder::new()
-            .name("downbeat-sqlite".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|error| StorageError::io("cannot start the storage's thread", error))?;
-        let source = Arc::new(Source { file, options, places });
+        let writer = Writer::new(opened, options.durability, flags)
+            .map_err(|error| error.into_storage_error("open", &file))?;
+        let writer = WriterThread::start("downbeat-sqlite", writer)?;
+        let source = Arc::new(Source { file, options, identities });
         let for_reader = Arc::clone(&source);
-        let readers = Readers::start(MAX_READS, move || Reader::new(Arc::clone(&for_reader)))?;
+        let readers =
+            ReaderThreads::start(MAX_READS, move || Reader::new(Arc::clone(&for_reader)))?;
         let (check, checked) = Check::start(Arc::clone(&source), Arc::clone(&damaged))?;
         Ok(Self {
             source,
-            queue,
-            readers: Arc::new(readers),
-            threads: Mutex::new(Some(Threads { writer, check })),
+            threads: Arc::new(Threads { readers, check: Some(check).into(), writer }),
             damaged,
             checked,
             audited,
@@ -109,13 +106,12 @@ impl SqliteStorage {
         })
     }
 
-    /// Checks the file as SQLite understands it: that its pages fit together and its indexes hold
-    /// what its tables hold. Gives what is wrong, at most 100 findings. Goes through the whole
-    /// file.
+    /// Runs SQLite's own check of the whole file: whether its pages fit together, and its indexes match
+    /// its tables. Returns the findings, at most 100.
     ///
-    /// A changed byte within a transaction or a signature is not found by this.
+    /// This does not find a changed byte within a transaction or a signature.
     pub async fn check_pages(&self) -> Result<Vec<String>, StorageError> {
-        self.read_with(Extent::Everything, |connection| {
+        self.read_with(ReadExtent::Everything, |connection| {
             let mut query = connection.prepare("PRAGMA integrity_check(100)")?;
             let findings = query.query_map([], |row| row.get(0))?;
             let findings: Vec<String> = findings.collect::<Result<_, _>>()?;
@@ -124,40 +120,29 @@ impl SqliteStorage {
         .await
     }
 
-    /// Waits for the check that begins when the store is opened: it compares the sessions with
-    /// their indexes, which have no checksums. Gives the CoValues of which an index does not give
-    /// the right sessions; they are not served. `None` if the check could not be finished, which
-    /// is then in the log, or if the store was closed.
+    /// Waits for the check that starts when the store is opened. It compares the table of sessions with
+    /// its indexes, which have no checksums. Returns the CoValues whose sessions an index does not give
+    /// correctly; they are not served. `None` if the check failed, which the log explains, or if the
+    /// store was closed.
     pub async fn check_sessions(&self) -> Option<Vec<CoValueId>> {
         let mut checked = self.checked.clone();
         checked.wait_for(|done| *done).await.ok()?;
         Some(self.damaged.ids())
     }
 
-    /// Hands a job to the writer and waits for the answer.
-    async fn write<T>(
-        &self,
-        bytes: usize,
-        job: impl FnOnce(Reply<T>) -> Job,
-    ) -> Result<T, StorageError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue.push(job(reply), bytes).await?;
-        answer.await.unwrap_or(Err(StorageError::Closed))
-    }
-
-    /// Reads on one of the reading threads.
+    /// Reads on one of the reader threads.
     async fn read_with<T: Send + 'static>(
         &self,
-        extent: Extent,
-        read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        extent: ReadExtent,
+        read: impl FnOnce(&Connection) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, StorageError> {
         self.run(extent, |reader| reader.read(read)).await?
     }
 
-    /// Runs a job on one of the reading threads, in one snapshot.
+    /// Runs a job on one of the reader threads, in one snapshot.
     async fn run<T: Send + 'static>(
         &self,
-        extent: Extent,
+        extent: ReadExtent,
         job: impl FnOnce(&mut Reader) -> T + Send + 'static,
     ) -> Result<T, StorageError> {
         let in_snapshot = |reader: &mut Reader| {
@@ -165,14 +150,14 @@ impl SqliteStorage {
             reader.end_snapshot();
             answer
         };
-        self.readers.run(extent, in_snapshot).await
+        self.threads.readers.run(extent, in_snapshot).await
     }
 
-    /// The totals, after an audit if there was none yet.
+    /// The totals, after an audit if they may be wrong.
     async fn totals(&self) -> Result<Totals, StorageError> {
         let turn = self.audit.lock().await;
         if !self.audited.load(Ordering::Acquire) {
-            // Whoever writes meanwhile makes it untrue again.
+            // A write of another process sets it to false again.
             self.audited.store(true, Ordering::Release);
             if let Err(error) = self.audit().await {
                 self.audited.store(false, Ordering::Release);
@@ -184,20 +169,19 @@ impl SqliteStorage {
     }
 
     async fn audit(&self) -> Result<(), StorageError> {
-        let by = self.read_with(Extent::Everything, Totals::audit).await?;
+        let by = self.read_with(ReadExtent::Everything, Totals::audit).await?;
         if by == Totals::default() {
             return Ok(());
         }
-        self.write(0, |reply| Job::Correct { by, reply }).await
+        self.threads.writer.run(0, move |writer| writer.correct_totals(by)).await
     }
 }
 
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn append(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError> {
-        let bytes = batch.iter().map(size).sum();
-        let outcomes = Vec::with_capacity(batch.len());
-        self.write(bytes, |reply| Job::Append { writes: batch, outcomes, reply }).await
+        let bytes = batch.iter().map(Write::approximate_bytes).sum();
+        self.threads.writer.run(bytes, move |writer| writer.append(&batch)).await
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
@@ -208,7 +192,7 @@ impl Storage for SqliteStorage {
     async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
         let count = ids.len();
         let damaged = Arc::clone(&self.damaged);
-        let answers = self.run(Extent::CoValues(count), move |reader| {
+        let answers = self.run(ReadExtent::CoValues(count), move |reader| {
             ids.into_iter().map(|id| load(reader, &damaged, id)).collect()
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
@@ -232,7 +216,7 @@ impl Storage for SqliteStorage {
     ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
         let count = have.len();
         let damaged = Arc::clone(&self.damaged);
-        let answers = self.run(Extent::CoValues(count), move |reader| {
+        let answers = self.run(ReadExtent::CoValues(count), move |reader| {
             read_each(have, max_bytes, |KnownState { id, sessions, .. }, room| {
                 read(reader, &damaged, id, &sessions, room)
             })
@@ -245,7 +229,7 @@ impl Storage for SqliteStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.read_with(Extent::CoValues(limit), move |connection| {
+        self.read_with(ReadExtent::CoValues(limit), move |connection| {
             read::list(connection, after, limit)
         })
         .await
@@ -256,8 +240,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn erase(&self, id: CoValueId) -> Result<Erased, StorageError> {
-        let erased = Ok(Erased::default());
-        self.write(0, |reply| Job::Erase { id, erased, reply }).await
+        self.threads.writer.run(0, move |writer| writer.erase(id)).await
     }
 
     async fn erasable(
@@ -265,7 +248,7 @@ impl Storage for SqliteStorage {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        self.read_with(Extent::CoValues(limit), move |connection| {
+        self.read_with(ReadExtent::CoValues(limit), move |connection| {
             read::erasable(connection, after, limit)
         })
         .await
@@ -273,7 +256,7 @@ impl Storage for SqliteStorage {
 
     async fn track_unsynced(&self, updates: Vec<UnsyncedUpdate>) -> Result<(), StorageError> {
         let bytes = size_of_val(updates.as_slice());
-        self.write(bytes, |reply| Job::Track { updates, reply }).await
+        self.threads.writer.run(bytes, move |writer| writer.track(&updates)).await
     }
 
     async fn unsynced(
@@ -281,7 +264,7 @@ impl Storage for SqliteStorage {
         after: Option<Unsynced>,
         limit: usize,
     ) -> Result<Vec<Unsynced>, StorageError> {
-        self.read_with(Extent::CoValues(limit), move |connection| {
+        self.read_with(ReadExtent::CoValues(limit), move |connection| {
             read::unsynced(connection, after.as_ref(), limit)
         })
         .await
@@ -293,37 +276,38 @@ impl Storage for SqliteStorage {
         let disk_bytes = self.run(ONE, move |_| disk_bytes(&source.file)).await?;
         let file = self.source.file.display();
         let disk_bytes = disk_bytes
-            .map_err(|error| StorageError::io(format!("cannot tell the size of {file}"), error))?;
+            .map_err(|error| StorageError::io(format!("cannot read the size of {file}"), error))?;
         Ok(totals.stats(Some(disk_bytes)))
     }
 
     async fn check(&self) -> Result<(), StorageError> {
         let source = Arc::clone(&self.source);
-        self.readers.run(ONE, move |_| source.places.check()).await?
+        self.threads.readers.run(ONE, move |_| source.identities.check()).await?
     }
 
     async fn close(&self) -> Result<(), StorageError> {
-        // Whoever closes at the same time waits here until it is done.
-        let mut threads = self.threads.lock().await;
-        let Some(threads) = threads.take() else { return Ok(()) };
-        self.queue.close();
-        let readers = Arc::clone(&self.readers);
-        let closing = tokio::task::spawn_blocking(move || {
-            readers.close();
-            join(threads)
-        });
+        self.threads.writer.stop();
+        let threads = Arc::clone(&self.threads);
+        let closing = tokio::task::spawn_blocking(move || threads.close());
         closing.await.unwrap_or(Err(StorageError::Closed))
+    }
+}
+
+impl Threads {
+    /// Ends all reads and writes, and closes the file. Blocks meanwhile.
+    fn close(&self) -> Result<(), StorageError> {
+        self.writer.stop();
+        // The connection of the writer must be the last one to close.
+        self.readers.close();
+        drop(self.check.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.writer.close()
     }
 }
 
 impl Drop for SqliteStorage {
     fn drop(&mut self) {
-        self.queue.close();
-        if let Some(threads) = self.threads.get_mut().take() {
-            self.readers.close();
-            if let Err(error) = join(threads) {
-                tracing::error!(%error, "the store could not be closed well");
-            }
+        if let Err(error) = self.threads.close() {
+            error!(%error, "cannot close the store");
         }
     }
 }
@@ -335,7 +319,7 @@ fn load(
 ) -> Result<Option<Stored>, StorageError> {
     reader.read(|connection| {
         damaged.refuse(id)?;
-        read::load(connection, id).map_err(|fault| fault.on_the_way_to(id))
+        read::load(connection, id).map_err(|error| error.while_reading(id))
     })
 }
 
@@ -348,15 +332,8 @@ fn read(
 ) -> Result<Vec<SessionContent>, StorageError> {
     reader.read(|connection| {
         damaged.refuse(id)?;
-        read::read(connection, id, have, max_bytes).map_err(|fault| fault.on_the_way_to(id))
+        read::read(connection, id, have, max_bytes).map_err(|error| error.while_reading(id))
     })
-}
-
-fn join(threads: Threads) -> Result<(), StorageError> {
-    let Threads { writer, check } = threads;
-    // The last connection that is closed must be the writer's.
-    drop(check);
-    writer.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// The size of the file and of the log beside it.
@@ -367,19 +344,4 @@ fn disk_bytes(file: &Path) -> io::Result<u64> {
         Err(error) => return Err(error),
     };
     Ok(fs::metadata(file)?.len() + log)
-}
-
-/// What a write takes in the queue, in bytes.
-fn size(write: &Write) -> usize {
-    let content = |content: &SessionContent| -> usize {
-        let transactions = content.transactions.iter();
-        size_of::<SessionContent>() + transactions.map(|tx| tx.json().len()).sum::<usize>()
-    };
-    match write {
-        Write::Append { header, sessions, .. } => {
-            header.as_ref().map_or(0, |header: &Header| header.json().len())
-                + sessions.iter().map(content).sum::<usize>()
-        }
-        Write::Tombstone { session, .. } => content(session),
-    }
 }

@@ -1,31 +1,31 @@
-//! How much is stored, kept in a row that every writing transaction brings forward.
+//! The amount of stored data, in a row that every transaction of the writer updates.
 //!
-//! Whatever the reference has written is not in that row. So the figures count only after an
-//! audit, once per opening and whenever another process has written since: it compares them with
-//! what can be counted quickly, and only if that differs it goes through all transactions.
+//! Data that the reference has written is not counted in that row. So an audit corrects it, once after
+//! opening and whenever another process has written. The audit compares the row with counts that are
+//! quick to get, and reads all transactions only if they differ.
 
 use std::ops::{AddAssign, Sub};
 
 use downbeat_storage::Stats;
 use rusqlite::Connection;
 
-use crate::fault::Fault;
+use crate::error::FileError;
 
-/// Figures, or how they change.
+/// Totals, or a change of totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Totals {
     pub(crate) co_values: i64,
     pub(crate) deleted: i64,
     pub(crate) sessions: i64,
-    /// By the counts of the sessions.
+    /// Sum of the counts of the sessions.
     pub(crate) transactions: i64,
-    /// Of the transactions as they are in the file.
+    /// Bytes of the transactions in the file.
     pub(crate) bytes: i64,
 }
 
 impl Totals {
-    /// The row.
-    pub(crate) fn read(connection: &Connection) -> Result<Self, Fault> {
+    /// Reads the row.
+    pub(crate) fn read(connection: &Connection) -> Result<Self, FileError> {
         let mut query = connection.prepare_cached(
             "SELECT coValues, deleted, sessions, transactions, bytes FROM downbeat_totals",
         )?;
@@ -41,7 +41,7 @@ impl Totals {
     }
 
     /// Adds this to the row.
-    pub(crate) fn write(self, connection: &Connection) -> Result<(), Fault> {
+    pub(crate) fn write(self, connection: &Connection) -> Result<(), FileError> {
         let mut update = connection.prepare_cached(
             "UPDATE downbeat_totals SET coValues = coValues + ?1, deleted = deleted + ?2,
                 sessions = sessions + ?3, transactions = transactions + ?4, bytes = bytes + ?5",
@@ -51,8 +51,8 @@ impl Totals {
         Ok(())
     }
 
-    /// What must be added to the row to make it right.
-    pub(crate) fn audit(connection: &Connection) -> Result<Self, Fault> {
+    /// The difference between the real totals and the row.
+    pub(crate) fn audit(connection: &Connection) -> Result<Self, FileError> {
         let row = Self::read(connection)?;
         let mut counted = connection.query_row(
             "SELECT (SELECT COUNT(*) FROM coValues),

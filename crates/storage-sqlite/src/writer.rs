@@ -1,5 +1,4 @@
-//! The writer: one thread that takes what waits, makes one transaction of it, and so flushes once
-//! for all of it.
+//! The writer: makes one transaction of each batch.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,97 +6,66 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::CoValueId;
-use downbeat_storage::files::Reserve;
-use downbeat_storage::{Damage, Erased, Outcome, StorageError, UnsyncedUpdate, Write};
+use downbeat_storage::files::SpaceReserve;
+use downbeat_storage::{
+    Durability, Erased, Outcome, StorageError, UnsyncedUpdate, Write, WriterState,
+};
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use crate::check::Damaged;
-use crate::connection::Places;
-use crate::draft::{Caution, Draft, Remembered};
-use crate::fault::Fault;
-use crate::options::Durability;
-use crate::queue::{Inbox, Next, Queued};
+use crate::connection::FileIdentities;
+use crate::draft::{DamageScope, Draft, Remembered};
+use crate::error::FileError;
 use crate::totals::Totals;
 
-/// How long to wait after a flush that failed.
-const FLUSH_AGAIN: Duration = Duration::from_millis(250);
+/// Interval between attempts to flush after a flush that failed.
+const FLUSH_RETRY: Duration = Duration::from_millis(250);
 
-/// The room that opening a file takes at most: the shared memory of its log.
+/// The most space that opening a file takes: the shared memory of its log.
 const RESERVE_BYTES: u64 = 1 << 20;
-
-/// A change to the file, what came of it, and who waits for it. Nobody may be waiting any longer;
-/// the change is made all the same.
-#[derive(Debug)]
-pub(crate) enum Job {
-    Append {
-        writes: Vec<Write>,
-        outcomes: Vec<Outcome>,
-        reply: Reply<Vec<Outcome>>,
-    },
-    Track {
-        updates: Vec<UnsyncedUpdate>,
-        reply: Reply<()>,
-    },
-    Erase {
-        id: CoValueId,
-        erased: Result<Erased, Damage>,
-        reply: Reply<Erased>,
-    },
-    /// What an audit found, to be added to the totals.
-    Correct {
-        by: Totals,
-        reply: Reply<()>,
-    },
-}
-
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
 
 /// A file that has just been opened.
 pub(crate) struct Opened {
     pub(crate) file: PathBuf,
     pub(crate) connection: Connection,
-    pub(crate) places: Places,
-    pub(crate) reserve: Reserve,
+    pub(crate) identities: FileIdentities,
+    pub(crate) reserve: SpaceReserve,
 }
 
-/// What the writer thread owns.
+/// The state of the writer thread.
 #[derive(Debug)]
 pub(crate) struct Writer {
     file: PathBuf,
     connection: Connection,
-    places: Places,
-    reserve: Reserve,
-    inbox: Inbox<Job>,
+    identities: FileIdentities,
+    reserve: SpaceReserve,
     durability: Durability,
     remembered: Remembered,
     /// Changes when another process has written.
     version: i64,
-    /// Whether the totals can be believed.
+    /// Whether the totals are right.
     audited: Arc<AtomicBool>,
-    /// What must not be written to.
+    /// CoValues that must not be written to.
     damaged: Arc<Damaged>,
-    /// When what was written without a flush must be flushed.
+    /// When writes without a flush must be flushed.
     flush_by: Option<Instant>,
 }
 
 impl Writer {
     pub(crate) fn new(
         opened: Opened,
-        inbox: Inbox<Job>,
         durability: Durability,
         (audited, damaged): (Arc<AtomicBool>, Arc<Damaged>),
-    ) -> Result<Self, Fault> {
-        let Opened { file, connection, places, reserve } = opened;
+    ) -> Result<Self, FileError> {
+        let Opened { file, connection, identities, reserve } = opened;
         let version = data_version(&connection)?;
         let remembered = Remembered::default();
         Ok(Self {
             file,
             connection,
-            places,
+            identities,
             reserve,
-            inbox,
             durability,
             remembered,
             version,
@@ -107,49 +75,58 @@ impl Writer {
         })
     }
 
-    /// Works until the queue is closed and empty, and then brings everything into the file.
-    pub(crate) fn run(mut self) -> Result<(), StorageError> {
-        loop {
-            self.reserve.keep(RESERVE_BYTES, RESERVE_BYTES);
-            let deadline = [self.flush_by, self.reserve.retry_at()].into_iter().flatten().min();
-            match self.inbox.next(deadline) {
-                Next::Group(jobs) => self.perform(jobs),
-                Next::TimeUp => {}
-                Next::Closed => return self.close(),
-            }
-            if self.flush_by.is_some_and(|due| due <= Instant::now()) {
-                self.flush();
-            }
-        }
+    /// See [`Storage::append`](downbeat_storage::Storage::append).
+    pub(crate) fn append(&mut self, batch: &[Write]) -> Result<Vec<Outcome>, StorageError> {
+        self.change(|draft, scope| batch.iter().map(|write| draft.write(write, scope)).collect())
     }
 
-    /// Does a group of jobs and answers them.
-    fn perform(&mut self, jobs: Vec<Queued<Job>>) {
-        // The jobs keep their room in the queue until they are done.
-        let (mut jobs, rooms): (Vec<_>, Vec<_>) =
-            jobs.into_iter().map(|Queued { job, room }| (job, room)).unzip();
-        let mut result = self.places.check().and_then(|()| self.attempt(&mut jobs, Caution::Usual));
+    /// See [`Storage::track_unsynced`](downbeat_storage::Storage::track_unsynced).
+    pub(crate) fn track(&mut self, updates: &[UnsyncedUpdate]) -> Result<(), StorageError> {
+        self.change(|draft, _| updates.iter().try_for_each(|update| draft.track(update)))
+    }
+
+    /// See [`Storage::erase`](downbeat_storage::Storage::erase).
+    pub(crate) fn erase(&mut self, id: CoValueId) -> Result<Erased, StorageError> {
+        Ok(self.change(|draft, scope| draft.erase(id, scope))??)
+    }
+
+    /// Adds the result of an audit to the totals.
+    pub(crate) fn correct_totals(&mut self, by: Totals) -> Result<(), StorageError> {
+        self.change(|draft, _| {
+            draft.totals += by;
+            Ok(())
+        })
+    }
+
+    /// Makes a change in one transaction. After an error nothing of it is stored.
+    fn change<T>(
+        &mut self,
+        mut change: impl FnMut(&mut Draft<'_>, DamageScope) -> Result<T, FileError>,
+    ) -> Result<T, StorageError> {
+        self.identities.check()?;
+        let mut result = self.attempt(&mut change, DamageScope::Batch);
         if let Err(StorageError::Corrupt(damage)) = &result {
-            warn!(%damage, "a batch ran into damage; leaving out what belongs to it");
-            result = self.attempt(&mut jobs, Caution::High);
+            warn!(%damage, "a batch met damage; trying again without the writes that meet it");
+            result = self.attempt(&mut change, DamageScope::Write);
         }
-        // What went into files without names is not stored.
-        result = result.and_then(|()| self.places.check());
-        for job in jobs {
-            job.answer(&result);
-        }
-        drop(rooms);
+        let done = result?;
+        // A write to a file that has lost its name is not stored.
+        self.identities.check()?;
+        Ok(done)
     }
 
-    /// Does the jobs in one transaction. After an error, nothing of them is done.
-    fn attempt(&mut self, jobs: &mut [Job], caution: Caution) -> Result<(), StorageError> {
-        let result = self.transact(jobs, caution).map_err(|fault| self.explain(fault));
+    fn attempt<T>(
+        &mut self,
+        change: &mut impl FnMut(&mut Draft<'_>, DamageScope) -> Result<T, FileError>,
+        scope: DamageScope,
+    ) -> Result<T, StorageError> {
+        let result = self.transact(change, scope).map_err(|error| self.explain(error));
         if result.is_err() {
             self.remembered.forget();
             if !self.connection.is_autocommit()
                 && let Err(error) = self.connection.execute_batch("ROLLBACK")
             {
-                error!(%error, "a transaction could not be taken back");
+                error!(%error, "cannot roll a transaction back");
             }
         } else if let Durability::Relaxed { within } = self.durability {
             self.flush_by.get_or_insert_with(|| Instant::now() + within);
@@ -157,7 +134,11 @@ impl Writer {
         result
     }
 
-    fn transact(&mut self, jobs: &mut [Job], caution: Caution) -> Result<(), Fault> {
+    fn transact<T>(
+        &mut self,
+        change: &mut impl FnMut(&mut Draft<'_>, DamageScope) -> Result<T, FileError>,
+        scope: DamageScope,
+    ) -> Result<T, FileError> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let version = data_version(&self.connection)?;
         if version != self.version {
@@ -171,18 +152,16 @@ impl Writer {
             damaged: &self.damaged,
             totals: Totals::default(),
         };
-        for job in jobs {
-            job.perform(&mut draft, caution)?;
-        }
+        let done = change(&mut draft, scope)?;
         if draft.totals != Totals::default() {
             draft.totals.write(&self.connection)?;
         }
         self.connection.execute_batch("COMMIT")?;
-        Ok(())
+        Ok(done)
     }
 
-    /// Makes durable what was written before: a flush of the log beside the file covers all of it,
-    /// and comes with every commit that waits for the disk.
+    /// Flushes earlier writes. A flush of the log beside the file covers all of them, and comes with
+    /// every commit that waits for the disk.
     fn flush(&mut self) {
         let flush = || {
             self.connection.pragma_update(None, "synchronous", "FULL")?;
@@ -192,16 +171,30 @@ impl Writer {
         };
         match flush() {
             Ok(()) => self.flush_by = None,
-            Err(fault) => {
-                let error = self.explain(fault);
-                error!(%error, "what was acknowledged is not durable yet; trying again");
-                self.flush_by = Some(Instant::now() + FLUSH_AGAIN);
+            Err(error) => {
+                let error = self.explain(error);
+                error!(%error, "acknowledged writes are not durable yet; trying again");
+                self.flush_by = Some(Instant::now() + FLUSH_RETRY);
             }
         }
     }
 
-    /// Brings what is in the log beside the file into the file. Others that have the file open may
-    /// prevent that, which does no harm.
+    fn explain(&self, error: FileError) -> StorageError {
+        error.into_storage_error("write to", &self.file)
+    }
+}
+
+impl WriterState for Writer {
+    fn maintain(&mut self) -> Option<Instant> {
+        if self.flush_by.is_some_and(|due| due <= Instant::now()) {
+            self.flush();
+        }
+        self.reserve.keep(RESERVE_BYTES, RESERVE_BYTES);
+        [self.flush_by, self.reserve.retry_at()].into_iter().flatten().min()
+    }
+
+    /// Moves the content of the log beside the file into the file. Another process that has the file
+    /// open may prevent that, which does no harm.
     fn close(self) -> Result<(), StorageError> {
         let checkpoint =
             self.connection.pragma_update(None, "synchronous", "FULL").and_then(|()| {
@@ -209,48 +202,12 @@ impl Writer {
             });
         checkpoint.map_err(|error| self.explain(error.into()))?;
         let Self { file, connection, .. } = self;
-        connection.close().map_err(|(_, error)| Fault::from(error).into_error("close", &file))
-    }
-
-    fn explain(&self, fault: Fault) -> StorageError {
-        fault.into_error("write to", &self.file)
+        let closed = connection.close();
+        closed.map_err(|(_, error)| FileError::from(error).into_storage_error("close", &file))
     }
 }
 
-impl Job {
-    fn perform(&mut self, draft: &mut Draft<'_>, caution: Caution) -> Result<(), Fault> {
-        match self {
-            Self::Append { writes, outcomes, .. } => {
-                outcomes.clear();
-                for write in writes {
-                    outcomes.push(draft.write(write, caution)?);
-                }
-            }
-            Self::Track { updates, .. } => {
-                for update in updates {
-                    draft.track(update)?;
-                }
-            }
-            Self::Erase { id, erased, .. } => *erased = draft.erase(*id, caution)?,
-            Self::Correct { by, .. } => draft.totals += *by,
-        }
-        Ok(())
-    }
-
-    /// Answers. Nobody may be listening any longer, which is fine.
-    fn answer(self, result: &Result<(), StorageError>) {
-        let result = result.clone();
-        match self {
-            Self::Append { outcomes, reply, .. } => drop(reply.send(result.map(|()| outcomes))),
-            Self::Track { reply, .. } | Self::Correct { reply, .. } => drop(reply.send(result)),
-            Self::Erase { erased, reply, .. } => {
-                drop(reply.send(result.and_then(|()| Ok(erased?))));
-            }
-        }
-    }
-}
-
-fn data_version(connection: &Connection) -> Result<i64, Fault> {
+fn data_version(connection: &Connection) -> Result<i64, FileError> {
     let mut query = connection.prepare_cached("PRAGMA data_version")?;
     Ok(query.query_row([], |row| row.get(0))?)
 }
@@ -264,25 +221,23 @@ mod tests {
     use super::*;
     use crate::connection::open_writer;
     use crate::options::SqliteOptions;
-    use crate::queue::queue;
     use crate::read;
 
     fn writer(dir: &Path) -> Writer {
         let file = dir.join("storage.db");
         let connection = open_writer(&file, &SqliteOptions::default()).unwrap();
-        let (_queue, inbox) = queue();
-        let places = Places::of(&file).unwrap();
-        let reserve = Reserve::new(dir.join("reserve"));
-        let opened = Opened { file, connection, places, reserve };
-        Writer::new(opened, inbox, Durability::Flushed, Default::default()).unwrap()
+        let identities = FileIdentities::of(&file).unwrap();
+        let reserve = SpaceReserve::new(dir.join("reserve"));
+        let opened = Opened { file, connection, identities, reserve };
+        Writer::new(opened, Durability::Flushed, Default::default()).unwrap()
     }
 
+    /// One attempt, without the second one after damage.
     fn append(writer: &mut Writer, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError> {
-        let (reply, _answer) = oneshot::channel();
-        let mut jobs = [Job::Append { writes: batch, outcomes: Vec::new(), reply }];
-        writer.attempt(&mut jobs, Caution::Usual)?;
-        let [Job::Append { outcomes, .. }] = jobs else { panic!("it is an append") };
-        Ok(outcomes)
+        let mut write = |draft: &mut Draft<'_>, scope: DamageScope| {
+            batch.iter().map(|write| draft.write(write, scope)).collect()
+        };
+        writer.attempt(&mut write, DamageScope::Batch)
     }
 
     fn count(writer: &Writer, co_value: &CoValueFixture) -> u64 {

@@ -1,4 +1,4 @@
-//! Why a store could not do what it was asked.
+//! The errors of a store.
 
 use std::error::Error;
 use std::fmt;
@@ -8,29 +8,29 @@ use std::sync::Arc;
 
 use downbeat_protocol::{CoValueId, SessionId};
 
-/// Why a store could not do what it was asked.
+/// Why a call of a [`Storage`](crate::Storage) failed.
 ///
-/// Clones share the source: one failed flush is told to every append that waited for it.
+/// The text of an error does not repeat its [`source`](Error::source). Clones share the source.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// The operating system refused something.
+    /// The operating system reported an error.
     #[error("{action}")]
     Io {
-        /// What was tried, with the file or directory: "cannot open /srv/data/db".
+        /// The failed action, with the file or directory: "cannot open /srv/data/db".
         action: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
     /// The disk (or a quota on it) is full. Appends succeed again once there is room.
     #[error("the disk is full: {action}")]
     Full {
-        /// What was tried, with the file or directory.
+        /// The failed action, with the file or directory.
         action: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
-    /// Something stored is not what was written.
+    /// Stored data is damaged.
     #[error(transparent)]
     Corrupt(#[from] Damage),
     /// The store was written by a newer version of this program.
@@ -46,12 +46,12 @@ pub enum StorageError {
         /// The newest version that can be read.
         supported: u32,
     },
-    /// There is something else in this place.
+    /// The path holds something else than a store.
     #[error("{} is not a Downbeat store: {reason}", path.display())]
     NotAStore {
         /// The file or directory.
         path: PathBuf,
-        /// What was found or missing.
+        /// Why it is no store.
         reason: String,
     },
     /// Another process has the store open.
@@ -60,21 +60,20 @@ pub enum StorageError {
         /// The store.
         path: PathBuf,
     },
-    /// The store was moved or deleted while it was open. Nothing is stored until it is back in its
-    /// place.
+    /// The store was moved or deleted while it was open. Writes fail until it is back at its path.
     #[error("{} is gone: {reason}", path.display())]
     Gone {
-        /// Where it was.
+        /// The path of the store.
         path: PathBuf,
-        /// What is there instead.
+        /// Whether the path is empty or holds another file.
         reason: String,
     },
-    /// The backend failed in a way of its own.
+    /// The engine of the backend reported an error. See [`Self::backend`].
     #[error("storage failed: {action}")]
     Backend {
-        /// What was tried.
+        /// The failed action.
         action: String,
-        /// What the backend said.
+        /// The error of the engine.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// The store has been closed.
@@ -82,8 +81,8 @@ pub enum StorageError {
     Closed,
 }
 
-/// Something stored that is not what was written, with the place where it was found, as closely as
-/// that is known.
+/// Damage in stored data: the read bytes differ from the written ones. Names the place as
+/// closely as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage(Box<DamageParts>);
 
@@ -96,7 +95,8 @@ struct DamageParts {
 }
 
 impl StorageError {
-    /// An error of the operating system, told apart by its kind.
+    /// An error of the operating system: [`Self::Full`] if the disk or a quota is full, and
+    /// [`Self::Io`] otherwise.
     pub fn io(action: impl Into<String>, source: io::Error) -> Self {
         let (action, kind) = (action.into(), source.kind());
         let source = Arc::new(source);
@@ -106,6 +106,20 @@ impl StorageError {
             }
             _ => Self::Io { action, source },
         }
+    }
+
+    /// An error of a backend's engine, which failed at `action` ("cannot read from /srv/data").
+    ///
+    /// ```
+    /// # use downbeat_storage::StorageError;
+    /// let error = StorageError::backend("cannot commit", "the engine is out of handles");
+    /// assert_eq!(error.to_string(), "storage failed: cannot commit");
+    /// ```
+    pub fn backend(
+        action: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Backend { action: action.into(), source: Arc::from(source.into()) }
     }
 }
 
@@ -120,34 +134,34 @@ impl Damage {
         Self::new(Some(id), Some(session.clone()), None, reason.into())
     }
 
-    /// Damage that belongs to no CoValue, or that cannot be told to: in this file or record.
+    /// Damage in a file or record that belongs to no known CoValue.
     pub fn in_record(record: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::new(None, None, Some(record.into()), reason.into())
     }
 
-    /// The same, found on the way to this CoValue, unless one is named already.
+    /// The same damage, met while reading this CoValue. Keeps a CoValue that is already named.
     #[must_use]
-    pub fn on_the_way_to(mut self, id: CoValueId) -> Self {
+    pub fn while_reading(mut self, id: CoValueId) -> Self {
         self.0.id.get_or_insert(id);
         self
     }
 
-    /// The CoValue that is damaged.
+    /// The damaged CoValue, if it is known.
     pub fn id(&self) -> Option<CoValueId> {
         self.0.id
     }
 
-    /// The session that is damaged.
+    /// The damaged session, if it is known.
     pub fn session(&self) -> Option<&SessionId> {
         self.0.session.as_ref()
     }
 
-    /// The file or record, if that is known better than by the CoValue.
+    /// The file or record, where it is not named by the CoValue.
     pub fn record(&self) -> Option<&str> {
         self.0.record.as_deref()
     }
 
-    /// What is wrong.
+    /// The kind of damage.
     pub fn reason(&self) -> &str {
         &self.0.reason
     }

@@ -1,4 +1,4 @@
-//! A store that fails when it is told to, for the tests of those who use stores.
+//! A store that fails on request, to test code that uses a store.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +12,9 @@ use crate::error::StorageError;
 use crate::storage::Storage;
 use crate::types::{Erased, Outcome, Stats, Stored, Unsynced, UnsyncedUpdate, Write};
 
-/// What a fault is injected into.
+/// The operation that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Operation {
     /// [`Storage::append`].
     Append,
@@ -41,38 +42,40 @@ pub enum Operation {
     Close,
 }
 
-/// What goes wrong with one call.
+/// How one call goes wrong.
 #[derive(Debug, Clone)]
-pub enum Fault {
+#[non_exhaustive]
+pub enum InjectedFailure {
     /// The call fails and does nothing.
     Fail(StorageError),
-    /// The call does what it should, and fails all the same: what a caller sees when a flush
-    /// fails, or when a connection breaks before the answer.
+    /// The call takes effect, and fails all the same, as after a failed flush or a lost answer.
     FailAfter(StorageError),
-    /// Of the batch (of an append, or of tracking) only so many writes are applied; then the call
-    /// fails. A store that keeps the contract does not do this; it shows what relies on it.
+    /// The first `writes` writes of the batch take effect; then the call fails. Breaks the contract,
+    /// so it shows which code relies on atomic batches.
     Torn {
-        /// How many writes are applied.
+        /// Number of applied writes.
         writes: usize,
         /// The error.
         error: StorageError,
     },
     /// The call begins after this time.
     Delay(Duration),
-    /// The call begins after a permit of this gate ([`Notify::notify_one`]).
+    /// The call begins after [`Notify::notify_one`].
     Wait(Arc<Notify>),
-    /// The call panics, as that of a backend with a bug.
+    /// The call panics, like a backend with a bug.
     Panic,
 }
 
-/// A store around another one, which answers as that one does but for the faults that are injected.
+/// Wraps a store, and answers like it except for the injected failures.
 ///
 /// ```
-/// use downbeat_storage::{Fault, FaultyStorage, MemoryStorage, Operation, Storage, StorageError};
+/// use downbeat_storage::{
+///     FaultyStorage, InjectedFailure, MemoryStorage, Operation, Storage, StorageError,
+/// };
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let store = FaultyStorage::new(MemoryStorage::new());
-/// store.inject(Operation::Count, Fault::Fail(StorageError::Closed));
+/// store.inject(Operation::Count, InjectedFailure::Fail(StorageError::Closed));
 /// assert!(store.count().await.is_err());
 /// assert_eq!(store.count().await.unwrap(), 0);
 /// # });
@@ -80,38 +83,38 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct FaultyStorage<S> {
     inner: S,
-    faults: Mutex<HashMap<Operation, VecDeque<Fault>>>,
+    failures: Mutex<HashMap<Operation, VecDeque<InjectedFailure>>>,
 }
 
 impl<S: Storage> FaultyStorage<S> {
-    /// A store that does not fail yet.
+    /// Wraps a store. No failure is injected yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, faults: Mutex::default() }
+        Self { inner, failures: Mutex::default() }
     }
 
-    /// Lets the next call of an operation that has no fault yet go wrong. Several faults of one
-    /// operation hit one call each, in the order in which they were injected.
-    pub fn inject(&self, operation: Operation, fault: Fault) {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.entry(operation).or_default().push_back(fault);
+    /// Makes the next call of an operation go wrong. Several failures of one operation hit one call
+    /// each, in the order in which they were injected.
+    pub fn inject(&self, operation: Operation, failure: InjectedFailure) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.entry(operation).or_default().push_back(failure);
     }
 
-    /// The store behind.
+    /// The wrapped store.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// Takes the fault of this call, and waits if that is what it is.
-    async fn fault(&self, operation: Operation) -> Option<Fault> {
-        let fault = {
-            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-            faults.get_mut(&operation)?.pop_front()?
+    /// Takes the failure of this call. Waits here if the failure is a wait.
+    async fn next_failure(&self, operation: Operation) -> Option<InjectedFailure> {
+        let failure = {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.get_mut(&operation)?.pop_front()?
         };
-        match fault {
-            Fault::Delay(time) => tokio::time::sleep(time).await,
-            Fault::Wait(gate) => gate.notified().await,
-            Fault::Panic => panic!("this panic was injected into {operation:?}"),
-            fault => return Some(fault),
+        match failure {
+            InjectedFailure::Delay(time) => tokio::time::sleep(time).await,
+            InjectedFailure::Wait(gate) => gate.notified().await,
+            InjectedFailure::Panic => panic!("injected panic in {operation:?}"),
+            failure => return Some(failure),
         }
         None
     }
@@ -122,30 +125,32 @@ impl<S: Storage> FaultyStorage<S> {
         operation: Operation,
         call: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
-        match self.fault(operation).await {
-            Some(Fault::Fail(error) | Fault::Torn { error, .. }) => Err(error),
-            Some(Fault::FailAfter(error)) => {
+        match self.next_failure(operation).await {
+            Some(InjectedFailure::Fail(error) | InjectedFailure::Torn { error, .. }) => Err(error),
+            Some(InjectedFailure::FailAfter(error)) => {
                 call.await?;
                 Err(error)
             }
-            Some(Fault::Delay(_) | Fault::Wait(_) | Fault::Panic) | None => call.await,
+            Some(InjectedFailure::Delay(_) | InjectedFailure::Wait(_) | InjectedFailure::Panic)
+            | None => call.await,
         }
     }
 
-    /// The writes of a batch that are to be applied, and the error for afterwards.
+    /// The writes of a batch to apply, and the error to return after them.
     async fn tear<T>(
         &self,
         operation: Operation,
         mut batch: Vec<T>,
     ) -> Result<(Vec<T>, Option<StorageError>), StorageError> {
-        match self.fault(operation).await {
-            Some(Fault::Fail(error)) => Err(error),
-            Some(Fault::FailAfter(error)) => Ok((batch, Some(error))),
-            Some(Fault::Torn { writes, error }) => {
+        match self.next_failure(operation).await {
+            Some(InjectedFailure::Fail(error)) => Err(error),
+            Some(InjectedFailure::FailAfter(error)) => Ok((batch, Some(error))),
+            Some(InjectedFailure::Torn { writes, error }) => {
                 batch.truncate(writes);
                 Ok((batch, Some(error)))
             }
-            Some(Fault::Delay(_) | Fault::Wait(_) | Fault::Panic) | None => Ok((batch, None)),
+            Some(InjectedFailure::Delay(_) | InjectedFailure::Wait(_) | InjectedFailure::Panic)
+            | None => Ok((batch, None)),
         }
     }
 }

@@ -1,11 +1,10 @@
-//! The storage contract of Downbeat, a backend in memory, and a suite that tells whether a backend
-//! keeps the contract.
+//! The storage contract of Downbeat, a backend in memory, and a conformance suite for backends.
 //!
-//! A [`Storage`] keeps CoValues: their headers, and for each session a log of transactions that
-//! only ever grows. What is appended are *extensions*, each with the count of transactions that it
-//! expects in the log and the signature under which it came; what is read are *runs*, extensions
-//! merged up to the next checkpoint, each ending at a known signature. So what is served does not
-//! depend on how small the pieces were in which it arrived.
+//! A [`Storage`] keeps CoValues. Each has a header, and a log of transactions for each session that
+//! only grows. Writers append *extensions*: some transactions, the number of transactions expected
+//! before them, and the signature of the log after them. Readers get *runs*: extensions merged up to
+//! the next checkpoint, each ending at a known signature. So the pieces that are served do not depend
+//! on the pieces that were written.
 //!
 //! ```
 //! use downbeat_protocol::{
@@ -16,7 +15,7 @@
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 //! let store = MemoryStorage::new();
 //!
-//! // A store takes what its caller has verified. This is not; any id and signature will do.
+//! // The caller verifies content before it stores it. This example skips that.
 //! let id = CoValueId::parse("co_zABC")?;
 //! let session = SessionId::parse("co_zDEF_session_z1")?;
 //! let extension = |after, changes| SessionContent {
@@ -45,46 +44,98 @@
 //! # Writing a backend
 //!
 //! Implement [`Storage`]; its documentation is the contract. [`SinceCheckpoint`] and [`Runs`] hold
-//! the one rule that all backends must share, where logs are cut. Then run
-//! `conformance::run` (feature "conformance") in a test, and `conformance::run_reopening` if the
-//! backend keeps its data. A backend whose reading blocks has `Readers` (feature "readers") for it, and
-//! answers [`Storage::load_many`] and [`Storage::read_many`] with one job.
+//! the one rule that all backends share: where logs are cut. A backend whose engine blocks reads on
+//! `ReaderThreads` and writes on a `WriterThread` (feature `threads`). A backend that keeps files has
+//! helpers in `files` (feature `files`).
+//!
+//! Then test it (feature `conformance`):
+//!
+//! - `conformance::run` checks the contract rule by rule, with concurrent writers and random
+//!   histories;
+//! - `conformance::run_reopening` checks that a store keeps its data;
+//! - `conformance::run_moving` checks that nothing is acknowledged into a store that was moved away
+//!   or deleted.
+//!
+//! `examples/append_log.rs` is a durable backend over one append-only file, in under 300 lines, that
+//! passes all three.
+//!
+//! # Testing code that uses a store
+//!
+//! `FaultyStorage` (feature `faults`) wraps a store and fails on request: a call fails before or
+//! after its effect, tears a batch, waits, or panics.
+//!
+//! ```
+//! # #[cfg(feature = "faults")]
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! use downbeat_storage::{
+//!     FaultyStorage, InjectedFailure, MemoryStorage, Operation, Storage, StorageError,
+//! };
+//!
+//! let store = FaultyStorage::new(MemoryStorage::new());
+//! let full = StorageError::io("cannot write", std::io::ErrorKind::StorageFull.into());
+//! store.inject(Operation::Append, InjectedFailure::Fail(full));
+//! assert!(matches!(store.append(Vec::new()).await, Err(StorageError::Full { .. })));
+//! assert!(store.append(Vec::new()).await.is_ok());
+//! # });
+//! ```
+//!
+//! # Panics
+//!
+//! A panic of this workspace's code is a bug, and only the border of a task of the node catches it.
+//! The threads of a backend hand a panic over to the task that waits for the answer. A panic of an
+//! engine is no bug of this code: the backend turns it into a [`StorageError`] at the one place where
+//! it calls the engine.
 //!
 //! # Features
 //!
-//! - `conformance`: the suite.
-//! - `faults`: `FaultyStorage`, a store that fails when it is told to, for tests of those who use
-//!   stores.
-//! - `files`: whether a file is still in its place, how much room there is, and a reserve of room,
-//!   for backends that keep files.
-//! - `readers`: `Readers`, threads that read, for backends whose reading blocks.
+//! - `conformance`: the conformance suite, and its fixtures of signed content.
+//! - `benchmarks`: one benchmark for all backends, run by the `benches` of each.
+//! - `faults`: `FaultyStorage`.
+//! - `files`: file identity, free space, and reserved space, for backends that keep files.
+//! - `threads`: `ReaderThreads` and `WriterThread`, for backends whose engine blocks.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
+#[cfg(feature = "benchmarks")]
+pub mod benchmarks;
+#[doc(hidden)]
+pub mod cache;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod durability;
 mod error;
 #[cfg(feature = "faults")]
 mod faults;
 #[cfg(feature = "files")]
 pub mod files;
 mod memory;
-#[cfg(feature = "readers")]
-mod readers;
 mod runs;
 mod storage;
+#[cfg(feature = "threads")]
+mod threads;
 mod types;
 
+// Everything that an implementation of `Storage` names.
+#[doc(no_inline)]
+pub use async_trait::async_trait;
+#[doc(no_inline)]
+pub use downbeat_protocol as protocol;
+// The type in `InjectedFailure::Wait`.
+#[cfg(feature = "faults")]
+#[doc(no_inline)]
+pub use tokio::sync::Notify;
+
 pub use batch::{BatchLimits, Batcher};
+pub use durability::Durability;
 pub use error::{Damage, StorageError};
 #[cfg(feature = "faults")]
-pub use faults::{Fault, FaultyStorage, Operation};
+pub use faults::{FaultyStorage, InjectedFailure, Operation};
 pub use memory::MemoryStorage;
-#[cfg(feature = "readers")]
-pub use readers::{Extent, Readers};
 pub use runs::{Extension, Runs, SinceCheckpoint, read_each};
 pub use storage::Storage;
+#[cfg(feature = "threads")]
+pub use threads::{ReadExtent, ReaderThreads, WriterState, WriterThread};
 pub use types::{
     Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome, Stats, Stored,
     StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,

@@ -1,4 +1,4 @@
-//! A store that forgets.
+//! A store in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -16,13 +16,13 @@ use crate::types::{
     Erased, Outcome, SessionOutcome, Stats, Stored, StoredSession, Unsynced, UnsyncedUpdate, Write,
 };
 
-/// The most transactions that one call of `erase` removes: dropping them is far below a
-/// millisecond, and so is the time for which the store is locked.
+/// Transactions that one call of `erase` removes at most. Dropping them, and so the lock of the
+/// store, takes far less than a millisecond.
 const MAX_ERASED_PER_CALL: usize = 1_000;
 
-/// A store in memory, for tests and for servers that need not outlive themselves.
+/// A store in memory, for tests and for servers that may lose their data.
 ///
-/// Keeps the [`Storage`] contract in all but durability: what it holds is gone with the value.
+/// Keeps the [`Storage`] contract except for durability: the data is gone when it is dropped.
 #[derive(Debug, Default)]
 pub struct MemoryStorage {
     state: Mutex<State>,
@@ -66,14 +66,14 @@ impl MemoryStorage {
         Self::default()
     }
 
-    /// A store of its own with everything that is in this one now, as a backup would have it.
+    /// A copy of the store in its current state, independent of this one.
     pub fn snapshot(&self) -> Result<Self, StorageError> {
         let state = self.open()?.clone();
         Ok(Self { state: Mutex::new(state) })
     }
 
-    /// Locks the state, unless the store is closed. No change is left half done where the lock is
-    /// held, so a panic elsewhere is no reason to stop.
+    /// Locks the state, unless the store is closed. Every change under the lock is completed, so a
+    /// poisoned lock holds a good state.
     fn open(&self) -> Result<MutexGuard<'_, State>, StorageError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed { Err(StorageError::Closed) } else { Ok(state) }
@@ -207,7 +207,7 @@ impl State {
             }
             Write::Tombstone { id, session } => {
                 let Some(entry) = self.co_values.get_mut(&id) else { return Outcome::NoHeader };
-                let outcome = entry.bury(session, &mut self.stats);
+                let outcome = entry.write_tombstone(session, &mut self.stats);
                 if entry.deleted && entry.sessions.keys().any(|session| !session.is_delete()) {
                     self.erasable.insert(id);
                 }
@@ -269,8 +269,7 @@ impl Entry {
             stats.sessions += 1;
         }
         stats.transactions += content.transactions.len() as u64;
-        stats.transaction_bytes +=
-            content.transactions.iter().map(|tx| tx.json().len() as u64).sum::<u64>();
+        stats.transaction_bytes += content.json_len();
         self.sessions
             .entry(content.session)
             .or_default()
@@ -278,7 +277,7 @@ impl Entry {
         SessionOutcome::Applied
     }
 
-    fn bury(&mut self, content: SessionContent, stats: &mut Stats) -> SessionOutcome {
+    fn write_tombstone(&mut self, content: SessionContent, stats: &mut Stats) -> SessionOutcome {
         if !content.session.is_delete() {
             return SessionOutcome::Deleted;
         }
@@ -309,8 +308,7 @@ impl Log {
         self.ends.push(End { count: self.transactions.len(), signature, checkpoint });
     }
 
-    /// Adds what comes after the first `have` transactions, and tells whether there is budget for
-    /// more.
+    /// Adds the transactions after the first `have`. Returns whether there is budget for more.
     fn read(&self, session: &SessionId, have: u64, runs: &mut Runs) -> bool {
         let Some(mut position) =
             usize::try_from(have).ok().filter(|&have| have < self.transactions.len())

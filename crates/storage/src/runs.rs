@@ -1,17 +1,16 @@
-//! How the extensions of a log become the runs that a reader gets: one rule for all backends.
+//! How stored extensions become the runs that a reader gets. One rule for all backends.
 
 use downbeat_protocol::{CHUNK_LEN, KnownState, SessionContent, SessionId, Signature, Transaction};
 
-/// What has gathered in a log since its last checkpoint.
+/// The bytes in a log since its last checkpoint.
 ///
-/// A backend keeps this for each session, and asks at each extension whether it ends at a
-/// checkpoint. The answer depends on the log and its extensions alone, so every backend cuts a log
-/// in the same places.
+/// A backend keeps this number for each session, and calls [`Self::extend`] with each extension. The
+/// result depends on nothing but the log, so all backends cut a log at the same positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SinceCheckpoint(pub u64);
 
 impl SinceCheckpoint {
-    /// Counts an extension in, and tells whether it ends at a checkpoint.
+    /// Adds an extension. Returns whether it ends at a checkpoint.
     pub fn extend(&mut self, transactions: &[Transaction]) -> bool {
         let added: u64 = transactions.iter().map(|tx| u64::from(tx.changes_len())).sum();
         self.0 = self.0.saturating_add(added);
@@ -23,8 +22,8 @@ impl SinceCheckpoint {
     }
 }
 
-/// Gathers what [`Storage::read`](crate::Storage::read) answers: takes stored extensions in the
-/// order of the logs, merges them up to the next checkpoint, and says when it is enough.
+/// Builds the answer of [`Storage::read`](crate::Storage::read): takes stored extensions in the
+/// order of the logs, merges them up to the next checkpoint, and ends at the budget.
 #[derive(Debug)]
 pub struct Runs {
     done: Vec<SessionContent>,
@@ -35,26 +34,25 @@ pub struct Runs {
 /// A stored extension, or the rest of one.
 #[derive(Debug)]
 pub struct Extension<I> {
-    /// How many transactions of the session come before these.
+    /// Number of transactions of the session before these.
     pub after: u64,
     /// The transactions, up to the end of the extension.
     pub transactions: I,
     /// The signature at the end.
     pub signature: Signature,
-    /// Whether the end is a checkpoint.
+    /// Whether the extension ends at a checkpoint.
     pub checkpoint: bool,
 }
 
 impl Runs {
-    /// Nothing yet, with a budget of transaction JSON in bytes.
+    /// An empty answer, with a budget in bytes of transaction JSON.
     pub fn new(max_bytes: usize) -> Self {
         Self { done: Vec::new(), open: false, budget: max_bytes }
     }
 
-    /// Adds an extension, and tells whether there is budget for more.
+    /// Adds an extension. Returns whether there is budget for more.
     ///
-    /// The extensions of a session follow each other without a gap; where one does not, a new run
-    /// begins.
+    /// An extension that does not follow the one before it without a gap begins a new run.
     pub fn push<I>(&mut self, session: &SessionId, extension: Extension<I>) -> bool
     where
         I: IntoIterator<Item = Transaction>,
@@ -79,15 +77,15 @@ impl Runs {
         self.budget > 0
     }
 
-    /// The runs.
+    /// The answer.
     pub fn into_vec(self) -> Vec<SessionContent> {
         self.done
     }
 }
 
-/// Reads beyond one known state after the other within one budget, as
-/// [`Storage::read_many`](crate::Storage::read_many) promises, for backends that read on a thread.
-/// `read` is given what is left of the budget.
+/// Calls `read` for one known state after the other within one budget, as
+/// [`Storage::read_many`](crate::Storage::read_many) promises. For backends that read on a thread.
+/// The second argument of `read` is the rest of the budget.
 pub fn read_each<E>(
     have: Vec<KnownState>,
     max_bytes: usize,
@@ -106,7 +104,7 @@ pub fn read_each<E>(
     answers
 }
 
-/// The bytes of transaction JSON that may still be read.
+/// Bytes of transaction JSON that may still be read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReadBudget(usize);
 
@@ -116,18 +114,16 @@ impl ReadBudget {
         Self(max_bytes)
     }
 
-    /// What the next reading may take.
+    /// The budget of the next read.
     pub(crate) fn left(self) -> usize {
         self.0
     }
 
-    /// Takes what a reading gave, and tells whether there is anything left for another. A reading
-    /// that failed costs nothing.
+    /// Subtracts an answer. Returns whether any budget is left. A failed read costs nothing.
     pub(crate) fn spend<E>(&mut self, answer: &Result<Vec<SessionContent>, E>) -> bool {
         let runs = answer.as_deref().unwrap_or_default();
-        let transactions = runs.iter().flat_map(|run| &run.transactions);
-        let read = transactions.map(|transaction| transaction.json().len()).sum();
-        self.0 = self.0.saturating_sub(read);
+        let read: u64 = runs.iter().map(SessionContent::json_len).sum();
+        self.0 = self.0.saturating_sub(usize::try_from(read).unwrap_or(usize::MAX));
         self.0 > 0
     }
 }

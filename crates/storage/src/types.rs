@@ -1,4 +1,4 @@
-//! What goes into a store and what comes out of it.
+//! The data that goes into a store and comes out of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,76 +9,80 @@ use downbeat_protocol::{
 
 use crate::error::Damage;
 
-/// The longest name of an upstream, in bytes, so that every backend can use it as part of a key.
+/// The longest name of an upstream, in bytes. Short enough that every backend can put it into a key.
 pub const MAX_UPSTREAM_NAME_LEN: usize = 255;
 
-/// One change to a store. All content in it has been verified.
+/// One change to a store. The caller has verified its content.
+///
+/// Exhaustive on purpose: a backend must carry out every kind of write.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
-    /// Extends sessions of a CoValue, and creates it if it is not there and the header is given.
+    /// Extends sessions of a CoValue. Creates the CoValue if it is not stored and the header is given.
     Append {
         /// The CoValue.
         id: CoValueId,
-        /// Its header. Needed the first time; ignored if one is stored, because it can only be
-        /// the same.
+        /// Its header. Required for a CoValue that is not stored. Ignored otherwise, because a
+        /// CoValue has only one header.
         header: Option<Header>,
-        /// The extensions. `after` is the count that the session is expected to have in the store.
+        /// The extensions. `after` is the expected number of stored transactions of the session.
         sessions: Vec<SessionContent>,
     },
     /// Marks a stored CoValue as deleted, and extends one of its delete sessions.
     ///
-    /// Whether the deletion is valid has been found out by the caller. The mark is set if what
-    /// became of the extension is [`SessionOutcome::Applied`].
+    /// The caller has checked that the deletion is valid. The CoValue is marked if the outcome of
+    /// the extension is [`SessionOutcome::Applied`].
     Tombstone {
         /// The CoValue.
         id: CoValueId,
-        /// The delete session's transaction. Without one, this is a conflict.
+        /// The transaction of the delete session. An extension without one is a conflict.
         session: SessionContent,
     },
 }
 
-/// What became of one [`Write`].
+/// The result of one [`Write`].
+///
+/// Exhaustive on purpose: a caller must handle every result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The CoValue is there (or was just created), and this is what became of each extension, in
-    /// the order of the write; one for a tombstone.
+    /// The CoValue is stored, or was created by this write. Holds the result of each extension, in
+    /// the order of the write; a tombstone has one.
     Applied(Vec<SessionOutcome>),
-    /// The CoValue is not stored and its header was not given. Nothing of the write was stored.
+    /// The CoValue is not stored, and its header was not given. Nothing of the write was stored.
     NoHeader,
-    /// What is stored of the CoValue is damaged, so that it cannot be extended. Nothing of the
-    /// write was stored.
+    /// The stored CoValue is damaged and cannot be extended. Nothing of the write was stored.
     Damaged(Damage),
 }
 
-/// What became of one extension of a session.
+/// The result of one extension of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionOutcome {
-    /// Stored. So is an extension without transactions, which changes nothing, if its expectation
-    /// is met; and a tombstone whose session has all of its transactions already.
+    /// Stored. Also the result of an extension without transactions whose `after` fits, and of a
+    /// tombstone whose transactions are already stored.
     Applied,
-    /// Not stored: the session has another number of transactions than expected, because another
-    /// writer was there first, or because the caller was mistaken.
+    /// Not stored: the session has another number of transactions than expected. Another writer was
+    /// faster, or the caller was wrong.
     Conflict {
-        /// The number of transactions that the session has in the store.
+        /// The number of stored transactions of the session.
         stored: u64,
     },
-    /// Not stored: only delete sessions are taken, because the CoValue is deleted or the write is
-    /// a tombstone, and this is none.
+    /// Not stored: this is no delete session, and a deleted CoValue and a tombstone take delete
+    /// sessions only.
     Deleted,
 }
 
-/// What is stored of a CoValue, without its transactions.
+/// A stored CoValue, without its transactions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
     /// The header.
     pub header: Header,
-    /// The sessions that have transactions, sorted by id. Only delete sessions if `deleted`.
+    /// The sessions that have transactions, sorted by id. Only delete sessions if the CoValue is
+    /// deleted.
     pub sessions: Vec<StoredSession>,
-    /// Whether there is a tombstone.
+    /// Whether the CoValue has a tombstone.
     pub deleted: bool,
 }
 
-/// What is stored of a session, without its transactions.
+/// A stored session, without its transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSession {
     /// The session.
@@ -87,21 +91,21 @@ pub struct StoredSession {
     pub count: u64,
     /// The signature of the log up to the last transaction.
     pub last_signature: Signature,
-    /// What has gathered since the last checkpoint, in the unit of [`CHUNK_LEN`](downbeat_protocol::CHUNK_LEN).
+    /// Bytes since the last checkpoint, counted as for [`CHUNK_LEN`](downbeat_protocol::CHUNK_LEN).
     pub since_checkpoint: u64,
 }
 
-/// The name under which an upstream is known in the store: 1 to [`MAX_UPSTREAM_NAME_LEN`] bytes of
-/// any characters but NUL. Clones share the text.
+/// The name of an upstream in the store: 1 to [`MAX_UPSTREAM_NAME_LEN`] bytes, without NUL. Clones
+/// share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UpstreamName(Arc<str>);
 
-/// A text that is too long, empty, or holds a NUL, and so cannot be an [`UpstreamName`].
+/// The text is no [`UpstreamName`]: it is empty, too long, or contains a NUL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an upstream's name must have 1 to {MAX_UPSTREAM_NAME_LEN} bytes, none of them NUL")]
 pub struct InvalidUpstreamName;
 
-/// A CoValue of which an upstream has not acknowledged everything.
+/// A CoValue that an upstream has not fully acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unsynced {
     /// The CoValue.
@@ -110,32 +114,32 @@ pub struct Unsynced {
     pub upstream: UpstreamName,
 }
 
-/// A change in whether an upstream has acknowledged everything of a CoValue.
+/// Sets whether an upstream has acknowledged all content of a CoValue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsyncedUpdate {
     /// The CoValue and the upstream.
     pub entry: Unsynced,
-    /// `true` if the upstream has acknowledged everything, so that the entry can be forgotten.
+    /// `true` if the upstream has acknowledged everything. This removes the entry.
     pub synced: bool,
 }
 
-/// What one call of [`Storage::erase`](crate::Storage::erase) did.
+/// The result of one call of [`Storage::erase`](crate::Storage::erase).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Erased {
-    /// Transactions that were removed.
+    /// Number of removed transactions.
     pub transactions: u64,
-    /// Bytes of transaction JSON that were removed.
+    /// Bytes of removed transaction JSON.
     pub bytes: u64,
-    /// Whether there is more to remove, so that the caller should call again.
+    /// Whether there is more to remove. The caller should call again.
     pub more: bool,
 }
 
 /// How much is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// CoValues, with the deleted ones.
+    /// CoValues, including deleted ones.
     pub co_values: u64,
-    /// CoValues that have a tombstone.
+    /// CoValues with a tombstone.
     pub deleted: u64,
     /// Sessions that are not erased.
     pub sessions: u64,
@@ -143,15 +147,30 @@ pub struct Stats {
     pub transactions: u64,
     /// Bytes of the JSON of these transactions.
     pub transaction_bytes: u64,
-    /// Bytes taken on disk, where there is one and it can be told.
+    /// Bytes on disk, if the backend has a disk and knows them.
     pub disk_bytes: Option<u64>,
 }
 
 impl Write {
-    /// The CoValue that is changed.
+    /// The changed CoValue.
     pub fn id(&self) -> CoValueId {
         match self {
             Self::Append { id, .. } | Self::Tombstone { id, .. } => *id,
+        }
+    }
+
+    /// Approximate size in memory, in bytes, for queues that are bounded by memory.
+    pub fn approximate_bytes(&self) -> usize {
+        let content = |content: &SessionContent| {
+            let json = usize::try_from(content.json_len()).unwrap_or(usize::MAX);
+            json.saturating_add(size_of::<SessionContent>())
+        };
+        match self {
+            Self::Append { header, sessions, .. } => {
+                header.as_ref().map_or(0, |header| header.json().len())
+                    + sessions.iter().map(content).sum::<usize>()
+            }
+            Self::Tombstone { session, .. } => content(session),
         }
     }
 }
@@ -174,14 +193,14 @@ impl Stored {
         self.sessions.iter().map(|stored| (stored.session.clone(), stored.count)).collect()
     }
 
-    /// The same as a known state of the CoValue with this id.
+    /// The known state of the CoValue; `id` is its id.
     pub fn known_state(&self, id: CoValueId) -> KnownState {
         KnownState { id, header: true, sessions: self.counts() }
     }
 }
 
 impl UpstreamName {
-    /// Takes a name over, if it is one.
+    /// Checks a text and makes it a name.
     pub fn new(name: &str) -> Result<Self, InvalidUpstreamName> {
         if name.is_empty() || name.len() > MAX_UPSTREAM_NAME_LEN || name.contains('\0') {
             return Err(InvalidUpstreamName);
@@ -189,7 +208,7 @@ impl UpstreamName {
         Ok(Self(name.into()))
     }
 
-    /// The name.
+    /// The text of the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

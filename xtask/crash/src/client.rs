@@ -1,4 +1,4 @@
-//! A client: writes to CoValues over a connection of its own until that breaks.
+//! A client that writes to CoValues over its own connection until that breaks.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use tokio::task::JoinSet;
 use crate::people::{self, Person};
 use crate::truth::Truth;
 
-/// CoValues with content on its way, beyond which a client waits for acknowledgements: as many as
-/// make the server store several in one batch.
+/// Bound of CoValues with unacknowledged content of a client. High enough that the server stores
+/// several in one batch.
 const MAX_UNACKNOWLEDGED: usize = 48;
 
-/// CoValues of others to which a client writes: those made last.
+/// Number of shared CoValues that clients write to: the latest ones.
 const SHARED: usize = 24;
 
-/// The longest pause between two things that a client does, in microseconds.
+/// The longest pause between two steps of a client, in microseconds.
 const MAX_PAUSE: u64 = 4_000;
 
-/// Someone who writes, whatever becomes of the server.
+/// The state of an author, which outlives connections.
 pub(crate) struct Author {
     number: u8,
     person: Person,
@@ -36,13 +36,13 @@ pub(crate) struct Author {
     owned: Vec<CoValueId>,
 }
 
-/// The CoValues that everybody writes to, oldest first.
+/// The CoValues that all authors write to, oldest first.
 pub(crate) type Shared = Arc<std::sync::Mutex<VecDeque<CoValueId>>>;
 
-/// Writers at the same time.
+/// Authors at the same time.
 pub(crate) const AUTHORS: u8 = 4;
 
-/// Lets new authors write until each has done so many things and all is acknowledged.
+/// Runs new authors until each has done `steps` steps, and everything is acknowledged.
 pub(crate) async fn write_all(seed: u64, truth: &Truth, url: &str, steps: usize) -> Result<()> {
     let shared = Shared::default();
     let mut writing = JoinSet::new();
@@ -54,8 +54,8 @@ pub(crate) async fn write_all(seed: u64, truth: &Truth, url: &str, steps: usize)
     writing.join_all().await.into_iter().collect()
 }
 
-/// What new authors write who take turns, each with so many things, until nothing more is taken.
-/// Depends on nothing but the seed.
+/// The content of new authors that take turns, `steps` steps each, until `take` returns `None`.
+/// Depends only on the seed.
 pub(crate) fn write_in_turns(
     seed: u64,
     truth: &Truth,
@@ -87,12 +87,12 @@ pub(crate) fn write_in_turns(
     Ok(())
 }
 
-/// A connection of an author's.
+/// A connection of an author.
 struct Session<'a> {
     author: &'a mut Author,
-    /// What the server has, if everything arrives that was sent.
+    /// The state of the server if everything sent arrives.
     expected: BTreeMap<CoValueId, KnownState>,
-    /// What has been sent and not been acknowledged.
+    /// Sent content that is not acknowledged.
     unacknowledged: BTreeMap<CoValueId, KnownState>,
 }
 
@@ -111,14 +111,14 @@ impl Author {
         }
     }
 
-    /// Which of the authors this is.
+    /// The number of this author.
     pub(crate) fn number(&self) -> u8 {
         self.number
     }
 
-    /// Writes until the connection ends or, if there is one, a number of steps is done and all of
-    /// them are acknowledged. `server` is what the server has to begin with. An error says that
-    /// the server has acknowledged what cannot be.
+    /// Writes until the connection ends, or until `steps` steps are done and acknowledged. `server` is
+    /// the state of the server at the start. Fails if the server acknowledges content that was never
+    /// written.
     pub(crate) async fn write(
         &mut self,
         url: &str,
@@ -160,14 +160,14 @@ impl Session<'_> {
                 () = tokio::time::sleep(pause), if may_write => {
                     let messages = self.step()?;
                     left = left.map(|left| left - 1);
-                    // Of a connection that is gone there may still be something to receive.
+                    // A broken connection may still have messages to receive.
                     let _ = sender.send(&messages).await;
                 }
             }
         }
     }
 
-    /// Takes a message in. What the server says it has is what it must keep.
+    /// Handles a message. The server must keep everything that it acknowledges.
     async fn hear(&mut self, sender: &mut dyn Sender, message: Message) -> Result<()> {
         let answer = match message {
             Message::Known(known) => {
@@ -206,7 +206,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Does something, and returns what is to be sent.
+    /// Does one random step, and returns the messages to send.
     fn step(&mut self) -> Result<Vec<Message>> {
         let Author { person, truth, shared, rng, groups, owned, .. } = &mut *self.author;
         let session = person.sessions[rng.usize(..person.sessions.len())].clone();
@@ -246,8 +246,8 @@ impl Session<'_> {
         Ok(if written { self.own_content(id) } else { Vec::new() })
     }
 
-    /// What the server lacks of the author's own sessions in a CoValue, of the header, and of what
-    /// both depend on.
+    /// The missing content of the author's own sessions in a CoValue, with the header and all
+    /// dependencies.
     fn own_content(&mut self, id: CoValueId) -> Vec<Message> {
         let Author { person, truth, .. } = &*self.author;
         let mut messages = Vec::new();
@@ -283,7 +283,7 @@ fn told(state: KnownState) -> Message {
     Message::Known(Known { state, is_correction: false, as_dependency_of: None })
 }
 
-/// A transaction of a length that is mostly small, and now and then takes many records.
+/// A transaction, mostly short. Some are so long that they take many records.
 fn text(rng: &mut Rng) -> Transaction {
     let len = match rng.u32(..100) {
         0..70 => rng.usize(..200),

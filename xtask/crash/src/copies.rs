@@ -1,4 +1,4 @@
-//! Copies of everything that the server has, each verified on the way.
+//! Verified copies of the CoValues of a server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,17 +15,17 @@ use tokio::time::Instant;
 
 use crate::truth::Truth;
 
-/// CoValues that are asked for in one go.
+/// CoValues requested at the same time.
 const ASKED: usize = 64;
 
-/// Bytes that are read from a storage at a time.
+/// Bytes of one read from a store.
 const READ_BYTES: usize = 1 << 20;
 
 /// Verified copies of CoValues.
 pub(crate) struct Copies<'a> {
     truth: &'a Truth,
     values: BTreeMap<CoValueId, CoValue>,
-    /// Those that the server does not have.
+    /// CoValues that the server does not have.
     absent: BTreeSet<CoValueId>,
 }
 
@@ -34,8 +34,8 @@ impl<'a> Copies<'a> {
         Self { truth, values: BTreeMap::new(), absent: BTreeSet::new() }
     }
 
-    /// Loads CoValues from the server: all that are there, and as much of each as has been
-    /// acknowledged. What the server says nothing about for `silence` is not among the copies.
+    /// Loads CoValues from the server, until everything acknowledged is there. A CoValue for which no
+    /// message comes within `silence` is not among the copies.
     pub(crate) async fn load(
         truth: &'a Truth,
         url: &str,
@@ -51,7 +51,7 @@ impl<'a> Copies<'a> {
             let new = some.iter().filter(|id| !copies.values.contains_key(id));
             let loads: Vec<_> = new.map(|id| Message::Load(KnownState::empty(*id))).collect();
             sender.send(&loads).await?;
-            // Signs of life do not count.
+            // Empty frames do not count as messages.
             let mut last = Instant::now();
             while !some.iter().all(|id| copies.is_settled(*id)) {
                 let next = tokio::time::timeout_at(last + silence, receiver.receive());
@@ -71,17 +71,16 @@ impl<'a> Copies<'a> {
         Ok(copies)
     }
 
-    /// Reads everything from a storage that no server has open. There must be nothing in it that
-    /// nobody has written.
+    /// Reads everything from a store that no server has open. Fails on content that was never written.
     pub(crate) async fn read_all(truth: &'a Truth, storage: &dyn Storage) -> Result<Self> {
         let ids = storage.list(None, usize::MAX).await?;
         ensure!(storage.count().await? == ids.len() as u64, "the count of CoValues is wrong");
         let known = truth.ids();
         let mut copies = Self::new(truth);
-        // Groups and accounts first, on which others depend.
+        // Groups and accounts first, because others depend on them.
         let (first, second): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| truth.is_group(*id));
         for id in first.into_iter().chain(second) {
-            ensure!(known.contains(&id), "{id} is stored, and nobody has made it");
+            ensure!(known.contains(&id), "{id} is stored, but was never created");
             let stored = storage.load(id).await?.context("it is listed")?;
             let mut have = SessionCounts::new();
             let mut header = Some(stored.header.clone());
@@ -95,27 +94,30 @@ impl<'a> Copies<'a> {
                 }
                 copies.ingest(&content(id, header.take(), &stored.header, runs))?;
             }
-            ensure!(have == stored.counts(), "{id}: the logs do not end where their heads say");
+            ensure!(
+                have == stored.counts(),
+                "{id}: the lengths of the logs differ from their heads"
+            );
         }
         Ok(copies)
     }
 
-    /// Checks CoValues: nothing acknowledged is missing, and all that is there was written.
+    /// Checks that nothing acknowledged is missing, and that all content was written.
     pub(crate) fn check(&self, ids: &BTreeSet<CoValueId>) -> Result<()> {
         ids.iter().try_for_each(|id| self.truth.check(*id, self.values.get(id)))
     }
 
-    /// Checks that all that is there was written, whatever is missing.
+    /// Checks that all content was written. Some may be missing.
     pub(crate) fn check_parts(&self) -> Result<()> {
         self.values.values().try_for_each(|copy| self.truth.check_part(copy))
     }
 
-    /// What there is of each CoValue.
+    /// The known state of each copy.
     pub(crate) fn states(&self) -> BTreeMap<CoValueId, KnownState> {
         self.values.values().map(|copy| (copy.id(), copy.known_state())).collect()
     }
 
-    /// Whether there is nothing more to come of a CoValue.
+    /// Whether a CoValue is complete.
     fn is_settled(&self, id: CoValueId) -> bool {
         match self.values.get(&id) {
             Some(copy) => !copy.is_streaming() && self.truth.has_all(id, Some(copy)),
@@ -142,7 +144,7 @@ impl<'a> Copies<'a> {
         }
     }
 
-    /// Verifies content, all of which must be good.
+    /// Adds content. All of it must verify.
     fn ingest(&mut self, content: &Content) -> Result<()> {
         let id = content.id;
         ensure!(content.malformed.is_empty(), "{id}: malformed sessions");
@@ -154,7 +156,7 @@ impl<'a> Copies<'a> {
             ingested
         };
         if let Some((session, error)) = ingested.refused().next() {
-            anyhow::bail!("{id} {session}: what is served does not verify: {error}");
+            anyhow::bail!("{id} {session}: the served content does not verify: {error}");
         }
         if let (Some(until), Some(copy)) = (&content.expect_content_until, self.values.get_mut(&id))
         {

@@ -1,9 +1,9 @@
-//! Damage to the files of a store: the server says so, or serves what is not damaged, and never
+//! Damage to the files of a store. The server reports it or serves undamaged content, and never serves
 //! anything else.
 //!
-//! The seed decides everything: the bytes of the store, the damage, and what comes of it. So the
-//! store is written without a server, and nothing is concluded from a silence: what is not served
-//! must be named in the log sooner or later.
+//! The seed decides everything: the bytes of the store, the damage, and the result. So the store is
+//! written without a server, and silence proves nothing: the log must name each CoValue that is not
+//! served.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,45 +13,44 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, Content, KnownState};
+use downbeat_protocol::{CoValueId, Content, KnownState, SessionContent};
 use downbeat_storage::{Outcome, Write};
 use fastrand::Rng;
 use tokio::time::Instant;
 
 use crate::client::write_in_turns;
 use crate::copies::Copies;
+use crate::data_dir::{DataDir, Kind};
 use crate::kills::Run;
-use crate::places::{Kind, Place};
 use crate::server::Program;
 use crate::truth::Truth;
 
-/// What each author does before there is damage.
+/// Steps of each author before the damage.
 const STEPS: usize = 80;
 
-/// Lives of the server before that, so that the store has old and new parts.
+/// Openings of the store before the damage, so that it has old and new parts.
 const LIVES: u8 = 3;
 
-/// How long the server may say nothing before the log is looked into. What is damaged is not
-/// answered at all.
+/// Silence of the server after which the log is read. A request for a damaged CoValue gets no answer.
 const SILENCE: Duration = Duration::from_millis(1_500);
 
-/// How long it may take until what is not served is named in the log, on a machine that is busy.
+/// Time limit for the log to name a CoValue that is not served, on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The length of a segment of sled's log, and the key of a store's totals.
 const SEGMENT: usize = 2 << 20;
 const TOTALS: &[u8] = b"s";
 
-/// Files in which nothing is stored.
+/// Suffix of files without content.
 const WITHOUT_CONTENT: &str = "reserve";
 
-/// Bytes that are overwritten at once: a disk's sector.
+/// Bytes that one erasure overwrites: a sector of a disk.
 const SECTOR: usize = 512;
 
-/// How often to look for a place that is not empty.
+/// Attempts to find a position that is not zero.
 const TRIES: usize = 1_000;
 
-/// A store that is damaged again and again, always from the same state.
+/// A store that is damaged many times, each time from the same state.
 struct Victim {
     program: Program,
     truth: Truth,
@@ -61,26 +60,26 @@ struct Victim {
     states: BTreeMap<CoValueId, KnownState>,
 }
 
-/// What became of a damaged store.
+/// The result of opening a damaged store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Verdict {
     Refused,
-    /// Something was said to be damaged.
+    /// The server reported damage.
     Partial,
     Whole,
 }
 
-/// How damaged stores came off.
+/// Results of all damaged stores.
 #[derive(Debug, Default)]
 struct Survival {
     refused: usize,
-    /// Stores of which all was served.
+    /// Stores that were served in full.
     whole: usize,
-    /// Stores of which a part was, and the rest was said to be damaged.
+    /// Stores that were served in part, with the rest reported as damaged.
     partial: usize,
 }
 
-/// One thing that is done to a file.
+/// One change of a file.
 #[derive(Debug, Clone, Copy)]
 enum Harm {
     Flip(usize),
@@ -88,9 +87,9 @@ enum Harm {
     Cut(usize),
 }
 
-/// Damages a store at so many places, one at a time.
+/// Damages a store at `places` places, one at a time.
 pub(crate) async fn run(run: &Run, places: usize) -> Result<()> {
-    let place = Place::new(run.kind)?;
+    let place = DataDir::new(run.kind)?;
     let mut rng = Rng::with_seed(run.seed);
     let victim = Victim::prepare(&place, run).await?;
     let mut survival = Survival::default();
@@ -110,17 +109,16 @@ pub(crate) async fn run(run: &Run, places: usize) -> Result<()> {
         }
     }
     println!(
-        "{places} damaged stores of {}: {} refused, {} served in part, {} served as if nothing \
-         had been",
+        "{places} damaged stores of {}: {} refused, {} served in part, {} served in full",
         run.kind, survival.refused, survival.partial, survival.whole
     );
     println!("    store {:016x}, verdicts {:016x}", victim.digest(), verdicts.finish());
-    ensure!(survival.refused + survival.partial > 0, "the damage makes no difference");
+    ensure!(survival.refused + survival.partial > 0, "the damage had no effect");
     Ok(())
 }
 
 impl Victim {
-    async fn prepare(place: &Place, run: &Run) -> Result<Self> {
+    async fn prepare(place: &DataDir, run: &Run) -> Result<Self> {
         let program = place.program(&run.binary);
         let truth = Truth::default();
         for life in 0..LIVES {
@@ -128,8 +126,8 @@ impl Victim {
             let mut batches = Vec::new();
             let mut room = content_per_life(run.kind);
             write_in_turns(run.seed + u64::from(life), &truth, STEPS, |content| {
-                // What comes later builds on what comes first, so nothing fits after the first
-                // that does not.
+                // Later content builds on earlier content. So this ends with the first piece that does
+                // not fit.
                 room = room.checked_sub(content_bytes(&content))?;
                 batches.push(writes_of(content));
                 Some(())
@@ -150,14 +148,14 @@ impl Victim {
         copies.check(&truth.ids())?;
         let data = place.data();
         if run.kind == Kind::Sled {
-            in_fixed_order(&data).context("cannot write the store anew")?;
+            in_fixed_order(&data).context("cannot write the store again")?;
         }
         let mut files = Vec::new();
         collect(&data, Path::new(""), &mut files)?;
         Ok(Self { program, truth, data, files, states })
     }
 
-    /// A file, and something to do to it: mostly where there is something.
+    /// A file, and a change for it, mostly at a position with content.
     fn choose(&self, rng: &mut Rng) -> (&Path, Harm) {
         let total: usize = self.files.iter().map(|(_, bytes)| bytes.len().max(SECTOR)).sum();
         let mut at = if rng.u32(..4) == 0 { 0 } else { rng.usize(..total) };
@@ -195,7 +193,7 @@ impl Victim {
         Ok(())
     }
 
-    /// Starts the server on what there is.
+    /// Starts the server on the damaged store.
     async fn examine(&self) -> Result<Verdict> {
         let mut server = self.program.spawn()?;
         let url = match server.listening().await? {
@@ -205,7 +203,7 @@ impl Victim {
                 ensure!(
                     !refusal.status.success()
                         && names.iter().any(|name| refusal.message.contains(name)),
-                    "the server refuses the store, and does not say what is damaged: {refusal}"
+                    "the server refuses the store without naming the damage: {refusal}"
                 );
                 return Ok(Verdict::Refused);
             }
@@ -214,7 +212,7 @@ impl Victim {
         let mut left: BTreeSet<_> = self.states.keys().copied().collect();
         let mut missing = BTreeSet::new();
         while !left.is_empty() {
-            // Fails on anything that does not verify.
+            // Fails if anything does not verify.
             let copies = Copies::load(&self.truth, &url, &left, SILENCE).await?;
             copies.check_parts()?;
             let states = copies.states();
@@ -238,7 +236,7 @@ impl Victim {
         Ok(if missing.is_empty() && !said { Verdict::Whole } else { Verdict::Partial })
     }
 
-    /// Stands for the bytes of the store.
+    /// A hash of the bytes of the store.
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.files.hash(&mut hasher);
@@ -246,12 +244,12 @@ impl Victim {
     }
 }
 
-/// Writes a sled store anew. sled applies the changes of a batch in a random order, so the bytes of
-/// two stores with the same records differ.
+/// Writes a sled store again, in a fixed order. sled applies the changes of a batch in a random order,
+/// so two stores with the same records have different bytes.
 fn in_fixed_order(data: &Path) -> Result<()> {
-    let anew = data.with_file_name("anew");
+    let rewritten = data.with_file_name("rewritten");
     let open = |dir: &Path| {
-        // Without a thread that writes and cleans when it likes.
+        // Without the background thread, which writes and cleans at any time.
         let config = sled::Config::new().path(dir).segment_size(SEGMENT).flush_every_ms(None);
         config.open().with_context(|| format!("cannot open {}", dir.display()))
     };
@@ -259,38 +257,38 @@ fn in_fixed_order(data: &Path) -> Result<()> {
     let (totals, records): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|(key, _)| key.as_ref() == TOTALS);
     for life in 0..usize::from(LIVES) {
-        let db = open(&anew)?;
+        let db = open(&rewritten)?;
         for (key, value) in records.iter().skip(life).step_by(LIVES.into()) {
             db.insert(key, value)?;
         }
         db.flush()?;
     }
-    // Last, as in each batch: without all that comes before, they are not there.
-    let db = open(&anew)?;
+    // Last, as in each batch. So they exist only with everything before them.
+    let db = open(&rewritten)?;
     for (key, value) in totals {
         db.insert(key, value)?;
     }
     db.flush()?;
     drop(db);
-    for dir in [data, &anew] {
-        let is_ours = dir == data;
+    for dir in [data, &rewritten] {
+        let is_original = dir == data;
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             let name = entry.file_name();
             let text = name.to_string_lossy();
             let is_log = text == "db" || text == "conf" || text.starts_with("snap.");
-            match (is_log, is_ours) {
+            match (is_log, is_original) {
                 (true, true) => fs::remove_file(entry.path())?,
                 (true, false) => fs::rename(entry.path(), data.join(&name))?,
                 (false, _) => {}
             }
         }
     }
-    Ok(fs::remove_dir_all(anew)?)
+    Ok(fs::remove_dir_all(rewritten)?)
 }
 
-/// Bytes of content that are written in one life. sled cleans its log in a thread of its own, as
-/// soon as there are several segments of 2 MiB, and the bytes depend on its timing then.
+/// Bytes of content that are written between two openings. With several segments of 2 MiB, sled cleans
+/// its log in the background, and the bytes depend on timing.
 fn content_per_life(kind: Kind) -> usize {
     match kind {
         Kind::Sled => 64 << 10,
@@ -299,11 +297,11 @@ fn content_per_life(kind: Kind) -> usize {
 }
 
 fn content_bytes(content: &Content) -> usize {
-    let transactions = content.sessions.iter().flat_map(|run| &run.transactions);
-    transactions.map(|transaction| transaction.json().len()).sum()
+    let bytes = content.sessions.iter().map(SessionContent::json_len).sum::<u64>();
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// What stores content as a server does.
+/// The writes with which a server stores content.
 fn writes_of(content: Content) -> Vec<Write> {
     let Content { id, header, sessions, .. } = content;
     let (deletions, sessions): (Vec<_>, Vec<_>) =

@@ -1,5 +1,5 @@
-//! The crash test: the server is killed at random moments, and has to have everything afterwards
-//! that it had acknowledged, and nothing that nobody wrote.
+//! The crash test: kills the server at random times. Afterwards the server must have everything that it
+//! has acknowledged, and nothing that no client has written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,27 +13,27 @@ use tokio::task::JoinSet;
 
 use crate::client::{AUTHORS, Author, Shared};
 use crate::copies::Copies;
-use crate::liar::lie;
-use crate::places::{Kind, Place};
+use crate::data_dir::{DataDir, Kind};
+use crate::forger::forge;
 use crate::server::Program;
 use crate::truth::Truth;
 
-/// The longest life of a server that writes, from the moment on at which it listens.
+/// The longest life of a server after it listens.
 const MAX_LIFE: Duration = Duration::from_millis(700);
 
-/// The longest life of a server that is killed while it starts.
+/// The longest life of a server that is killed during its start.
 const MAX_START: Duration = Duration::from_millis(80);
 
-/// How often in a hundred a server is killed while it starts.
+/// Percentage of servers that are killed during their start.
 const KILLED_AT_START: u32 = 15;
 
-/// After so many kills, the storage is looked into before the server has it again.
+/// After this many kills, the store is read directly before the server opens it again.
 const LOOK_EVERY: u64 = 5;
 
-/// CoValues that are checked although nobody has written to them since the last time.
+/// CoValues without new writes that are checked as well.
 const SAMPLE: usize = 32;
 
-/// How long the server may say nothing before it is taken to have said everything.
+/// Silence after which the server counts as finished.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// A run of kills.
@@ -43,11 +43,11 @@ pub(crate) struct Run {
     pub(crate) kind: Kind,
     pub(crate) seed: u64,
     pub(crate) kills: u64,
-    /// For the server.
+    /// Options of the server.
     pub(crate) options: Vec<String>,
 }
 
-/// What there is at any time in a run.
+/// The state of a run.
 struct State {
     seed: u64,
     program: Program,
@@ -55,16 +55,16 @@ struct State {
     authors: Vec<Author>,
     shared: Shared,
     rng: Rng,
-    /// What the server has, as it last said.
+    /// The last known state of the server.
     server: BTreeMap<CoValueId, KnownState>,
     starts: Vec<Duration>,
 }
 
 impl Run {
-    /// Runs, and tells what came out.
+    /// Runs the test, and prints the result.
     pub(crate) async fn run(&self) -> Result<()> {
         let began = Instant::now();
-        let place = Place::new(self.kind)?;
+        let place = DataDir::new(self.kind)?;
         let truth = Truth::default();
         let shared = Shared::default();
         let authors = (0..AUTHORS).map(|number| Author::new(self.seed, number, &truth, &shared));
@@ -97,7 +97,7 @@ impl Run {
 }
 
 impl State {
-    /// Lets the server live for a while, and kills it.
+    /// Runs the server for some time, and kills it.
     async fn round(&mut self) -> Result<()> {
         let mut server = self.program.spawn()?;
         if self.rng.u32(..100) < KILLED_AT_START {
@@ -121,11 +121,12 @@ impl State {
                 (author, result)
             });
         }
-        let lying = tokio::spawn(lie(self.seed, self.rng.fork(), Arc::clone(&self.shared), url));
+        let forging =
+            tokio::spawn(forge(self.seed, self.rng.fork(), Arc::clone(&self.shared), url));
         tokio::time::sleep(random_time(&mut self.rng, MAX_LIFE)).await;
         server.kill().await?;
-        lying.await??;
-        // What the server had said before it died arrives all the same.
+        forging.await??;
+        // Messages that the server sent before the kill still arrive.
         while let Some(done) = writing.join_next().await {
             let (author, result) = done?;
             self.authors.push(author);
@@ -135,8 +136,8 @@ impl State {
         Ok(())
     }
 
-    /// Starts the server again, and checks what it serves: all that was written to, and some of
-    /// the rest; in the end everything. It is killed as well.
+    /// Starts the server again, and checks the CoValues with new writes and a sample of the others. The
+    /// last check covers everything. Kills the server as well.
     async fn check(&mut self, is_last: bool) -> Result<()> {
         let (mut server, url, time) =
             self.program.start().await.context("the store does not open")?;
@@ -155,8 +156,7 @@ impl State {
     fn tell(&self, run: &Run, time: Duration) {
         let sizes = self.truth.sizes();
         println!(
-            "{} kills of {} in {:.0} s: nothing acknowledged was lost, and nothing is there that \
-             nobody wrote",
+            "{} kills of {} in {:.0} s: no acknowledged content was lost, and no content was made up",
             run.kills,
             run.kind,
             time.as_secs_f64()

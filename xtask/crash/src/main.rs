@@ -1,13 +1,14 @@
-//! Kills, damages and starves the real server, and looks at what is left: `cargo xtask crash`.
+//! Kills the real server, damages its files and fills its disk, and checks the data that is left:
+//! `cargo xtask crash`.
 
 mod client;
 mod copies;
 mod damage;
+mod data_dir;
+mod forger;
 mod kills;
-mod liar;
 mod moved;
 mod people;
-mod places;
 mod server;
 mod shortage;
 mod truth;
@@ -18,51 +19,52 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
+use crate::data_dir::Kind;
 use crate::kills::Run;
-use crate::places::Kind;
 use crate::shortage::Means;
 
-/// Kill, damage and starve the real server, and look at what is left.
+/// Kill the real server, damage its files and fill its disk, and check the data that is left.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask crash", bin_name = "cargo xtask crash")]
 struct Arguments {
-    /// The server.
+    /// The binary of the server.
     #[arg(long)]
     binary: PathBuf,
-    /// How often to kill it.
+    /// Number of kills.
     #[arg(long, default_value_t = 100)]
     kills: u64,
-    /// The kind of storage; all kinds if it is not given.
+    /// The kind of storage [default: all kinds].
     #[arg(long, value_enum)]
     storage: Option<Kind>,
-    /// How many places in a store's files to damage, one at a time.
+    /// Number of places to damage in the files of a store, one at a time.
     #[arg(long, default_value_t = 200)]
     places: usize,
-    /// What to do; everything but `disk` if it is not given. Can be given several times.
+    /// The test to run. Can be given several times [default: all except `disk`].
     #[arg(long, value_enum, value_name = "PART")]
     part: Vec<Part>,
-    /// Further options for the server, as in `--server-option=--durability=relaxed`.
+    /// Option for the server, for example `--server-option=--durability=relaxed`. Can be given several
+    /// times.
     #[arg(long = "server-option")]
     server_options: Vec<String>,
-    /// Where chance comes from; printed and random if it is not given.
+    /// Seed of the random numbers [default: random, and printed].
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// What can be done to a server.
+/// The tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Kill it at random moments.
+    /// Kill the server at random times.
     Kills,
     /// Damage its files.
     Damage,
     /// Limit the length of its files while it runs.
     Limit,
-    /// Fill up the file system on which it runs. Takes the right to mount one.
+    /// Fill the file system of the store. Needs the right to mount one.
     Disk,
     /// Move its store away while it runs, and delete it.
     Moved,
-    /// Start it where it may not write.
+    /// Start it in a directory that it must not write.
     ReadOnly,
 }
 

@@ -1,5 +1,5 @@
-//! A store that is moved away or deleted under a running server: nothing is acknowledged from then
-//! on, and everything when the store is back.
+//! A store that is moved away or deleted while the server runs. The server acknowledges nothing until
+//! the store is back, and then everything.
 
 use std::fs;
 use std::time::Duration;
@@ -9,26 +9,26 @@ use tokio::time::Instant;
 
 use crate::client::write_all;
 use crate::copies::Copies;
+use crate::data_dir::DataDir;
 use crate::kills::Run;
-use crate::places::Place;
 use crate::shortage::{FAILURE, tell_once_a_minute, wait_until};
 use crate::truth::Truth;
 
-/// What each author does in each part.
+/// Steps of each author in each part.
 const STEPS: usize = 20;
 
-/// How long nothing must be acknowledged.
+/// Time during which nothing may be acknowledged.
 const AWAY: Duration = Duration::from_secs(2);
 
-/// How soon everything must be acknowledged when the store is back.
+/// Time limit for all acknowledgements after the store is back.
 const RECOVERY: Duration = Duration::from_secs(20);
 
-/// How soon the server must say that the store is gone, although nobody writes.
+/// Time limit for the server to notice that the store is gone, while no client writes.
 const NOTICE: Duration = Duration::from_secs(5);
 
 /// Moves a store away and back, and deletes it in the end.
 pub(crate) async fn run(run: &Run) -> Result<()> {
-    let place = Place::new(run.kind)?;
+    let place = DataDir::new(run.kind)?;
     let (data, away) = (place.data(), place.data().with_file_name("away"));
     let truth = Truth::default();
     let program = place.program(&run.binary);
@@ -40,7 +40,7 @@ pub(crate) async fn run(run: &Run) -> Result<()> {
     let moved = Instant::now();
     wait_until("the server notices", || Ok(server.log()?.contains(FAILURE))).await?;
     let noticed = moved.elapsed();
-    ensure!(noticed < NOTICE, "it took {noticed:.1?} until the server noticed");
+    ensure!(noticed < NOTICE, "the server noticed only after {noticed:.1?}");
     let log = server.log()?;
     ensure!(log.contains("it was deleted or moved away"), "the log does not say why:\n{log}");
     let acknowledged = truth.sizes().acknowledged;
@@ -53,8 +53,9 @@ pub(crate) async fn run(run: &Run) -> Result<()> {
     ensure!(during == 0, "{during} transactions are acknowledged while the store is away");
     fs::rename(&away, &data)?;
     let written = tokio::time::timeout(RECOVERY, writing).await;
-    written
-        .with_context(|| format!("nothing goes on when it is back:\n{:?}", server.log()))???;
+    written.with_context(|| {
+        format!("no acknowledgements after the store is back:\n{:?}", server.log())
+    })???;
     tell_once_a_minute(&server, started.elapsed())?;
     let ids = truth.ids();
     server.kill().await?;
@@ -69,6 +70,9 @@ pub(crate) async fn run(run: &Run) -> Result<()> {
     let during = truth.sizes().acknowledged - acknowledged;
     ensure!(during == 0, "{during} transactions are acknowledged into a store that was deleted");
     server.kill().await?;
-    println!("{} moved away: noticed after {noticed:.1?}, and well when it was back", run.kind);
+    println!(
+        "{} moved away: noticed after {noticed:.1?}, works again after it was moved back",
+        run.kind
+    );
     Ok(())
 }

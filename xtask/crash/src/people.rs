@@ -1,16 +1,16 @@
-//! Those who write: their keys, accounts and sessions, and the headers of what they make.
+//! The keys, accounts and sessions of authors, and the headers of their CoValues.
 
 use downbeat_core::delete;
 use downbeat_crypto::{AgentSecret, delete_session_id, header_id, session_id};
 use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, SessionId, Transaction, Uniqueness};
 
-/// Sessions of each person, as of somebody with several devices.
+/// Sessions of each person, like those of several devices.
 const SESSIONS: u8 = 3;
 
-/// When everything is written, in milliseconds since the Unix epoch.
+/// The time of all transactions, in milliseconds since the Unix epoch.
 const NOW: u64 = 1_700_000_000_000;
 
-/// Someone with a key, an account and several sessions.
+/// The owner of a key, an account and several sessions.
 #[derive(Debug)]
 pub(crate) struct Person {
     pub(crate) secret: AgentSecret,
@@ -31,7 +31,7 @@ impl Person {
         Self { secret, account, sessions: (0..SESSIONS).map(session).collect(), owner }
     }
 
-    /// A group whose admin is this person, with the transaction that says so.
+    /// A group, and the transaction that makes this person its admin.
     pub(crate) fn group(&self, random: u64) -> (Header, Transaction) {
         let ruleset = Ruleset::Group { initial_admin: self.owner.clone() };
         (header(ruleset, random), set(self.owner.as_str(), "admin"))
@@ -44,7 +44,7 @@ impl Person {
     }
 }
 
-/// A map that a group owns, or that anybody may write.
+/// A map that a group owns, or without an owner.
 pub(crate) fn map(group: Option<CoValueId>, random: u64) -> Header {
     let ruleset = group.map_or(Ruleset::UnsafeAllowAll, |group| Ruleset::OwnedByGroup { group });
     header(ruleset, random)

@@ -1,4 +1,4 @@
-//! The real server, as a process of its own.
+//! The real server, as a separate process.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,32 +11,32 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
-/// Longer than any start of a store of these sizes, on a machine that is busy.
+/// Longer than any start with these stores, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// Longer than the server gives itself for its shutdown.
+/// Longer than the time limit of the server's own shutdown.
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 
-/// What the place of a panic contains that ends nothing: sled indexes blindly into what it reads from
-/// damaged files. Its backend catches that and makes it an error, but the message is written first.
+/// A part of the source path of panics that are allowed. sled indexes unchecked into damaged files. The
+/// backend turns these panics into errors, but the message is printed first.
 const CAUGHT_PANICS: &str = "/sled-0.";
 
-/// How to start the server.
+/// The command that starts a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     /// The binary.
     pub(crate) binary: PathBuf,
-    /// What goes between `serve` and the rest.
+    /// Further options.
     pub(crate) options: Vec<String>,
-    /// Where the server keeps its data, as on its command line.
+    /// The value of `--storage`.
     pub(crate) storage: String,
-    /// What starts it: nothing, or a program with arguments.
+    /// A program with arguments that starts the server, or nothing.
     pub(crate) wrapper: Vec<String>,
-    /// The user to run as; that of this program if there is none.
+    /// The user of the server. Default: the user of this program.
     pub(crate) user: Option<u32>,
 }
 
-/// A process that has been started. It is killed when this is dropped.
+/// A running server. Dropping it kills the process.
 pub(crate) struct Server {
     child: Child,
     out: tokio::io::Lines<BufReader<ChildStdout>>,
@@ -44,15 +44,15 @@ pub(crate) struct Server {
     log: Log,
 }
 
-/// What a server writes to its standard error.
+/// The standard error of a server.
 ///
-/// A pipe and no file: what keeps the server from writing files must not keep it from logging.
+/// Uses a pipe, because some tests keep the server from writing files.
 struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     reading: Option<JoinHandle<()>>,
 }
 
-/// Why a server did not get as far as to listen.
+/// The result of a server that ended before it listened.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: ExitStatus,
@@ -60,12 +60,13 @@ pub(crate) struct Refusal {
 }
 
 impl Program {
-    /// Starts the process. Whether it comes to listen is another matter.
+    /// Starts the process, without waiting until it listens.
     pub(crate) fn spawn(&self) -> Result<Server> {
-        let mut words = self.wrapper.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
-        let first = words.next().context("there is a program")?;
+        let mut command_line =
+            self.wrapper.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
+        let first = command_line.next().context("there is a program")?;
         let mut command = Command::new(first);
-        command.args(words).arg("serve").args(["--port", "0", "--storage", &self.storage]);
+        command.args(command_line).arg("serve").args(["--port", "0", "--storage", &self.storage]);
         command
             .args(&self.options)
             .stdin(Stdio::null())
@@ -85,7 +86,7 @@ impl Program {
         Ok(Server { child, out, started, log })
     }
 
-    /// Starts the server, which must come to listen. Returns its URL and the time it took.
+    /// Starts the server, and waits until it listens. Returns its URL and the duration of the start.
     pub(crate) async fn start(&self) -> Result<(Server, String, Duration)> {
         let mut server = self.spawn()?;
         match server.listening().await? {
@@ -96,7 +97,7 @@ impl Program {
 }
 
 impl Server {
-    /// Waits until the server says where it listens, or ends. May be dropped and called again.
+    /// Waits until the server listens or ends. The future may be dropped, and this called again.
     pub(crate) async fn listening(&mut self) -> Result<Result<(String, Duration), Refusal>> {
         let url = async {
             while let Some(line) = self.out.next_line().await? {
@@ -115,7 +116,7 @@ impl Server {
         Ok(Err(Refusal { status, message }))
     }
 
-    /// Kills the process, at once.
+    /// Kills the process immediately.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the server ended by itself with {status}: {}", self.log.finish().await?);
@@ -124,7 +125,7 @@ impl Server {
         self.log.finish().await.map(drop)
     }
 
-    /// Asks the process to end, which it must do in order.
+    /// Asks the process to end, which must succeed.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         terminate(self.pid()?).await?;
         let (status, log) = self.ended().await?;
@@ -132,7 +133,7 @@ impl Server {
         Ok(())
     }
 
-    /// What the server has logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> Result<String> {
         self.log.text()
     }
@@ -162,7 +163,7 @@ impl Log {
         Self { text, reading: Some(reading) }
     }
 
-    /// What there is. It must not tell of a panic, unless that is one of sled's.
+    /// The text so far. Fails if it reports a panic outside of sled.
     fn text(&self) -> Result<String> {
         let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&text).trim().to_owned();
@@ -171,7 +172,7 @@ impl Log {
         Ok(text)
     }
 
-    /// The same, when the process has ended.
+    /// The whole text, after the process has ended.
     async fn finish(&mut self) -> Result<String> {
         if let Some(reading) = self.reading.take() {
             reading.await?;

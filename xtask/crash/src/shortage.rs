@@ -1,5 +1,5 @@
-//! A disk on which nothing can be written: nothing is acknowledged, everything can be read, the
-//! server can be started, and everything goes on by itself as soon as there is room.
+//! A full disk. The server acknowledges nothing, serves all reads, and can be started. As soon as there
+//! is space, it continues by itself.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -14,60 +14,60 @@ use tokio::time::Instant;
 
 use crate::client::write_all;
 use crate::copies::Copies;
+use crate::data_dir::DataDir;
 use crate::kills::Run;
-use crate::places::Place;
 use crate::server::{Program, Server};
 use crate::truth::Truth;
 
-/// What each author does in each part of a test.
+/// Steps of each author in each part of a test.
 const STEPS: usize = 20;
 
-/// The same where it takes more than what is left of sled's segment of 2 MiB.
+/// Steps that write more than the rest of a segment of sled (2 MiB).
 const MANY_STEPS: usize = 150;
 
-/// How long nothing must be acknowledged. The server tries again several times meanwhile.
+/// Time during which nothing may be acknowledged. The server tries several times in it.
 const SHORTAGE: Duration = Duration::from_secs(3);
 
-/// How soon everything must be acknowledged when there is room.
+/// Time limit for all acknowledgements after there is space.
 const RECOVERY: Duration = Duration::from_secs(20);
 
-/// After so long without an acknowledgement, nothing is acknowledged.
+/// Time without an acknowledgement after which the server counts as unable to write.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How often a server is started on a full disk.
-const STARTS_WITHOUT_ROOM: usize = 3;
+/// Number of starts on a full disk.
+const STARTS_ON_FULL_DISK: usize = 3;
 
-/// How often to look whether what is waited for has happened.
+/// Interval between checks of a condition.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The size of a small disk: a store and its log, with some room.
+/// The size of a small disk: a store and its log, and some space.
 const DISK_BYTES: u64 = 64 << 20;
 
-/// Whom a server runs as that must not be able to write everywhere: `nobody`.
-const NOBODY: u32 = 65_534;
+/// The user id of a server that must not be able to write everywhere.
+const UNPRIVILEGED: u32 = 65_534;
 
-/// What the server logs once a minute while it cannot write.
+/// The server logs this once a minute while it cannot write.
 pub(crate) const FAILURE: &str = "storage takes no content";
 
-/// What it logs when it can.
+/// The server logs this when it can write again.
 pub(crate) const WELL: &str = "storage takes content again";
 
-/// How long the server may say nothing before it is taken to have said everything.
+/// Silence after which the server counts as finished.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// How to make the server run out of room.
+/// How the server runs out of space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Means {
-    /// A limit on the length of files, set from outside while the server runs. Works everywhere;
-    /// the error is another than that of a full disk.
+    /// A limit on the length of files, set from outside while the server runs. Works everywhere, but
+    /// the error differs from that of a full disk.
     Limit,
-    /// A small file system of its own that is filled up. Takes the right to mount one.
+    /// A small separate file system that is filled. Needs the right to mount one.
     Disk,
 }
 
-/// Runs out of room twice, and goes on each time.
+/// Takes the space away twice. The server must continue each time.
 pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
-    let place = Place::new(run.kind)?;
+    let place = DataDir::new(run.kind)?;
     let disk = match means {
         Means::Limit => None,
         Means::Disk => Some(SmallDisk::mount()?),
@@ -75,20 +75,20 @@ pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
     let data = disk.as_ref().map_or_else(|| place.data(), |disk| disk.dir.path().join("data"));
     let mut program = place.program_in(&run.binary, &data);
     if means == Means::Limit {
-        // Exceeding the limit is an error then, and not the end of the process.
+        // Without the signal, exceeding the limit is an error and does not end the process.
         let script = r#"trap '' XFSZ; exec "$0" "$@""#;
         program.wrapper = ["sh", "-c", script].map(str::to_owned).to_vec();
     }
     let shortage = Shortage { disk, truth: Truth::default() };
     let (mut server, url, _) = program.start().await?;
     write_all(run.seed, &shortage.truth, &url, STEPS).await?;
-    // What a server has not written itself is not in its memory.
+    // After a restart the content is not in memory.
     server.stop().await?;
     let (mut server, url, _) = program.start().await?;
     let started = Instant::now();
     for time in 1..=2 {
         let took = shortage.live_through(&server, &url, run.seed + time).await?;
-        println!("{} without room ({means:?}): acknowledged again after {took:.1?}", run.kind);
+        println!("{} without space ({means:?}): acknowledged again after {took:.1?}", run.kind);
     }
     tell_once_a_minute(&server, started.elapsed())?;
     shortage.read_all(&url).await?;
@@ -96,23 +96,23 @@ pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
     let (mut server, url, _) = program.start().await.context("after the shortage")?;
     shortage.read_all(&url).await?;
     if means == Means::Disk {
-        server = shortage.start_without_room(server, &program, run).await?;
+        server = shortage.start_on_full_disk(server, &program, run).await?;
     }
     server.kill().await
 }
 
-/// A server's store in a directory that cannot be written is refused with its name.
+/// The server refuses a store in a read-only directory, and names it.
 pub(crate) async fn refuse_read_only(run: &Run) -> Result<()> {
-    let place = Place::new(run.kind)?;
+    let place = DataDir::new(run.kind)?;
     let truth = Truth::default();
     let program = place.program(&run.binary);
     let (mut server, url, _) = program.start().await?;
     write_all(run.seed, &truth, &url, STEPS).await?;
     server.stop().await?;
-    // The superuser may write everywhere, so the server has to be somebody else.
+    // The superuser may write everywhere, so the server needs another user.
     let is_root = geteuid().is_root();
     let binary = if is_root { place.public_copy(&run.binary)? } else { run.binary.clone() };
-    let user = is_root.then_some(NOBODY);
+    let user = is_root.then_some(UNPRIVILEGED);
     let locked = place.data();
     let empty = locked.with_file_name("empty");
     fs::create_dir(&empty)?;
@@ -120,7 +120,7 @@ pub(crate) async fn refuse_read_only(run: &Run) -> Result<()> {
         set_mode_of_all(data, 0o444, 0o555)?;
         let program = Program { user, ..place.program_in(&binary, data) };
         let Err(refusal) = program.spawn()?.listening().await? else {
-            bail!("the server starts with {}, which cannot be written", data.display());
+            bail!("the server starts with {}, which is read-only", data.display());
         };
         let names_it = refusal.message.contains(&data.display().to_string());
         ensure!(names_it && !refusal.status.success(), "the refusal is not clear: {refusal}");
@@ -130,7 +130,7 @@ pub(crate) async fn refuse_read_only(run: &Run) -> Result<()> {
     let ids = truth.ids();
     Copies::load(&truth, &url, &ids, RECOVERY).await?.check(&ids)?;
     server.kill().await?;
-    println!("{} in directories that cannot be written: refused", run.kind);
+    println!("{} in read-only directories: refused", run.kind);
     Ok(())
 }
 
@@ -140,8 +140,8 @@ struct Shortage {
 }
 
 impl Shortage {
-    /// Takes the room away while clients write, and gives it back. Returns how long it took then
-    /// until everything was acknowledged.
+    /// Takes the space away while clients write, and gives it back. Returns the time from then until
+    /// everything was acknowledged.
     async fn live_through(&self, server: &Server, url: &str, seed: u64) -> Result<Duration> {
         self.begin(server)?;
         let before = self.truth.sizes();
@@ -150,10 +150,10 @@ impl Shortage {
             let steps = if self.disk.is_some() { MANY_STEPS } else { STEPS };
             async move { write_all(seed, &truth, &url, steps).await }
         });
-        // Some room may be left for a moment.
+        // There may be some space left at first.
         let mut last = (self.truth.sizes().acknowledged, Instant::now());
         let quiet = wait_until("nothing is acknowledged", || {
-            ensure!(!writing.is_finished(), "there was room for everything");
+            ensure!(!writing.is_finished(), "there was space for everything");
             let acknowledged = self.truth.sizes().acknowledged;
             if acknowledged != last.0 {
                 last = (acknowledged, Instant::now());
@@ -167,23 +167,24 @@ impl Shortage {
             format!("reading while nothing can be written:\n{:?}", server.log())
         })?;
         let during = self.truth.sizes();
-        ensure!(during.written > before.written, "nobody writes");
+        ensure!(during.written > before.written, "no client writes");
         ensure!(
             during.acknowledged == acknowledged,
-            "{} transactions are acknowledged that cannot have been stored",
+            "{} transactions are acknowledged but cannot have been stored",
             during.acknowledged - acknowledged
         );
         self.end(server)?;
         let start = Instant::now();
         let written = tokio::time::timeout(RECOVERY, writing).await;
-        let log = || format!("the server does not go on when there is room:\n{:?}", server.log());
+        let log =
+            || format!("the server does not continue when there is space:\n{:?}", server.log());
         written.with_context(log)???;
         Ok(start.elapsed())
     }
 
-    /// Kills a server on a full disk, and starts it again several times: it must listen and serve
-    /// everything, and go on when there is room.
-    async fn start_without_room(
+    /// Kills a server on a full disk, and starts it again several times. It must listen, serve
+    /// everything, and continue when there is space.
+    async fn start_on_full_disk(
         &self,
         mut server: Server,
         program: &Program,
@@ -191,7 +192,7 @@ impl Shortage {
     ) -> Result<Server> {
         self.begin(&server)?;
         let mut url = String::new();
-        for _ in 0..STARTS_WITHOUT_ROOM {
+        for _ in 0..STARTS_ON_FULL_DISK {
             server.kill().await?;
             (server, url, _) = program.start().await.context("on a full disk")?;
             self.read_all(&url).await.context("on a full disk, after a start")?;
@@ -200,9 +201,10 @@ impl Shortage {
         }
         self.end(&server)?;
         let writing = write_all(!run.seed, &self.truth, &url, STEPS);
-        let log = || format!("the server does not go on when there is room:\n{:?}", server.log());
+        let log =
+            || format!("the server does not continue when there is space:\n{:?}", server.log());
         tokio::time::timeout(RECOVERY, writing).await.with_context(log)??;
-        println!("{} started {STARTS_WITHOUT_ROOM} times on a full disk", run.kind);
+        println!("{} started {STARTS_ON_FULL_DISK} times on a full disk", run.kind);
         Ok(server)
     }
 
@@ -228,8 +230,7 @@ impl Shortage {
     }
 }
 
-/// Checks that a server has logged that it could not write and that it can again, and both once a
-/// minute at most.
+/// Checks that a server has logged the failure and the recovery, each at most once a minute.
 pub(crate) fn tell_once_a_minute(server: &Server, time: Duration) -> Result<()> {
     let log = server.log()?;
     let most = 1 + usize::try_from(time.as_secs() / 60)?;
@@ -246,13 +247,13 @@ pub(crate) async fn wait_until(
 ) -> Result<()> {
     let end = Instant::now() + RECOVERY;
     while !happened()? {
-        ensure!(Instant::now() < end, "in vain waited until {what}");
+        ensure!(Instant::now() < end, "timed out before {what}");
         tokio::time::sleep(POLL).await;
     }
     Ok(())
 }
 
-/// Limits the length of the files that a server writes, which can be undone.
+/// Limits the length of files for a running server, or removes the limit.
 fn limit_files(server: &Server, bytes: Option<u64>) -> Result<()> {
     let pid = i32::try_from(server.pid()?).ok().and_then(Pid::from_raw);
     let pid = pid.context("a process has a number")?;
@@ -292,7 +293,7 @@ impl SmallDisk {
         self.dir.path().join("ballast")
     }
 
-    /// Takes all room.
+    /// Takes all space.
     fn fill(&self) -> Result<()> {
         let mut file = OpenOptions::new().append(true).create(true).open(self.ballast())?;
         for len in [1 << 20, 4 << 10, 1] {

@@ -1,5 +1,4 @@
-//! What has really been written, what of it the server has acknowledged, and whether what it
-//! serves is a part of it.
+//! The written content, and the acknowledged part of it. Checks copies from the server against both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,23 +11,23 @@ use downbeat_protocol::{
     AgentId, CoValueId, Content, Header, KnownState, SessionCounts, SessionId, Transaction,
 };
 
-/// Everything that was ever written. Clones share it.
+/// All written content. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Truth(Arc<Mutex<BTreeMap<CoValueId, True>>>);
 
 /// A CoValue as its authors have it.
 #[derive(Debug)]
 struct True {
-    /// Without its deletion.
+    /// The content without the deletion.
     value: CoValue,
-    /// The same with the deletion, once somebody wants it.
+    /// The content with the deletion, if there is one.
     deleted: Option<CoValue>,
     acknowledged: KnownState,
-    /// Whether something was written since somebody last asked.
+    /// Whether there were writes since the last call of [`Truth::take_touched`].
     touched: bool,
 }
 
-/// What there is in numbers.
+/// Counts of content.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sizes {
     pub(crate) co_values: usize,
@@ -38,7 +37,7 @@ pub(crate) struct Sizes {
 }
 
 impl Truth {
-    /// Adds a CoValue; nothing happens to one that is there.
+    /// Adds a CoValue, if it is new.
     pub(crate) fn create(&self, header: Header) -> CoValueId {
         let value = CoValue::new(header);
         let id = value.id();
@@ -47,7 +46,7 @@ impl Truth {
         id
     }
 
-    /// Writes a transaction. `false` if the CoValue is deleted, or nobody has made it.
+    /// Writes a transaction. `false` if the CoValue is deleted or does not exist.
     pub(crate) fn write(
         &self,
         id: CoValueId,
@@ -71,23 +70,23 @@ impl Truth {
         Ok(true)
     }
 
-    /// What somebody lacks who has this.
+    /// The content beyond a known state.
     pub(crate) fn content_since(&self, id: CoValueId, known: Option<&KnownState>) -> Vec<Content> {
         self.lock().get(&id).map_or_else(Vec::new, |truth| truth.newest().content_since(known))
     }
 
-    /// All there is of a CoValue; that of a deleted one is its deletion.
+    /// The known state of everything written. For a deleted CoValue it includes the deletion.
     pub(crate) fn known_state(&self, id: CoValueId) -> Option<KnownState> {
         self.lock().get(&id).map(|truth| truth.newest().known_state())
     }
 
-    /// Notes what the server says that it has stored. It must not say more than was ever written;
-    /// but of a deleted CoValue it says of all other sessions that it has what it was sent, so that
-    /// nobody sends it again.
+    /// Notes an acknowledgement of the server, which must not exceed the written content. For a deleted
+    /// CoValue the server also acknowledges all other sessions, so that clients do not send them again;
+    /// those are ignored.
     pub(crate) fn acknowledge(&self, state: &KnownState) -> Result<()> {
         let mut values = self.lock();
         let Some(truth) = values.get_mut(&state.id) else {
-            ensure!(!state.header, "{} is acknowledged, and nobody has made it", state.id);
+            ensure!(!state.header, "{} is acknowledged, but was never created", state.id);
             return Ok(());
         };
         let is_deleted = state.sessions.iter().any(|(session, _)| session.is_delete());
@@ -106,13 +105,13 @@ impl Truth {
         Ok(())
     }
 
-    /// Whether a copy has all that has been acknowledged.
+    /// Whether a copy has everything acknowledged.
     pub(crate) fn has_all(&self, id: CoValueId, copy: Option<&CoValue>) -> bool {
         self.lock().get(&id).is_none_or(|truth| truth.lost(copy).is_none())
     }
 
-    /// Checks a copy, as the server has it: it must be a part of what was written, and have all
-    /// that was acknowledged. All its signatures have been verified.
+    /// Checks a copy from the server. It must be a part of the written content, and have everything
+    /// acknowledged. Its signatures have been verified.
     pub(crate) fn check(&self, id: CoValueId, copy: Option<&CoValue>) -> Result<()> {
         let lost = self.lock().get(&id).and_then(|truth| truth.lost(copy));
         if let Some(lost) = lost {
@@ -121,14 +120,14 @@ impl Truth {
         copy.map_or(Ok(()), |copy| self.check_part(copy))
     }
 
-    /// Checks that a copy is a part of what was written.
+    /// Checks that a copy is a part of the written content.
     pub(crate) fn check_part(&self, copy: &CoValue) -> Result<()> {
         let id = copy.id();
         let values = self.lock();
-        let truth = values.get(&id).with_context(|| format!("nobody has made {id}"))?;
+        let truth = values.get(&id).with_context(|| format!("{id} was never created"))?;
         let written = match &truth.deleted {
             Some(deleted) if copy.is_deleted() => deleted,
-            None if copy.is_deleted() => bail!("{id} is deleted, and nobody has done that"),
+            None if copy.is_deleted() => bail!("{id} is deleted, but nothing has deleted it"),
             _ => &truth.value,
         };
         for log in copy.sessions() {
@@ -137,7 +136,11 @@ impl Truth {
             let is_part = written.get(..have.len()).is_some_and(|written| {
                 written.iter().zip(have).all(|(one, other)| one.json() == other.json())
             });
-            ensure!(is_part, "{id} {}: what is there is not what was written", log.session());
+            ensure!(
+                is_part,
+                "{id} {}: the stored content is not the written content",
+                log.session()
+            );
         }
         Ok(())
     }
@@ -147,7 +150,7 @@ impl Truth {
         self.lock().keys().copied().collect()
     }
 
-    /// Those that were written to since this was called last.
+    /// The CoValues with writes since the last call.
     pub(crate) fn take_touched(&self) -> BTreeSet<CoValueId> {
         let mut values = self.lock();
         let touched = values.iter_mut().filter(|(_, truth)| truth.touched);
@@ -159,7 +162,7 @@ impl Truth {
             .collect()
     }
 
-    /// A CoValue and all that it depends on.
+    /// A CoValue and all its dependencies.
     pub(crate) fn needed_for(&self, id: CoValueId) -> BTreeSet<CoValueId> {
         let values = self.lock();
         let mut needed = BTreeSet::new();
@@ -205,14 +208,14 @@ impl True {
         logs.map(downbeat_core::SessionLog::len).max().unwrap_or(0)
     }
 
-    /// What has been acknowledged and is not in a copy.
+    /// Acknowledged content that is missing in a copy.
     fn lost(&self, copy: Option<&CoValue>) -> Option<String> {
         let Some(copy) = copy else {
-            return self.acknowledged.header.then(|| "the whole CoValue is gone".to_owned());
+            return self.acknowledged.header.then(|| "the whole CoValue is missing".to_owned());
         };
         let state = copy.known_state().sessions;
         let mut expected = self.acknowledged.sessions.iter();
-        // A deletion takes everything else with it.
+        // A deletion removes everything else.
         let lost = expected.find(|(session, count)| {
             state.get(session) < *count && (session.is_delete() || !copy.is_deleted())
         });
@@ -227,7 +230,7 @@ impl Directory for Truth {
         self.lock().get(&account)?.value.header().account_agent().cloned()
     }
 
-    /// The server has to decide that; what comes of it is compared with what was written.
+    /// The server decides this. The result is compared with the written content.
     fn may_delete(&self, _: &Claim) -> Result<(), DeleteError> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! From settings that are right by themselves to a configuration that is right as a whole.
+//! Checks that settings fit together, and derives the configuration of the server.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -12,10 +12,10 @@ use downbeat_transport::tls::ClientTls;
 
 use super::origin::{Origin, Problems};
 use super::settings::Settings;
-use super::value::{AccessMode, Count, HostName, LogFormat, Site, Size, UpstreamUrl};
+use super::value::{AccessMode, Count, LogFormat, Site, Size, UpstreamUrl};
 use crate::storage::{DurabilityChoice, StorageChoice};
 
-/// What the server is to do.
+/// The configuration of the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub address: SocketAddr,
@@ -25,7 +25,7 @@ pub(crate) struct Config {
     pub access: AccessConfig,
     pub allowed_origins: Vec<Site>,
     pub proxies: TrustedProxies,
-    /// Whether there is any of them.
+    /// Whether there is a trusted proxy.
     pub behind_proxy: bool,
     pub connections: ConnectionLimits,
     pub max_message_bytes: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Config {
     pub upstreams_per_co_value: Option<usize>,
     pub full_storage_reconciliation: bool,
     pub admin: Option<SocketAddr>,
-    pub admin_names: Vec<HostName>,
+    pub admin_names: Vec<String>,
     pub drain_time: Duration,
     pub log_format: LogFormat,
     pub log: String,
@@ -47,41 +47,40 @@ pub(crate) struct Config {
 /// Who may use the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccessConfig {
-    /// Everybody.
+    /// Every client.
     Open,
-    /// Who has a key of this file.
+    /// Clients with a key from this file.
     Keys(PathBuf),
-    /// Whose account is listed.
+    /// Every client may connect, but only content of these accounts is stored.
     Accounts {
         file: Option<PathBuf>,
         ids: Vec<CoValueId>,
-        /// Stored bytes for each.
+        /// The storage quota of each account, in bytes.
         quota: Option<u64>,
     },
 }
 
-/// What the memory is for.
+/// How the memory budget is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemoryPlan {
-    /// CoValues of which header and counts are kept.
+    /// CoValues whose header and counts stay in memory.
     pub warm_co_values: usize,
-    /// Hash chains that are kept.
+    /// Hash chains that stay in memory.
     pub warm_chains: usize,
-    /// Bytes of content for readers.
+    /// Bytes of cached content.
     pub content_cache: u64,
-    /// Bytes for the store's own cache.
+    /// Bytes of the store's own cache.
     pub storage_cache: u64,
 }
 
-/// What a warm CoValue takes with a client connected that is subscribed to it, in bytes
-/// (`docs/benchmarks.md`).
+/// Bytes of a warm CoValue with one subscriber (`docs/benchmarks.md`).
 const WARM_CO_VALUE_BYTES: u64 = 2_000;
-/// What a hash chain takes, in bytes.
+/// Bytes of a hash chain.
 const CHAIN_BYTES: u64 = 2 << 10;
-/// The least budget: below it the caches would be too small to be of use.
+/// The smallest budget. Below it, the caches would be too small to help.
 const MIN_MEMORY: u64 = 64 << 20;
 
-/// Where the certificate is.
+/// The files of the certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TlsFiles {
     pub cert: PathBuf,
@@ -122,7 +121,12 @@ impl Config {
                 .map(super::value::Count::as_usize),
             full_storage_reconciliation: settings.full_storage_reconciliation.value,
             admin: admin(settings, &mut problems),
-            admin_names: settings.admin_allowed_host.value.clone(),
+            admin_names: settings
+                .admin_allowed_host
+                .value
+                .iter()
+                .map(|name| name.0.clone())
+                .collect(),
             drain_time: settings.drain_time.value.0,
             log_format: settings.log_format.value,
             log: settings.log.value.0.clone(),
@@ -131,8 +135,8 @@ impl Config {
     }
 }
 
-/// `storage`, `in-memory` and `db` say the same thing in three ways: the one that was written in
-/// the place that counts most is meant, and two in places that count as much contradict.
+/// `storage`, `in-memory` and `db` set the same thing. If several are set, flags win over variables,
+/// and variables over the file. Two of the same rank are an error.
 fn storage(settings: &Settings, problems: &mut Problems) -> StorageChoice {
     let mut written = vec![("storage", settings.storage.value.clone(), &settings.storage.origin)];
     if settings.in_memory.value {
@@ -146,7 +150,7 @@ fn storage(settings: &Settings, problems: &mut Problems) -> StorageChoice {
     if let [(first, _, first_origin), (second, _, second_origin), ..] = written.as_slice() {
         problems.add(
             second_origin,
-            format_args!("`{second}` contradicts `{first}` ({first_origin}): write one of the two"),
+            format_args!("`{second}` contradicts `{first}` ({first_origin}): use one of the two"),
         );
     }
     written.pop().map_or(StorageChoice::Memory, |(_, storage, _)| storage)
@@ -172,11 +176,14 @@ fn tls(settings: &Settings, problems: &mut Problems) -> Option<TlsFiles> {
         (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
         (None, None) => None,
         (Some(_), None) => {
-            problems.add(&tls_cert.origin, "`tls-cert` needs `tls-key`: the certificate's key");
+            problems.add(
+                &tls_cert.origin,
+                "`tls-cert` needs `tls-key`, the private key of the certificate",
+            );
             None
         }
         (None, Some(_)) => {
-            problems.add(&tls_key.origin, "`tls-key` needs `tls-cert`: the key's certificate");
+            problems.add(&tls_key.origin, "`tls-key` needs `tls-cert`, the certificate of the key");
             None
         }
     }
@@ -200,11 +207,10 @@ fn tcp(settings: &Settings, problems: &mut Problems) -> Option<SocketAddr> {
 
 fn access(settings: &Settings, problems: &mut Problems) -> AccessConfig {
     let Settings { access, keys, accounts, account, .. } = settings;
-    // What is in a file or a variable may wait there for the day on which it is wanted, but what is
-    // on the command line is meant now.
+    // Unused values in files and variables are fine. An unused flag is probably a mistake.
     let unused = |name: &str, origin: &Origin, mode: &str, problems: &mut Problems| {
         if matches!(origin, Origin::Flag(_)) {
-            let text = format!("`{name}` changes nothing without `--access {mode}`");
+            let text = format!("`{name}` has no effect without `--access {mode}`");
             problems.add(origin, text);
         }
     };
@@ -225,8 +231,8 @@ fn access(settings: &Settings, problems: &mut Problems) -> AccessConfig {
             if keys.value.is_none() {
                 problems.add(
                     &access.origin,
-                    "`access = keys` needs `keys`: the key file, which \
-                    `downbeat key add NAME --keys FILE` begins",
+                    "`access = keys` needs `keys`: a key file; \
+                    `downbeat key add NAME --keys FILE` creates one",
                 );
             }
             AccessConfig::Keys(keys.value.clone().unwrap_or_default())
@@ -235,8 +241,8 @@ fn access(settings: &Settings, problems: &mut Problems) -> AccessConfig {
             if accounts.value.is_none() && account.value.is_empty() {
                 problems.add(
                     &access.origin,
-                    "`access = accounts` needs `accounts`, a file with an \
-                    account's id on each line, or `account`",
+                    "`access = accounts` needs `accounts`, a file with one \
+                    account id per line, or `account`",
                 );
             }
             AccessConfig::Accounts {
@@ -251,8 +257,10 @@ fn access(settings: &Settings, problems: &mut Problems) -> AccessConfig {
 fn proxies(settings: &Settings, problems: &mut Problems) -> TrustedProxies {
     let Settings { trusted_proxy, proxy_header, .. } = settings;
     if trusted_proxy.value.is_empty() && proxy_header.origin != Origin::Default {
-        problems
-            .add(&proxy_header.origin, "`proxy-header` needs `trusted-proxy`: whose header it is");
+        problems.add(
+            &proxy_header.origin,
+            "`proxy-header` needs `trusted-proxy`, the proxy that sends the header",
+        );
     }
     let mut proxies = TrustedProxies::new(trusted_proxy.value.iter().copied());
     proxies.header = proxy_header.value;
@@ -277,12 +285,12 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
-/// A number a second, for the node.
+/// A rate, as the node takes it.
 pub(crate) fn rate(count: Option<Count>) -> Option<NonZeroU64> {
     count.map(|count| count.0)
 }
 
-/// Bytes a second, for the node.
+/// A byte rate, as the node takes it.
 pub(crate) fn byte_rate(size: Option<Size>) -> Option<NonZeroU64> {
     size.and_then(|size| NonZeroU64::new(size.0))
 }
@@ -290,19 +298,19 @@ pub(crate) fn byte_rate(size: Option<Size>) -> Option<NonZeroU64> {
 fn admin(settings: &Settings, problems: &mut Problems) -> Option<SocketAddr> {
     let Settings { admin_host, admin_port, admin_allowed_host, .. } = settings;
     if admin_port.value.is_none() && admin_host.origin != Origin::Default {
-        problems.add(&admin_host.origin, "`admin-host` needs `admin-port`: the port to listen on");
+        problems.add(&admin_host.origin, "`admin-host` needs `admin-port`, the port to listen on");
     }
     if admin_port.value.is_none() && !admin_allowed_host.value.is_empty() {
         problems.add(
             &admin_allowed_host.origin,
-            "`admin-allowed-host` needs `admin-port`: the port that is called by this name",
+            "`admin-allowed-host` needs `admin-port`, the port to listen on",
         );
     }
     let port = admin_port.value?;
     if port != 0 && port == settings.port.value {
         problems.add(
             &admin_port.origin,
-            "`admin-port` is the public port: write another one, like 4201",
+            "`admin-port` is also the public port: use another one, like 4201",
         );
     }
     Some(SocketAddr::new(admin_host.value.0, port))
@@ -319,7 +327,7 @@ fn upstreams(settings: &Settings, problems: &mut Problems) {
         return;
     }
     let needs = |name, origin: &Origin, problems: &mut Problems| {
-        problems.add(origin, format_args!("`{name}` needs `upstream`: a server to sync with"));
+        problems.add(origin, format_args!("`{name}` needs `upstream`, a server to sync with"));
     };
     if settings.upstream_ca.value.is_some() {
         needs("upstream-ca", &settings.upstream_ca.origin, problems);

@@ -1,8 +1,8 @@
-//! The configuration: what was written on the command line, in variables and in a file becomes one
-//! [`Settings`], and that one [`Config`] for the server.
+//! The configuration. Flags, variables and a file are merged into [`Settings`], and checked as a whole
+//! to become the [`Config`] of the server.
 //!
-//! A flag counts before a variable, a variable before the file, the file before the default. All
-//! that is wrong is told at once, each with its place and what to write instead.
+//! Flags win over variables, variables over the file, and the file over the defaults. All problems are
+//! reported at once, each with its place and the expected text.
 
 mod check;
 mod origin;
@@ -22,25 +22,25 @@ pub(crate) use origin::{Place, Problems};
 pub(crate) use show::{plain, show};
 pub(crate) use source::Flags;
 pub(crate) use table::Fields;
-pub(crate) use value::{Count, HostName, LogFormat, Scalar, Site, Size, UpstreamUrl, Value};
+pub(crate) use value::{Count, LogFormat, Scalar, Site, Size, UpstreamUrl, Value};
 
 use settings::Settings;
 use source::Layer;
 
-/// The file, for every command that reads settings.
+/// The flag `--config`, for every command that reads settings.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct FileSources {
-    /// A TOML file with settings: each key is a flag's name without the dashes.
+    /// TOML file with settings. The keys are the names of the flags.
     ///
-    /// Flags count before variables, variables before the file, the file before the defaults;
-    /// `downbeat config` shows each value and where it comes from.
+    /// Flags win over variables, variables over the file, and the file over the defaults. `downbeat
+    /// config` shows each value and its origin.
     ///
-    /// [variable: `DOWNBEAT_CONFIG`]
+    /// [env: `DOWNBEAT_CONFIG`]
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 }
 
-/// Where settings come from.
+/// The sources of settings on a command line.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Sources {
     #[command(flatten)]
@@ -54,12 +54,12 @@ pub(crate) struct Sources {
 pub(crate) struct Loaded {
     pub settings: Settings,
     pub config: Config,
-    /// What should be told, and does not keep the server from starting.
+    /// Warnings that do not prevent the start.
     pub warnings: Vec<String>,
 }
 
 impl Sources {
-    /// Reads everything from where this process can see it.
+    /// Reads flags, the variables of this process, and the file.
     pub(crate) fn load(&self) -> Result<Loaded, Problems> {
         let (settings, warnings) = self.file.resolve(self.flags.0.clone(), std::env::vars_os())?;
         let config = Config::of(&settings)?;

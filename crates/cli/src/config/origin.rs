@@ -1,25 +1,25 @@
-//! Where a value was written, and what can be wrong with it.
+//! The origin of a value, and the list of problems in a configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use toml_edit::TomlError;
 
-/// Where a value was written.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// On the command line.
+    /// A flag on the command line.
     Flag(&'static str),
-    /// In an environment variable.
+    /// An environment variable.
     Variable(String),
-    /// In a file.
+    /// A line of a file.
     File(Place),
-    /// Nowhere.
+    /// The default of the setting.
     Default,
 }
 
 impl Origin {
-    /// Of two origins, the value of the higher one counts.
+    /// The rank of the origin. The value with the highest rank wins.
     pub(crate) fn rank(&self) -> u8 {
         match self {
             Self::Flag(_) => 3,
@@ -44,14 +44,14 @@ impl fmt::Display for Origin {
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The file, as it was named.
+    /// The path of the file, as it was given.
     pub path: PathBuf,
-    /// Counted from 1.
+    /// The number of the line. The first is 1.
     pub line: usize,
 }
 
 impl Place {
-    /// The line in which a byte of the file's text is.
+    /// The line that contains this byte of the file's text.
     pub(crate) fn of(path: &Path, text: &str, byte: usize) -> Self {
         let before = text.as_bytes().iter().take(byte);
         let line = 1 + before.filter(|byte| **byte == b'\n').count();
@@ -65,24 +65,24 @@ impl fmt::Display for Place {
     }
 }
 
-/// Everything that is wrong with the configuration: told at once, one line each.
+/// All problems of a configuration, one line each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Problems(Vec<String>);
 
 impl Problems {
-    /// Notes what is wrong, and where.
+    /// Adds a problem and its place.
     pub(crate) fn add(&mut self, place: impl fmt::Display, text: impl fmt::Display) {
         self.0.push(format!("{place}: {text}"));
     }
 
-    /// Notes that a file is no TOML.
+    /// Adds the problem that a file is not valid TOML.
     pub(crate) fn syntax(&mut self, path: &Path, text: &str, error: &TomlError) {
         let byte = error.span().map_or(0, |span| span.start);
         let said = error.message().trim().replace('\n', ", ");
         self.add(Place::of(path, text, byte), format_args!("this is not TOML: {said}"));
     }
 
-    /// One problem alone.
+    /// A single problem.
     pub(crate) fn one(place: impl fmt::Display, text: impl fmt::Display) -> Self {
         let mut problems = Self::default();
         problems.add(place, text);
@@ -93,7 +93,7 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// `Ok` when there is nothing wrong.
+    /// `Ok` if there are no problems.
     pub(crate) fn or<T>(self, value: T) -> Result<T, Self> {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }
@@ -107,9 +107,9 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// `; did you mean X?` when one of the names is close to what was written.
+/// `; did you mean X?` if one of the names is similar to the written one.
 pub(crate) fn did_you_mean<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    /// As alike as `prot` and `port`, or a name with its end cut off.
+    /// The similarity of `prot` and `port`, or of a name and its cut form.
     const CLOSE: f64 = 0.85;
     let close = names.into_iter().map(|name| (strsim::jaro_winkler(written, name), name));
     match close.max_by(|a, b| a.0.total_cmp(&b.0)) {

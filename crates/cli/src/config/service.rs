@@ -1,5 +1,5 @@
-//! Variables that Kubernetes injects into each container for each Service of the namespace, and Docker
-//! for each container of a link. For a Service named `downbeat` they begin like our own.
+//! Variables that Kubernetes injects for each Service of the namespace, and Docker for each linked
+//! container. For a Service named `downbeat` they have the prefix of our own variables.
 
 use std::ffi::OsStr;
 
@@ -27,7 +27,7 @@ fn is_service_url(value: &str) -> bool {
     value.split_once("://").is_some_and(|(protocol, _)| PROTOCOLS.contains(&protocol))
 }
 
-/// `4200_TCP`, and what may follow it.
+/// `4200_TCP`, with an optional suffix.
 fn is_port_part(text: &str) -> bool {
     let mut words = text.split('_');
     let port = words.next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! All settings, each defined once: from this come the flag, the variable, the key of the file,
-//! the help text, and what `downbeat config` shows.
+//! The table of all settings. Flags, variables, keys of the file, help texts and the output of
+//! `downbeat config` are derived from it.
 
 use clap::ValueHint;
 use downbeat_protocol::CoValueId;
@@ -14,15 +14,15 @@ use super::value::{
 };
 use crate::storage::{DurabilityChoice, StorageChoice};
 
-/// What is known of a setting before anybody has written it.
+/// The definition of a setting.
 #[derive(Debug)]
 pub(crate) struct Spec {
     pub name: &'static str,
     pub value_name: &'static str,
     pub heading: &'static str,
-    /// The lines of its description. The first paragraph is the short help.
+    /// The lines of the description. The first paragraph is the short help.
     help: &'static [&'static str],
-    /// As it would be written; empty where it is a list or can be missing.
+    /// The default as text; empty for lists and optional settings.
     default: &'static str,
     pub shape: Shape,
     pub choices: &'static [&'static str],
@@ -30,12 +30,12 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// The variable that sets it.
+    /// The name of its environment variable.
     pub(crate) fn variable(&self) -> String {
         format!("DOWNBEAT_{}", self.name.replace('-', "_").to_ascii_uppercase())
     }
 
-    /// The short and the long help of its flag.
+    /// The short and the long help of its flag, with the variable and the default as clap shows them.
     pub(crate) fn help_texts(&self) -> (String, String) {
         let text: Vec<_> = self.help.iter().map(|line| line.trim()).collect();
         let text = text.join("\n");
@@ -48,7 +48,7 @@ impl Spec {
             (text, _) => format!(" [default: {text}]"),
         };
         let variable = self.variable();
-        (format!("{first}{default}"), format!("{all}\n\n[variable: {variable}]{default}"))
+        (format!("{first}{default}"), format!("{all}\n\n[env: {variable}]{default}"))
     }
 
     fn default_texts(&self) -> Vec<String> {
@@ -59,14 +59,14 @@ impl Spec {
     }
 }
 
-/// A setting's value, and where it was written.
+/// The value of a setting, and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting<T> {
     pub value: T,
     pub origin: Origin,
 }
 
-/// One line of what `downbeat config` shows.
+/// One line of the output of `downbeat config`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Shown {
     pub name: &'static str,
@@ -99,14 +99,15 @@ macro_rules! settings {
         },)+)+];
 
         impl Settings {
-            /// Takes each value from the first layer that has it.
+            /// Takes each value from the first layer that has one.
             pub(crate) fn resolve(layers: &[Layer], problems: &mut Problems) -> Option<Self> {
-                // All are read before any is missed, so that all that is wrong is told.
+                // All settings are read before the first error returns, so that all problems are
+                // reported.
                 $($(let $field = resolve_one::<$kind>($name, layers, problems);)+)+
                 Some(Self { $($($field: $field?,)+)+ })
             }
 
-            /// Every setting as it is shown.
+            /// Every setting as `downbeat config` shows it.
             pub(crate) fn shown(&self) -> Vec<Shown> {
                 vec![$($(Shown {
                     name: $name,
@@ -120,129 +121,122 @@ macro_rules! settings {
 
 settings! {
     "Listening" {
-        /// The address to listen on; `0.0.0.0` or `::` for all of this machine's.
+        /// IP address to listen on. `0.0.0.0` and `::` listen on all addresses of this machine.
         host("host", "IP"): Host = "127.0.0.1";
-        /// The port to listen on; 0 takes a free one.
+        /// Port to listen on. 0 chooses a free port.
         port("port", "PORT"): u16 = "4200";
-        /// The port for other Downbeat servers, which sync faster over TCP (`tcp://`) than over
-        /// WebSocket; 0 takes a free one. Off if not set.
+        /// TCP port for other Downbeat servers. TCP costs less than WebSocket between servers. 0 chooses
+        /// a free port. Default: off.
         ///
-        /// It has the host, certificate, keys and limits of the WebSocket port.
+        /// The host, certificate, access keys and limits are those of the WebSocket port.
         tcp_port("tcp-port", "PORT"): Option<u16> = "";
-        /// The certificate chain for TLS, a PEM file. Changes count within two seconds.
+        /// PEM file with the TLS certificate chain. Changes take effect within two seconds.
         tls_cert("tls-cert", "FILE"): Option<std::path::PathBuf> = "";
-        /// The private key of the certificate, a PEM file. Changes count within two seconds.
+        /// PEM file with the private key of the certificate. Changes take effect within two seconds.
         tls_key("tls-key", "FILE"): Option<std::path::PathBuf> = "";
     }
     "Storage" {
-        /// Where data is kept: `memory`, `sled:DIR`, or `sqlite:FILE`, as the reference server
-        /// keeps it.
+        /// Storage: `memory`, `sled:DIR`, or `sqlite:FILE` (the file format of the reference server).
         storage("storage", "STORAGE"): StorageChoice = "sled:./downbeat-data";
-        /// Keep data in memory: the same as `--storage memory`.
+        /// Keep data in memory only. Same as `--storage memory`.
         in_memory("in-memory", "BOOL"): bool = "false";
-        /// Keep data in a SQLite file as the reference server does: the same as
-        /// `--storage sqlite:FILE`.
+        /// Keep data in a SQLite file, like the reference server. Same as `--storage sqlite:FILE`.
         db("db", "FILE"): Option<std::path::PathBuf> = "";
-        /// When content is acknowledged to its author: `safe`, when it is on disk; or `relaxed`,
-        /// when it is in memory, from where it is flushed within 0.2 s.
+        /// When content is acknowledged: `safe`, after it is on disk; or `relaxed`, up to 0.2 s
+        /// earlier.
         ///
-        /// With `safe`, nothing that was acknowledged is lost when the machine crashes. `relaxed`
-        /// is faster on slow disks; a crash loses up to 0.2 s of what was acknowledged.
+        /// With `safe`, a crash loses no acknowledged content. `relaxed` is faster on slow disks, but
+        /// a crash loses up to 0.2 s of acknowledged content.
         durability("durability", "WHEN"): DurabilityChoice = "safe";
-        /// Memory that the server is to take; it keeps more CoValues and content at hand with more.
+        /// Target memory use. A larger budget caches more CoValues and content.
         ///
-        /// Half of it is for what is known of CoValues, an eighth for the store's cache, a
-        /// sixteenth for content, and the rest for connections and what is under way.
+        /// Half of it is for the index of CoValues, an eighth for the cache of the store, a sixteenth
+        /// for cached content, and the rest for connections and work in progress.
         memory_budget("memory-budget", "SIZE"): Size = "1GiB";
     }
     "Access" {
-        /// Who may use the server: `open`, everybody who can reach it; `keys`, who brings a key of
-        /// the file of --keys; or `accounts`, everybody may connect, and only content of the listed
+        /// Who may use the server. `open`: every client. `keys`: only clients with a key from the
+        /// `--keys` file. `accounts`: every client may connect, but only content of the listed
         /// accounts is stored.
         access("access", "WHO"): AccessMode = "open";
-        /// The key file, for `--access keys`. `downbeat key add NAME` adds keys to it; changes
-        /// count within two seconds.
-        keys("keys", "FILE"): Option<std::path::PathBuf> = "";
-        /// A file with the ids of accounts, one on each line, for `--access accounts`. Changes count
+        /// Key file for `--access keys`. `downbeat key add NAME` adds keys to it. Changes take effect
         /// within two seconds.
+        keys("keys", "FILE"): Option<std::path::PathBuf> = "";
+        /// File with account ids for `--access accounts`, one per line. Changes take effect within
+        /// two seconds.
         accounts("accounts", "FILE"): Option<std::path::PathBuf> = "";
-        /// The id of an account, for `--access accounts`, besides those of the file. Can be given
-        /// several times.
+        /// Account id for `--access accounts`, in addition to the file. Repeatable.
         account("account", "ID"): Vec<CoValueId> = "";
-        /// A site whose pages may connect, as `https://app.example.com`, or `https://*.example.com` for
-        /// all sites below a domain; every site if none is given. Can be given several times.
+        /// Web site whose pages may connect: `https://app.example.com`, or `https://*.example.com`
+        /// for all subdomains. Default: all sites. Repeatable.
         ///
-        /// Browsers say which site a page is from, and only they do: what other programs may do is
-        /// chosen by --access.
+        /// Only browsers send the site of a page. Use --access to restrict other programs.
         allowed_origin("allowed-origin", "SITE"): Vec<Site> = "";
-        /// A proxy in front of the server, as `127.0.0.1` or `10.0.0.0/8`, whose word on a client's
-        /// address is taken. Can be given several times.
+        /// Address or network of a proxy that is trusted to report client addresses: `127.0.0.1`,
+        /// `10.0.0.0/8`. Repeatable.
         trusted_proxy("trusted-proxy", "NETWORK"): Vec<Network> = "";
-        /// The header in which the trusted proxies write a client's address.
+        /// Header in which trusted proxies report the client address.
         proxy_header("proxy-header", "HEADER"): ForwardedHeader = "x-forwarded-for";
     }
     "Limits" {
-        /// Connections in all.
+        /// Maximum number of connections.
         max_connections("max-connections", "N"): Count = "20000";
-        /// Connections from one IPv4 address, or from one /64 network of IPv6.
+        /// Maximum number of connections from one IPv4 address or one IPv6 /64 network.
         max_connections_per_address("max-connections-per-address", "N"): Count = "1000";
-        /// Bytes in one message; a client that sends more is closed.
+        /// Maximum size of a message. A client that sends a larger one is disconnected.
         max_message_size("max-message-size", "SIZE"): Size = "32MiB";
-        /// Messages a second from one connection; beyond that it is read more slowly.
+        /// Messages per second from one connection. Above that, it is slowed down.
         messages_per_second("messages-per-second", "N"): Option<Count> = "10000";
-        /// Bytes a second from one connection; beyond that it is read more slowly.
+        /// Bytes per second from one connection. Above that, it is slowed down.
         bytes_per_second("bytes-per-second", "SIZE"): Option<Size> = "64MiB";
-        /// How long a connection may be read more slowly without a rest, before it is closed.
+        /// How long a connection may stay slowed down before it is closed.
         rate_patience("rate-patience", "TIME"): Time = "5m";
-        /// CoValues that one connection may be subscribed to; one that asks for more is closed.
+        /// Maximum number of subscriptions of one connection. A connection that asks for more is closed.
         max_subscriptions("max-subscriptions", "N"): Count = "1000000";
-        /// Messages a second from all connections with the same key together, where the key file
-        /// says nothing else.
+        /// Messages per second from all connections of a key. The key file overrides it.
         key_messages_per_second("key-messages-per-second", "N"): Option<Count> = "";
-        /// Bytes a second from all connections with the same key together, where the key file says
-        /// nothing else.
+        /// Bytes per second from all connections of a key. The key file overrides it.
         key_bytes_per_second("key-bytes-per-second", "SIZE"): Option<Size> = "";
-        /// Bytes stored for one key, where the key file says nothing else; content beyond that is
-        /// refused.
+        /// Storage quota of a key; content above it is refused. The key file overrides it.
         max_stored_per_key("max-stored-per-key", "SIZE"): Option<Size> = "";
-        /// Bytes stored for one account, with `--access accounts`; content beyond that is refused.
+        /// Storage quota of an account, for `--access accounts`. Content above it is refused.
         max_stored_per_account("max-stored-per-account", "SIZE"): Option<Size> = "";
     }
     "Upstreams" {
-        /// A server to sync with, as `wss://sync.example.com/?key=KEY`, or
-        /// `tcps://sync.example.com:4202?key=KEY` for the `--tcp-port` of a Downbeat server. CoValues
-        /// that are missing here are loaded from it, and new content is sent to it. Can be given
-        /// several times.
+        /// URL of a server to sync with: `wss://sync.example.com/?key=KEY`, or
+        /// `tcps://sync.example.com:4202?key=KEY` for the `--tcp-port` of a Downbeat server. Missing
+        /// CoValues are loaded from it, and new content is sent to it. Repeatable.
         upstream("upstream", "URL"): Vec<UpstreamUrl> = "";
-        /// Certificates of authorities that vouch for upstreams, a PEM file, besides those that every
-        /// browser trusts.
+        /// PEM file with additional certificate authorities for upstreams. Public authorities are
+        /// always trusted.
         upstream_ca("upstream-ca", "FILE"): Option<std::path::PathBuf> = "";
-        /// With how many of the upstreams each CoValue is synced; all of them if this is not given.
+        /// Number of upstreams that each CoValue is synced with. Default: all.
         upstreams_per_covalue("upstreams-per-covalue", "N"): Option<Count> = "";
-        /// Compare everything in storage with each upstream when it is connected.
+        /// Compare the whole storage with each upstream when it connects.
         full_storage_reconciliation("full-storage-reconciliation", "BOOL"): bool = "false";
     }
     "Operations" {
-        /// The port of the status page, /metrics and /ready; 0 takes a free one. Without it there
-        /// is no such port, and nothing of it is on the public one, save /health and /ready.
+        /// Port of the status page, /metrics and /ready. 0 chooses a free port. Default: no admin
+        /// port; the public port only answers /health and /ready.
         admin_port("admin-port", "PORT"): Option<u16> = "";
-        /// The address of the admin port. Whoever can reach it can read all figures.
+        /// IP address of the admin port. The port has no login: every client that can reach it can
+        /// read all metrics.
         admin_host("admin-host", "IP"): Host = "127.0.0.1";
-        /// A name by which the admin port may be called, as `sync.internal`, besides `localhost` and
-        /// addresses. Can be given several times.
+        /// Host name of the admin port: `sync.internal`. `localhost` and IP addresses are always
+        /// allowed. Repeatable.
         ///
-        /// Requests under other names are refused: a page of a foreign site could read the figures
-        /// through a browser, if the site's name stood for the address of this machine.
+        /// Requests with other host names are refused. Otherwise a web site whose name resolves to
+        /// this machine could read the metrics through a browser (DNS rebinding).
         admin_allowed_host("admin-allowed-host", "NAME"): Vec<HostName> = "";
-        /// How long a stop may take to finish what was taken in.
+        /// Time limit for storing received content during a shutdown.
         drain_time("drain-time", "TIME"): Time = "20s";
     }
     "Logs" {
-        /// How log lines look: `text`, or `json` with one object a line.
+        /// Format of log lines: `text`, or `json` with one object per line.
         log_format("log-format", "FORMAT"): LogFormat = "text";
-        /// Which log lines are written: a level, or directives like `info,downbeat_node=debug`.
+        /// Log filter: a level, or directives like `info,downbeat_node=debug`.
         ///
-        /// Where nothing else is said, the variable `RUST_LOG` counts as well.
+        /// If it is not set, the variable `RUST_LOG` is used.
         log("log", "FILTER"): LogFilter = "info";
     }
 }
@@ -263,7 +257,7 @@ fn resolve_one<T: Value>(
         Ok(value) => Some(Setting { value, origin }),
         Err(error) => {
             match &origin {
-                // There the place does not name the setting.
+                // A line number does not name the setting.
                 Origin::File(place) => problems.add(place, format_args!("{name}: {error}")),
                 _ => problems.add(&origin, error),
             }
@@ -296,6 +290,6 @@ mod tests {
         let (short, long) = spec.help_texts();
         assert!(short.starts_with("When content") && short.ends_with("[default: safe]"), "{short}");
         assert!(!short.contains("crash") && long.contains("crash"));
-        assert!(long.contains("[variable: DOWNBEAT_DURABILITY]"));
+        assert!(long.contains("[env: DOWNBEAT_DURABILITY]"));
     }
 }

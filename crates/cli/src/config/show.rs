@@ -1,10 +1,10 @@
-//! `downbeat config`: every value, and where it comes from.
+//! The output of `downbeat config`: every value and its origin.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::Loaded;
 
-/// What `downbeat config` prints.
+/// The text or JSON of all settings.
 pub(crate) fn show(loaded: &Loaded, as_json: bool) -> String {
     let shown = loaded.settings.shown();
     if as_json {
@@ -25,7 +25,7 @@ pub(crate) fn show(loaded: &Loaded, as_json: bool) -> String {
     lines.iter().map(line).collect()
 }
 
-/// A value as people read it.
+/// A value as plain text.
 pub(crate) fn plain(value: &Json) -> String {
     match value {
         Json::Null => "none".to_owned(),

@@ -1,4 +1,4 @@
-//! The places where settings are written, read as text: the command line, variables, a file.
+//! Reads settings as text from the command line, variables and a file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,19 +12,18 @@ use super::service;
 use super::settings::{SPECS, Spec};
 use super::value::Shape;
 
-/// The file that is read, where the command line does not name it.
+/// The variable with the path of the file. `--config` wins over it.
 pub(crate) const CONFIG_VARIABLE: &str = "DOWNBEAT_CONFIG";
-/// With what the names of our variables begin.
+/// The prefix of our variables.
 const PREFIX: &str = "DOWNBEAT_";
-/// What the filter of log lines is called in most Rust programs; it counts where our own variable
-/// is not set.
+/// The usual variable for log filters of Rust programs. Used if our own variable is not set.
 const RUST_LOG: &str = "RUST_LOG";
 
-/// What was written for settings in one kind of place.
+/// The settings from one kind of source.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layer(BTreeMap<&'static str, Written>);
 
-/// What was written for one setting.
+/// The text of one setting.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
     pub texts: Vec<String>,
@@ -41,7 +40,7 @@ impl Layer {
     }
 }
 
-/// The settings on the command line, which clap flattens into a command's own arguments.
+/// The settings on the command line. clap flattens them into the arguments of a command.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flags(pub Layer);
 
@@ -93,13 +92,13 @@ fn flag(spec: &'static Spec) -> Arg {
     if spec.choices.is_empty() {
         return arg;
     }
-    // `none` and the like are for the setting itself to take.
+    // Settings with choices have no `none`, so clap can check the value.
     arg.value_parser(clap::builder::PossibleValuesParser::new(spec.choices))
         .hide_possible_values(spec.shape == Shape::Switch)
 }
 
-/// Reads the variables that are ours. Those that are ours by their name and stand for nothing are
-/// returned as warnings: they may be meant for a program beside us.
+/// Reads our variables. An unknown variable with our prefix is only a warning, because it may belong
+/// to another program.
 pub(crate) fn variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     problems: &mut Problems,
@@ -117,7 +116,7 @@ pub(crate) fn variables(
             if name.starts_with(PREFIX) && name != CONFIG_VARIABLE {
                 let names: Vec<_> = SPECS.iter().map(Spec::variable).collect();
                 let meant = did_you_mean(&name, names.iter().map(String::as_str));
-                warnings.push(format!("the variable {name} is no setting{meant}"));
+                warnings.push(format!("the variable {name} is not a setting{meant}"));
             }
             continue;
         }
@@ -125,7 +124,7 @@ pub(crate) fn variables(
             problems.add(&name, "the value is not UTF-8");
             continue;
         };
-        // How a variable is unset in files for Docker and systemd.
+        // Environment files of Docker and systemd unset a variable this way.
         if value.is_empty() {
             continue;
         }
@@ -153,7 +152,7 @@ pub(crate) fn file(path: &Path, problems: &mut Problems) -> Layer {
     match std::fs::read_to_string(path) {
         Ok(text) => parse_file(path, &text, problems),
         Err(error) => {
-            problems.add(path.display(), format_args!("the file cannot be read: {error}"));
+            problems.add(path.display(), format_args!("cannot read the file: {error}"));
             Layer::default()
         }
     }
@@ -175,11 +174,11 @@ pub(crate) fn parse_file(path: &Path, text: &str, problems: &mut Problems) -> La
         let Some(spec) = SPECS.iter().find(|spec| spec.name == name) else {
             let meant = did_you_mean(name, SPECS.iter().map(|spec| spec.name));
             let hint = if item.is_table_like() && meant.is_empty() {
-                "; settings stand at the top of the file, without a [section]"
+                "; settings are at the top level of the file, without a [section]"
             } else {
                 ""
             };
-            problems.add(place, format_args!("`{name}` is no setting{meant}{hint}"));
+            problems.add(place, format_args!("`{name}` is not a setting{meant}{hint}"));
             continue;
         };
         match texts(item, spec.shape) {
@@ -190,7 +189,7 @@ pub(crate) fn parse_file(path: &Path, text: &str, problems: &mut Problems) -> La
     layer
 }
 
-/// The texts of a value as they would stand on the command line.
+/// The texts of a value, as on the command line.
 pub(super) fn texts(item: &Item, shape: Shape) -> Result<Vec<String>, &'static str> {
     match (item, shape) {
         (Item::Value(Toml::Array(array)), Shape::Many) => {

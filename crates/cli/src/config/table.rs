@@ -1,5 +1,4 @@
-//! Tables of other files of ours, such as the key file: values by their names, with the place of
-//! what is wrong.
+//! Reads TOML tables of other files, such as the key file. Problems are reported with their place.
 
 use std::path::Path;
 
@@ -19,7 +18,7 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The values of a table that stands in this text.
+    /// The values of a table in this text.
     pub(crate) fn new(
         path: &'a Path,
         text: &'a str,
@@ -29,7 +28,7 @@ impl<'a> Fields<'a> {
         Self { path, text, table, problems, asked: Vec::new() }
     }
 
-    /// A value, if it is there and right.
+    /// The value with this name, if it is present and valid.
     pub(crate) fn get<T: Value>(&mut self, name: &'static str) -> Option<T> {
         self.asked.push(name);
         let item = self.table.get(name)?;
@@ -45,16 +44,16 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A value that must be there.
+    /// The value with this name. It is a problem if it is missing.
     pub(crate) fn require<T: Value>(&mut self, name: &'static str, example: &str) -> Option<T> {
         if !self.table.contains_key(name) {
             let place = self.start();
-            self.problems.add(place, format_args!("`{name}` is missing here, like {example}"));
+            self.problems.add(place, format_args!("`{name}` is missing; example: {example}"));
         }
         self.get(name)
     }
 
-    /// Notes what is wrong with a value that was got.
+    /// Adds a problem with a value.
     pub(crate) fn wrong(&mut self, name: &str, what: impl std::fmt::Display) {
         let place = match self.table.get(name) {
             Some(item) => self.place(name, item),
@@ -63,13 +62,13 @@ impl<'a> Fields<'a> {
         self.problems.add(place, format_args!("{name}: {what}"));
     }
 
-    /// Notes everything that has not been asked for, which nobody reads.
+    /// Adds a problem for each value that was not read.
     pub(crate) fn finish(self) {
         for (name, item) in self.table {
             if !self.asked.contains(&name) {
                 let place = self.place(name, item);
                 let meant = did_you_mean(name, self.asked.iter().copied());
-                self.problems.add(place, format_args!("`{name}` means nothing here{meant}"));
+                self.problems.add(place, format_args!("`{name}` is unknown here{meant}"));
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Sizes and times as people write them.
+//! Parses and prints sizes and times.
 
 use std::time::Duration;
 
-/// By name, in bytes. The longer ones are tried before `B`, with which they end.
+/// The units of sizes, in bytes.
 const SIZES: [(&str, u64); 7] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -23,7 +23,7 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
-/// A size in the largest unit in which it is a whole number.
+/// A size in the largest unit that gives a whole number.
 pub(crate) fn show_size(bytes: u64) -> String {
     let whole = SIZES.iter().filter(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     match whole.max_by_key(|(_, factor)| *factor) {
@@ -37,12 +37,12 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok()
 }
 
-/// A time as it is written.
+/// The text of a time.
 pub(crate) fn show_duration(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
 
-/// A whole number, and what follows it.
+/// Splits a text into a whole number and a unit.
 fn split(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());

@@ -1,5 +1,5 @@
-//! What a setting's text means: one reader for each kind of value, whether the text comes from a
-//! flag, a variable or a file.
+//! The types of setting values. Each type parses its text, whether it comes from a flag, a variable or
+//! a file.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -14,53 +14,52 @@ use serde_json::Value as Json;
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 use crate::storage::{DurabilityChoice, StorageChoice};
 
-/// How often a setting can be given, and what must come with it.
+/// How often a setting can be given, and whether it needs a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// One value.
     One,
-    /// Yes or no; the flag alone means yes.
+    /// True or false. The flag without a value means true.
     Switch,
     /// Any number of values.
     Many,
 }
 
-/// One value: what a setting holds, or an item of its list.
+/// A single value: a setting, or an item of a list.
 pub(crate) trait Scalar: Sized {
-    /// How often it is given when it stands alone.
+    /// The shape of a setting with one such value.
     const SHAPE: Shape = Shape::One;
-    /// All that can be chosen, where that is a list.
+    /// The possible values, if there is a fixed list.
     const CHOICES: &'static [&'static str] = &[];
-    /// What a shell completes it with.
+    /// The hint for shell completion.
     const HINT: ValueHint = ValueHint::Other;
 
-    /// Reads it; the error says what it should have been.
+    /// Parses a text. The error states the expected text.
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// How it is shown. A secret in it is masked.
+    /// The value as `downbeat config` shows it, with secrets masked.
     fn json(&self) -> Json;
 
-    /// How a text that cannot be read is repeated in the complaint. A secret in it is masked.
+    /// An invalid text as an error message repeats it, with secrets masked.
     fn echo(text: &str) -> String {
         format!("{text:?}")
     }
 }
 
-/// All that one setting holds.
+/// The whole value of a setting: one, an optional, or a list.
 pub(crate) trait Value: Sized {
     const SHAPE: Shape;
     const CHOICES: &'static [&'static str];
     const HINT: ValueHint;
 
-    /// Reads it from as many texts as were given; the error repeats the text that is wrong and
-    /// says what it should have been.
+    /// Parses the given texts. The error repeats the invalid text and states the expected one.
     fn from_texts(texts: &[String]) -> Result<Self, String>;
 
-    /// How it is shown. A secret in it is masked.
+    /// The value as `downbeat config` shows it, with secrets masked.
     fn json(&self) -> Json;
 }
 
-/// What stands for "nothing" where a setting can do without a value.
+/// The text for an absent optional value or an empty list.
 const NONE: &str = "none";
 
 impl<T: Scalar> Value for T {
@@ -115,7 +114,7 @@ impl<T: Scalar> Value for Vec<T> {
 }
 
 fn read<T: Scalar>(text: &str) -> Result<T, String> {
-    T::parse(text).map_err(|expected| format!("{} cannot be used: {expected}", T::echo(text)))
+    T::parse(text).map_err(|expected| format!("{} is not valid: {expected}", T::echo(text)))
 }
 
 /// An address to listen on.
@@ -130,7 +129,7 @@ impl Scalar for Host {
             return Ok(Self(Ipv4Addr::LOCALHOST.into()));
         }
         text.parse().map(Self).map_err(|_| {
-            "write an IP address of this machine, like 127.0.0.1, or 0.0.0.0 for all of them"
+            "write an IP address of this machine, like 127.0.0.1, or 0.0.0.0 for all addresses"
                 .to_owned()
         })
     }
@@ -152,7 +151,7 @@ impl Scalar for String {
 
 impl Scalar for CoValueId {
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| "write the id of an account, which begins with co_z".to_owned())
+        text.parse().map_err(|_| "write the id of an account, which starts with co_z".to_owned())
     }
 
     fn json(&self) -> Json {
@@ -199,7 +198,7 @@ impl Scalar for bool {
     }
 }
 
-/// A number of things, at least one.
+/// A count of at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count(pub NonZeroU64);
 
@@ -213,7 +212,10 @@ impl Count {
 impl Scalar for Count {
     fn parse(text: &str) -> Result<Self, String> {
         let digits: String = text.chars().filter(|c| *c != '_').collect();
-        digits.parse().map(Self).map_err(|_| "write a whole number from 1 on, like 1000".to_owned())
+        digits
+            .parse()
+            .map(Self)
+            .map_err(|_| "write a whole number of at least 1, like 1000".to_owned())
     }
 
     fn json(&self) -> Json {
@@ -310,14 +312,14 @@ choice!(DurabilityChoice, "write safe or relaxed",
     "relaxed" => DurabilityChoice::Relaxed,
 );
 
-/// Who may use the server.
+/// The access mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AccessMode {
-    /// Everybody who can reach it.
+    /// Every client may use the server.
     Open,
-    /// Who has a key of the key file.
+    /// Only clients with a key from the key file.
     Keys,
-    /// Everybody may connect, and only content of listed accounts is stored.
+    /// Every client may connect, but only content of listed accounts is stored.
     Accounts,
 }
 
@@ -327,12 +329,12 @@ choice!(AccessMode, "write open, keys or accounts",
     "accounts" => AccessMode::Accounts,
 );
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -346,7 +348,7 @@ choice!(ForwardedHeader, "write x-forwarded-for or forwarded",
     "forwarded" => ForwardedHeader::Forwarded,
 );
 
-/// Which log lines are written.
+/// The filter of log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogFilter(pub String);
 
@@ -366,7 +368,7 @@ impl Scalar for LogFilter {
     }
 }
 
-/// The URL of an upstream, which may hold a key.
+/// The URL of an upstream. It may contain a key.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct UpstreamUrl(pub String);
 
@@ -399,11 +401,11 @@ impl std::fmt::Debug for UpstreamUrl {
     }
 }
 
-/// What stands for a secret.
+/// The replacement of a secret.
 const MASK: &str = "***";
 
-/// A URL without what may be secret in it: the query, where keys are, and a name and password before
-/// the host. Of what is no URL nothing is shown: it may be the second half of a key with a comma.
+/// A URL without its possible secrets: the query, which holds keys, and the user name and password. A
+/// text that is no URL is hidden completely: it may be the second half of a key with a comma.
 fn mask(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
     let scheme_ok = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
@@ -416,7 +418,7 @@ fn mask(url: &str) -> String {
         Some((_, place)) => (format!("{MASK}@"), place),
         None => (String::new(), before),
     };
-    // `user:password` whose `@` comes after a `?` or `#` in the password.
+    // `user:password` with a `?` or `#` in the password, before the `@`.
     let authority = place.split('/').next().unwrap_or_default();
     let port = authority.rsplit_once(']').map_or(authority, |(_, port)| port).split_once(':');
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
@@ -424,13 +426,13 @@ fn mask(url: &str) -> String {
     format!("{scheme}://{user}{place}{query}")
 }
 
-/// A site whose pages may connect, as browsers name it in `Origin`.
+/// A web site whose pages may connect, as browsers send it in `Origin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Site(pub String);
 
 impl Site {
-    /// Whether a page with this origin belongs to the site. As in a browser's security policies,
-    /// `*.` stands for names of any depth, and not for the bare domain.
+    /// Whether a page with this origin belongs to the site. As in browsers' security policies, `*.`
+    /// matches subdomains of any depth, but not the domain itself.
     pub(crate) fn has(&self, origin: &str) -> bool {
         let origin = origin.to_ascii_lowercase();
         let Some((scheme, below)) = self.0.split_once("://*") else { return self.0 == origin };
@@ -458,11 +460,11 @@ impl Scalar for Site {
             return Err(expected());
         }
         if host.strip_prefix("*.").unwrap_or(host).contains('*') || host == "*." {
-            return Err("write `*` for the first part of a name alone, as in \
-                        https://*.example.com; without any site all may connect"
+            return Err("use `*` only as the first part of a name, as in \
+                        https://*.example.com; leave the setting out to allow all sites"
                 .to_owned());
         }
-        // Browsers send both in lower case.
+        // Browsers send scheme and host in lower case.
         Ok(Self(text.to_ascii_lowercase()))
     }
 
@@ -471,7 +473,7 @@ impl Scalar for Site {
     }
 }
 
-/// The name of a host, as a request names it.
+/// A host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostName(pub String);
 
@@ -481,7 +483,7 @@ impl Scalar for HostName {
     fn parse(text: &str) -> Result<Self, String> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if text.is_empty() || !text.chars().all(is_name) {
-            return Err("write the name of a host, like sync.internal, without a port".to_owned());
+            return Err("write a host name, like sync.internal, without a port".to_owned());
         }
         Ok(Self(text.to_ascii_lowercase()))
     }
@@ -500,13 +502,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_repeated_with_what_to_write_instead() {
+    fn an_error_repeats_the_text_and_states_the_expected_one() {
         let error = one::<u16>("http").unwrap_err();
-        assert_eq!(error, "\"http\" cannot be used: write a port from 0 to 65535, like 4200");
+        assert_eq!(error, "\"http\" is not valid: write a port from 0 to 65535, like 4200");
     }
 
     #[test]
-    fn nothing_is_said_by_none_where_a_value_can_be_missing() {
+    fn none_is_an_absent_optional_value() {
         assert_eq!(one::<Option<Size>>("none"), Ok(None));
         assert_eq!(one::<Option<Size>>("1KiB"), Ok(Some(Size(1024))));
         assert_eq!(one::<Vec<Site>>("none"), Ok(Vec::new()));
@@ -544,7 +546,7 @@ mod tests {
                 one::<Vec<UpstreamUrl>>(text).unwrap_err(),
                 one::<Option<UpstreamUrl>>(text).unwrap_err(),
             ] {
-                assert!(error.starts_with(&format!("{shown} cannot be used")), "{error}");
+                assert!(error.starts_with(&format!("{shown} is not valid")), "{error}");
             }
         }
     }

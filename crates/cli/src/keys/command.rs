@@ -12,31 +12,32 @@ use super::file::{KeyEntry, KeyFile, KeyName};
 use super::secret::{self, KeyHash};
 use crate::config::{Count, FileSources, Scalar, Size, Value, plain};
 
-/// A key from standard input is read up to this; longer ones do not fit into a URL.
+/// The maximum length of a key from standard input. Longer keys do not fit into a URL.
 const MAX_KEY_BYTES: usize = 1_024;
 
-/// Make, list and revoke the keys with which clients may connect.
+/// Create, list and revoke access keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
-    /// Make a key, and print it: only now, because the file keeps a hash of it.
+    /// Create a key and print it.
     ///
-    /// A running server takes it within a second or two. Clients bring it in the URL of the sync
-    /// server, as `wss://sync.example.com/?key=KEY`.
+    /// The key cannot be printed again, because the file stores only its hash. A running server
+    /// accepts it within two seconds. Clients send it in the URL of the sync server:
+    /// `wss://sync.example.com/?key=KEY`.
     #[command(
         after_help = "Example:\n  downbeat key add my-app --keys keys.toml --max-stored 10GiB"
     )]
     Add(Add),
     /// List the keys and their limits.
     List(List),
-    /// Take a key back. A running server closes its connections within a second or two.
+    /// Revoke a key. A running server closes its connections within two seconds.
     #[command(after_help = "Example:\n  downbeat key revoke my-app --keys keys.toml")]
     Revoke(Revoke),
 }
 
-/// Which key file.
+/// The choice of the key file.
 #[derive(Debug, Args)]
 pub(crate) struct Which {
-    /// The key file; the one of the configuration if none is given.
+    /// The key file. Default: `keys` in the configuration.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     keys: Option<PathBuf>,
     #[command(flatten)]
@@ -45,21 +46,21 @@ pub(crate) struct Which {
 
 #[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// What the key is called in logs, metrics and commands: `my-app`.
+    /// Name of the key in logs, metrics and commands: `my-app`.
     name: KeyName,
-    /// Read the key from standard input instead of making one. It must be random.
+    /// Read the key from standard input instead of creating one. It must be random.
     #[arg(long)]
     stdin: bool,
-    /// Connections with the key at the same time.
+    /// Maximum number of connections with the key.
     #[arg(long, value_name = "N", value_parser = checked::<Count>)]
     max_connections: Option<String>,
-    /// Messages a second from all its connections together.
+    /// Messages per second from all its connections.
     #[arg(long, value_name = "N", value_parser = checked::<Count>)]
     messages_per_second: Option<String>,
-    /// Bytes a second from all its connections together.
+    /// Bytes per second from all its connections.
     #[arg(long, value_name = "SIZE", value_parser = checked::<Size>)]
     bytes_per_second: Option<String>,
-    /// Bytes that may be stored for it.
+    /// Storage quota of the key.
     #[arg(long, value_name = "SIZE", value_parser = checked::<Size>)]
     max_stored: Option<String>,
     #[command(flatten)]
@@ -68,7 +69,7 @@ pub(crate) struct Add {
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Print one JSON array.
+    /// Print a JSON array.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -77,13 +78,13 @@ pub(crate) struct List {
 
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
-    /// The key's name.
+    /// Name of the key.
     name: KeyName,
     #[command(flatten)]
     which: Which,
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub(crate) fn run(command: &KeyCommand) -> anyhow::Result<()> {
     match command {
         KeyCommand::Add(options) => add(options),
@@ -91,7 +92,10 @@ pub(crate) fn run(command: &KeyCommand) -> anyhow::Result<()> {
         KeyCommand::Revoke(options) => {
             let path = options.which.path()?;
             edit::remove(&path, &options.name)?;
-            eprintln!("{} is revoked. Its connections end within a second or two.", options.name.0);
+            eprintln!(
+                "Revoked {}. A running server closes its connections within two seconds.",
+                options.name.0
+            );
             Ok(())
         }
     }
@@ -117,30 +121,30 @@ fn add(options: &Add) -> anyhow::Result<()> {
     .collect();
     edit::add(&path, &options.name, KeyHash::of(&key), &limits)?;
     if options.stdin {
-        eprintln!("{} is in {}.", options.name.0, path.display());
+        eprintln!("Added {} to {}.", options.name.0, path.display());
         return Ok(());
     }
-    // The key alone on standard output, for programs.
+    // Standard output gets the key alone, for scripts.
     writeln!(std::io::stdout(), "{key}")?;
     eprintln!(
-        "This is the key of {}; it is not shown again. Clients bring it as ?key= of the URL.",
+        "This is the key of {}. It cannot be shown again. Clients send it in the URL, as ?key=KEY.",
         options.name.0
     );
     Ok(())
 }
 
-/// The key that somebody has chosen: one line.
+/// Reads a key from standard input: one line.
 fn read_chosen(input: impl Read) -> anyhow::Result<String> {
     let mut key = String::new();
-    // One byte more than a key and the end of its line may have.
+    // One byte more than the longest key and its line end.
     let most = MAX_KEY_BYTES + "\r\n".len();
     let mut input = input.take(most as u64 + 1);
-    input.read_to_string(&mut key).context("the key cannot be read")?;
+    input.read_to_string(&mut key).context("cannot read the key")?;
     let is_all = key.len() <= most;
     let key = key.trim_end_matches(['\r', '\n']);
-    // What is cut here would be another key than the one that clients bring.
+    // A cut key would differ from the key that clients send.
     let fits = is_all && key.len() <= MAX_KEY_BYTES;
-    anyhow::ensure!(fits, "a key has at most {MAX_KEY_BYTES} bytes");
+    anyhow::ensure!(fits, "a key must not be longer than {MAX_KEY_BYTES} bytes");
     Ok(key.to_owned())
 }
 
@@ -153,7 +157,7 @@ fn list(options: &List) -> anyhow::Result<()> {
         return Ok(());
     }
     if file.entries.is_empty() {
-        eprintln!("There is no key. `downbeat key add NAME` makes one.");
+        eprintln!("There are no keys. `downbeat key add NAME` creates one.");
     }
     for entry in &file.entries {
         let created = entry.created.as_deref().unwrap_or("-");
@@ -173,7 +177,7 @@ fn as_json(entry: &KeyEntry) -> serde_json::Value {
     value
 }
 
-/// The limits that the key has of its own.
+/// The limits of the key itself.
 fn limits_of(entry: &KeyEntry) -> Vec<(&'static str, serde_json::Value)> {
     [
         ("max-connections", entry.max_connections.json()),
@@ -195,11 +199,11 @@ impl Which {
             .settings()?
             .keys
             .value
-            .context("no key file: name it with --keys FILE, or as `keys` in the file of --config")
+            .context("no key file: set it with --keys FILE, or as `keys` in the configuration file")
     }
 }
 
-/// The text of a value, once it can be read.
+/// Checks that a text is a valid value, and returns the text.
 fn checked<T: Scalar>(text: &str) -> Result<String, String> {
     T::parse(text).map(|_| text.to_owned())
 }

@@ -1,4 +1,4 @@
-//! Changing the key file: whole or not at all, and with its comments kept.
+//! Changes the key file atomically, and keeps its comments.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -11,12 +11,12 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 use super::file::{KeyFile, KeyName};
 use super::secret::KeyHash;
 
-/// What a new file begins with.
+/// The comment at the start of a new file.
 const HEAD: &str = "\
-# Access keys of Downbeat, by `downbeat key add NAME`. What stands here are hashes: the keys
-# themselves are with those who use them. `downbeat serve` reads the file again when it changes.
+# Access keys of Downbeat. `downbeat key add NAME` adds one. The file holds hashes of the keys, not the
+# keys. `downbeat serve` reads the file again when it changes.
 #
-# Each key can have limits of its own, for all its connections together:
+# Each key can have limits for all its connections together:
 #     max-connections = 100
 #     messages-per-second = 1000
 #     bytes-per-second = \"1MiB\"
@@ -24,7 +24,7 @@ const HEAD: &str = "\
 
 ";
 
-/// Adds a key to the file, which is made if it is not there.
+/// Adds a key to the file. Creates the file if it does not exist.
 pub(super) fn add(
     path: &Path,
     name: &KeyName,
@@ -35,17 +35,14 @@ pub(super) fn add(
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => HEAD.to_owned(),
-        Err(error) => return Err(error).context(format!("{} cannot be read", path.display())),
+        Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
     };
     let file = KeyFile::parse(path, &text)?;
     if file.entries.iter().any(|entry| entry.name == *name) {
-        anyhow::bail!(
-            "there is a key called {} already; revoke it first, or take another name",
-            name.0
-        );
+        anyhow::bail!("the key {} exists already: revoke it first, or choose another name", name.0);
     }
     if file.entries.iter().any(|entry| entry.hash == hash) {
-        anyhow::bail!("this key is there already, under another name");
+        anyhow::bail!("the same key exists already under another name");
     }
     let limits: Vec<_> =
         limits.iter().map(|(limit, text)| format!("{limit} = {}\n", value(text))).collect();
@@ -61,29 +58,28 @@ pub(super) fn add(
     change.finish(&format!("{text}{newline}{separator}{entry}"))
 }
 
-/// Takes a key out of the file.
+/// Removes a key from the file.
 pub(super) fn remove(path: &Path, name: &KeyName) -> anyhow::Result<()> {
     let change = Change::begin(path)?;
     let text =
-        fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    // For its complaints, which tell more.
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Its errors are more precise than those of the TOML parser.
     KeyFile::parse(path, &text)?;
     let mut document: DocumentMut = text.parse()?;
     let is_it = |table: &Table| table.get("name").and_then(Item::as_str) == Some(&name.0);
     let tables = document.get_mut("key").and_then(Item::as_array_of_tables_mut);
     let at = tables.as_ref().and_then(|tables| tables.iter().position(is_it));
     let (Some(tables), Some(at)) = (tables, at) else {
-        anyhow::bail!("there is no key called {} in {}", name.0, path.display());
+        anyhow::bail!("the key {} is not in {}", name.0, path.display());
     };
     remove_table(tables, at);
     let text = document.to_string();
-    // A file without anything in it would be taken for one that is about to be written, and the key
-    // would stay in use.
+    // A server ignores an empty file, and the key would stay in use.
     change.finish(if text.trim().is_empty() { HEAD } else { &text })
 }
 
-/// Takes a table out. A comment that stands before the first of them belongs to the file, and goes
-/// to the next one.
+/// Removes a table. The comment before the first table belongs to the file and moves to the next
+/// table.
 fn remove_table(tables: &mut ArrayOfTables, at: usize) {
     let head = tables.get(at).filter(|_| at == 0).map(|table| table.decor().clone());
     tables.remove(at);
@@ -92,7 +88,7 @@ fn remove_table(tables: &mut ArrayOfTables, at: usize) {
     }
 }
 
-/// A change of a file, which nobody else makes at the same time: the new file beside it is the lock.
+/// An exclusive change of a file. The new file beside it is the lock.
 struct Change<'a> {
     path: &'a Path,
     new: PathBuf,
@@ -110,22 +106,22 @@ impl<'a> Change<'a> {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&new).map_err(|error| {
             let broken_off = error.kind() == ErrorKind::AlreadyExists;
-            let hint = "another change is under way; if there is none, remove the file";
-            let context = format!("{} cannot be made", new.display());
+            let hint = "another change is in progress; if not, remove this file";
+            let context = format!("cannot create {}", new.display());
             let error = anyhow::Error::new(error).context(context);
             if broken_off { error.context(hint) } else { error }
         })?;
         Ok(Self { path, new, file })
     }
 
-    /// Puts this text in the place of the file, durably.
+    /// Replaces the content of the file, durably.
     fn finish(mut self, text: &str) -> anyhow::Result<()> {
-        let context = || format!("{} cannot be written", self.path.display());
+        let context = || format!("cannot write {}", self.path.display());
         self.file.write_all(text.as_bytes()).with_context(context)?;
         keep_owner(self.path, &self.file)?;
         self.file.sync_all().with_context(context)?;
         fs::rename(&self.new, self.path).with_context(context)?;
-        // A file is under its new name for good when its directory is on disk.
+        // The rename is durable once the directory is on disk.
         #[cfg(unix)]
         File::open(directory_of(self.path))
             .and_then(|directory| directory.sync_all())
@@ -139,12 +135,12 @@ impl<'a> Change<'a> {
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        // It is not there any more when all went well.
+        // After success the new file has been renamed.
         let _ = fs::remove_file(&self.new);
     }
 }
 
-/// The directory in which a file is, where the name alone means the one of the process.
+/// The directory of a file. For a bare name it is the current directory.
 #[cfg(unix)]
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
@@ -153,7 +149,7 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Gives the new file to whoever has the old one, so that the server can still read what root has
+/// Gives the new file the owner of the old one, so that the server can read a file that root has
 /// changed.
 #[cfg(unix)]
 fn keep_owner(path: &Path, new: &File) -> anyhow::Result<()> {
@@ -162,7 +158,7 @@ fn keep_owner(path: &Path, new: &File) -> anyhow::Result<()> {
     let made = new.metadata()?;
     if (old.uid(), old.gid()) != (made.uid(), made.gid()) {
         fchown(new, Some(old.uid()), Some(old.gid()))
-            .with_context(|| format!("the owner of {} cannot be kept", path.display()))?;
+            .with_context(|| format!("cannot keep the owner of {}", path.display()))?;
     }
     new.set_permissions(old.permissions())?;
     Ok(())
@@ -200,7 +196,7 @@ mod tests {
         let names: Vec<_> =
             KeyFile::read(&path).unwrap().entries.into_iter().map(|e| e.name.0).collect();
         assert_eq!(names, ["c"]);
-        assert!(remove(&path, &name("a")).unwrap_err().to_string().contains("no key called a"));
+        assert!(remove(&path, &name("a")).unwrap_err().to_string().contains("the key a is not in"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside the file");
     }
 
@@ -231,7 +227,7 @@ mod tests {
         let path = dir.path().join("keys.toml");
         let first = Change::begin(&path).unwrap();
         let error = add(&path, &name("a"), KeyHash::of("k"), &[]).unwrap_err();
-        assert!(error.to_string().contains("another change is under way"), "{error}");
+        assert!(error.to_string().contains("another change is in progress"), "{error}");
         drop(first);
         add(&path, &name("a"), KeyHash::of("k"), &[]).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The key file: TOML, a `[[key]]` table for each key.
+//! The key file: TOML with a `[[key]]` table for each key.
 
 use std::path::Path;
 
@@ -9,9 +9,10 @@ use toml_edit::{Document, Item};
 use super::secret::KeyHash;
 use crate::config::{Count, Fields, Place, Problems, Scalar, Size, byte_rate, rate};
 
-/// Keys of one file. Each handshake compares with all of them, which takes 0.1 ms for so many.
+/// The maximum of keys in a file. Each handshake compares with all keys, which takes 0.1 ms for this
+/// number.
 const MAX_KEYS: usize = 10_000;
-/// The longest name, in characters: it is in every log line of a connection.
+/// The maximum length of a name, in characters. Each log line of a connection contains it.
 const MAX_NAME: usize = 64;
 
 /// The keys of a file.
@@ -25,7 +26,7 @@ pub(crate) struct KeyFile {
 pub(crate) struct KeyEntry {
     pub name: KeyName,
     pub hash: KeyHash,
-    /// The day on which it was made, as it was written.
+    /// The time of its creation, as written in the file.
     pub created: Option<String>,
     pub max_connections: Option<Count>,
     pub messages_per_second: Option<Count>,
@@ -33,7 +34,7 @@ pub(crate) struct KeyEntry {
     pub max_stored: Option<Size>,
 }
 
-/// What a key is called, in log lines, metrics and commands.
+/// The name of a key in log lines, metrics and commands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct KeyName(pub String);
 
@@ -65,12 +66,9 @@ impl KeyFile {
     /// Reads a key file.
     pub(crate) fn read(path: &Path) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            let first = "; `downbeat key add NAME --keys FILE` begins one";
+            let first = "; `downbeat key add NAME --keys FILE` creates one";
             let hint = if error.kind() == std::io::ErrorKind::NotFound { first } else { "" };
-            Problems::one(
-                path.display(),
-                format_args!("the key file cannot be read: {error}{hint}"),
-            )
+            Problems::one(path.display(), format_args!("cannot read the key file: {error}{hint}"))
         })?;
         Self::parse(path, &text)
     }
@@ -90,8 +88,8 @@ impl KeyFile {
                 let key = document.as_table().key(name).and_then(toml_edit::Key::span);
                 let byte = key.or_else(|| item.span()).map_or(0, |span| span.start);
                 let place = Place::of(path, text, byte);
-                let hint = "a key begins with the line [[key]]";
-                problems.add(place, format_args!("`{name}` means nothing here: {hint}"));
+                let hint = "a key starts with the line [[key]]";
+                problems.add(place, format_args!("`{name}` is unknown here: {hint}"));
                 continue;
             };
             for table in tables {
@@ -133,7 +131,7 @@ impl KeyFile {
         fields.finish();
     }
 
-    /// The entry of a key. Takes as long for a wrong key as for a right one.
+    /// The entry of a key. Takes the same time for valid and invalid keys.
     pub(crate) fn find(&self, key: &str) -> Option<&KeyEntry> {
         let hash = KeyHash::of(key);
         self.entries.iter().fold(
@@ -146,7 +144,7 @@ impl KeyFile {
 }
 
 impl KeyEntry {
-    /// The limits of this key, where it has any of its own; the others are those of all keys.
+    /// The limits of this key. The common limits fill the gaps.
     pub(crate) fn limits(&self, common: KeyLimits) -> KeyLimits {
         let mut limits = common;
         if self.messages_per_second.is_some() {
@@ -194,17 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn a_problem_is_named_with_its_line() {
         let good = entry("a", "k");
         for (text, expected) in [
-            ("[[key]]\nname = \"a\"\n".to_owned(), "keys.toml:1: `hash` is missing here"),
+            ("[[key]]\nname = \"a\"\n".to_owned(), "keys.toml:1: `hash` is missing"),
             (
                 format!("{good}max-store = 1\n"),
-                "keys.toml:4: `max-store` means nothing here; did you mean max-stored?",
+                "keys.toml:4: `max-store` is unknown here; did you mean max-stored?",
             ),
             (
                 format!("{good}max-stored = \"lots\"\n"),
-                "keys.toml:4: max-stored: \"lots\" cannot be used: write a size",
+                "keys.toml:4: max-stored: \"lots\" is not valid: write a size",
             ),
             (
                 format!("{good}\n{}", entry("a", "other")),
@@ -216,10 +214,10 @@ mod tests {
             ),
             (
                 "[key]\n".to_owned(),
-                "keys.toml:1: `key` means nothing here: a key begins with the line [[key]]",
+                "keys.toml:1: `key` is unknown here: a key starts with the line [[key]]",
             ),
             ("[[key]\n".to_owned(), "keys.toml:1: this is not TOML"),
-            (entry("a b", "k"), "keys.toml:2: name: \"a b\" cannot be used: write a name"),
+            (entry("a b", "k"), "keys.toml:2: name: \"a b\" is not valid: write a name"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.starts_with(expected), "{text}\n{error}");

@@ -1,7 +1,7 @@
-//! Access keys: the file in which they are, and the commands that change it.
+//! Access keys: the key file, and the commands that change it.
 //!
-//! A client brings its key as `?key=` of the URL. The file holds hashes, so that whoever reads it
-//! (a backup, a colleague's screen) cannot connect with what it says.
+//! A client sends its key in the URL, as `?key=`. The file holds hashes of keys, so its content (in a
+//! backup, on a colleague's screen) does not let a reader connect.
 
 mod command;
 mod edit;

@@ -1,4 +1,4 @@
-//! Keys, and the hashes by which they are known.
+//! Keys and their hashes.
 
 use std::fmt;
 
@@ -7,22 +7,21 @@ use serde_json::Value as Json;
 
 use crate::config::Scalar;
 
-/// With what our own keys begin, so that people and tools that look for leaked secrets recognise
-/// them.
+/// The prefix of generated keys, by which people and secret scanners recognise them.
 const PREFIX: &str = "dbk_";
-/// Random bytes of a key of ours: nobody guesses 256 bits.
+/// Random bytes in a generated key. 256 bits cannot be guessed.
 const RANDOM_BYTES: usize = 32;
-/// The shortest key that somebody may choose, in characters. Its hash is a fast one, so that whoever
-/// has the file may try thousands of millions in a second: only what a machine has drawn is safe,
-/// and 24 characters of base64 are 144 bits.
+/// The minimum length of a chosen key, in characters. The hash is fast, so an attacker with the file
+/// can try billions of keys per second. Only random keys are safe; 24 characters of base64 are 144
+/// bits.
 const MIN_CHARS: usize = 24;
-/// The fewest different characters in a chosen key: fewer are no random ones.
+/// The minimum of different characters in a chosen key. A random key has more.
 const MIN_DISTINCT: usize = 10;
 
 /// The BLAKE3 hash of a key.
 ///
-/// A slow hash protects what people choose and remember. Keys are drawn by machines, so a slow hash
-/// would protect nothing, and cost every handshake, those of strangers too, a tenth of a second.
+/// A slow hash protects passwords that people choose. Keys are random, so a slow hash would not help,
+/// and would cost 0.1 s in each handshake, even for strangers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyHash(blake3::Hash);
 
@@ -32,8 +31,7 @@ impl KeyHash {
         Self(blake3::hash(key.as_bytes()))
     }
 
-    /// Whether the hashes are the same, in a time that does not tell how alike they are: `==` of
-    /// the library promises that.
+    /// Whether the hashes are equal, in constant time: `==` of the library guarantees it.
     pub(crate) fn matches(self, other: Self) -> bool {
         self.0 == other.0
     }
@@ -49,7 +47,7 @@ impl Scalar for KeyHash {
     fn parse(text: &str) -> Result<Self, String> {
         let hex = text.strip_prefix("blake3:").and_then(|hex| blake3::Hash::from_hex(hex).ok());
         hex.map(Self).ok_or_else(|| {
-            "write the line that `downbeat key add` made, \"blake3:\" and 64 hexadecimal digits"
+            "write the hash that `downbeat key add` created: \"blake3:\" and 64 hexadecimal digits"
                 .to_owned()
         })
     }
@@ -62,22 +60,22 @@ impl Scalar for KeyHash {
 /// A new key.
 pub(crate) fn generate() -> anyhow::Result<String> {
     let mut bytes = [0; RANDOM_BYTES];
-    getrandom::fill(&mut bytes).context("the operating system gave no randomness")?;
+    getrandom::fill(&mut bytes).context("the operating system provides no random numbers")?;
     Ok(format!("{PREFIX}{}", bs58::encode(bytes).into_string()))
 }
 
-/// Whether a key that somebody has chosen will do.
+/// Checks a chosen key.
 pub(crate) fn check_chosen(key: &str) -> anyhow::Result<()> {
     let mut distinct: Vec<char> = key.chars().collect();
     distinct.sort_unstable();
     distinct.dedup();
     if key.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        anyhow::bail!("a key must not hold spaces or control characters");
+        anyhow::bail!("a key must not contain spaces or control characters");
     }
     if key.chars().count() < MIN_CHARS || distinct.len() < MIN_DISTINCT {
         anyhow::bail!(
-            "this key could be guessed: a key needs {MIN_CHARS} random characters, like those of \
-             `openssl rand -base64 32`; without --stdin one is made for you"
+            "this key is easy to guess: use at least {MIN_CHARS} random characters, for example from \
+             `openssl rand -base64 32`, or leave out --stdin to create a key"
         );
     }
     Ok(())
@@ -106,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_choose_is_mostly_refused() {
+    fn weak_keys_are_refused() {
         for bad in [
             "secret",
             "you@example.com",

@@ -1,4 +1,4 @@
-//! Log lines, on standard error, and traces with the feature `otel`.
+//! Log lines on standard error, and traces with the feature `otel`.
 
 mod writer;
 
@@ -16,19 +16,19 @@ use crate::config::{Config, LogFormat};
 
 pub(crate) use writer::LogWriter;
 
-/// How long the end of the program waits for the last lines.
+/// How long the program waits for the last lines when it ends.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// The log. Sends on what is left when it is dropped.
+/// The log. Flushes the remaining lines when it is dropped.
 #[must_use]
 pub(crate) struct Log {
-    // First, because its last words are log lines.
+    // Dropped first, because it writes log lines when it is dropped.
     #[cfg(feature = "otel")]
     _traces: Option<traces::Guard>,
     lines: Flushed,
 }
 
-/// Is flushed when dropped.
+/// Flushes the lines when it is dropped.
 struct Flushed(LogWriter);
 
 impl Drop for Flushed {
@@ -38,7 +38,7 @@ impl Drop for Flushed {
 }
 
 impl Log {
-    /// Takes lines without waiting for standard error.
+    /// A writer that never waits for standard error.
     pub(crate) fn writer(&self) -> LogWriter {
         self.lines.0.clone()
     }
@@ -50,12 +50,12 @@ pub(crate) fn init(config: &Config) -> anyhow::Result<Log> {
     let writer = LogWriter::start(std::io::stderr())?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer.clone())
-        // Its complaints would go to standard error directly, and wait for it.
+        // Internal errors would be written to standard error directly, which may block.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let lines = match config.log_format {
         LogFormat::Text => lines.with_filter(filter).boxed(),
-        // Fields beside the message, where programs that collect logs look for them.
+        // Fields at the same level as the message, where log collectors expect them.
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
     let subscriber = tracing_subscriber::registry().with(lines);
@@ -70,7 +70,7 @@ pub(crate) fn init(config: &Config) -> anyhow::Result<Log> {
         subscriber.init();
         Log { lines: Flushed(writer) }
     };
-    // The usual hook writes to standard error, and waits for it.
+    // The default hook writes to standard error directly, which may block.
     std::panic::set_hook(Box::new(log_panic));
     Ok(log)
 }
@@ -78,7 +78,7 @@ pub(crate) fn init(config: &Config) -> anyhow::Result<Log> {
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
-    let message = panic.payload_as_str().unwrap_or("no words");
+    let message = panic.payload_as_str().unwrap_or("no message");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
@@ -86,7 +86,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     error!(backtrace, "thread '{thread}' panicked at {place}: {message}");
 }
 
-/// Spans to an OpenTelemetry collector.
+/// Sends spans to an OpenTelemetry collector.
 #[cfg(feature = "otel")]
 mod traces {
     use anyhow::Context;
@@ -100,7 +100,7 @@ mod traces {
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::registry::LookupSpan;
 
-    /// The standard's own variable: without it nothing is sent.
+    /// The standard variable with the URL of the collector. Without it, no spans are sent.
     const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
     pub(super) struct Guard(SdkTracerProvider);
@@ -108,7 +108,7 @@ mod traces {
     impl Drop for Guard {
         fn drop(&mut self) {
             if let Err(error) = self.0.shutdown() {
-                tracing::error!(%error, "the last traces could not be sent");
+                tracing::error!(%error, "cannot send the last traces");
             }
         }
     }
@@ -123,7 +123,7 @@ mod traces {
         let exporter = SpanExporter::builder()
             .with_http()
             .build()
-            .with_context(|| format!("no traces can be sent to the collector of {ENDPOINT}"))?;
+            .with_context(|| format!("cannot send traces to the collector in {ENDPOINT}"))?;
         let mut resource = Resource::builder();
         if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name("downbeat");
@@ -133,7 +133,7 @@ mod traces {
             .with_batch_exporter(exporter)
             .build();
         let tracer = provider.tracer("downbeat");
-        // The spans of our own crates, whatever the log shows.
+        // The spans of our own crates, regardless of the log filter.
         let ours = Targets::new().with_target("downbeat", LevelFilter::DEBUG);
         let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours);
         Ok(Some((layer, Guard(provider))))

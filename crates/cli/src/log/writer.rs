@@ -1,8 +1,8 @@
-//! Standard error behind a bounded buffer and a thread of its own, so that a reader that stalls (a
-//! container's log driver, a terminal after Ctrl-S) never holds up the server.
+//! Writes to standard error through a bounded buffer and a separate thread. A stalled reader (the log
+//! driver of a container, a terminal after Ctrl-S) does not block the server.
 //!
-//! `tracing-appender` has such a writer too. At the end of the program it prints to standard output
-//! when its queue is full, and standard output is often the same stalled pipe.
+//! `tracing-appender` has such a writer too, but at the end of the program it prints to standard output
+//! if its queue is full. Standard output is often the same stalled pipe.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that may wait: about 2,000 lines. While they wait, as much again is being written.
+/// Bytes of lines that may wait: about 2,000 lines. Up to the same amount is being written meanwhile.
 const BUFFER_BYTES: usize = 256 << 10;
-/// How long the thread waits when a file that does not block has no room.
+/// The pause of the thread if a non-blocking output is full.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
-/// Takes lines without waiting. Clones share one buffer.
+/// Accepts lines without waiting. Clones share one buffer.
 #[derive(Clone)]
 pub(crate) struct LogWriter {
     shared: Arc<Shared>,
@@ -34,14 +34,14 @@ struct Shared {
 #[derive(Default)]
 struct State {
     lines: Vec<u8>,
-    /// Lines dropped since the thread took the buffer. Until it takes the next one all lines are
-    /// dropped, so that the report stands where they are missing.
+    /// Lines dropped since the thread took the buffer. Once a line is dropped, all lines are dropped
+    /// until the thread takes the buffer, so that the report is at the right place in the log.
     dropped: u64,
     is_writing: bool,
 }
 
 impl LogWriter {
-    /// Writes to this output from now on.
+    /// Starts a thread that writes to this output.
     pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let writer = Self { shared: Arc::default() };
         let shared = Arc::clone(&writer.shared);
@@ -49,12 +49,12 @@ impl LogWriter {
         Ok(writer)
     }
 
-    /// Lines that were dropped since the start.
+    /// The number of lines dropped since the start.
     pub(crate) fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, or for this long.
+    /// Waits until all lines are written, at most for this time.
     pub(crate) fn flush_within(&self, time: Duration) {
         let deadline = Instant::now() + time;
         let mut state = self.shared.lock();
@@ -70,7 +70,7 @@ impl LogWriter {
 }
 
 impl Write for LogWriter {
-    /// Takes a line as a whole, or drops it.
+    /// Accepts a whole line, or drops it.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.shared.lock();
         if state.dropped > 0 || state.lines.len() + line.len() > BUFFER_BYTES {
@@ -98,19 +98,19 @@ impl MakeWriter<'_> for LogWriter {
 }
 
 impl Shared {
-    /// No line is lost to a panic: there is none while the lock is held.
+    /// Ignores poisoning: no code panics while the lock is held.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes lines as they come, for ever.
+    /// Writes lines as they arrive. Never returns.
     fn run(&self, mut out: impl Write) {
-        // Lines that an error took. Reporting them at once would fail like them, again and again.
+        // Lines lost to write errors. They are reported after the next successful write.
         let mut lost = 0;
         loop {
             let (lines, dropped) = self.next();
             if dropped > 0 {
-                warn!(dropped, "log lines were dropped: standard error was not read fast enough");
+                warn!(dropped, "log lines were dropped: standard error was too slow");
             }
             if write_all(&mut out, &lines).is_ok() {
                 if lost > 0 {
@@ -127,7 +127,7 @@ impl Shared {
         }
     }
 
-    /// Waits for lines and takes them, with the number of those that were dropped after them.
+    /// Waits for lines and takes them, with the number of lines dropped after them.
     fn next(&self) -> (Vec<u8>, u64) {
         let mut state = self.lock();
         while state.lines.is_empty() && state.dropped == 0 {
@@ -138,7 +138,7 @@ impl Shared {
     }
 }
 
-/// Like [`Write::write_all`], also for a pipe that another program has made non-blocking.
+/// Like [`Write::write_all`], but also works on a pipe that another program has made non-blocking.
 fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match out.write(bytes) {
@@ -160,7 +160,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(30);
 
-    /// Gives its answers one after the other, and waits where there is none.
+    /// Returns scripted results, and waits while there is none.
     struct Scripted {
         answers: mpsc::Receiver<io::Result<usize>>,
         written: mpsc::Sender<Vec<u8>>,

@@ -1,37 +1,32 @@
-//! Tools for stores: moving them, checking them, looking into them.
+//! The commands for stores: `import`, `export`, `verify`, `inspect` and `stats`.
 //!
-//! `docs/tools.md` is what their users read.
+//! Each command parses its options, calls `downbeat-tools`, and prints the result. `docs/tools.md`
+//! is their user guide.
 
-mod check;
-mod directory;
 mod export;
-mod file;
-mod findings;
 mod import;
 mod inspect;
-mod intake;
+mod open;
 mod progress;
 mod stats;
-mod store;
 mod verify;
-mod walk;
-mod writer;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
+use downbeat_tools::Report;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
-/// Ended as it should, but something is broken or was left out. 0, 1 and 2 are what they are
-/// everywhere: success, an error, and a command line that makes no sense.
+/// The tool has done its work, but content is broken or was left out. The codes 0, 1 and 2 mean the
+/// same as everywhere: success, an error, a wrong command line.
 const EXIT_FOUND: u8 = 3;
 
-const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 an error; 2 a wrong command line; \
-                          3 done, but something was left out or is broken";
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 an error; 2 a wrong command line; \
+                          3 done, but content is broken or was left out";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tool {
@@ -42,13 +37,19 @@ pub(crate) enum Tool {
     Stats(stats::Options),
 }
 
-/// How a tool ended that did its work.
+/// How a tool ended that has done its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// Nothing was wrong.
+    /// All content is valid.
     Fine,
-    /// Something is broken or was left out, and has been told.
+    /// Content is broken or was left out, and is listed.
     Found,
+}
+
+impl Ending {
+    fn of(report: &Report) -> Self {
+        if report.is_empty() { Self::Fine } else { Self::Found }
+    }
 }
 
 /// Runs a tool.
@@ -65,12 +66,12 @@ pub(crate) fn run(tool: &Tool) -> ExitCode {
 }
 
 fn run_tool(tool: &Tool) -> anyhow::Result<Ending> {
-    // The tools work on threads of their own; this only carries the stores' tasks.
+    // The tools have their own threads. The runtime only drives the tasks of the stores.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-        .context("the runtime could not be started")?;
+        .context("cannot start the async runtime")?;
     let handle: &Handle = runtime.handle();
     match tool {
         Tool::Import(options) => import::run(options, handle),
@@ -81,7 +82,7 @@ fn run_tool(tool: &Tool) -> anyhow::Result<Ending> {
     }
 }
 
-/// What stores have to say goes to standard error.
+/// Log lines of the stores go to standard error.
 fn init_log() {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
@@ -101,12 +102,12 @@ fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Numbers as people read them: with a comma before every third digit.
+/// A number with a comma before every third digit.
 fn grouped(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
-/// Bytes as people read them.
+/// Bytes in a unit that is easy to read.
 fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }

@@ -1,95 +1,84 @@
-//! How far a tool has got, for whoever waits: a bar on a terminal, a line now and then otherwise.
+//! Progress on standard error: a bar on a terminal, a line every ten seconds otherwise.
 
 use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{
-    HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle,
-};
+use downbeat_tools::{Progress, Unit};
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressDrawTarget, ProgressStyle};
 
-/// How often a line is written where there is no terminal: often enough to see that it goes on,
-/// and seldom enough for a log.
+/// Time between lines without a terminal: short enough to see progress, and long enough for a log.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often the bar is drawn.
 const DRAWS_PER_SECOND: u8 = 5;
 
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
-    CoValues,
-    Bytes,
-}
-
-/// How far a tool has got. Written to standard error, as standard output is for results.
-pub(crate) struct Progress {
-    bar: ProgressBar,
-    unit: Unit,
+/// The progress of a tool. It goes to standard error, because standard output is for results.
+pub(super) struct ProgressBar {
+    bar: indicatif::ProgressBar,
     verb: &'static str,
-    /// Where there is no terminal: when the last line was written.
-    lines: Option<Mutex<Instant>>,
+    state: Mutex<State>,
 }
 
-impl Progress {
-    /// Begins. `verb` says what is being done: "importing". Without a total there is no time left.
-    pub(crate) fn new(verb: &'static str, unit: Unit, total: Option<u64>, quiet: bool) -> Self {
-        let bar = match total {
-            Some(total) => ProgressBar::new(total),
-            None => ProgressBar::no_length(),
-        };
+struct State {
+    unit: Unit,
+    /// When the last line was written; `None` if no lines are written.
+    last_line: Option<Instant>,
+}
+
+impl ProgressBar {
+    /// `verb` names the work: "importing".
+    pub(super) fn new(verb: &'static str, quiet: bool) -> Self {
+        let bar = indicatif::ProgressBar::no_length();
         let lines = !quiet && !stderr().is_terminal();
         bar.set_draw_target(if quiet || lines {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND)
         });
-        bar.set_style(style(unit, total.is_some()));
         bar.set_prefix(verb);
-        Self { bar, unit, verb, lines: lines.then(|| Mutex::new(Instant::now())) }
+        let last_line = lines.then(Instant::now);
+        Self { bar, verb, state: Mutex::new(State { unit: Unit::CoValues, last_line }) }
     }
 
-    /// Notes that more has been done.
-    pub(crate) fn add(&self, amount: u64) {
-        self.bar.inc(amount);
-        let Some(lines) = &self.lines else { return };
-        let mut last = lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.elapsed() >= LINE_INTERVAL {
-            *last = Instant::now();
-            eprintln!("{}", self.line());
-        }
-    }
-
-    /// Takes the bar off the screen.
-    pub(crate) fn finish(&self) {
+    /// Clears the bar.
+    pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// The time since the beginning.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.bar.elapsed()
-    }
-
-    fn line(&self) -> String {
+    fn line(&self, unit: Unit) -> String {
         let per_second = whole(self.bar.per_sec());
-        let (at, rate) = match self.unit {
-            Unit::CoValues => {
-                (HumanCount(self.bar.position()).to_string(), HumanCount(per_second).to_string())
-            }
-            Unit::Bytes => {
-                (HumanBytes(self.bar.position()).to_string(), HumanBytes(per_second).to_string())
-            }
+        let show = |amount: u64| match unit {
+            Unit::CoValues => HumanCount(amount).to_string(),
+            Unit::Bytes => HumanBytes(amount).to_string(),
         };
-        let noun = if self.unit == Unit::CoValues { " CoValues" } else { "" };
+        let (at, rate) = (show(self.bar.position()), show(per_second));
+        let noun = if unit == Unit::CoValues { " CoValues" } else { "" };
         let Some(total) = self.bar.length() else {
             return format!("{}: {at}{noun}, {rate}/s", self.verb);
         };
-        let total = match self.unit {
-            Unit::CoValues => HumanCount(total).to_string(),
-            Unit::Bytes => HumanBytes(total).to_string(),
-        };
         let left = HumanDuration(self.bar.eta());
-        format!("{}: {at} of {total}{noun}, {rate}/s, {left} left", self.verb)
+        format!("{}: {at} of {}{noun}, {rate}/s, {left} left", self.verb, show(total))
+    }
+}
+
+impl Progress for ProgressBar {
+    fn start(&self, unit: Unit, total: Option<u64>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).unit = unit;
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+        self.bar.set_style(style(unit, total.is_some()));
+        self.bar.reset_elapsed();
+    }
+
+    fn add(&self, amount: u64) {
+        self.bar.inc(amount);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.last_line.is_some_and(|last| last.elapsed() >= LINE_INTERVAL) {
+            state.last_line = Some(Instant::now());
+            eprintln!("{}", self.line(state.unit));
+        }
     }
 }
 
@@ -113,7 +102,7 @@ fn whole(rate: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "it is for reading"
+        reason = "the rate is rounded for display"
     )]
     let rate = rate.max(0.0) as u64;
     rate
@@ -124,18 +113,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_what_was_done_and_what_is_left() {
-        let progress = Progress::new("importing", Unit::CoValues, Some(2_000_000), true);
+    fn a_line_shows_the_done_and_the_remaining_work() {
+        let progress = ProgressBar::new("importing", true);
+        progress.start(Unit::CoValues, Some(2_000_000));
         progress.add(1_500);
-        let line = progress.line();
+        let line = progress.line(Unit::CoValues);
         assert!(line.starts_with("importing: 1,500 of 2,000,000 CoValues, "), "{line}");
         assert!(line.ends_with(" left"), "{line}");
     }
 
     #[test]
     fn without_a_total_there_is_no_time_left() {
-        let progress = Progress::new("importing", Unit::Bytes, None, true);
+        let progress = ProgressBar::new("importing", true);
+        progress.start(Unit::Bytes, None);
         progress.add(3 << 20);
-        assert!(progress.line().starts_with("importing: 3.00 MiB, "), "{}", progress.line());
+        let line = progress.line(Unit::Bytes);
+        assert!(line.starts_with("importing: 3.00 MiB, "), "{line}");
     }
 }

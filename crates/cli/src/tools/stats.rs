@@ -5,11 +5,10 @@ use std::io::Write;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::store::Store;
-use super::{EXIT_CODES, Ending, grouped, human_bytes, print_json};
+use super::{EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
 use crate::storage::StorageChoice;
 
-/// Show how much is in a store, without going through it.
+/// Show the size of a store, from its totals, without a scan.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 pub(crate) struct Options {
@@ -27,7 +26,7 @@ Examples:
   downbeat stats --json | jq .transactions
 
 Exit codes:
-  0  done
+  0  success
   1  an error
   2  a wrong command line";
 
@@ -44,7 +43,7 @@ struct Figures {
 
 /// Shows the figures.
 pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending> {
-    let store = Store::open_existing(&options.store, runtime)?;
+    let store = open::existing(&options.store, runtime)?;
     let stats = store.stats()?;
     store.close()?;
     let figures = Figures {

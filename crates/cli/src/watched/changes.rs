@@ -1,36 +1,36 @@
-//! When files have changed.
+//! Detects changes of files.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Files that are read together, and what they were like when they were read.
+/// Files that are read together, and their state at the last read.
 #[derive(Debug)]
 pub(crate) struct Changes<const N: usize> {
     paths: [PathBuf; N],
     pub(super) seen: Option<Vec<Fingerprint>>,
-    /// What the files were like at the last look, if that is something else.
+    /// The state at the last look, if it differs from the state at the last read.
     changing: Option<Vec<Fingerprint>>,
 }
 
 /// A file cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: the file cannot be read: {source}", path.display())]
+#[error("{}: cannot read the file: {source}", path.display())]
 pub(crate) struct Unreadable {
     pub path: PathBuf,
     pub source: io::Error,
 }
 
 impl<const N: usize> Changes<N> {
-    /// To be called before the files are read for the first time.
+    /// Remembers the present state of the files. Create this before the first read.
     pub(crate) fn new(paths: [&Path; N]) -> Self {
         let paths = paths.map(Path::to_owned);
         Self { seen: fingerprints(&paths).ok(), paths, changing: None }
     }
 
-    /// Reads the files if they have changed and have stayed the same since the last look; when
-    /// `forced`, at once. `None` while they are the same or being written. What could not be read
-    /// has not been seen: the next look tries again.
+    /// Reads the files if they have changed and then stayed the same for one look, or at once if
+    /// `forced`. `None` if they are unchanged or still being written. After an error, the next look
+    /// tries again.
     pub(crate) fn read<T>(
         &mut self,
         forced: bool,
@@ -59,8 +59,8 @@ fn fingerprints(paths: &[PathBuf]) -> Result<Vec<Fingerprint>, Unreadable> {
     all.collect()
 }
 
-/// What changes when a file is written anew, or another one put in its place. Times are coarse, and
-/// some programs set them back, but not the one that the system keeps of every change.
+/// The properties of a file that change when it is written or replaced. Modification times are coarse
+/// and can be set back; the change time cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     modified: SystemTime,

@@ -1,11 +1,12 @@
-//! The files of keys and accounts, which are read again when they have changed.
+//! Watches the files of keys and accounts, and reads them again when they change.
 //!
-//! Whoever is not in the file any more is sent away, so half a file must never be taken for a whole
-//! one. Editors and scripts empty a file before they write it anew: what has changed is read once it
-//! has stayed the same from one look to the next, and counts if it is still the same after the
-//! reading; and a file without anything in it counts at SIGHUP alone.
+//! Clients that are missing in the new file are disconnected, so a half-written file must not be
+//! accepted. Editors and scripts empty a file before they write it. Therefore a changed file is read
+//! once it has stayed the same from one look to the next, and must be the same after reading. An empty
+//! file is accepted at SIGHUP only.
 
 mod changes;
+mod poll;
 
 use std::path::{Path, PathBuf};
 
@@ -16,29 +17,30 @@ use crate::config::{Place, Problems, Scalar};
 use crate::keys::KeyFile;
 
 pub(crate) use changes::{Changes, Unreadable};
+pub(crate) use poll::Poll;
 
-/// The accounts of a file: 5 MB of ids.
+/// The maximum of accounts in a file: 5 MB of ids.
 const MAX_ACCOUNTS: usize = 100_000;
 
-/// A file that is looked at again and again.
+/// A watched file.
 #[derive(Debug)]
 pub(crate) struct Watched {
     path: PathBuf,
     content: Content,
     changes: Changes<1>,
-    /// What was wrong at the last look, which is told once.
-    told: Option<String>,
+    /// The problems at the last look, which are logged once.
+    logged: Option<String>,
 }
 
-/// What is in a watched file.
+/// The kind of content in a watched file.
 #[derive(Debug)]
 pub(crate) enum Content {
     Keys,
-    /// Besides these accounts.
+    /// Accounts, in addition to these.
     Accounts(Vec<CoValueId>),
 }
 
-/// What was read from a file.
+/// The content of a file.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Read {
     Keys(KeyFile),
@@ -46,24 +48,24 @@ pub(crate) enum Read {
 }
 
 impl Watched {
-    /// To be called before the file is read for the first time.
+    /// Watches a file. Create this before the first read.
     pub(crate) fn new(path: &Path, content: Content) -> Self {
-        Self { path: path.to_owned(), content, changes: Changes::new([path]), told: None }
+        Self { path: path.to_owned(), content, changes: Changes::new([path]), logged: None }
     }
 
-    /// What is in the file, if that may be something else than before; nothing while the file is
-    /// being written, or if it is broken, which is logged. `forced` by SIGHUP it is read at once.
+    /// The new content of the file, if it has changed. `None` while the file is being written, and if
+    /// it is invalid, which is logged. A `forced` look reads it at once.
     pub(crate) fn look(&mut self, forced: bool) -> Option<Read> {
         if forced {
-            self.told = None;
+            self.logged = None;
         }
         match self.try_look(forced) {
             Ok(read) => {
-                self.told = None;
+                self.logged = None;
                 read
             }
             Err(problems) => {
-                self.tell(problems.to_string());
+                self.log(problems.to_string());
                 None
             }
         }
@@ -75,7 +77,7 @@ impl Watched {
             std::fs::read_to_string(path).map_err(unreadable)
         });
         let unreadable = |Unreadable { path, source }| {
-            Problems::one(path.display(), format_args!("the file cannot be read: {source}"))
+            Problems::one(path.display(), format_args!("cannot read the file: {source}"))
         };
         let Some(text) = text.map_err(unreadable)? else { return Ok(None) };
         self.parse(&text, forced).map(Some)
@@ -85,8 +87,8 @@ impl Watched {
         if text.trim().is_empty() && !forced {
             return Err(Problems::one(
                 self.path.display(),
-                "nothing is in the file, as if it were about to be written: a comment in it, or \
-                 SIGHUP, says that nobody is meant",
+                "the file is empty, as if it were still being written: add a comment or send SIGHUP \
+                 to confirm that it has no entries",
             ));
         }
         match &self.content {
@@ -98,21 +100,21 @@ impl Watched {
         }
     }
 
-    /// Logs what is wrong, once.
-    fn tell(&mut self, problems: String) {
-        if self.told.as_ref() != Some(&problems) {
+    /// Logs problems, once.
+    fn log(&mut self, problems: String) {
+        if self.logged.as_ref() != Some(&problems) {
             for problem in problems.lines() {
-                error!("what is in use stays in use: {problem}");
+                error!("the old access rules stay in use: {problem}");
             }
-            self.told = Some(problems);
+            self.logged = Some(problems);
         }
     }
 }
 
-/// Reads a file with the id of an account on each line.
+/// Reads a file with one account id per line.
 pub(crate) fn read_accounts(path: &Path) -> Result<Vec<CoValueId>, Problems> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let text = format_args!("the accounts cannot be read: {error}").to_string();
+        let text = format_args!("cannot read the accounts: {error}").to_string();
         Problems::one(path.display(), text)
     })?;
     parse_accounts(path, &text)
@@ -127,14 +129,14 @@ fn parse_accounts(path: &Path, text: &str) -> Result<Vec<CoValueId>, Problems> {
             continue;
         }
         let parsed = <CoValueId as Scalar>::parse(id).and_then(|parsed| {
-            let whole = "write the whole id: it is that of no account";
+            let whole = "write the whole id; it is cut off";
             if is_whole(id) { Ok(parsed) } else { Err(whole.to_owned()) }
         });
         match parsed {
             Ok(id) => ids.push(id),
             Err(expected) => {
                 let place = Place { path: path.to_owned(), line: index + 1 };
-                problems.add(place, format_args!("{id:?} cannot be used: {expected}"));
+                problems.add(place, format_args!("{id:?} is not valid: {expected}"));
             }
         }
     }
@@ -144,8 +146,8 @@ fn parse_accounts(path: &Path, text: &str) -> Result<Vec<CoValueId>, Problems> {
     problems.or(ids)
 }
 
-/// Whether as many bytes are in an id as its hash has: of one that was cut there are fewer, unless
-/// it lacks a single character.
+/// Whether an id has the length of a hash. An id that was cut is shorter, except sometimes if only its
+/// last character is missing.
 fn is_whole(id: &str) -> bool {
     let hash = id.strip_prefix("co_z").and_then(|hash| bs58::decode(hash).into_vec().ok());
     hash.is_some_and(|hash| hash.len() == SHORT_HASH_LEN)
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_anything_in_it_revokes_nobody_unless_that_is_said() {
+    fn an_empty_file_revokes_no_account_unless_that_is_confirmed() {
         let dir = tempfile::tempdir().unwrap();
         let (path, mut watched) = watched(&dir, &id(1));
         std::fs::write(&path, "\n").unwrap();
@@ -199,7 +201,7 @@ mod tests {
             assert_eq!(watched.look(false), None);
         }
         assert_eq!(count(watched.look(true)), Some(0));
-        std::fs::write(&path, "# nobody\n").unwrap();
+        std::fs::write(&path, "# no accounts\n").unwrap();
         watched.look(false);
         assert_eq!(count(watched.look(false)), Some(0));
     }
@@ -217,25 +219,25 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_tried_again_and_told_once() {
+    fn an_unreadable_file_is_tried_again_and_logged_once() {
         let dir = tempfile::tempdir().unwrap();
         let (path, mut watched) = watched(&dir, &id(1));
         let seen = watched.changes.seen.clone();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(watched.look(false), None);
-        assert!(watched.told.take().unwrap().contains("cannot be read"));
+        assert!(watched.logged.take().unwrap().contains("cannot read the file"));
         // It is there, but reading fails.
         std::fs::create_dir(&path).unwrap();
         for _ in 0..3 {
             assert_eq!(watched.look(false), None);
             assert_eq!(watched.changes.seen, seen);
         }
-        assert!(watched.told.is_some());
+        assert!(watched.logged.is_some());
         std::fs::remove_dir(&path).unwrap();
         std::fs::write(&path, format!("{}\n{}", id(1), id(2))).unwrap();
         watched.look(false);
         assert_eq!(count(watched.look(false)), Some(2));
-        assert_eq!(watched.told, None);
+        assert_eq!(watched.logged, None);
     }
 
     #[test]
@@ -244,7 +246,7 @@ mod tests {
         let text = format!("# ours\n{}  # Ada\n\n{}\n", id(1), id(2));
         assert_eq!(parse(&text).unwrap().len(), 2);
         let error = parse(&format!("{}\nAda\n", id(1))).unwrap_err().to_string();
-        assert!(error.starts_with("accounts:2: \"Ada\" cannot be used"), "{error}");
+        assert!(error.starts_with("accounts:2: \"Ada\" is not valid"), "{error}");
     }
 
     #[test]

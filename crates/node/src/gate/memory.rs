@@ -1,17 +1,20 @@
 //! What the gate remembers, in bounded memory.
 
 use std::collections::BTreeSet;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::{AgentId, CoValueId};
-use rustc_hash::FxHashMap;
+use downbeat_storage::cache::GenerationCache;
+use rustc_hash::FxBuildHasher;
 
 use super::refused::Refused;
 
 /// CoValues that are remembered of each kind, twice: some MiB.
 const REMEMBERED: usize = 50_000;
+
+/// A map that keeps the keys that were used last.
+pub(super) type Recent<K, V> = GenerationCache<K, V, REMEMBERED, FxBuildHasher>;
 
 /// How long it counts that a CoValue is of nobody's concern here: a client that asks again and
 /// again is not a reason to bring it from upstream each time.
@@ -71,8 +74,8 @@ impl Memory {
     pub(super) fn need(&mut self, ids: impl IntoIterator<Item = CoValueId>) {
         for id in ids {
             self.needed.insert(id, ());
-            self.unwanted.take(&id);
-            self.refused.take(&id);
+            self.unwanted.remove(&id);
+            self.refused.remove(&id);
         }
     }
 
@@ -87,59 +90,9 @@ impl Memory {
     }
 }
 
-/// A map that forgets what has not been asked for since so many others were.
-pub(super) struct Recent<K, V> {
-    young: FxHashMap<K, V>,
-    old: FxHashMap<K, V>,
-    bound: usize,
-}
-
-impl<K, V> Default for Recent<K, V> {
-    fn default() -> Self {
-        Self { young: FxHashMap::default(), old: FxHashMap::default(), bound: REMEMBERED }
-    }
-}
-
-impl<K: Eq + Hash + Copy, V> Recent<K, V> {
-    pub(super) fn insert(&mut self, key: K, value: V) {
-        self.old.remove(&key);
-        if self.young.len() >= self.bound {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, value);
-    }
-
-    pub(super) fn get(&mut self, key: &K) -> Option<&V> {
-        if let Some(value) = self.old.remove(key) {
-            self.insert(*key, value);
-        }
-        self.young.get(key)
-    }
-
-    pub(super) fn contains(&mut self, key: &K) -> bool {
-        self.get(key).is_some()
-    }
-
-    /// Forgets a key.
-    pub(super) fn take(&mut self, key: &K) -> Option<V> {
-        self.young.remove(key).or_else(|| self.old.remove(key))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_asked_for_stays_and_the_rest_is_forgotten() {
-        let mut recent = Recent { bound: 10, ..Recent::default() };
-        for key in 0..1_000 {
-            recent.insert(key, key);
-            assert!(recent.contains(&0), "{key}");
-        }
-        assert!(recent.young.len() + recent.old.len() <= 20);
-        assert!(!recent.contains(&500));
-    }
 
     #[test]
     fn another_list_of_accounts_begins_anew_but_for_what_is_counted() {

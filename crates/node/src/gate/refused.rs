@@ -59,7 +59,7 @@ impl Gate {
             _ => Until::Later(Instant::now() + REFUSED_TIME),
         };
         let mut memory = self.memory();
-        let before = memory.refused.take(&content.id);
+        let before = memory.refused.remove(&content.id);
         let mut refused =
             before.unwrap_or(Refused { until, is_whole: false, sessions: Vec::new() });
         refused.is_whole |= is_whole;
@@ -104,7 +104,7 @@ impl Gate {
             Until::Later(until) => Instant::now() < *until,
         };
         if !is_refused {
-            memory.refused.take(&state.id);
+            memory.refused.remove(&state.id);
             return Vec::new();
         }
         let whole = refused.is_whole.then_some(Refusal::Earlier);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use downbeat_core::CoValue;
 use downbeat_node::Node;
 use downbeat_protocol::Message;
-use downbeat_storage::{Fault, FaultyStorage, MemoryStorage, Operation};
+use downbeat_storage::{FaultyStorage, InjectedFailure, MemoryStorage, Operation};
 use tokio::sync::Notify;
 
 use crate::given::{Author, Peer, SOON, map, node, transaction};
@@ -20,7 +20,7 @@ async fn a_peer_is_read_no_further_while_its_content_is_not_stored() {
     let storage = Arc::new(FaultyStorage::new(MemoryStorage::new()));
     let node = Node::builder(storage.clone()).start().unwrap();
     let gate = Arc::new(Notify::new());
-    storage.inject(Operation::Append, Fault::Wait(Arc::clone(&gate)));
+    storage.inject(Operation::Append, InjectedFailure::Wait(Arc::clone(&gate)));
 
     let (author, mut value) = (Author::new(), CoValue::new(map()));
     let piece = "x".repeat(PIECE);

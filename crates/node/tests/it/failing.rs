@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_node::{LocalError, Node, StorageTrouble, SyncConfig};
-use downbeat_storage::{Fault, FaultyStorage, MemoryStorage, Operation, StorageError};
+use downbeat_storage::{FaultyStorage, InjectedFailure, MemoryStorage, Operation, StorageError};
 
 use crate::given::{Author, SOON, count, link, map, node, wait_for};
 
@@ -21,7 +21,7 @@ fn broken() -> StorageError {
 
 fn fail(storage: &Faulty, operation: Operation, times: usize) {
     for _ in 0..times {
-        storage.inject(operation, Fault::Fail(broken()));
+        storage.inject(operation, InjectedFailure::Fail(broken()));
     }
 }
 
@@ -47,8 +47,8 @@ async fn a_store_that_would_take_nothing_makes_the_node_unready_although_nobody_
     let node = Node::builder(storage.clone()).start().unwrap();
     let gone = StorageError::Gone { path: "store".into(), reason: "it was deleted".to_owned() };
     // One for the node's own look, which comes at any time, and one for this.
-    storage.inject(Operation::Check, Fault::Fail(gone.clone()));
-    storage.inject(Operation::Check, Fault::Fail(gone));
+    storage.inject(Operation::Check, InjectedFailure::Fail(gone.clone()));
+    storage.inject(Operation::Check, InjectedFailure::Fail(gone));
     let ready = node.ready().await.unwrap();
     assert!(!ready.is_ready());
     let trouble = ready.storage.unwrap_err();
@@ -69,7 +69,7 @@ async fn a_write_that_failed_and_was_applied_all_the_same_is_acknowledged() {
     let author = Author::new();
     let mut value = node.local().create(map()).await.unwrap();
     value.stored(SOON).await.unwrap();
-    storage.inject(Operation::Append, Fault::FailAfter(broken()));
+    storage.inject(Operation::Append, InjectedFailure::FailAfter(broken()));
     author.write(&mut value, "one").await;
     value.stored(SOON).await.unwrap();
     author.write(&mut value, "two").await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use downbeat_node::{Node, NodeError, StorageTrouble};
 use downbeat_protocol::Signature;
-use downbeat_storage::{Fault, FaultyStorage, MemoryStorage, Operation, StorageError};
+use downbeat_storage::{FaultyStorage, InjectedFailure, MemoryStorage, Operation, StorageError};
 use downbeat_transport::{Connection, PeerInfo, pair};
 use tokio::sync::Notify;
 
@@ -20,8 +20,8 @@ fn faulty() -> (Faulty, Node) {
     (storage, node)
 }
 
-fn broken() -> Fault {
-    Fault::Fail(StorageError::io("no", io::Error::other("unplugged")))
+fn broken() -> InjectedFailure {
+    InjectedFailure::Fail(StorageError::io("no", io::Error::other("unplugged")))
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn a_node_is_ready_while_storage_answers_and_takes_content() {
     storage.inject(Operation::Count, broken());
     let ready = node.ready().await.unwrap();
     assert!(matches!(ready.storage, Err(StorageTrouble::Fails(_))), "{ready:?}");
-    storage.inject(Operation::Count, Fault::Wait(Arc::new(Notify::new())));
+    storage.inject(Operation::Count, InjectedFailure::Wait(Arc::new(Notify::new())));
     let ready = node.ready().await.unwrap();
     assert!(matches!(ready.storage, Err(StorageTrouble::Silent)), "{ready:?}");
 
@@ -79,19 +79,19 @@ async fn a_storage_that_panics_is_a_storage_that_fails() {
     let (storage, node) = faulty();
     let author = Author::new();
     for operation in [Operation::Append, Operation::Load, Operation::Erasable] {
-        storage.inject(operation, Fault::Panic);
+        storage.inject(operation, InjectedFailure::Panic);
     }
     let mut value = node.local().create(map()).await.unwrap();
     author.write(&mut value, "one").await;
     value.stored(SOON).await.unwrap();
-    storage.inject(Operation::Read, Fault::Panic);
+    storage.inject(Operation::Read, InjectedFailure::Panic);
     let mut copy = node.local().load(value.id(), SOON).await.unwrap();
     wait_for(&mut copy, &author, 1).await;
-    storage.inject(Operation::Count, Fault::Panic);
+    storage.inject(Operation::Count, InjectedFailure::Panic);
     let ready = node.ready().await.unwrap();
     let Err(StorageTrouble::Fails(error)) = ready.storage else { panic!("{ready:?}") };
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("injected"));
-    storage.inject(Operation::Close, Fault::Panic);
+    storage.inject(Operation::Close, InjectedFailure::Panic);
     let closed = node.shutdown().await;
     assert!(matches!(closed, Err(NodeError::Close(_))), "{closed:?}");
 }
@@ -101,7 +101,7 @@ async fn a_shutdown_gives_up_after_its_time() {
     let storage = Arc::new(FaultyStorage::new(MemoryStorage::new()));
     let time = Duration::from_millis(300);
     let node = Node::builder(storage.clone()).drain_time(time).start().unwrap();
-    storage.inject(Operation::Append, Fault::Wait(Arc::new(Notify::new())));
+    storage.inject(Operation::Append, InjectedFailure::Wait(Arc::new(Notify::new())));
     let mut value = node.local().create(map()).await.unwrap();
     Author::new().write(&mut value, "never stored").await;
     let taken_in = async {
@@ -122,7 +122,7 @@ async fn times_and_sizes_are_counted() {
     let author = Author::new();
     let mut value = node.local().create(map()).await.unwrap();
     value.stored(SOON).await.unwrap();
-    storage.inject(Operation::Append, Fault::Delay(Duration::from_millis(120)));
+    storage.inject(Operation::Append, InjectedFailure::Delay(Duration::from_millis(120)));
     author.write(&mut value, "one").await;
     value.stored(SOON).await.unwrap();
     let stats = node.stats().await.unwrap();

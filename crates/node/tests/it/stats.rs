@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use downbeat_core::CoValue;
 use downbeat_node::{DisconnectStats, EndStats, Node};
 use downbeat_protocol::Signature;
-use downbeat_storage::{Fault, FaultyStorage, MemoryStorage, Operation, StorageError};
+use downbeat_storage::{FaultyStorage, InjectedFailure, MemoryStorage, Operation, StorageError};
 use downbeat_transport::{
     CloseCode, CloseReason, Connection, Incoming, Listener, Receiver, TransportError, pair,
 };
@@ -159,7 +159,7 @@ async fn a_forgery_is_told_from_a_fork() {
 async fn a_failing_storage_shows() {
     let storage = Arc::new(FaultyStorage::new(MemoryStorage::new()));
     let node = Node::builder(storage.clone()).content_cache(0).start().unwrap();
-    let broken = || Fault::Fail(StorageError::io("no", io::Error::other("unplugged")));
+    let broken = || InjectedFailure::Fail(StorageError::io("no", io::Error::other("unplugged")));
     storage.inject(Operation::Append, broken());
     let mut value = node.local().create(map()).await.unwrap();
     Author::new().write(&mut value, "one").await;

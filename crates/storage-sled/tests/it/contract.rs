@@ -14,8 +14,7 @@ async fn open(dir: &TempDir) -> SledStorage {
 
 async fn open_relaxed(dir: &TempDir) -> SledStorage {
     let within = Duration::from_millis(20);
-    let options =
-        SledOptions { durability: Durability::Relaxed { within }, ..SledOptions::default() };
+    let options = SledOptions::default().with_durability(Durability::Relaxed { within });
     SledStorage::open_with(dir.path(), options).unwrap()
 }
 
@@ -33,4 +32,10 @@ async fn sled_keeps_its_data() {
 async fn relaxed_durability_keeps_the_contract() {
     conformance::run(directory, open_relaxed).await;
     conformance::run_reopening(directory, open_relaxed).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sled_notices_that_it_was_moved() {
+    conformance::run_moving(directory, async |dir| SledStorage::open(dir).unwrap()).await;
 }

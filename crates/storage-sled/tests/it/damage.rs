@@ -24,7 +24,7 @@ async fn store() -> (TempDir, [CoValueFixture; 2], [Author; 2]) {
     (dir, co_values, authors)
 }
 
-/// Opens the tree behind a store's back, once sled's threads have let go of it.
+/// Opens the tree of a closed store, as soon as sled's threads have released it.
 fn tree(dir: &Path) -> sled::Db {
     let config = sled::Config::new().path(dir).segment_size(2 << 20);
     loop {
@@ -36,7 +36,7 @@ fn tree(dir: &Path) -> sled::Db {
     }
 }
 
-/// What a reader is told of a CoValue: everything, or that it is damaged.
+/// Reads a CoValue: its number of transactions, or the damage.
 async fn read(store: &SledStorage, co_value: &CoValueFixture) -> Result<u64, StorageError> {
     let Some(stored) = store.load(co_value.id).await? else { return Ok(0) };
     assert_eq!(stored.header, co_value.header);
@@ -118,7 +118,7 @@ async fn a_damaged_covalue_takes_no_writes_and_fails_no_batch() {
     let Outcome::Damaged(damage) = &outcomes[0] else { panic!("{outcomes:?}") };
     assert_eq!(damage.id(), Some(damaged.id));
     assert_eq!(damage.session(), Some(&author.session));
-    // The first write left nothing behind, so the third one fits.
+    // The first write has stored nothing, so the third one fits.
     assert!(outcomes[1].is_complete() && outcomes[2].is_complete(), "{outcomes:?}");
     assert_eq!(read(&store, &other).await.unwrap(), 13);
 }
@@ -133,8 +133,8 @@ async fn a_damaged_covalue_that_cannot_be_erased_is_named() {
     }
     let store = SledStorage::open(dir.path()).unwrap();
     let batch = [&damaged, &other].map(|co_value| {
-        let mut grave = Author::deleting(1);
-        co_value.bury(grave.delete(co_value.id))
+        let mut deleter = Author::deleting(1);
+        co_value.tombstone(deleter.delete(co_value.id))
     });
     let outcomes = store.append(batch.to_vec()).await.unwrap();
     assert!(outcomes.iter().all(Outcome::is_complete), "a tombstone needs no other session");
@@ -143,9 +143,8 @@ async fn a_damaged_covalue_that_cannot_be_erased_is_named() {
     assert_eq!(store.erase(other.id).await.unwrap().transactions, 12);
 }
 
-/// Damages a store's log at about this many places, one at a time, and checks what the store is
-/// good for: it is refused, or each CoValue is served as it was or said to be damaged. Never is less
-/// than everything served, and nothing panics.
+/// Damages a store's log at about this many places, one at a time. Either the store is refused, or
+/// each CoValue is served in full or reported as damaged. Nothing panics.
 async fn damage_everywhere(
     dir: &Path,
     co_values: &[CoValueFixture],
@@ -188,7 +187,7 @@ async fn damage_everywhere(
                 }
             }
         }
-        // What is damaged does not keep the rest from being written.
+        // Damage does not prevent writes to other CoValues.
         let content = Author::new(9).write(1, 20);
         let batch = co_values.iter().map(|co_value| co_value.extend(vec![content.clone()]));
         for outcome in store.append(batch.collect()).await.unwrap() {
@@ -198,12 +197,12 @@ async fn damage_everywhere(
     survival
 }
 
-/// How the CoValues of damaged stores came off.
+/// The fate of damaged stores and their CoValues.
 #[derive(Debug, Default)]
 struct Survival {
     /// Stores that could not be opened.
     refused: usize,
-    /// CoValues that were said to be damaged.
+    /// CoValues that were reported as damaged.
     damaged: usize,
     /// CoValues that were served in full.
     served: usize,
@@ -251,7 +250,8 @@ async fn old_store() -> (TempDir, [CoValueFixture; 2]) {
         store.append(batch.to_vec()).await.unwrap();
     }
     store.close().await.unwrap();
-    // When sled opens a log it notes where everything lies, and does not read it all again.
+    // On opening, sled writes a snapshot of its page table. The next opening does not read the whole
+    // log.
     drop(SledStorage::open(dir.path()).unwrap());
     (dir, co_values)
 }

@@ -8,8 +8,8 @@ use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage_sled::{Durability, SledOptions, SledStorage};
 use tempfile::TempDir;
 
-/// A copy of a store's files as they are now, without what the open store has in memory: what a
-/// killed process leaves behind.
+/// A copy of a store's files in their current state, as a killed process leaves them. The open store
+/// may have more in memory.
 fn image(dir: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("blobs")).unwrap();
@@ -47,7 +47,7 @@ async fn relaxed_writes_are_in_the_files_a_little_later() {
     let dir = tempfile::tempdir().unwrap();
     let within = Duration::from_millis(200);
     let durability = Durability::Relaxed { within };
-    let options = SledOptions { durability, ..SledOptions::default() };
+    let options = SledOptions::default().with_durability(durability);
     let store = SledStorage::open_with(dir.path(), options).unwrap();
     let co_value = CoValueFixture::new(1);
     let content = Author::new(1).write(1, 20);
@@ -62,7 +62,7 @@ async fn nothing_is_put_into_files_of_their_own_that_are_never_synced() {
     let store = SledStorage::open(dir.path()).unwrap();
     let meta = format!(r#"{{"text":"{}"}}"#, "x".repeat(60_000));
     let mut author = Author::new(1);
-    // Most records are as long as they get, and their keys fall everywhere in the tree.
+    // Most records have the longest length, and their keys are spread over the tree.
     for round in 0..20 {
         let co_values = (0..20).map(|number| CoValueFixture::with_meta(number * 20 + round, &meta));
         let content = author.write(1, 60_000);

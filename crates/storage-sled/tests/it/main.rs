@@ -1,8 +1,8 @@
-//! Tests of the store on sled.
+//! Tests of the sled store.
 
 mod contract;
 mod damage;
 mod durability;
-mod opening;
 #[cfg(unix)]
-mod place;
+mod moving;
+mod opening;

@@ -30,7 +30,7 @@ async fn the_root_of_a_file_system_counts_as_empty() {
 }
 
 #[tokio::test]
-async fn a_creation_that_was_broken_off_is_begun_anew() {
+async fn an_interrupted_creation_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     drop(SledStorage::open(dir.path()).unwrap());
     fs::rename(dir.path().join("format"), dir.path().join("format.unfinished")).unwrap();
@@ -38,18 +38,18 @@ async fn a_creation_that_was_broken_off_is_begun_anew() {
     assert!(dir.path().join("format").is_file());
 }
 
-/// What a process leaves behind that dies while sled writes a snapshot.
+/// The state after a process died while sled was writing a snapshot.
 #[tokio::test]
-async fn a_snapshot_that_was_broken_off_does_not_keep_a_store_from_opening() {
+async fn an_interrupted_snapshot_does_not_keep_a_store_from_opening() {
     let dir = tempfile::tempdir().unwrap();
     let co_value = CoValueFixture::new(1);
     let mut author = Author::new(1);
-    for broken_off in [&b""[..], b"some bytes of it"] {
+    for incomplete in [&b""[..], b"some bytes of it"] {
         let store = SledStorage::open(dir.path()).unwrap();
         store.append(vec![co_value.create(vec![author.write(1, 20)])]).await.unwrap();
         store.close().await.unwrap();
         let snapshot = dir.path().join("snap.7FFFFFFFFFFFFFFF.generating");
-        fs::write(&snapshot, broken_off).unwrap();
+        fs::write(&snapshot, incomplete).unwrap();
         let store = SledStorage::open(dir.path()).unwrap();
         let stored = store.load(co_value.id).await.unwrap().unwrap();
         assert_eq!(stored.sessions[0].count, author.count());
@@ -114,7 +114,7 @@ fn a_newer_format_is_refused_with_both_versions() {
 }
 
 #[tokio::test]
-async fn a_store_without_its_log_is_refused_and_not_begun_anew() {
+async fn a_store_without_its_log_is_refused_and_not_created_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = SledStorage::open(dir.path()).unwrap();
     let content = Author::new(1).write(1, 20);

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::migration::assert_holds;
 use crate::reference::{ReferenceFile, path_in, stored};
 
-/// A closed store with two CoValues, of which the first has several extensions and a checkpoint.
+/// A closed store with two CoValues. Each has several extensions and a checkpoint.
 async fn two() -> (TempDir, [(CoValueFixture, Author); 2]) {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStorage::open(path_in(&dir)).unwrap();
@@ -54,7 +54,7 @@ async fn a_row_that_is_not_what_was_written_is_refused_by_the_name_of_its_covalu
         "UPDATE sessions SET lastIdx = 'ten' WHERE coValue = 1",
         "UPDATE sessions SET lastSignature = 'signature_z1' WHERE coValue = 1",
         "UPDATE sessions SET lastSignature = NULL WHERE coValue = 1",
-        "UPDATE sessions SET sessionID = 'nobody' WHERE coValue = 1",
+        "UPDATE sessions SET sessionID = 'no session' WHERE coValue = 1",
         "UPDATE sessions SET sessionID = replace(sessionID, '_z', '_z2') WHERE coValue = 1",
         "UPDATE transactions SET tx = '{' WHERE ses = 1 AND idx = 3",
         "UPDATE transactions SET tx = '{}' WHERE ses = 1 AND idx = 3",
@@ -125,7 +125,7 @@ async fn what_the_reference_wrote_is_checked_as_far_as_it_can_be() {
         ("DELETE FROM transactions WHERE ses = 1 AND idx = 3", true),
         ("UPDATE coValues SET header = replace(header, 'comap', 'colist') WHERE rowID = 1", true),
         ("UPDATE sessions SET lastIdx = 7 WHERE rowID = 1", true),
-        // Only the signature can tell.
+        // Only the signature shows this.
         ("UPDATE transactions SET tx = replace(tx, '00000003', '00000004') WHERE idx = 3", false),
     ] {
         let file = ReferenceFile::new(7);
@@ -159,8 +159,7 @@ async fn a_batch_leaves_out_what_meets_damage() {
     assert_eq!(stats.sessions, before.sessions, "nothing of the damaged write is stored");
 }
 
-/// Checks that whatever is served of these is what was written, and all of it if the file is
-/// whole. Gives how many calls were refused.
+/// Checks that everything that is served is the written content. Returns the number of refused calls.
 async fn served(file: &Path, written: &[(CoValueFixture, Author)]) -> usize {
     let store = match SqliteStorage::open(file) {
         Ok(store) => store,
@@ -213,7 +212,7 @@ async fn flipped_bytes_are_refused_or_do_no_harm() {
     assert_eq!(served(&path_in(&dir), &written).await, 0);
     let whole = fs::read(path_in(&dir)).unwrap();
     let mut refused = 0;
-    // Every page, and everything in the first ones, where the tables begin.
+    // Every page, and more positions in the first pages, where the tables begin.
     let places = (0..whole.len()).step_by(2_039).chain((0..8 * 4_096).step_by(257));
     for place in places {
         let mut bytes = whole.clone();
@@ -254,7 +253,7 @@ async fn pages_can_be_checked() {
     assert!(!found.is_empty());
 }
 
-/// SQLite keeps no checksums: an index in which an id has changed does not find the CoValue.
+/// SQLite keeps no checksums. An index with a changed id does not find the CoValue.
 #[tokio::test]
 async fn a_covalue_whose_id_is_damaged_anywhere_in_the_file_is_never_missing_in_silence() {
     let (dir, [(co_value, _), _]) = two().await;
@@ -277,7 +276,7 @@ async fn a_covalue_whose_id_is_damaged_anywhere_in_the_file_is_never_missing_in_
     }
 }
 
-/// Where an index begins and ends in the file, if it has one page.
+/// The bytes of an index in the file, if it has one page.
 fn page_of(dir: &TempDir, index: &str) -> std::ops::Range<usize> {
     let connection = Connection::open(path_in(dir)).unwrap();
     let query = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
@@ -285,7 +284,7 @@ fn page_of(dir: &TempDir, index: &str) -> std::ops::Range<usize> {
     (page - 1) * 4_096..page * 4_096
 }
 
-/// A CoValue that is served is served with all of its sessions, and nobody else's.
+/// A CoValue is served with all of its sessions, and without those of other CoValues.
 #[tokio::test]
 async fn no_session_is_missing_in_silence_when_an_index_of_sessions_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
@@ -317,7 +316,7 @@ async fn no_session_is_missing_in_silence_when_an_index_of_sessions_is_damaged()
                     }
                     Err(StorageError::Corrupt(damage)) => {
                         assert_eq!(damage.id(), Some(co_value.id));
-                        // Some of it SQLite finds by itself.
+                        // SQLite finds some of the damage by itself.
                         found += usize::from(named.contains(&co_value.id));
                     }
                     Err(error) => panic!("{error:?}"),

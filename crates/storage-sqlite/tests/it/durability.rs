@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::reference::path_in;
 
-/// What a process that is started now would find after this one was killed.
+/// A copy of the files in their current state, as a killed process leaves them.
 fn image(dir: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for name in ["storage.db", "storage.db-wal"] {
@@ -32,7 +32,7 @@ async fn what_was_appended_is_in_the_files_when_append_returns() {
     let relaxed = Durability::Relaxed { within: Duration::from_mins(1) };
     for durability in [Durability::Flushed, relaxed] {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions { durability, ..SqliteOptions::default() };
+        let options = SqliteOptions::default().with_durability(durability);
         let store = SqliteStorage::open_with(path_in(&dir), options).unwrap();
         let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
         for len in [20, 1_000, 20, 300_000, 20] {

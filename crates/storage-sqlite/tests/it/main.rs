@@ -4,8 +4,8 @@ mod contract;
 mod damage;
 mod durability;
 mod migration;
-mod opening;
 #[cfg(unix)]
-mod place;
+mod moving;
+mod opening;
 mod reference;
 mod sharing;

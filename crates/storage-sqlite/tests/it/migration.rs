@@ -78,8 +78,8 @@ async fn a_file_of_any_version_gets_the_newest_tables() {
 }
 
 #[tokio::test]
-async fn a_migration_that_was_broken_off_goes_on() {
-    // The reference commits each step and each number by itself, so a file may be ahead of it.
+async fn an_interrupted_migration_goes_on() {
+    // The reference commits each step and its number separately, so a file may be ahead of its number.
     for (version, number) in [(3, 2), (4, 2), (6, 5), (7, 6), (7, 3)] {
         let file = ReferenceFile::new(version);
         let (co_value, author) = stored(&file, 1);
@@ -117,20 +117,20 @@ async fn notes_of_the_reference_are_taken_over() {
             pending.id, done.id
         ))
         .unwrap();
-    let mut grave = Author::deleting(1);
-    file.store(&pending, &SessionContent { ..grave.write(1, 20) });
+    let mut deleter = Author::deleting(1);
+    file.store(&pending, &SessionContent { ..deleter.write(1, 20) });
     let directory = closed(file);
 
     let store = SqliteStorage::open(path_in(&directory)).unwrap();
     for co_value in [&pending, &done] {
         assert!(store.load(co_value.id).await.unwrap().unwrap().deleted);
     }
-    assert_holds(&store, &pending, &grave).await;
+    assert_holds(&store, &pending, &deleter).await;
     assert_holds(&store, &kept, &author).await;
     assert_eq!(store.erasable(None, 10).await.unwrap(), [pending.id]);
     assert_eq!(store.stats().await.unwrap().deleted, 2);
     while store.erase(pending.id).await.unwrap().more {}
-    assert_holds(&store, &pending, &grave).await;
+    assert_holds(&store, &pending, &deleter).await;
     let unsynced = store.unsynced(None, 10).await.unwrap();
     let names: Vec<_> = unsynced.iter().map(|entry| entry.upstream.as_str()).collect();
     assert_eq!(names, ["a", "b"], "names that no upstream can have are left out");

@@ -1,5 +1,4 @@
-//! Files as the reference server has written them in the course of time, made from the facts of
-//! their tables.
+//! Files in all versions of the reference server, made from the facts of their tables.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +7,10 @@ use downbeat_storage::conformance::{Author, CoValueFixture};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-/// The versions that there have been.
+/// All versions.
 pub(crate) const VERSIONS: [u32; 7] = [1, 2, 3, 4, 5, 6, 7];
 
-/// What each version added to the tables, in the order of their numbers.
+/// The changes of the tables with each version, in the order of the versions.
 const STEPS: [&str; 7] = [
     "CREATE TABLE transactions (ses INTEGER, idx INTEGER, tx TEXT NOT NULL, PRIMARY KEY (ses, idx))
         WITHOUT ROWID;
@@ -67,8 +66,8 @@ impl ReferenceFile {
         Connection::open(path).unwrap()
     }
 
-    /// Stores content as the reference does. A piece that is too long for one message ends with a
-    /// signature of its own.
+    /// Stores content like the reference. A piece that is too long for one message ends with its own
+    /// signature.
     pub(crate) fn store(&self, co_value: &CoValueFixture, content: &SessionContent) {
         store(&self.connection, self.version, co_value, content);
     }
@@ -90,7 +89,7 @@ pub(crate) fn store(
 ) {
     let (id, header) = (co_value.id.as_str(), str::from_utf8(co_value.header.json()).unwrap());
     let insert = "INSERT INTO coValues (id, header) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
-    // Spelled as a client may have sent it.
+    // With spaces, as a client may have sent it.
     connection.execute(insert, params![id, header.replace(':', ": ")]).unwrap();
     let session = content.session.as_str();
     let signature = content.last_signature.as_str();
@@ -129,7 +128,7 @@ fn spelled_otherwise(transaction: &Transaction) -> String {
     format!(r#"{{"privacy":"trusting","madeAt":{},"changes":"{changes}"}}"#, transaction.made_at())
 }
 
-/// What is in every table: "table.column type".
+/// The columns of all tables: "table.column type".
 pub(crate) fn columns(connection: &Connection) -> Vec<String> {
     let mut query = connection
         .prepare(
@@ -142,7 +141,7 @@ pub(crate) fn columns(connection: &Connection) -> Vec<String> {
     query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-/// A CoValue and who wrote it, stored in a file of the reference.
+/// A CoValue and its author, stored in a file of the reference.
 pub(crate) fn stored(file: &ReferenceFile, number: u64) -> (CoValueFixture, Author) {
     let (co_value, mut author) = (CoValueFixture::new(number), Author::new(number));
     for (count, len) in [(1, 20), (3, 50_000), (2, 20)] {

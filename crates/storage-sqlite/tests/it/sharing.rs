@@ -67,7 +67,7 @@ async fn the_row_of_a_session_that_was_erased_may_become_anothers() {
     for _ in 0..5 {
         store.append(vec![gone.create(vec![author.write(2, 20)])]).await.unwrap();
     }
-    // As the reference erases: it does not know of the rows that it leaves.
+    // Like the reference, which does not know the rows that it leaves.
     let other = ReferenceFile::beside(&path_in(&dir));
     other
         .execute_batch(&format!(

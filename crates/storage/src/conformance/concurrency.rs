@@ -1,4 +1,4 @@
-//! Many callers at the same time.
+//! Many tasks at the same time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ pub(super) async fn of_writers_that_race_for_a_log_one_wins_each_round(store: &S
         }
         assert_eq!(winners.len(), 1, "one writer wins");
         author = winners.remove(0);
-        assert_eq!(conflicts, [author.count(); 7], "the others are told what is stored");
+        assert_eq!(conflicts, [author.count(); 7], "the others learn the stored count");
         assert_holds(store, co_value.id, &[&author]).await;
     }
 }
@@ -86,11 +86,14 @@ pub(super) async fn readers_see_whole_extensions_while_one_writes(store: &Store)
                     let finished = done.load(Ordering::SeqCst);
                     let count = load(&store, co_value.id).await.counts().get(&written.session);
                     assert!(count >= before, "a known state only grows");
-                    assert!(!finished || count == written.count(), "what was appended is seen");
+                    assert!(!finished || count == written.count(), "readers see finished appends");
                     before = count;
                     let runs = store.read(co_value.id, &have, 10_000).await.unwrap();
                     let position = written.check(have.get(&written.session), &runs);
-                    assert!(count <= position || !runs.is_empty(), "what is known can be read");
+                    assert!(
+                        count <= position || !runs.is_empty(),
+                        "content of the known state can be read"
+                    );
                     have.set(&written.session, position);
                     tokio::task::yield_now().await;
                 }
@@ -110,7 +113,7 @@ pub(super) async fn readers_see_whole_extensions_while_one_writes(store: &Store)
 }
 
 pub(super) async fn a_reader_is_not_disturbed_by_deletion(store: &Store) {
-    /// Enough that reading takes longer than deleting, so that it is in the middle of it.
+    /// Enough that a deletion falls into the middle of a read.
     const SESSIONS: usize = 300;
     let mut authors: Vec<_> = (0..).map(Author::new).take(SESSIONS).collect();
     let sessions: Vec<_> = authors.iter_mut().map(|author| author.write(1, 20)).collect();
@@ -136,9 +139,9 @@ pub(super) async fn a_reader_is_not_disturbed_by_deletion(store: &Store) {
                 })
             })
             .into();
-        let mut grave = Author::deleting(number);
+        let mut deleter = Author::deleting(number);
         tokio::task::yield_now().await;
-        append(store, co_value.bury(grave.delete(co_value.id))).await;
+        append(store, co_value.tombstone(deleter.delete(co_value.id))).await;
         super::deleting::erase_all(store, &co_value).await;
         for reader in readers {
             reader.await.unwrap();
@@ -165,8 +168,8 @@ pub(super) async fn an_abandoned_append_is_whole_or_nothing(store: &Store) {
         }
         writing.abort();
         drop(writing.await);
-        // Appends take effect one after the other, so after this one the abandoned one has, too,
-        // or never will.
+        // Appends take effect one after the other. After this one, the abandoned append has taken
+        // effect or never will.
         append(store, co_value.extend(Vec::new())).await;
         let counts = load(store, co_value.id).await.counts();
         if counts.get(&a.session) == next_a.count() {

@@ -1,4 +1,4 @@
-//! Content to store: CoValues and logs as real authors write them.
+//! Fixtures: CoValues, and logs signed by their authors.
 
 use downbeat_crypto::{
     AgentSecret, HashChain, VerifyingKey, delete_session_id, header_id, session_id,
@@ -11,7 +11,7 @@ use downbeat_protocol::{
 use super::Store;
 use crate::types::{Outcome, SessionOutcome, Stored, Write};
 
-/// More than any rule reads at once.
+/// A budget larger than everything that a rule stores.
 pub(crate) const ALL: usize = 1 << 30;
 
 /// A CoValue for a test. Equal numbers give equal CoValues.
@@ -29,7 +29,7 @@ impl CoValueFixture {
         Self::build(number, None)
     }
 
-    /// The same with the JSON of an object as `meta`.
+    /// The CoValue with this number, with the JSON of an object as `meta`.
     pub fn with_meta(number: u64, meta: &str) -> Self {
         Self::build(number, Some(meta))
     }
@@ -57,12 +57,12 @@ impl CoValueFixture {
     }
 
     /// The write that deletes it.
-    pub fn bury(&self, session: SessionContent) -> Write {
+    pub fn tombstone(&self, session: SessionContent) -> Write {
         Write::Tombstone { id: self.id, session }
     }
 }
 
-/// An author of one session, who remembers all that was written. Equal numbers give equal authors.
+/// The author of one session, with everything written so far. Equal numbers give equal authors.
 #[derive(Debug, Clone)]
 pub struct Author {
     secret: AgentSecret,
@@ -74,7 +74,7 @@ pub struct Author {
 }
 
 impl Author {
-    /// An agent with a session of its own.
+    /// An agent that writes a session of its own.
     pub fn new(number: u64) -> Self {
         let secret = secret(number);
         let owner = Owner::Agent(secret.agent());
@@ -89,7 +89,7 @@ impl Author {
         Self::of_session(secret, session)
     }
 
-    /// An agent that writes a session of this name, which may be another's.
+    /// An agent that writes a session with this id, which may belong to another owner.
     pub(crate) fn of(session: &str) -> Self {
         Self::of_session(secret(0), SessionId::parse(session).expect("the test's session id"))
     }
@@ -98,7 +98,7 @@ impl Author {
         Self { secret, session, log: Vec::new(), chain: HashChain::new() }
     }
 
-    /// Extends the log by as many transactions, each with changes of this length.
+    /// Extends the log by `transactions` transactions, each with changes of `changes_len` bytes.
     pub fn write(&mut self, transactions: usize, changes_len: usize) -> SessionContent {
         let text = "x".repeat(changes_len.saturating_sub(r#"["12345678"]"#.len()));
         let transactions = (self.log.len()..self.log.len() + transactions)
@@ -108,7 +108,7 @@ impl Author {
         self.write_these(transactions)
     }
 
-    /// Extends the log by these transactions.
+    /// Extends the log by the given transactions.
     pub fn write_these(&mut self, transactions: Vec<Transaction>) -> SessionContent {
         let after = self.log.len() as u64;
         for transaction in &transactions {
@@ -129,7 +129,7 @@ impl Author {
         self.write_these(vec![Transaction::trusting("[]", 1_700_000_000_000, Some(&meta))])
     }
 
-    /// The signature of the log as it is now.
+    /// The signature of the log in its current state.
     pub fn signature(&self) -> Signature {
         self.secret.signer_secret().sign_chain(&self.chain)
     }
@@ -139,8 +139,8 @@ impl Author {
         self.log.len() as u64
     }
 
-    /// Checks that runs are the log from a position to the end of the last of them, and that the
-    /// signature of each verifies. Returns the position after the last run.
+    /// Checks that the runs are the author's log from `position` on, and that the signature of each
+    /// verifies. Returns the position after the last run.
     pub(crate) fn check(&self, mut position: u64, runs: &[SessionContent]) -> u64 {
         for run in runs {
             assert_eq!(run.session, self.session);
@@ -177,12 +177,12 @@ pub(crate) fn to_usize(count: u64) -> usize {
     usize::try_from(count).expect("counts of a test fit into memory")
 }
 
-/// Appends one write, of which all must be stored.
+/// Appends one write, which must be stored in full.
 pub(crate) async fn append(store: &Store, write: Write) {
     append_all(store, vec![write]).await;
 }
 
-/// Appends a batch, of which all must be stored.
+/// Appends a batch, which must be stored in full.
 pub(crate) async fn append_all(store: &Store, batch: Vec<Write>) {
     let sizes: Vec<usize> = batch
         .iter()
@@ -199,19 +199,19 @@ pub(crate) async fn append_all(store: &Store, batch: Vec<Write>) {
     assert_eq!(outcomes, expected);
 }
 
-/// Appends one write and returns what became of it.
+/// Appends one write and returns its outcome.
 pub(crate) async fn append_one(store: &Store, write: Write) -> Outcome {
     let mut outcomes = store.append(vec![write]).await.unwrap();
     assert_eq!(outcomes.len(), 1, "one outcome per write");
     outcomes.remove(0)
 }
 
-/// What is stored of a CoValue that must be there.
+/// Loads a CoValue that must be stored.
 pub(crate) async fn load(store: &Store, id: CoValueId) -> Stored {
     store.load(id).await.unwrap().expect("the CoValue is stored")
 }
 
-/// All that is beyond `have`, read in one go.
+/// Reads everything beyond `have` with one call.
 pub(crate) async fn read_from(
     store: &Store,
     id: CoValueId,
@@ -220,7 +220,7 @@ pub(crate) async fn read_from(
     store.read(id, have, ALL).await.unwrap()
 }
 
-/// All content of a CoValue.
+/// Reads all content of a CoValue.
 pub(crate) async fn read_all(store: &Store, id: CoValueId) -> Vec<SessionContent> {
     read_from(store, id, &SessionCounts::new()).await
 }

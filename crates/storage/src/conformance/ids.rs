@@ -1,4 +1,4 @@
-//! Ids that are unusual, or look much like each other.
+//! Ids that are unusual, or similar to each other.
 
 use downbeat_protocol::{CoValueId, MAX_SESSION_ID_LEN};
 
@@ -7,7 +7,7 @@ use super::content::{Author, CoValueFixture, append, append_all, assert_holds};
 use super::paging::walk;
 use crate::types::{MAX_UPSTREAM_NAME_LEN, Unsynced, UnsyncedUpdate, UpstreamName};
 
-/// Ids of the right alphabet that are no hashes, some of them the beginning of others.
+/// Ids in the right alphabet that are no hashes. Some are prefixes of others.
 fn odd_ids() -> Vec<CoValueId> {
     let longest = format!("co_z{}", "z".repeat(26));
     let shortest = format!("co_z{}", "1".repeat(26));
@@ -35,10 +35,10 @@ pub(super) async fn ids_that_begin_like_others_are_kept_apart(store: &Store) {
     let (gone, kept): (Vec<_>, Vec<_>) =
         co_values.iter().zip(&authors).enumerate().partition(|(index, _)| index % 2 == 0);
     for (index, (co_value, _)) in gone {
-        let mut grave = Author::deleting(100 + index as u64);
-        append(store, co_value.bury(grave.delete(co_value.id))).await;
+        let mut deleter = Author::deleting(100 + index as u64);
+        append(store, co_value.tombstone(deleter.delete(co_value.id))).await;
         super::deleting::erase_all(store, co_value).await;
-        assert_holds(store, co_value.id, &[&grave]).await;
+        assert_holds(store, co_value.id, &[&deleter]).await;
     }
     for (_, (co_value, author)) in kept {
         assert_holds(store, co_value.id, &[author]).await;
@@ -70,11 +70,11 @@ pub(super) async fn sessions_of_any_kind_of_owner_are_kept_apart(store: &Store) 
     }
     assert_holds(store, co_value.id, &authors.iter().collect::<Vec<_>>()).await;
 
-    let mut grave = Author::deleting(2);
-    append(store, co_value.bury(grave.delete(co_value.id))).await;
+    let mut deleter = Author::deleting(2);
+    append(store, co_value.tombstone(deleter.delete(co_value.id))).await;
     super::deleting::erase_all(store, &co_value).await;
     let mut left: Vec<_> = authors.iter().filter(|author| author.session.is_delete()).collect();
-    left.push(&grave);
+    left.push(&deleter);
     assert_holds(store, co_value.id, &left).await;
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn names_of_upstreams_are_kept_apart(store: &Store) {
     store.track_unsynced(updates(first, true)).await.unwrap();
     assert_eq!(store.unsynced(None, 1_000).await.unwrap(), second);
 
-    // An id that is tracked and one that is stored have nothing to do with each other.
+    // Tracked ids and stored ids are independent of each other.
     let header = CoValueFixture::new(1).header;
     let creates = odd_ids().into_iter().map(|id| CoValueFixture { id, header: header.clone() });
     append_all(store, creates.map(|co_value| co_value.create(Vec::new())).collect()).await;

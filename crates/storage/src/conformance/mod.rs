@@ -1,13 +1,24 @@
 //! The rules of the [`Storage`] contract, as a suite that any backend runs in its own tests.
 //!
-//! [`run`] takes every rule that a single opening of a store can show, [`run_reopening`] those of
-//! a store that keeps its data. All content is really signed, so that a run that a store cuts or
-//! merges wrongly shows by its signature.
+//! [`run`] checks the rules that one opening of a store can show. [`run_reopening`] checks that a
+//! store keeps its data, and [`run_moving`] that it notices when its files are moved or deleted. All
+//! content is really signed, so a run that a store cuts or merges wrongly fails by its signature.
+//!
+//! ```no_run
+//! use downbeat_storage::{MemoryStorage, conformance};
+//!
+//! #[tokio::main]
+//! async fn main() {
+//!     conformance::run(|| (), async |()| MemoryStorage::new()).await;
+//! }
+//! ```
 
 mod concurrency;
 mod content;
 mod deleting;
 mod ids;
+#[cfg(unix)]
+mod moving;
 mod paging;
 mod random;
 mod reading;
@@ -15,6 +26,8 @@ mod reopening;
 mod scale;
 mod writing;
 
+#[cfg(unix)]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,17 +35,20 @@ use crate::storage::Storage;
 
 pub use content::{Author, CoValueFixture};
 
-/// How long one rule may take; a store that hangs fails by it. Generous, because the suite also
-/// runs on loaded machines and slow disks: nothing waits for it when all is well.
+/// Time limit of one rule, for stores that hang. Generous, because the suite also runs on loaded
+/// machines and slow disks.
 const RULE_TIMEOUT: Duration = Duration::from_mins(2);
 
 type Store = Arc<dyn Storage>;
 
-/// Runs every rule, each on an empty store of its own: `place` makes a place for it (a temporary
-/// directory, say), which is dropped after the rule, and `open` opens the store in it.
+/// Runs every rule, each on an empty store of its own. `place` makes a place for the store, for
+/// example a temporary directory, which is dropped after the rule. `open` opens the store in it.
 ///
-/// Needs a Tokio runtime with time enabled; several threads let the rules on concurrency find
-/// more. Panics with the rule's name where one is broken.
+/// Needs a multi-threaded Tokio runtime with time enabled.
+///
+/// # Panics
+///
+/// If a rule is broken. The message names the rule.
 pub async fn run<P, S: Storage>(place: impl Fn() -> P, open: impl AsyncFn(&P) -> S) {
     macro_rules! rules {
         ($($module:ident: $($rule:ident),* $(,)?;)*) => {
@@ -100,8 +116,8 @@ pub async fn run<P, S: Storage>(place: impl Fn() -> P, open: impl AsyncFn(&P) ->
     }
 }
 
-/// Runs the rules of a store that keeps its data when it is closed and opened again in the same
-/// place. See [`run`].
+/// Runs the rules of a store that keeps its data when it is closed, and opened again in the same
+/// place. The arguments are those of [`run`].
 pub async fn run_reopening<P, S: Storage>(place: impl Fn() -> P, open: impl AsyncFn(&P) -> S) {
     macro_rules! rules {
         ($($rule:ident),* $(,)?) => {
@@ -121,8 +137,29 @@ pub async fn run_reopening<P, S: Storage>(place: impl Fn() -> P, open: impl Asyn
     }
 }
 
+/// Runs the rules of a store that is moved or deleted while it is open. `place` makes an empty
+/// directory for each rule, and `open` opens a store in a directory inside it, which may not exist
+/// yet. The store must keep all its files in that directory.
+#[cfg(unix)]
+pub async fn run_moving<P: AsRef<Path>, S: Storage>(
+    place: impl Fn() -> P,
+    open: impl AsyncFn(&Path) -> S,
+) {
+    let open = async |dir: &Path| Arc::new(open(dir).await) as Store;
+    let directory = place();
+    let rule = Box::pin(moving::nothing_is_stored_while_the_store_is_moved_away(
+        directory.as_ref(),
+        &open,
+    ));
+    timed("nothing_is_stored_while_the_store_is_moved_away", rule).await;
+    let directory = place();
+    let rule =
+        Box::pin(moving::nothing_is_stored_once_the_store_is_deleted(directory.as_ref(), &open));
+    timed("nothing_is_stored_once_the_store_is_deleted", rule).await;
+}
+
 async fn timed(name: &str, rule: impl Future<Output = ()>) {
     tokio::time::timeout(RULE_TIMEOUT, rule)
         .await
-        .unwrap_or_else(|_| panic!("{name} was not done in {RULE_TIMEOUT:?}"));
+        .unwrap_or_else(|_| panic!("{name} did not end within {RULE_TIMEOUT:?}"));
 }

@@ -40,7 +40,7 @@ pub(super) async fn a_walk_while_others_write_finds_all_that_was_there(store: &S
         number += 3;
         assert!(number < 10_000, "the walk comes to an end");
     }
-    assert!(found.is_sorted_by(|a, b| a < b), "no CoValue is told twice");
+    assert!(found.is_sorted_by(|a, b| a < b), "no CoValue is listed twice");
     let found: BTreeSet<_> = found.into_iter().collect();
     assert!(before.is_subset(&found));
 }

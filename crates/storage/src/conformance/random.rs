@@ -1,4 +1,4 @@
-//! Random histories, carried out on a store and in memory.
+//! Random histories, run on a store and in memory.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::paging::entry;
 use crate::memory::MemoryStorage;
 use crate::types::{Stats, Unsynced, UnsyncedUpdate, Write};
 
-/// The CoValues and the authors of each that a history is about.
+/// CoValues of a history, and authors of each.
 const CO_VALUES: u64 = 12;
 const AUTHORS: u64 = 4;
 
@@ -22,7 +22,7 @@ pub(super) async fn a_random_history_ends_as_in_memory(store: &Store) {
     history.assert_equal(store).await;
 }
 
-/// A random history, and the state that it leads to.
+/// A random history, and the expected state.
 pub(super) struct History {
     random: Random,
     model: Store,
@@ -43,7 +43,7 @@ impl History {
         Self { random: Random(seed), model: Arc::new(MemoryStorage::new()), authors }
     }
 
-    /// Does something to the store and to the model, which must answer alike.
+    /// Does one random thing to the store and to the model. Both must answer alike.
     pub(super) async fn step(&mut self, store: &Store) {
         match self.random.below(20) {
             0 => {
@@ -66,7 +66,7 @@ impl History {
         }
     }
 
-    /// Checks that the store holds what the model holds, to the last byte.
+    /// Checks that store and model hold the same content, to the last byte.
     pub(super) async fn assert_equal(&self, store: &Store) {
         let have = SessionCounts::new();
         for (co_value, _) in &self.authors {
@@ -81,7 +81,7 @@ impl History {
         assert_eq!(store.list(None, 100).await.unwrap(), ids);
         let unsynced: Vec<Unsynced> = self.model.unsynced(None, 100).await.unwrap();
         assert_eq!(store.unsynced(None, 100).await.unwrap(), unsynced);
-        // How far erasure got is a backend's own affair.
+        // Backends may erase in steps of any size.
         for id in ids {
             for store in [store, &self.model] {
                 while store.erase(id).await.unwrap().more {}
@@ -92,19 +92,19 @@ impl History {
         assert_eq!(Stats { disk_bytes: None, ..stats }, expected);
     }
 
-    /// A write that may fit or not.
+    /// A random write. It may fit the store or not.
     fn write(&mut self) -> Write {
         let (co_value, authors) = &mut self.authors[self.random.below(CO_VALUES)];
         let random = &mut self.random;
         if random.below(40) == 0 {
-            let grave = authors.last_mut().expect("there are authors");
-            return co_value.bury(grave.delete(co_value.id));
+            let deleter = authors.last_mut().expect("there are authors");
+            return co_value.tombstone(deleter.delete(co_value.id));
         }
         let count = random.below(AUTHORS);
         let mut sessions = Vec::new();
         for author in authors.iter_mut().take(count) {
             let mut forgotten = author.clone();
-            // Now and then what was written before gets lost, or comes twice.
+            // Now and then an extension gets lost, or comes twice.
             let author = if random.below(10) == 0 { &mut forgotten } else { author };
             let content = author.write(random.below(6), [12, 100, 3_000, 30_000][random.below(4)]);
             if random.below(20) == 0 {
@@ -135,7 +135,7 @@ impl History {
     }
 }
 
-/// A small generator of numbers that only have to look random (splitmix64).
+/// A small pseudo-random generator (splitmix64).
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! What reading gives, and where it cuts.
+//! Reading, and the positions at which it cuts.
 
 use std::slice;
 
@@ -7,7 +7,7 @@ use downbeat_protocol::{CHUNK_LEN, KnownState, SessionContent, SessionCounts, Tr
 use super::Store;
 use super::content::{ALL, Author, CoValueFixture, append, load, read_all, read_from, to_usize};
 
-/// Changes of which the fifth crosses a checkpoint (5 * 25,000 > 102,400).
+/// Bytes of changes. The fifth transaction of this length crosses a checkpoint (5 * 25,000 > 102,400).
 const QUARTER: usize = 25_000;
 
 pub(super) async fn small_extensions_are_merged_up_to_a_checkpoint(store: &Store) {
@@ -123,8 +123,8 @@ pub(super) async fn there_is_nothing_beyond_what_is_stored(store: &Store) {
     assert_eq!(a.check(0, &runs), 2);
 }
 
-/// The fixtures of these numbers, of which those of even numbers are stored, with one session of
-/// two transactions each; and the bytes of JSON in each of them.
+/// `count` fixtures. Those with even numbers are stored, with one session of two transactions each.
+/// Also returns the bytes of JSON in each.
 async fn every_second_one(store: &Store, count: u64) -> (Vec<CoValueFixture>, usize) {
     let fixtures: Vec<_> = (0..count).map(CoValueFixture::new).collect();
     let mut bytes = 0;
@@ -137,7 +137,7 @@ async fn every_second_one(store: &Store, count: u64) -> (Vec<CoValueFixture>, us
 }
 
 pub(super) async fn many_are_looked_up_as_each_by_itself(store: &Store) {
-    // More than a backend is likely to take at once, some twice, and not in the order of the ids.
+    // More than a backend reads at once, each twice, and not in the order of the ids.
     let (fixtures, _) = every_second_one(store, 40).await;
     let ids: Vec<_> =
         fixtures.iter().chain(fixtures.iter().rev()).map(|fixture| fixture.id).collect();
@@ -158,8 +158,8 @@ pub(super) async fn many_are_read_as_each_by_itself_within_one_budget(store: &St
         assert_eq!(answer.unwrap(), read_all(store, have.id).await);
     }
 
-    // The first, and every second one after it, has content: the budget ends with the third of
-    // them, however little of it that takes.
+    // Every second fixture has content, from the first on. The budget ends with the third of those,
+    // the fifth fixture.
     for budget in [2 * bytes + 1, 3 * bytes] {
         assert_eq!(store.read_many(have.clone(), budget).await.len(), 5);
     }

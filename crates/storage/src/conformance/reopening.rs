@@ -1,4 +1,4 @@
-//! What a store keeps.
+//! Data that outlives the closing of a store.
 
 use std::slice;
 
@@ -54,19 +54,19 @@ pub(super) async fn a_log_goes_on_where_it_was(open: impl AsyncFn() -> Store) {
     assert_holds(&store, co_value.id, &[&author]).await;
     let ends: Vec<_> =
         read_all(&store, co_value.id).await.iter().map(SessionContent::end).collect();
-    assert_eq!(ends, [3, 6], "what gathers up to a checkpoint gathers across openings");
+    assert_eq!(ends, [3, 6], "bytes since a checkpoint are counted across openings");
 }
 
 pub(super) async fn erasure_goes_on_where_it_was(open: impl AsyncFn() -> Store) {
     let co_value = CoValueFixture::new(1);
-    let (mut author, mut grave) = (Author::new(1), Author::deleting(2));
+    let (mut author, mut deleter) = (Author::new(1), Author::deleting(2));
     let store = open().await;
     let extensions = (0..3_000).map(|_| author.write(1, 20)).collect();
     append(&store, co_value.create(extensions)).await;
     let entry = super::paging::entry(1, "a");
     let update = UnsyncedUpdate { entry: entry.clone(), synced: false };
     store.track_unsynced(vec![update]).await.unwrap();
-    append(&store, co_value.bury(grave.delete(co_value.id))).await;
+    append(&store, co_value.tombstone(deleter.delete(co_value.id))).await;
     assert!(store.erase(co_value.id).await.unwrap().more);
     store.close().await.unwrap();
 
@@ -83,7 +83,7 @@ pub(super) async fn erasure_goes_on_where_it_was(open: impl AsyncFn() -> Store) 
     let store = open().await;
     assert_eq!(store.erasable(None, 10).await.unwrap(), []);
     assert_eq!(store.unsynced(None, 10).await.unwrap(), []);
-    assert_holds(&store, co_value.id, &[&grave]).await;
+    assert_holds(&store, co_value.id, &[&deleter]).await;
     assert_eq!(store.stats().await.unwrap().transactions, 1);
 }
 

@@ -1,4 +1,4 @@
-//! Content that is large, long or much.
+//! Large transactions, long logs, and many sessions and CoValues.
 
 use downbeat_protocol::{SessionCounts, Transaction};
 
@@ -51,14 +51,14 @@ pub(super) async fn a_large_header_comes_back(store: &Store) {
     for (number, len) in (1..).zip([1_000, 23_000, 24_000, 25_000, 48_000, 500_000]) {
         let meta = format!(r#"{{"text":"{}"}}"#, "x".repeat(len));
         let co_value = CoValueFixture::with_meta(number, &meta);
-        let (mut author, mut grave) = (Author::new(1), Author::deleting(2));
+        let (mut author, mut deleter) = (Author::new(1), Author::deleting(2));
         append(store, co_value.create(vec![author.write(1, 20)])).await;
         assert_eq!(load(store, co_value.id).await.header, co_value.header);
-        append(store, co_value.bury(grave.delete(co_value.id))).await;
+        append(store, co_value.tombstone(deleter.delete(co_value.id))).await;
         assert_eq!(load(store, co_value.id).await.header, co_value.header);
         super::deleting::erase_all(store, &co_value).await;
         assert_eq!(load(store, co_value.id).await.header, co_value.header);
-        assert_holds(store, co_value.id, &[&grave]).await;
+        assert_holds(store, co_value.id, &[&deleter]).await;
     }
 }
 

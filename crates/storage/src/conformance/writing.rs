@@ -1,4 +1,4 @@
-//! What appending does.
+//! Appending.
 
 use downbeat_protocol::SessionCounts;
 
@@ -40,7 +40,7 @@ pub(super) async fn content_without_a_header_is_reported_and_not_stored(store: &
     let outcome = append_one(store, co_value.extend(vec![content.clone()])).await;
     assert_eq!(outcome, Outcome::NoHeader);
     assert_eq!(append_one(store, co_value.extend(Vec::new())).await, Outcome::NoHeader);
-    let tombstone = co_value.bury(Author::deleting(2).delete(co_value.id));
+    let tombstone = co_value.tombstone(Author::deleting(2).delete(co_value.id));
     assert_eq!(append_one(store, tombstone).await, Outcome::NoHeader);
     assert_eq!(store.load(co_value.id).await.unwrap(), None);
     assert_eq!(store.count().await.unwrap(), 0);

@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_storage::conformance::{self, Author, CoValueFixture};
-use downbeat_storage::{Fault, FaultyStorage, MemoryStorage, Operation, Storage, StorageError};
+use downbeat_storage::{
+    FaultyStorage, InjectedFailure, MemoryStorage, Operation, Storage, StorageError,
+};
 use tokio::sync::Notify;
 
 fn error() -> StorageError {
@@ -17,8 +19,8 @@ async fn without_faults_the_contract_is_kept() {
 #[tokio::test]
 async fn each_fault_hits_one_call_of_its_operation() {
     let store = FaultyStorage::new(MemoryStorage::new());
-    store.inject(Operation::Count, Fault::Fail(error()));
-    store.inject(Operation::Count, Fault::Fail(StorageError::Closed));
+    store.inject(Operation::Count, InjectedFailure::Fail(error()));
+    store.inject(Operation::Count, InjectedFailure::Fail(StorageError::Closed));
     assert!(store.list(None, 1).await.is_ok());
     assert!(matches!(store.count().await, Err(StorageError::Full { .. })));
     assert!(matches!(store.count().await, Err(StorageError::Closed)));
@@ -28,9 +30,9 @@ async fn each_fault_hits_one_call_of_its_operation() {
 #[tokio::test]
 async fn a_failed_append_has_done_nothing_everything_or_a_part() {
     for (fault, stored) in [
-        (Fault::Fail(error()), 0),
-        (Fault::FailAfter(error()), 3),
-        (Fault::Torn { writes: 2, error: error() }, 2),
+        (InjectedFailure::Fail(error()), 0),
+        (InjectedFailure::FailAfter(error()), 3),
+        (InjectedFailure::Torn { writes: 2, error: error() }, 2),
     ] {
         let store = FaultyStorage::new(MemoryStorage::new());
         store.inject(Operation::Append, fault);
@@ -45,7 +47,7 @@ async fn a_failed_append_has_done_nothing_everything_or_a_part() {
 async fn a_call_can_be_held_back() {
     let store = Arc::new(FaultyStorage::new(MemoryStorage::new()));
     let gate = Arc::new(Notify::new());
-    store.inject(Operation::Load, Fault::Wait(Arc::clone(&gate)));
+    store.inject(Operation::Load, InjectedFailure::Wait(Arc::clone(&gate)));
     let loading = tokio::spawn({
         let store = Arc::clone(&store);
         async move { store.load(CoValueFixture::new(1).id).await }
@@ -56,7 +58,7 @@ async fn a_call_can_be_held_back() {
     assert_eq!(loading.await.unwrap().unwrap(), None);
 
     let before = Instant::now();
-    store.inject(Operation::Load, Fault::Delay(Duration::from_millis(20)));
+    store.inject(Operation::Load, InjectedFailure::Delay(Duration::from_millis(20)));
     store.load(CoValueFixture::new(1).id).await.unwrap();
     assert!(before.elapsed() >= Duration::from_millis(20));
 }

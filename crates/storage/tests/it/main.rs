@@ -1,4 +1,5 @@
-//! Tests of the storage contract's own backends.
+//! Tests of the backends in this crate.
 
+mod append_log;
 mod faults;
 mod memory;

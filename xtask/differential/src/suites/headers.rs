@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use downbeat_crypto::header_id;
-use downbeat_protocol::Header;
+use downbeat_protocol::{Header, Limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -173,7 +173,7 @@ fn co_value(random: &mut Random) -> String {
 }
 
 fn agent(random: &mut Random) -> String {
-    use downbeat_protocol::{AgentId, Limits, SealerId, SignerId};
+    use downbeat_protocol::{AgentId, SealerId, SignerId};
     let (sealer, signer) = (random.bytes(), random.bytes());
     AgentId::new(SealerId::from_bytes(sealer), SignerId::from_bytes(signer)).to_string()
 }

@@ -1,0 +1,102 @@
+//! Opens stores for the tools.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use downbeat_storage::{Storage, StorageError};
+use downbeat_storage_sled::{SledOptions, SledStorage};
+use downbeat_tools::Store;
+use tokio::runtime::Handle;
+
+use crate::storage::{self, DurabilityChoice, StorageChoice};
+
+/// The cache of a sled store. sled takes a multiple of this, and an import opens two stores.
+const SLED_CACHE_BYTES: u64 = 16 << 20;
+
+/// Opens a store that exists, so that a mistyped name does not create an empty one.
+pub(super) fn existing(choice: &StorageChoice, runtime: &Handle) -> anyhow::Result<Store> {
+    match choice {
+        StorageChoice::Memory => {
+            bail!("`memory` is always empty at the start: name a store on disk")
+        }
+        StorageChoice::Sled(dir) => require_sled(dir)?,
+        StorageChoice::Sqlite(file) => require_sqlite(file)?,
+    }
+    or_create(choice, runtime)
+}
+
+/// Opens a store, or creates an empty one.
+pub(super) fn or_create(choice: &StorageChoice, runtime: &Handle) -> anyhow::Result<Store> {
+    if *choice == StorageChoice::Memory {
+        bail!("content in `memory` is lost when this command ends: name a store on disk");
+    }
+    let storage = match choice {
+        StorageChoice::Sled(dir) => open_sled(dir),
+        _ => runtime.block_on(storage::open(choice, DurabilityChoice::Safe)),
+    };
+    let storage = storage.map_err(explain_lock).with_context(|| format!("cannot open {choice}"))?;
+    Ok(Store::new(storage, runtime.clone()))
+}
+
+/// The file or directory of a store on disk.
+pub(super) fn path_of(choice: &StorageChoice) -> Option<&Path> {
+    match choice {
+        StorageChoice::Memory => None,
+        StorageChoice::Sled(path) | StorageChoice::Sqlite(path) => Some(path),
+    }
+}
+
+/// Whether two paths name the same file or directory.
+pub(super) fn is_same(a: &Path, b: &Path) -> bool {
+    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| PathBuf::from(path));
+    resolved(a) == resolved(b)
+}
+
+/// Opens a sled store with a small cache: the tools read a store once, from end to end.
+fn open_sled(dir: &Path) -> anyhow::Result<Arc<dyn Storage>> {
+    let options = SledOptions { cache_bytes: SLED_CACHE_BYTES, ..SledOptions::default() };
+    Ok(Arc::new(SledStorage::open_with(dir, options)?))
+}
+
+fn require_sled(dir: &Path) -> anyhow::Result<()> {
+    /// The file that marks the directory of a sled store; see `docs/storage-format.md`.
+    const FORMAT_FILE: &str = "format";
+
+    require(dir)?;
+    if !dir.is_dir() {
+        bail!("{} is not a directory, so it holds no sled store", dir.display());
+    }
+    if !dir.join(FORMAT_FILE).exists() {
+        bail!("{} holds no sled store", dir.display());
+    }
+    Ok(())
+}
+
+fn require_sqlite(file: &Path) -> anyhow::Result<()> {
+    require(file)?;
+    let found = file.metadata().with_context(|| format!("cannot read {}", file.display()))?;
+    if !found.is_file() {
+        bail!("{} is not a file, so it holds no SQLite store", file.display());
+    }
+    if found.len() == 0 {
+        bail!("{} is empty, so it holds no SQLite store", file.display());
+    }
+    Ok(())
+}
+
+fn require(path: &Path) -> anyhow::Result<()> {
+    if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
+        bail!("the store {} does not exist", path.display());
+    }
+    Ok(())
+}
+
+/// Adds advice to the error about a store that another process has open.
+fn explain_lock(error: anyhow::Error) -> anyhow::Error {
+    if matches!(error.downcast_ref(), Some(StorageError::Locked { .. })) {
+        error.context("a server or another tool has it open: stop that first")
+    } else {
+        error
+    }
+}

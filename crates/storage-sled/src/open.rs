@@ -1,0 +1,248 @@
+//! Opens the store in a directory, or creates one in an empty directory.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use downbeat_storage::files::FileIdentity;
+use downbeat_storage::{Damage, StorageError};
+use sled::Mode;
+
+use crate::keys;
+use crate::options::SledOptions;
+use crate::record::{self, TotalsRecord};
+use crate::tree::{Changes, LOG_FILE, Tree, call_sled, describe};
+use crate::watermark::{WATERMARK_FILE, Watermark};
+
+/// The version of the layout: the one that is written, and the newest that can be read.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// The file that marks a directory as a store and holds its version.
+const FORMAT_FILE: &str = "format";
+
+/// The name of [`FORMAT_FILE`] until the store is complete. With it, all other files are leftovers of
+/// an interrupted creation.
+const UNFINISHED_FORMAT_FILE: &str = "format.unfinished";
+
+const FORMAT_NAME: &str = "downbeat-storage-sled";
+
+/// Larger than sled's default of 512 KiB. sled puts a tree node of more than a quarter of a segment
+/// into a file of its own, which it never syncs. Nodes of this store stay below that size; see
+/// [`MAX_CHUNK_LEN`](crate::chunks::MAX_CHUNK_LEN).
+pub(crate) const SEGMENT_SIZE: usize = 2 << 20;
+
+/// Interval at which sled's own thread cleans segments, in milliseconds. It flushes as well; this
+/// crate does not rely on that.
+const CLEANING_INTERVAL_MS: u64 = 500;
+
+/// Longest wait for the lock of the log. After a store was closed in this process, a reader or a
+/// thread of sled may hold the log for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Interval between attempts to lock.
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// Prefix of the names of sled's snapshots.
+const SNAPSHOT_PREFIX: &str = "snap.";
+
+/// Suffix of a snapshot's name until it is complete.
+const UNFINISHED_SNAPSHOT_SUFFIX: &str = ".generating";
+
+/// The root of a file system has this entry, and counts as an empty directory.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// An open store.
+pub(crate) struct Opened {
+    pub(crate) tree: Tree,
+    pub(crate) watermark: Watermark,
+    pub(crate) totals: TotalsRecord,
+}
+
+/// Opens the store in a directory. Creates one if the directory is missing or empty.
+pub(crate) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
+    if fs::metadata(dir).is_ok_and(|metadata| !metadata.is_dir()) {
+        return Err(not_a_store(dir, "it is no directory"));
+    }
+    fs::create_dir_all(dir).map_err(|error| io_error("create", dir, error))?;
+    match read_format(dir)? {
+        Some(version) => open_existing(dir, version, options),
+        None => create(dir, options),
+    }
+}
+
+fn open_existing(dir: &Path, version: u32, options: &SledOptions) -> Result<Opened, StorageError> {
+    if version > FORMAT_VERSION {
+        return Err(StorageError::NewerFormat {
+            path: dir.to_owned(),
+            found: version,
+            supported: FORMAT_VERSION,
+        });
+    }
+    let log = dir.join(LOG_FILE);
+    if let Err(error) = fs::metadata(&log) {
+        return Err(match error.kind() {
+            ErrorKind::NotFound => missing(&log),
+            _ => io_error("open", &log, error),
+        });
+    }
+    let tree = open_tree(dir, options)?;
+    let totals = totals(&tree)?;
+    // sled may have recovered changes that were written but not flushed.
+    tree.flush()?;
+    let watermark = Watermark::open(dir, totals.batches)?;
+    Ok(Opened { tree, watermark, totals })
+}
+
+/// Reads the totals. Every store has them; one without has lost its data.
+pub(crate) fn totals(tree: &Tree) -> Result<TotalsRecord, StorageError> {
+    let damaged = |reason: String| {
+        let file = tree.dir().join(LOG_FILE);
+        StorageError::from(Damage::in_record(file.display().to_string(), reason))
+    };
+    let Some(totals) = tree.get(keys::TOTALS)? else {
+        return Err(damaged("the totals are missing".to_owned()));
+    };
+    record::decode(keys::TOTALS, &totals).map_err(|error| damaged(format!("the totals: {error}")))
+}
+
+/// Creates a store. The format file gets its name last, so a store with a format file is complete.
+fn create(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
+    let unfinished = dir.join(UNFINISHED_FORMAT_FILE);
+    write_synced(&unfinished, format!("{FORMAT_NAME} {FORMAT_VERSION}\n").as_bytes())
+        .map_err(|error| io_error("write", &unfinished, error))?;
+    let tree = open_tree(dir, options)?;
+    let totals = TotalsRecord::default();
+    let mut batch = Changes::default();
+    batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
+    tree.apply(batch)?;
+    tree.flush()?;
+    let watermark = create_watermark(dir)?;
+    let format = dir.join(FORMAT_FILE);
+    fs::rename(&unfinished, &format).map_err(|error| io_error("create", &format, error))?;
+    // The names of the files and of the directory must be as durable as their content.
+    sync_dir(dir)?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
+        _ => {}
+    }
+    Ok(Opened { tree, watermark, totals })
+}
+
+/// Creates the watermark of a new store. Replaces one that an interrupted creation has left.
+fn create_watermark(dir: &Path) -> Result<Watermark, StorageError> {
+    let path = dir.join(WATERMARK_FILE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &path, error)),
+        _ => Watermark::open(dir, 0),
+    }
+}
+
+fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
+    let config = sled::Config::new()
+        .path(dir)
+        .segment_size(SEGMENT_SIZE)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(Some(CLEANING_INTERVAL_MS))
+        .mode(Mode::HighThroughput);
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    let db = loop {
+        match call_sled("open", dir, || config.open())? {
+            Ok(db) => break db,
+            Err(sled::Error::Corruption { .. }) if remove_unfinished_snapshots(dir)? => {}
+            Err(error) if !is_lock_error(&error) => return Err(describe(error, "open", dir)),
+            Err(_) if Instant::now() < give_up => thread::sleep(LOCK_POLL),
+            Err(_) => return Err(StorageError::Locked { path: dir.to_owned() }),
+        }
+    };
+    let path = dir.join(LOG_FILE);
+    let log = File::open(&path).map_err(|error| io_error("open", &path, error))?;
+    Ok(Tree::new(db, log, FileIdentity::of(path)?, dir))
+}
+
+/// Removes incomplete snapshots, which sled leaves when the process dies or the disk is full. Returns
+/// whether there were any. sled takes them for its newest snapshots and reports damage. The snapshot
+/// before is still there, and the log still has everything since.
+///
+/// Call this only after sled has reported damage. sled then had the store locked, so no process is
+/// writing a snapshot.
+fn remove_unfinished_snapshots(dir: &Path) -> Result<bool, StorageError> {
+    let read = |error| io_error("read", dir, error);
+    let mut found = false;
+    for entry in fs::read_dir(dir).map_err(read)? {
+        let entry = entry.map_err(read)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(SNAPSHOT_PREFIX) && name.ends_with(UNFINISHED_SNAPSHOT_SUFFIX) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(|error| io_error("remove", &path, error))?;
+            found = true;
+        }
+    }
+    Ok(found)
+}
+
+/// sled has no error of its own for a log that another process has locked.
+fn is_lock_error(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
+}
+
+/// The format version of the store in a directory; `None` if the directory is empty, or holds an
+/// interrupted creation.
+fn read_format(dir: &Path) -> Result<Option<u32>, StorageError> {
+    let path = dir.join(FORMAT_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => text
+            .strip_prefix(FORMAT_NAME)
+            .and_then(|version| version.trim().parse().ok())
+            .map(Some)
+            .ok_or_else(|| not_a_store(dir, "its file `format` belongs to another program")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if is_new(dir)? {
+                Ok(None)
+            } else {
+                Err(not_a_store(dir, "it holds files, but no file `format`"))
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(not_a_store(dir, "its file `format` is not text"))
+        }
+        Err(error) => Err(io_error("read", &path, error)),
+    }
+}
+
+fn is_new(dir: &Path) -> Result<bool, StorageError> {
+    let read = |error| io_error("read", dir, error);
+    let mut empty = true;
+    for entry in fs::read_dir(dir).map_err(read)? {
+        let name = entry.map_err(read)?.file_name();
+        if name == UNFINISHED_FORMAT_FILE {
+            return Ok(true);
+        }
+        empty &= name == LOST_AND_FOUND;
+    }
+    Ok(empty)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StorageError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_error("sync", dir, error))
+}
+
+fn not_a_store(dir: &Path, reason: &str) -> StorageError {
+    StorageError::NotAStore { path: dir.to_owned(), reason: reason.to_owned() }
+}
+
+fn missing(file: &Path) -> StorageError {
+    Damage::in_record(file.display().to_string(), "the file is missing").into()
+}
+
+fn io_error(verb: &str, path: &Path, error: io::Error) -> StorageError {
+    StorageError::io(format!("cannot {verb} {}", path.display()), error)
+}
