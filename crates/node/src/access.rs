@@ -14,7 +14,7 @@ use downbeat_protocol::{CoValueId, Header, Owner};
 /// [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md
 #[derive(Debug, Clone, Default)]
 pub enum Access {
-    /// Everybody's.
+    /// Content of all accounts.
     #[default]
     Open,
     /// That of some accounts, and what it depends on.

@@ -5,7 +5,7 @@ use std::io;
 
 use downbeat_transport::TransportError;
 
-use crate::connection::Kind;
+use crate::link::Kind;
 use crate::stats::{DisconnectCells, EndCells, add};
 
 /// Why a connection has ended.

@@ -29,7 +29,7 @@ pub struct Limits {
     /// What one connection may send. Beyond that it is read more slowly.
     ///
     /// By default 10,000 messages and 64 MiB a second: many times what an application makes, and a
-    /// fraction of what the machine takes, so that one client that floods holds nobody up.
+    /// fraction of what the machine takes, so that a client that floods it does not delay others.
     pub connection: Rates,
     /// What all connections with the same access key may do together, where nothing else was said
     /// of that key ([`Node::limit_key`](crate::Node::limit_key)). By default there is no limit: a
@@ -103,7 +103,7 @@ impl Buckets {
 
     /// Takes what has come, and tells how long to wait before it is handed on. What would wait for
     /// longer than `longest` is not to be handed on, and nothing is taken for it: so there is never
-    /// more debt than whoever waits has patience for.
+    /// more debt than the caller has patience for.
     pub(crate) fn take(
         &mut self,
         messages: u64,
@@ -178,7 +178,7 @@ impl Bucket {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "nobody notices beyond 2^53")]
+#[allow(clippy::cast_precision_loss, reason = "the error beyond 2^53 does not matter")]
 fn float(amount: u64) -> f64 {
     amount as f64
 }
@@ -186,7 +186,7 @@ fn float(amount: u64) -> f64 {
 /// How long a connection has been held back.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
-    /// Since when, and until when lately.
+    /// The beginning and the end of the current time of waiting.
     over: Option<(Instant, Instant)>,
 }
 
@@ -240,7 +240,7 @@ mod tests {
         let mut buckets = Buckets::new(rates(10, 1_000), now);
         assert_eq!(buckets.take(70, 5_000, SECOND, now), Err(TooLong));
         assert_eq!(buckets.take(1, 1_000_000, SECOND, now), Err(TooLong));
-        // Neither bucket has lost anything, and nobody else waits for what nobody has sent.
+        // Neither bucket has lost anything: others do not wait for a frame that was dropped.
         assert_eq!(buckets.take(60, 5_000, SECOND, now), Ok(SECOND));
         assert_eq!(buckets.take(1, 0, SECOND, now), Err(TooLong));
         assert_eq!(buckets.take(1, 0, SECOND, now + SECOND), Ok(SECOND / 10));

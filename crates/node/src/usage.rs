@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::access::{Access, account_of};
-use crate::failure::{Report, Trouble};
 use crate::limits::{Buckets, KeyLimits, TooLong};
 use crate::stats::{AccountStats, KeyStats};
+use crate::trouble::{Report, Trouble};
 
 /// How often the counts are written to their file. What a crash can make them forget.
 const SAVE_PERIOD: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// The counts of all keys and accounts.
 pub(crate) struct Usage {
-    /// Bounded by the names that whoever admits connections gives.
+    /// Bounded by the labels that connections are admitted with.
     keys: Mutex<BTreeMap<Arc<str>, Arc<Key>>>,
     /// Bounded by the accounts that may store anything.
     accounts: Mutex<BTreeMap<CoValueId, u64>>,
@@ -37,7 +37,7 @@ pub(crate) struct Usage {
     file: Option<PathBuf>,
     changed: AtomicBool,
     saving: Trouble,
-    /// Held by whoever writes the file. A save goes on when its caller has gone, as at the end of
+    /// Held while the file is written. A save goes on when its caller has gone, as at the end of
     /// the node, which saves once more.
     writing: Mutex<()>,
 }
@@ -179,7 +179,7 @@ impl Usage {
     }
 
     /// Writes the counts to their file, if there is one and they have changed. Afterwards the file
-    /// is no older than this call, whoever has written it.
+    /// is no older than this call, even if another call has written it.
     pub(crate) async fn save(self: &Arc<Self>) {
         if self.file.is_none() {
             return;
@@ -291,7 +291,7 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     serde_json::to_writer(&mut file, saved)?;
     file.into_inner()?.sync_all()?;
     std::fs::rename(new, path)?;
-    // Its name is to be as durable as what is in it. Only Unix lets a program ask for that.
+    // The file's name has to be as durable as its content. Only Unix lets a program sync it.
     if cfg!(unix) { File::open(folder_of(path))?.sync_all() } else { Ok(()) }
 }
 

@@ -248,8 +248,8 @@ impl Moment {
 
     /// A peer whose next message to its client may be heard before anything else happens, because
     /// whatever else can happen comes to the same before and after it: the client writes no more,
-    /// nothing can be lost, and the message is at one end of two queues of which others take or
-    /// put at the other. Without that there are several times as many states that tell nothing new.
+    /// nothing can be lost, and all other steps use the other ends of its two queues. Without this rule
+    /// there are several times as many states, which show nothing new.
     fn undisturbed(&self) -> Option<usize> {
         if self.losses > 0 || self.restarts > 0 {
             return None;

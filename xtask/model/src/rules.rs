@@ -11,7 +11,7 @@ pub(crate) enum Fault {
     AcknowledgedTooEarly,
     /// A KNOWN takes back what an earlier one has said to the same client.
     TakenBack,
-    /// Content is to be stored that was not verified.
+    /// The machine stores content that was not verified.
     StoredUnverified,
     /// A store does not begin where the log ends.
     StoreDoesNotFollow,

@@ -150,7 +150,7 @@ impl Server {
         }
     }
 
-    /// Whether the server waits for nobody but its clients.
+    /// Whether the server waits for its clients only.
     pub(crate) fn is_at_rest(&self) -> bool {
         !self.is_fed
             && self.checks.is_empty()
@@ -346,7 +346,7 @@ impl Server {
             Action::Release { .. } | Action::Report(_) => {}
             Action::Track { .. } | Action::ListUnsynced { .. } | Action::ListStored { .. } => {
                 return Err(
-                    Unforeseen("an action for an upstream, of which there is none".into()).into()
+                    Unforeseen("an action for an upstream, but there is none".into()).into()
                 );
             }
         }

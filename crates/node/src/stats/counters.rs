@@ -9,7 +9,7 @@ use downbeat_sync::{Rejection, content_bytes};
 use downbeat_transport::PeerInfo;
 use tracing::warn;
 
-use crate::failure::Trouble;
+use crate::trouble::Trouble;
 
 use super::histogram::{HistogramCells, SECONDS, SIZES};
 use super::rejections::{Recent, Refused};
@@ -131,7 +131,7 @@ impl Counters {
     }
 
     /// Tells the log of something that was refused, unless it has just heard the same, and keeps
-    /// it for whoever asks.
+    /// it for callers.
     pub(crate) fn tell(
         &self,
         peer: &PeerInfo,

@@ -1,4 +1,4 @@
-//! What a node counts: plain numbers, to be asked for and to be exported by whoever wants to.
+//! The numbers that a node counts, as plain values that a program can export.
 
 mod counters;
 mod histogram;
@@ -217,7 +217,7 @@ counted! {
         known,
         /// Content.
         content,
-        /// Said by nobody.
+        /// Not said to anyone.
         done,
         /// Comparisons of many CoValues.
         reconcile,
@@ -257,7 +257,7 @@ counted! {
         invalid_signer,
         /// A session that could not be decoded.
         malformed,
-        /// A deletion by somebody who may not delete.
+        /// A deletion whose author may not delete.
         invalid_delete,
         /// Content that could not be checked, because what is stored is damaged.
         unreadable,
@@ -265,15 +265,15 @@ counted! {
         missing_dependency,
         /// Content beyond what one peer may have waiting for dependencies.
         held_too_much,
-        /// Content of a CoValue of which the peer has sent bad content before.
+        /// Content of a CoValue for which the peer has sent bad content before.
         errored,
         /// Subscriptions beyond what one peer may have.
         too_many_subscriptions,
         /// Frames, or messages in them, that could not be decoded.
         undecodable,
-        /// Content of somebody who may not store any here.
+        /// Content of an account that may not store content here.
         not_allowed,
-        /// A CoValue that nobody who may store content here has to do with.
+        /// A CoValue that no account which may store content here has to do with.
         not_wanted,
         /// Content beyond what an account or an access key may have stored.
         over_quota,

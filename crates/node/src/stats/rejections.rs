@@ -1,4 +1,4 @@
-//! What was refused lately.
+//! The last rejections.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};

@@ -7,9 +7,9 @@ use downbeat_protocol::{CoValueId, Content, Header, SessionContent, SessionId};
 use downbeat_sync::content_bytes;
 
 use super::refused::bytes_of;
-use super::{Gate, Reason, Verdict};
+use super::{ContentPolicy, Reason, Verdict};
 use crate::access::{Access, account_of};
-use crate::connection::Link;
+use crate::link::Link;
 
 /// The largest deletion that is taken beyond a quota, in bytes. Those that applications make have
 /// some hundred.
@@ -26,7 +26,7 @@ pub(super) struct Room<'a> {
     deletable: Option<Header>,
 }
 
-impl Gate {
+impl ContentPolicy {
     pub(super) async fn room<'a>(
         &self,
         listed: &'a BTreeSet<CoValueId>,

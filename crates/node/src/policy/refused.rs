@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use downbeat_protocol::{CoValueId, Content, KnownState, SessionId};
 use downbeat_sync::{Refusal, content_bytes};
 
-use super::{Gate, Reason};
+use super::{ContentPolicy, Reason};
 use crate::access::account_of;
-use crate::connection::{Kind, Link};
+use crate::link::{Kind, Link};
 
 /// How long a refusal counts whose reason may end without anything that is seen here.
 const REFUSED_TIME: Duration = Duration::from_mins(1);
@@ -40,7 +40,7 @@ enum Until {
     Later(Instant),
 }
 
-impl Gate {
+impl ContentPolicy {
     /// Keeps in mind that content was refused: `sessions` of it, or all if the CoValue is not here.
     pub(super) fn remember_refused(
         &self,
