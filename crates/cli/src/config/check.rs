@@ -320,7 +320,7 @@ fn upstreams(settings: &Settings, problems: &mut Problems) {
     for url in &settings.upstream.value {
         if let Err(error) = url.connector(&ClientTls::new()) {
             let origin = &settings.upstream.origin;
-            problems.add(origin, format_args!("`upstream`: {url:?} cannot be used: {error}"));
+            problems.add(origin, format_args!("`upstream`: {url:?} is not valid: {error}"));
         }
     }
     if !settings.upstream.value.is_empty() {
