@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use downbeat_transport::net::{Loan, Reserve, is_out_of_files};
+use downbeat_transport::net::{SpareFile, SpareFiles, is_out_of_files};
 use downbeat_transport_ws::RouteResponse;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -52,7 +52,7 @@ pub struct AdminServer {
     /// The allowed host names.
     names: Arc<[String]>,
     /// Spare descriptors for the time when no others are left.
-    reserve: Option<Arc<Reserve>>,
+    reserve: Option<Arc<SpareFiles>>,
 }
 
 impl AdminServer {
@@ -60,7 +60,7 @@ impl AdminServer {
         address: SocketAddr,
         names: &[String],
         admin: Arc<Admin>,
-        reserve: Option<Arc<Reserve>>,
+        reserve: Option<Arc<SpareFiles>>,
     ) -> std::io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
         Ok(Self { address: tcp.local_addr()?, tcp, admin, names: names.into(), reserve })
@@ -82,7 +82,7 @@ impl AdminServer {
                 Ok((stream, peer)) => {
                     let admin = Arc::clone(&self.admin);
                     let names = Arc::clone(&self.names);
-                    let borrowed: Option<Loan> = loan.take();
+                    let borrowed: Option<SpareFile> = loan.take();
                     connections.spawn(|is_answering| async move {
                         let serving = serve(stream, &admin, &names, &is_answering);
                         if tokio::time::timeout(REQUEST_TIME, serving).await.is_err() {
@@ -94,7 +94,7 @@ impl AdminServer {
                 Err(error) => {
                     let had_none = loan.take().is_none();
                     if had_none && is_out_of_files(&error) {
-                        loan = self.reserve.as_ref().and_then(|reserve| reserve.lend(0));
+                        loan = self.reserve.as_ref().and_then(|reserve| reserve.take(0));
                     }
                     if loan.is_none() {
                         let now = Instant::now();

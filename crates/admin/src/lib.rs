@@ -1,8 +1,8 @@
 //! The admin server of a Downbeat node: a status page, Prometheus metrics, and `/ready`.
 //!
-//! [`Admin`] reads the statistics of a [`Node`]. [`Admin::listen`] opens a port with the status page,
-//! `/metrics`, `/status.json`, `/ready` and `/health`; [`PublicRoutes`] adds the short form of
-//! `/ready` to the public port. `docs/metrics.md` lists the metrics.
+//! [`Admin`] reads the statistics of a [`Node`]. [`Admin::listen`] opens a port with the status
+//! page, `/metrics`, `/status.json`, `/ready` and `/health`; [`PublicRoutes`] adds the short form
+//! of `/ready` to the public port. `docs/metrics.md` lists the metrics.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -14,7 +14,7 @@
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let node = SharedNode::default();
-//! *node.write().await = Some(Node::builder(Arc::new(MemoryStorage::new())).start()?);
+//! *node.write().await = Some(Node::builder(MemoryStorage::new()).start()?);
 //! let info = ServerInfo { url: "ws://127.0.0.1:4200".to_owned(), ..ServerInfo::default() };
 //! let admin = Arc::new(Admin::new(Sources::new(node), info));
 //! let server = admin.listen("127.0.0.1:4201".parse()?, &[], None).await?;
@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_node::{Node, NodeError, Stats};
 use downbeat_transport::TransportCounters;
-use downbeat_transport::net::Reserve;
+use downbeat_transport::net::SpareFiles;
 use downbeat_transport::tls::TlsReloader;
 use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
 use tokio::sync::RwLock;
@@ -127,7 +127,7 @@ impl Admin {
         self: &Arc<Self>,
         address: SocketAddr,
         names: &[String],
-        reserve: Option<Arc<Reserve>>,
+        reserve: Option<Arc<SpareFiles>>,
     ) -> std::io::Result<AdminServer> {
         AdminServer::bind(address, names, Arc::clone(self), reserve).await
     }

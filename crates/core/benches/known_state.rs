@@ -1,4 +1,4 @@
-//! Comparing known states of 1,000 sessions, which must cost less than 20 µs.
+//! Comparing known states of 1,000 sessions. Must take less than 20 µs.
 
 use divan::{Bencher, black_box};
 use downbeat_core::known_state;
@@ -10,7 +10,7 @@ fn main() {
     divan::main();
 }
 
-/// Counts of 1,000 sessions of 250 accounts, each parsed on its own, as from a peer's message.
+/// Counts of 1,000 sessions of 250 accounts, each id parsed separately as from a peer's message.
 fn counts(count: impl Fn(u64) -> u64) -> SessionCounts {
     (0..SESSIONS)
         .map(|index| {
@@ -22,7 +22,7 @@ fn counts(count: impl Fn(u64) -> u64) -> SessionCounts {
         .collect()
 }
 
-/// Ten digits that look random, as in real ids, where the first of them tell most ids apart.
+/// Ten digits that look random. As in real ids, the first digits differ between most ids.
 fn digits(number: u64) -> String {
     (0..10).map(|index| char::from(b'a' + number.to_le_bytes()[index % 8] % 11)).collect()
 }

@@ -1,5 +1,4 @@
-//! Verifying content, parsing aside, which must cost at most 20 % more than the Ed25519
-//! verification that it needs.
+//! Verifying parsed content. Must take at most 20 % longer than the Ed25519 verification in it.
 
 use divan::{Bencher, black_box};
 use downbeat_core::{CoValue, SessionLog};
@@ -47,7 +46,7 @@ fn given() -> Given {
     Given { secret, session, header, run: content.sessions[0].clone(), content }
 }
 
-/// The Ed25519 verification of the message, alone.
+/// Only the Ed25519 verification of the message.
 fn bare(given: &Given) -> impl Fn(&ed25519_dalek::VerifyingKey) {
     let mut chain = HashChain::new();
     chain.append_all(given.run.transactions.iter().map(|transaction| &transaction.json()[..]));
@@ -57,7 +56,7 @@ fn bare(given: &Given) -> impl Fn(&ed25519_dalek::VerifyingKey) {
     move |key| key.verify(black_box(message.as_bytes()), &signature).unwrap()
 }
 
-/// What the next two cannot save: a verification with a key that is at hand.
+/// Lower bound of the next benchmark: a verification with a decompressed key.
 #[divan::bench]
 fn bare_ed25519(bencher: Bencher<'_, '_>) {
     let given = given();
@@ -77,23 +76,23 @@ fn a_log_taking_10_transactions(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A session of which something is there, so that its key is at hand.
+/// A known session, whose key is already decompressed.
 #[divan::bench]
 fn a_covalue_taking_10_more_transactions(bencher: Bencher<'_, '_>) {
     let given = given();
-    let mut ahead = CoValue::from_content(&given.content, &nobody).unwrap().0;
+    let mut ahead = CoValue::from_content(&given.content, &no_accounts).unwrap().0;
     let before = ahead.clone();
     for transaction in &given.run.transactions {
         ahead.append(&given.session, transaction.clone(), given.secret.signer_secret()).unwrap();
     }
     let content = ahead.content_since(Some(&before.known_state())).remove(0);
     bencher.with_inputs(|| before.clone()).bench_local_values(|mut value| {
-        assert_eq!(value.ingest(black_box(&content), &nobody).unwrap().added(), TRANSACTIONS);
+        assert_eq!(value.ingest(black_box(&content), &no_accounts).unwrap().added(), TRANSACTIONS);
         value
     });
 }
 
-/// What the next one cannot save: a verification with a key that is read from its bytes.
+/// Lower bound of the next benchmark: a verification that decompresses the key.
 #[divan::bench]
 fn bare_ed25519_with_a_new_key(bencher: Bencher<'_, '_>) {
     let given = given();
@@ -105,16 +104,19 @@ fn bare_ed25519_with_a_new_key(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A session that is new, so that its key must be decompressed.
+/// A new session, whose key must be decompressed.
 #[divan::bench]
 fn a_new_covalue_taking_10_transactions(bencher: Bencher<'_, '_>) {
     let given = given();
     bencher.with_inputs(|| CoValue::new(given.header.clone())).bench_local_values(|mut value| {
-        assert_eq!(value.ingest(black_box(&given.content), &nobody).unwrap().added(), TRANSACTIONS);
+        assert_eq!(
+            value.ingest(black_box(&given.content), &no_accounts).unwrap().added(),
+            TRANSACTIONS
+        );
         value
     });
 }
 
-fn nobody(_: CoValueId) -> Option<downbeat_protocol::AgentId> {
+fn no_accounts(_: CoValueId) -> Option<downbeat_protocol::AgentId> {
     None
 }

@@ -1,5 +1,5 @@
-//! Creates an account, a group of which it is the admin, and a CoMap in the group, and prints the
-//! messages that bring them to a server.
+//! Creates an account, a group with the account as admin, and a CoMap in the group, and prints the
+//! messages that upload them to a server.
 //!
 //! ```sh
 //! cargo run -p downbeat-core --example create_co_value
@@ -16,8 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let secret = AgentSecret::generate()?;
     let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
 
-    // The account is a CoValue whose header names the agent. It writes to itself as that agent,
-    // and to everything else as the account.
+    // The account is a CoValue whose header names the agent. Its own sessions belong to the agent;
+    // its sessions in other CoValues belong to the account.
     let agent = Owner::Agent(secret.agent());
     let mut account = CoValue::new(Header::account(&secret.agent()));
     let admin = set(agent.as_str(), "admin", now);

@@ -1,4 +1,4 @@
-//! Compares what two sides have of a CoValue, and shows the messages that make them equal.
+//! Compares the known states of two peers, and exchanges the content that they lack.
 //!
 //! ```sh
 //! cargo run -p downbeat-core --example diff_known_state
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let header = Header::builder("colist", Ruleset::UnsafeAllowAll).deterministic().build()?;
     let (mut alice, mut bob) = (CoValue::new(header.clone()), CoValue::new(header));
 
-    // Each of two devices writes on its own.
+    // Two devices write offline.
     write(&mut alice, 1, &["a", "b"])?;
     write(&mut bob, 2, &["c"])?;
     println!("alice has {:?}", alice.known_state().sessions.as_slice());
@@ -24,13 +24,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let missing = known_state::missing(&at_alice.sessions, &at_bob.sessions);
     println!("bob lacks {:?}", missing.as_slice());
 
-    // Both send what the other lacks.
-    let nobody = |_account: CoValueId| -> Option<AgentId> { None };
+    // Each sends the content that the other lacks.
+    let no_accounts = |_account: CoValueId| -> Option<AgentId> { None };
     for content in alice.content_since(Some(&at_bob)) {
-        println!("bob takes {} transactions", bob.ingest(&content, &nobody)?.added());
+        println!("bob takes {} transactions", bob.ingest(&content, &no_accounts)?.added());
     }
     for content in bob.content_since(Some(&at_alice)) {
-        println!("alice takes {} transactions", alice.ingest(&content, &nobody)?.added());
+        println!("alice takes {} transactions", alice.ingest(&content, &no_accounts)?.added());
     }
 
     let mut both = at_alice;
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Appends items to a session of an agent that is always the same for a number.
+/// Appends items to a session. The same number gives the same agent and session.
 fn write(value: &mut CoValue, number: u8, items: &[&str]) -> Result<SessionId, Box<dyn Error>> {
     let secret = AgentSecret::from_secret_seed(&[number; 32]);
     let session = session_id(&Owner::Agent(secret.agent()), [number; 8]);

@@ -1,7 +1,8 @@
-//! Verifies content messages from files, one message a line, as they are on the wire.
+//! Verifies files of content messages, one message on each line, in the JSON of the wire.
 //!
-//! Files come in the order of dependency: accounts before what they write to, and groups before
-//! what is deleted in them. Without any, content recorded from the reference is verified.
+//! The files must be in the order of dependency: accounts before the CoValues that they write to,
+//! and groups before the deleted CoValues that they own. Without arguments, the example verifies
+//! content recorded from the reference.
 //!
 //! ```sh
 //! cargo run -p downbeat-core --example verify_file -- account.jsonl group.jsonl map.jsonl
@@ -9,12 +10,15 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use downbeat_core::delete::{Claim, DeleteError};
 use downbeat_core::roles::{Group, Roles};
 use downbeat_core::{CoValue, Directory};
-use downbeat_protocol::{AgentId, CoValueId, Content, Limits, Message, json};
+use downbeat_protocol::json::Lines;
+use downbeat_protocol::{AgentId, CoValueId, Content, Limits, Message};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -35,19 +39,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The content messages of a file.
 fn read(file: &Path) -> Result<Vec<Content>, Box<dyn Error>> {
-    let bytes = std::fs::read_to_string(file)?;
-    let frame = json::decode_frame(&bytes.trim_end().to_owned().into(), &Limits::default())?;
-    if let Some(error) = frame.rejected.first() {
-        return Err(error.clone().into());
+    let limits = Limits::default();
+    let mut contents = Vec::new();
+    for line in Lines::new(BufReader::new(File::open(file)?), limits.message_bytes) {
+        let line = line?;
+        match line.message(&limits) {
+            Ok(Message::Content(content)) => contents.push(content),
+            Ok(other) => println!("  line {} is a {} message", line.number, other.action()),
+            Err(error) => return Err(format!("line {}: {error}", line.number).into()),
+        }
     }
-    let contents = frame.messages.into_iter().filter_map(|message| match message {
-        Message::Content(content) => Some(content),
-        _ => None,
-    });
-    Ok(contents.collect())
+    Ok(contents)
 }
 
-/// What has been verified so far.
+/// The CoValues that have been verified.
 #[derive(Default)]
 struct Verified(BTreeMap<CoValueId, CoValue>);
 
@@ -63,7 +68,8 @@ impl Verified {
         };
         println!("  {}: {} new transactions", value.id(), ingested.added());
         for (session, error) in ingested.refused() {
-            println!("  refused {session}: {error}");
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            println!("  refused {session}: {error}{cause}");
         }
         for malformed in &content.malformed {
             println!("  malformed {}: {}", malformed.session, malformed.error);

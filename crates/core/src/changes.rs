@@ -1,4 +1,4 @@
-//! Changes of group transactions, read as JavaScript reads them.
+//! Parsing the changes of group transactions as JavaScript parses them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// One change of a transaction, as far as roles and dependencies depend on it.
+/// The members of a change that roles and dependencies depend on.
 ///
-/// The JSON is taken exactly as leniently as `JSON.parse` takes it: numbers of any size, half
-/// surrogate pairs in strings, any depth, of repeated members the last. Being stricter would mean
-/// to see other roles than clients see.
+/// The parser accepts exactly what `JSON.parse` accepts: numbers of any size, lone surrogates in
+/// strings, any depth, and the last of repeated members. A stricter parser would find other roles
+/// than clients do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Change<'a> {
     op: Value<'a>,
@@ -21,16 +21,16 @@ pub(crate) struct Change<'a> {
 /// A member of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Value<'a> {
-    /// There is none.
+    /// The member is missing.
     #[default]
     Absent,
     /// A string.
     Text(Text<'a>),
-    /// Anything else.
+    /// A value of another type.
     Other,
 }
 
-/// A JSON string, with half surrogate pairs in the obvious extension of UTF-8.
+/// A JSON string in UTF-8, with lone surrogates encoded like other code points.
 type Text<'a> = Cow<'a, [u8]>;
 
 impl<'a> Change<'a> {
@@ -40,17 +40,17 @@ impl<'a> Change<'a> {
         Some(elements.into_iter().map(|element| Self::parse(element.get())).collect())
     }
 
-    /// The key that is set, if this sets one, and the key is a string of whole characters.
+    /// The key that this change sets, if it sets one and the key is valid Unicode.
     pub(crate) fn set_key(&self) -> Option<&str> {
         (self.op.as_text() == Some("set")).then(|| self.key.as_text()).flatten()
     }
 
-    /// The value that is set.
+    /// The value that this change sets.
     pub(crate) fn value(&self) -> &Value<'a> {
         &self.value
     }
 
-    /// An element that is not an object changes nothing.
+    /// Parses one element. An element that is not an object changes nothing.
     fn parse(element: &'a str) -> Self {
         let mut change = Change::default();
         for_each_member(element, |name, value| match name {
@@ -64,7 +64,7 @@ impl<'a> Change<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The text, if this is a string of whole characters.
+    /// The text, if this is a string of valid Unicode.
     pub(crate) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => str::from_utf8(text).ok(),
@@ -77,8 +77,8 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The string that a member of a JSON object is, if the text is an object and the member a string.
-/// Of repeated members the last counts.
+/// The value of a member, if `object` is a JSON object and the member a string. The last of
+/// repeated members counts.
 pub(crate) fn text_member(object: &str, member: &[u8]) -> Option<Vec<u8>> {
     let mut found = None;
     for_each_member(object, |name, value| {
@@ -89,8 +89,8 @@ pub(crate) fn text_member(object: &str, member: &[u8]) -> Option<Vec<u8>> {
     found
 }
 
-/// Hands out the names and values of a JSON object's members, or returns `None` if the text is
-/// none; then some may have been handed out.
+/// Calls `member` with the name and value of each member of a JSON object. Returns `None` if the
+/// text is not a JSON object, possibly after some calls.
 fn for_each_member<'a>(object: &'a str, member: impl FnMut(&[u8], &'a str)) -> Option<()> {
     let mut reader = serde_json::Deserializer::from_str(object);
     reader.deserialize_map(MemberVisitor(member)).ok()?;
@@ -114,7 +114,7 @@ impl<'de, F: FnMut(&[u8], &'de str)> Visitor<'de> for MemberVisitor<F> {
     }
 }
 
-/// The string that a JSON value is, if it is one.
+/// The contents of a JSON value that is a string.
 fn text(value: &str) -> Option<Text<'_>> {
     if !value.starts_with('"') {
         return None;
@@ -122,7 +122,7 @@ fn text(value: &str) -> Option<Text<'_>> {
     TextSeed.deserialize(&mut serde_json::Deserializer::from_str(value)).ok()
 }
 
-/// Reads a string as bytes, which lets half surrogate pairs pass.
+/// Reads a string as bytes, because `serde_json` accepts lone surrogates only there.
 struct TextSeed;
 
 impl<'de> DeserializeSeed<'de> for TextSeed {

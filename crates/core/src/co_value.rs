@@ -1,4 +1,4 @@
-//! A CoValue as a value: header, logs, and what follows from them.
+//! A CoValue in memory: its header and logs.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use crate::known_state;
 use crate::pieces;
 use crate::session_log::{LogError, SessionLog};
 
-/// A CoValue with its whole content, verified.
+/// A CoValue with its whole, verified content.
 ///
-/// It holds what everybody who syncs the CoValue holds: the header, whose hash is its id, and
-/// the sessions' logs, each covered by signatures. What the transactions mean, and whether their
-/// authors were allowed to make them, is for those who can read them.
+/// It holds the header, whose hash is the id, and the logs of the sessions, which signatures
+/// cover. It does not interpret transactions and does not check whether their authors had the
+/// right to make them: only clients can decrypt them.
 ///
 /// ```
 /// use downbeat_core::CoValue;
@@ -33,7 +33,7 @@ use crate::session_log::{LogError, SessionLog};
 /// let set = Transaction::trusting(r#"[{"key":"a","op":"set","value":1}]"#, 1_700_000_000_000, None);
 /// map.append(&session, set, secret.signer_secret())?;
 ///
-/// // What a peer that has nothing is sent, and what it makes of it.
+/// // A peer that has nothing receives all content and verifies it.
 /// let pieces = map.content_since(None);
 /// let (copy, ingested) = CoValue::from_content(&pieces[0], &|_: CoValueId| None)?;
 /// assert_eq!(ingested.refused().count(), 0);
@@ -44,14 +44,14 @@ use crate::session_log::{LogError, SessionLog};
 pub struct CoValue {
     id: CoValueId,
     header: Header,
-    /// In the order in which they became known, which decides how content is cut.
+    /// In the order in which the sessions became known, which decides how content is cut.
     logs: Vec<Keyed>,
     positions: BTreeMap<SessionId, usize>,
     expected: SessionCounts,
     deleted: bool,
 }
 
-/// A log with the key of its session's agent, once that has been needed.
+/// A log with the key of its session's agent, once the key has been looked up.
 #[derive(Debug, Clone)]
 struct Keyed {
     log: SessionLog,
@@ -59,7 +59,7 @@ struct Keyed {
 }
 
 impl CoValue {
-    /// The CoValue that a header makes, without any transactions.
+    /// A CoValue with this header and without transactions.
     pub fn new(header: Header) -> Self {
         Self {
             id: header_id(&header),
@@ -71,7 +71,7 @@ impl CoValue {
         }
     }
 
-    /// The CoValue that a first content message brings, with what could be taken of the message.
+    /// Creates the CoValue from a first content message. Also returns the result of each session.
     pub fn from_content(
         content: &Content,
         directory: &impl Directory,
@@ -85,12 +85,11 @@ impl CoValue {
         Ok((value, ingested))
     }
 
-    /// Verifies a content message and takes what is new in it.
+    /// Verifies a content message and adds its new transactions.
     ///
-    /// A header in the message is passed over, as this one has the right one already. Sessions
-    /// that the decoder found malformed ([`Content::malformed`]) are the caller's to report.
-    /// `expectContentUntil` is not acted upon: a server does not believe its clients in this, see
-    /// [`Self::expect`].
+    /// The header in the message is ignored. The caller reports sessions that the decoder found
+    /// malformed ([`Content::malformed`]). `expectContentUntil` has no effect, because a server
+    /// does not trust clients with it: see [`Self::expect`].
     pub fn ingest(
         &mut self,
         content: &Content,
@@ -107,11 +106,11 @@ impl CoValue {
         Ok(ingested)
     }
 
-    /// Adds and signs a transaction of one's own, and returns its signature.
+    /// Adds and signs a new transaction, and returns its signature.
     ///
-    /// `secret` is that of the agent that owns the session, or of the account that does; the
-    /// latter is not checked. In a delete session the transaction should be that of
-    /// [`delete::transaction`]; whether the author may delete is not checked either.
+    /// `secret` is the secret of the agent or account that owns the session. It is checked for
+    /// agents only. A delete session takes the transaction of [`delete::transaction`]; whether the
+    /// author may delete the CoValue is not checked.
     pub fn append(
         &mut self,
         session: &SessionId,
@@ -136,12 +135,12 @@ impl CoValue {
         Ok(signature)
     }
 
-    /// What someone with `known` lacks, as the messages to send, or none if nothing is missing.
-    /// `None` is someone of whom nothing is known.
+    /// The content messages for a peer with the state `known`; an empty list if it lacks nothing.
+    /// `None` stands for a peer without this CoValue.
     ///
-    /// The first message has the header if that is missing, and if there are several, or more is
-    /// expected ([`Self::expect`]), the counts to expect in the end. A log is cut where
-    /// [`SessionLog::checkpoints`] are; small logs share a message.
+    /// The first message has the header if the peer lacks it. If there are several messages, or
+    /// more content is expected ([`Self::expect`]), it also has the final counts. Logs are cut at
+    /// [`SessionLog::checkpoints`]; small logs share a message.
     pub fn content_since(&self, known: Option<&KnownState>) -> Vec<Content> {
         let counts = known.map(|known| &known.sessions);
         let mut messages: Vec<_> = pieces::cut(self.sessions(), counts)
@@ -173,7 +172,7 @@ impl CoValue {
         messages
     }
 
-    /// What is here of the CoValue. Of a deleted one that is the header and the delete sessions.
+    /// The known state. A deleted CoValue has its header and the delete sessions only.
     pub fn known_state(&self) -> KnownState {
         let sessions = self.sessions().map(|log| (log.session().clone(), log.len())).collect();
         KnownState { id: self.id, header: true, sessions }
@@ -195,7 +194,7 @@ impl CoValue {
         self.logs.get(*position).map(|keyed| &keyed.log)
     }
 
-    /// The logs in the order in which their sessions became known.
+    /// The logs, in the order in which their sessions became known.
     pub fn sessions(&self) -> impl ExactSizeIterator<Item = &SessionLog> {
         self.logs.iter().map(|keyed| &keyed.log)
     }
@@ -205,15 +204,15 @@ impl CoValue {
         self.deleted
     }
 
-    /// Notes that more content is to come, up to these counts, as a trusted source has said
-    /// (`expectContentUntil` from an upstream server or a storage). Several such notes add up.
+    /// Announces content up to these counts, as a trusted source does: `expectContentUntil` from
+    /// an upstream server or a storage. Several announcements are merged.
     pub fn expect(&mut self, until: &SessionCounts) {
         if !self.deleted {
             known_state::merge_counts(&mut self.expected, until);
         }
     }
 
-    /// Whether expected content has not come yet.
+    /// Whether announced content is still missing.
     pub fn is_streaming(&self) -> bool {
         !self.expected.is_empty()
             && !known_state::is_subset(&self.expected, &self.known_state().sessions)
@@ -227,7 +226,7 @@ impl CoValue {
         if self.deleted && !run.session.is_delete() {
             return Err(SessionError::Deleted);
         }
-        // A new log joins the others only if it comes to hold something.
+        // A new log is kept only if it receives a transaction.
         let mut fresh = None;
         let position = self.positions.get(&run.session);
         let keyed = match position.and_then(|position| self.logs.get_mut(*position)) {
@@ -292,7 +291,7 @@ fn verifying_key(
 ) -> Result<VerifyingKey, SessionError> {
     let signer = match run.session.owner() {
         Owner::Agent(agent) => agent.signer(),
-        // An account writes to itself.
+        // An account signs for itself with the agent in its header.
         Owner::Account(account) if *account == id => {
             header.account_agent().ok_or(SessionError::UnknownAccount(id))?.signer()
         }

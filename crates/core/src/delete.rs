@@ -1,11 +1,12 @@
-//! When a CoValue may be deleted, and by what transaction.
+//! The deletion of CoValues: its transaction, and who may make it.
 //!
-//! A CoValue is deleted by a trusting transaction whose meta is `{"deleted":"<its id>"}`, alone in
-//! a delete session (`…_session_d…$`), made when its author was an admin of the owning group.
-//! Groups and accounts cannot be deleted, nor can CoValues that no group owns.
+//! A trusting transaction with the meta `{"deleted":"<id of the CoValue>"}` deletes a CoValue. It
+//! must be the only transaction of a delete session (`…_session_d…$`), and its author must have
+//! been an admin of the owning group at the time. Groups, accounts and CoValues without an owning
+//! group cannot be deleted.
 //!
 //! Rule: `#isDeleteTransaction` and `#canAuthorDeleteCoValueAtTime` in `coValueCore.ts` of the
-//! reference. As there, a delete session with one transaction that is not such a marker is an
+//! reference. There, too, a delete session with one transaction that deletes nothing is an
 //! ordinary session.
 
 use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, SessionId, Transaction};
@@ -13,42 +14,43 @@ use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, SessionId, Transactio
 use crate::changes;
 use crate::roles::Role;
 
-/// Why a CoValue is not deleted by what claims to delete it.
+/// Why a deletion is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeleteError {
-    /// A delete session holds more than one transaction.
+    /// The delete session has more than one transaction.
     #[error("a delete session must hold exactly one transaction")]
     NotAlone,
-    /// The marker names another CoValue.
+    /// The transaction names another CoValue.
     #[error("the transaction deletes {0:?}")]
     OtherCoValue(String),
-    /// Groups and accounts stay.
+    /// The CoValue is a group or an account.
     #[error("groups and accounts cannot be deleted")]
     Group,
-    /// No group owns the CoValue, so nobody may delete it.
+    /// No group owns the CoValue.
     #[error("a CoValue that no group owns cannot be deleted")]
     NotOwned,
     /// The author was not an admin of the owning group at the time.
     #[error("its author was {} of the owning group", .0.map_or("no member", Role::as_str))]
     NotAdmin(Option<Role>),
-    /// The author's role could not be found out.
-    #[error("the author's role is not known")]
+    /// The author's role is unknown, because content of a group is missing.
+    #[error("the author's role is unknown")]
     RoleUnknown,
 }
 
-/// A well-formed claim that a CoValue is deleted, valid if its author may.
+/// A well-formed deletion. It is valid if its author was an admin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     /// The group that owns the CoValue.
     pub group: CoValueId,
-    /// Who deletes.
+    /// The author of the deletion.
     pub author: Owner,
-    /// When, in milliseconds since the Unix epoch.
+    /// The time of the deletion, in milliseconds since the Unix epoch.
     pub made_at: f64,
 }
 
 impl Claim {
-    /// Decides with the role that the author had in the group at the time.
+    /// Decides whether the deletion is valid, given the author's role in the group at the time.
     pub fn decide(&self, role: Option<Role>) -> Result<(), DeleteError> {
         match role {
             Some(Role::Admin) => Ok(()),
@@ -57,16 +59,15 @@ impl Claim {
     }
 }
 
-/// The transaction that deletes a CoValue, to be put into a delete session of one of the owning
-/// group's admins. `made_at` is in milliseconds since the Unix epoch.
+/// The transaction that deletes a CoValue. An admin of the owning group appends it to a new delete
+/// session. `made_at` is in milliseconds since the Unix epoch.
 pub fn transaction(id: CoValueId, made_at: u64) -> Transaction {
     Transaction::trusting("[]", made_at, Some(&format!(r#"{{"deleted":"{id}"}}"#)))
 }
 
-/// Checks new transactions of a session as far as they have to do with deletion.
+/// Checks whether new transactions of a session delete the CoValue. Returns `None` if they do not.
 ///
-/// `have` is the number of transactions that the session has before these. Returns the claim if
-/// they delete the CoValue, and `None` if they are ordinary.
+/// `have` is the number of transactions that the session has before these.
 pub fn claim(
     id: CoValueId,
     header: &Header,
@@ -101,14 +102,14 @@ pub fn claim(
     }))
 }
 
-/// What a transaction says that it deletes.
+/// The id in a transaction's `deleted` meta.
 fn marker(transaction: &Transaction) -> Option<Vec<u8>> {
     transaction.changes()?;
     let meta = transaction.meta()?;
     changes::text_member(&meta, b"deleted")
 }
 
-/// As much of an author's text as is safe to log.
+/// The beginning of a text from a peer, short enough for a log.
 fn quoted(text: &[u8]) -> String {
     /// An id has at most 30 bytes.
     const MAX_QUOTED_LEN: usize = 60;

@@ -1,16 +1,16 @@
-//! What a CoValue depends on: the CoValues without which its content cannot be checked or read.
+//! The dependencies of a CoValue: the CoValues that are needed to verify or read its content.
 //!
 //! - the group that owns it (`ruleset.group` in its header);
 //! - the CoValue that it is a branch of (`meta.source` in its header);
-//! - every account that writes one of its sessions;
+//! - every account that owns one of its sessions;
 //! - for a group or account, every CoValue that a trusting transaction sets as a key: members
 //!   (`co_z…`) and parent groups (`parent_co_z…`).
 //!
 //! A CoValue is never its own dependency. Groups may depend on each other in a circle, through
-//! parents or members; whoever waits for dependencies must not wait around a circle.
+//! parents or members, so code that waits for dependencies must not wait for a circle.
 //!
-//! Keys that look like ids but are none (`co_!`) are passed over, as nobody can ever have such a
-//! CoValue. The reference waits for them in vain.
+//! Keys that resemble ids but are not valid (`co_!`) are ignored, because no such CoValue can
+//! exist. The reference waits for them forever.
 //!
 //! Rule: `coValueCore/utils.ts` of the reference.
 
@@ -20,17 +20,17 @@ use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionId, T
 
 use crate::changes::Change;
 
-/// The key under which a group names a parent is this and the parent's id.
+/// The prefix of the key under which a group names a parent; the parent's id follows.
 pub(crate) const PARENT_PREFIX: &str = "parent_";
 
-/// What a CoValue with this header depends on by the header alone.
+/// The dependencies that the header names.
 pub fn of_header(header: &Header) -> Vec<CoValueId> {
     let mut found = Found::default();
     found.add_header(header);
     found.list
 }
 
-/// The accounts that write these sessions, each once, in the order of the sessions.
+/// The accounts that own these sessions, each once, in the order of the sessions.
 pub fn of_sessions<'a>(sessions: impl IntoIterator<Item = &'a SessionId>) -> Vec<CoValueId> {
     let mut found = Found::default();
     found.add_sessions(sessions);
@@ -39,7 +39,7 @@ pub fn of_sessions<'a>(sessions: impl IntoIterator<Item = &'a SessionId>) -> Vec
 
 /// The members and parents that these transactions of a group or account set, each once.
 ///
-/// Private transactions count for nothing, nor do those whose changes are not a JSON array.
+/// Private transactions are ignored, and so are transactions whose changes are not a JSON array.
 pub fn of_group_transactions<'a>(
     transactions: impl IntoIterator<Item = &'a Transaction>,
 ) -> Vec<CoValueId> {
@@ -48,10 +48,10 @@ pub fn of_group_transactions<'a>(
     found.list
 }
 
-/// What the CoValue `id` depends on according to its header and a piece of its content, each
-/// once: first by the header, then by the sessions, then by the transactions.
+/// The dependencies of the CoValue `id` with this header that the header and a content message
+/// name, each once: first those of the header, then of the sessions, then of the transactions.
 ///
-/// The header is given apart, because only the first content of a CoValue carries it.
+/// The header is a separate argument because only the first content message has it.
 pub fn of_content(id: CoValueId, header: &Header, content: &Content) -> Vec<CoValueId> {
     let mut found = Found::default();
     found.seen.insert(id);
@@ -63,7 +63,7 @@ pub fn of_content(id: CoValueId, header: &Header, content: &Content) -> Vec<CoVa
     found.list
 }
 
-/// Ids in the order in which they were found, each once.
+/// The dependencies found so far, each once, in order.
 #[derive(Default)]
 struct Found {
     list: Vec<CoValueId>,

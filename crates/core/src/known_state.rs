@@ -1,32 +1,32 @@
-//! The algebra of known states: what someone has, joined, compared and subtracted.
+//! Merging, comparing and subtracting known states.
 //!
 //! Known states form a lattice under "has at least": [`merge`] is its join, [`is_subset`] its
-//! order. The laws, each of which the tests check on random states:
+//! order. The tests check these laws on random states:
 //!
-//! - Merging is idempotent, commutative and associative, and never takes anything away.
-//! - `a` is a subset of `b` exactly when merging `a` into `b` changes nothing.
-//! - [`missing`]`(a, b)` is empty exactly when `a` is a subset of `b`; merged into `b` it gives
-//!   the same as merging the whole of `a`; and it lists nothing that `b` has already.
+//! - Merging is idempotent, commutative and associative, and never lowers a count.
+//! - `a` is a subset of `b` exactly if merging `a` into `b` changes nothing.
+//! - [`missing`]`(a, b)` is empty exactly if `a` is a subset of `b`. Merging it into `b` has the
+//!   same result as merging `a`. It lists no session in which `b` is not behind.
 //!
 //! Rules: `knownState.ts` of the reference (`combineKnownStates`, `isKnownStateSubsetOf`,
 //! `getKnownStateToSend`).
 //!
-//! All functions walk the two sorted lists side by side once.
+//! All functions walk both sorted lists once, side by side.
 
 use std::cmp::Ordering;
 
 use downbeat_protocol::{KnownState, SessionCounts, SessionId};
 
-/// Adds to `target` what `source` has beyond it: a header if either has one, and of each session
-/// the higher count.
+/// Merges `source` into `target`: the header if either has it, and the higher count of each
+/// session.
 ///
-/// Both are about the same CoValue; the ids are not compared.
+/// Both must be states of the same CoValue; the ids are not compared.
 pub fn merge(target: &mut KnownState, source: &KnownState) {
     target.header |= source.header;
     merge_counts(&mut target.sessions, &source.sessions);
 }
 
-/// Raises the counts in `target` to those in `source` where they are lower.
+/// Raises the counts in `target` to those in `source` where `target` is behind.
 pub fn merge_counts(target: &mut SessionCounts, source: &SessionCounts) {
     if is_subset(source, target) {
         return;
@@ -42,24 +42,23 @@ pub fn merge_counts(target: &mut SessionCounts, source: &SessionCounts) {
     }
 }
 
-/// Whether `target` has all transactions that `current` has.
+/// Whether `target` has every transaction that `current` has.
 pub fn is_subset(current: &SessionCounts, target: &SessionCounts) -> bool {
     current.is_shared_with(target)
         || Join::new(current, target).all(|(_, in_current, in_target)| in_current <= in_target)
 }
 
-/// What `current` has and `target` lacks: the sessions in which `current` is ahead, with the
-/// counts of `current`.
+/// The sessions in which `current` is ahead of `target`, with the counts of `current`.
 ///
-/// This is what a peer with `target` is to be sent, and what it is told to expect
+/// A peer with `target` lacks this content. The first message to it announces these counts
 /// (`expectContentUntil`).
 pub fn missing(current: &SessionCounts, target: &SessionCounts) -> SessionCounts {
     if current.is_shared_with(target) {
         return SessionCounts::new();
     }
     let ahead = || Join::new(current, target).filter(|(_, ours, theirs)| ours > theirs);
-    // Counting first costs less than a list that grows, and where everything is missing (a peer
-    // that asks for the first time) a plain copy will do.
+    // Counting first costs less than a growing list. If everything is missing, as for a peer that
+    // loads the CoValue for the first time, a shared copy is enough.
     match ahead().count() {
         0 => SessionCounts::new(),
         all if all == current.len() => current.clone(),
@@ -71,7 +70,8 @@ pub fn missing(current: &SessionCounts, target: &SessionCounts) -> SessionCounts
     }
 }
 
-/// The sessions of two lists in order, each with its count in the left and in the right one.
+/// Iterates over the sessions of two sorted lists, each with its count in the left and the right
+/// list.
 struct Join<'a> {
     left: &'a [(SessionId, u64)],
     right: &'a [(SessionId, u64)],

@@ -1,18 +1,18 @@
-//! Cutting what someone lacks into messages.
+//! Cutting the content that a peer lacks into messages.
 
 use downbeat_protocol::{CHUNK_LEN, SessionContent, SessionCounts, Signature, Transaction};
 
 use crate::session_log::SessionLog;
 
-/// What `known` lacks of the logs, as runs to be sent in one message each. At least one, which
-/// is empty if nothing is missing.
+/// The content that `known` lacks of the logs: the runs of one message after the other. Returns at
+/// least one message, which is empty if nothing is missing.
 ///
-/// A run up to a checkpoint makes a piece by itself. What follows the last checkpoint of a log,
-/// which alone can be no more than a piece holds, is put together with that of other logs. The one
-/// that fills a piece is still part of it.
+/// A run up to a checkpoint is a message of its own. The rests behind the last checkpoints, which
+/// are never longer than [`CHUNK_LEN`], share messages. A message includes the rest that takes it
+/// over [`CHUNK_LEN`] in UTF-16 code units.
 ///
-/// Rule: `newContentSince` in `verifiedState.ts` of the reference, which looks at the logs in
-/// the order in which it got to know them.
+/// Rule: `newContentSince` in `verifiedState.ts` of the reference, which visits the logs in the
+/// order in which it learned of them.
 pub(crate) fn cut<'a>(
     logs: impl IntoIterator<Item = &'a SessionLog>,
     known: Option<&SessionCounts>,
@@ -43,7 +43,7 @@ pub(crate) fn cut<'a>(
     pieces
 }
 
-/// Walks over what is missing of a log.
+/// Walks over the missing part of a log.
 struct Cursor<'a> {
     log: &'a SessionLog,
     position: u64,
@@ -54,7 +54,7 @@ impl<'a> Cursor<'a> {
         Self { log, position: known.map_or(0, |known| known.get(log.session())) }
     }
 
-    /// The run from here to `end`, unless there is nothing between.
+    /// The run from the current position to `end`, or `None` if it is empty.
     fn run_until(&mut self, end: u64, last_signature: Signature) -> Option<SessionContent> {
         let after = self.position;
         let range = usize::try_from(after).ok()?..usize::try_from(end).ok()?;

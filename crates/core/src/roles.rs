@@ -1,12 +1,12 @@
-//! Who has which role in a group, at any point in time.
+//! The roles of the members of a group, at any time.
 //!
-//! A group is a CoMap whose trusting transactions set roles of members, and name parent groups
-//! whose members have a role here as well. Which transactions count depends on the role that
-//! their author had at the time, here or through a parent; so the transactions are gone through
-//! once, in the order of their times, and what counts is kept with its time. Then any role at any
-//! time is a look-up, here and in the parents.
+//! A group is a CoMap. Its trusting transactions set the roles of members and name parent groups,
+//! whose members inherit roles in the group. A transaction counts only if its author had the
+//! right role at the time, in the group or through a parent. So the transactions are evaluated
+//! once, in the order of their times, and the valid ones are kept with their times. After that
+//! the role of any member at any time is a lookup in the group and its parents.
 //!
-//! An account is a group as well, in which the account itself is always an admin.
+//! An account is also a group, and always an admin of itself.
 //!
 //! ```
 //! use downbeat_core::roles::{Group, Member, Role, Roles};
@@ -24,7 +24,7 @@
 //! let mut roles = Roles::new();
 //! let group = header_id(&header);
 //! roles.insert(Group::new(group, &header, [(&session, &transactions[..])]));
-//! assert!(roles.missing().is_empty(), "no parent groups to load");
+//! assert!(roles.missing().is_empty(), "there are no parent groups to load");
 //!
 //! let bob = Member::parse("co_zB")?;
 //! assert_eq!(roles.role_of(group, &bob, Some(1999.0))?, None);
@@ -34,21 +34,22 @@
 //!
 //! # Rules
 //!
-//! Those of `permissions.ts` and `coValues/group.ts` of the reference. Where two transactions
-//! have the same time, the order of their sessions decides, and within a session that of the log;
-//! the reference goes by the order in which it received them.
+//! The rules are those of `permissions.ts` and `coValues/group.ts` of the reference.
+//! Transactions with equal times are ordered by the order of their sessions, and within a session
+//! by the log. The reference uses the order in which it received them.
 //!
-//! The reference overflows its stack when it loads groups that name each other as parents, be it
-//! at different times. Here such groups are gone through together in the order of time, and a
-//! parent that has the group among its own parents at that moment does not count.
+//! The reference overflows its stack when it loads groups that name each other as parents, even at
+//! different times. This module evaluates such groups together in the order of time, and ignores a
+//! parent that has the group among its own ancestors at that time.
 //!
-//! Of groups that no client writes, two kinds are not read as the reference reads them: its
-//! reading of transactions with branch-merge or first-writer meta (`mi`, `fww`) depends on how
-//! often it has looked, and it gives up on a whole group for the sake of one transaction whose
-//! changes have no key, or whose parent's id is none. Here such meta means nothing, and such a
-//! transaction does not count.
+//! Two kinds of groups that no client writes are evaluated differently from the reference. For
+//! transactions with branch-merge or first-writer meta (`mi`, `fww`), the reference's result
+//! depends on the number of earlier evaluations; this module ignores the meta. For a transaction
+//! whose changes have no key, or an invalid parent id, the reference rejects the whole group; this
+//! module ignores the transaction.
 
 mod evaluation;
+mod family;
 mod group;
 mod history;
 
@@ -57,33 +58,34 @@ use std::fmt;
 
 use downbeat_protocol::{CoValueId, InvalidId, Owner};
 
+pub use self::family::{FamilyLoader, MAX_GROUPS};
 pub use self::group::Group;
 use self::history::History;
 
-/// What a member may do in a group.
+/// The role of a member: what it may do in a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Read, write, and change all roles except those of other admins.
+    /// Reads, writes, and changes all roles except those of other admins.
     Admin,
-    /// Read, write, and change the roles of all but admins.
+    /// Reads, writes, and changes the roles of all members except admins.
     Manager,
-    /// Read and write.
+    /// Reads and writes.
     Writer,
-    /// Read.
+    /// Reads.
     Reader,
-    /// Write, and read what oneself has written.
+    /// Writes, and reads its own content.
     WriteOnly,
-    /// Nothing any more.
+    /// Has lost its role.
     Revoked,
-    /// Whoever has the secret of this member can make themselves an admin.
+    /// An invitation: the holder of its secret can become an admin.
     AdminInvite,
-    /// Whoever has the secret of this member can make themselves a manager.
+    /// An invitation: the holder of its secret can become a manager.
     ManagerInvite,
-    /// Whoever has the secret of this member can make themselves a writer.
+    /// An invitation: the holder of its secret can become a writer.
     WriterInvite,
-    /// Whoever has the secret of this member can make themselves a reader.
+    /// An invitation: the holder of its secret can become a reader.
     ReaderInvite,
-    /// Whoever has the secret of this member can make themselves a write-only member.
+    /// An invitation: the holder of its secret can become a write-only member.
     WriteOnlyInvite,
 }
 
@@ -102,7 +104,7 @@ impl Role {
         Self::WriteOnlyInvite,
     ];
 
-    /// The role as it stands in a group's transactions.
+    /// The name of the role in a group's transactions.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -119,7 +121,7 @@ impl Role {
         }
     }
 
-    /// Reads a role as it stands in a group's transactions.
+    /// Parses the name of a role in a group's transactions.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
@@ -131,12 +133,12 @@ impl fmt::Display for Role {
     }
 }
 
-/// Whose role is asked for.
+/// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Member {
-    /// What holds for those who have no role of their own.
+    /// `everyone`: all accounts and agents without a role of their own.
     Everyone,
-    /// An account or an agent. Invites are agents.
+    /// An account or an agent. An invitation is an agent.
     Owner(Owner),
 }
 
@@ -152,7 +154,7 @@ impl Member {
         }
     }
 
-    /// The member as it stands as a key in a group.
+    /// The key of the member in a group.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Everyone => Self::EVERYONE,
@@ -167,41 +169,41 @@ impl From<Owner> for Member {
     }
 }
 
-/// A group whose transactions would have to be known to tell a role.
+/// A group is missing that a role depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the group {0} is not known")]
+#[error("the group {0} is unknown")]
 pub struct UnknownGroup(
-    /// The group, or a parent of it.
+    /// The group, or one of its ancestors.
     pub CoValueId,
 );
 
-/// Groups, with the roles of their members at all times.
+/// A set of groups that computes the roles of their members.
 ///
-/// Put in a group and its parents ([`Self::insert`], [`Self::missing`]), then ask
+/// Insert a group and its ancestors ([`Self::insert`], [`Self::missing`]), then query roles
 /// ([`Self::role_of`]).
 #[derive(Debug, Clone, Default)]
 pub struct Roles {
     groups: BTreeMap<CoValueId, Group>,
-    /// Of the groups that have been gone through, what counts.
+    /// The valid transactions of the groups that have been evaluated.
     histories: BTreeMap<CoValueId, History>,
 }
 
 impl Roles {
-    /// No groups yet.
+    /// An empty set.
     pub const fn new() -> Self {
         Self { groups: BTreeMap::new(), histories: BTreeMap::new() }
     }
 
-    /// Adds a group, or replaces it with a newer state of it.
+    /// Adds a group, or replaces it with a newer state.
     pub fn insert(&mut self, group: Group) {
-        // What has been found out may rest on the old state.
+        // Other groups may have been evaluated with the old state.
         if self.groups.insert(group.id(), group).is_some() {
             self.histories.clear();
         }
     }
 
-    /// The parents that the groups here name and that are not here, each once. They may not be
-    /// needed after all, as not everyone who names a parent may.
+    /// The missing parents of the groups in this set, each once. Some may turn out unnecessary,
+    /// because the author of a transaction may not have the right to name a parent.
     pub fn missing(&self) -> Vec<CoValueId> {
         let mut missing: Vec<_> = self
             .groups
@@ -214,14 +216,14 @@ impl Roles {
         missing
     }
 
-    /// The role of a member of a group at a time in milliseconds since the Unix epoch, or for
-    /// `None` after everything that is known.
+    /// The role of a member of a group at a time in milliseconds since the Unix epoch. `None` is
+    /// the time after all known transactions.
     ///
-    /// Nobody has a role in a CoValue that is not a group. [`Role::Revoked`] is not returned:
-    /// whoever is revoked has the role of everyone, or that of a parent, or none.
+    /// A CoValue that is not a group has no members. [`Role::Revoked`] is never returned: a revoked
+    /// member has the role of everyone, a role from a parent, or no role.
     ///
-    /// The first question about a group goes through its transactions and those of its parents;
-    /// others are look-ups. Fails if a parent that counts is not here.
+    /// The first query of a group evaluates its transactions and those of its ancestors; further
+    /// queries are lookups. Fails if a valid parent is missing.
     pub fn role_of(
         &mut self,
         group: CoValueId,

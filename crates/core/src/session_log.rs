@@ -1,23 +1,23 @@
-//! One session's log: its transactions, the hash chain over them, and the positions whose
-//! signatures are known.
+//! The log of one session: its transactions, their hash chain, and the stored signatures.
 
 use downbeat_crypto::{HashChain, SignerSecret, VerifyError, VerifyingKey};
 use downbeat_protocol::{CHUNK_LEN, SessionContent, SessionId, Signature, Transaction};
 
-/// A position in a log whose signature is known and kept.
+/// A position in a log at which a signature is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// How many transactions of the log the signature covers.
+    /// The number of transactions that the signature covers.
     pub end: u64,
     /// The signature over them.
     pub signature: Signature,
 }
 
-/// Why a run of transactions does not extend a log.
+/// Why a run of transactions cannot extend a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LogError {
-    /// The run starts behind the end of the log.
-    #[error("the log has {have} transactions, and the new ones come after {after}")]
+    /// The run starts beyond the end of the log.
+    #[error("the log has {have} transactions, but the new ones start after {after}")]
     Gap {
         /// The number of transactions that the log has.
         have: u64,
@@ -29,29 +29,56 @@ pub enum LogError {
     Signature(#[from] VerifyError),
 }
 
-/// The log of one session, append-only and verified.
+/// The transactions of a run that a log of `have` transactions lacks, or an error if there is a gap
+/// before the run.
+pub fn new_part(have: u64, run: &SessionContent) -> Result<&[Transaction], LogError> {
+    let gap = LogError::Gap { have, after: run.after };
+    let known = have.checked_sub(run.after).ok_or(gap)?;
+    // No run has more transactions than there are addresses.
+    let new = usize::try_from(known).ok().and_then(|known| run.transactions.get(known..));
+    Ok(new.unwrap_or_default())
+}
+
+/// Extends the hash chain of a log by new transactions, if `check` accepts the chain of the longer
+/// log: if the signature that came with the transactions is valid for it.
+pub fn extend_chain<E>(
+    chain: &HashChain,
+    new: &[Transaction],
+    check: impl FnOnce(&HashChain) -> Result<(), E>,
+) -> Result<HashChain, E> {
+    let mut longer = chain.clone();
+    match new {
+        // Without a buffer: most runs are one small edit.
+        [transaction] => longer.append(transaction.json()),
+        _ => longer.append_all(new.iter().map(|transaction| &transaction.json()[..])),
+    }
+    check(&longer)?;
+    Ok(longer)
+}
+
+/// The append-only, verified log of one session.
 ///
-/// Every transaction in it is covered by a signature of the session's agent: the last one's
-/// position and that of each [`Checkpoint`] are where a piece of the log can end.
+/// Signatures of the session's agent cover all transactions. A content message can end at the end
+/// of the log and at each [`Checkpoint`], because the signatures there are kept.
 ///
 /// ```
 /// use downbeat_core::SessionLog;
 /// use downbeat_crypto::{AgentSecret, VerifyingKey, random_session_id};
 /// use downbeat_protocol::{Owner, SessionContent, Transaction};
 ///
-/// // The author's log …
+/// // The author's log.
 /// let secret = AgentSecret::generate()?;
 /// let session = random_session_id(&Owner::Agent(secret.agent()))?;
 /// let mut log = SessionLog::new(session.clone());
 /// let hello = Transaction::trusting(r#"["hello"]"#, 1_700_000_000_000, None);
 /// let signature = log.append(hello.clone(), secret.signer_secret());
 ///
-/// // … and somebody else's copy.
+/// // A peer's copy.
 /// let mut copy = SessionLog::new(session.clone());
 /// let run = SessionContent { session, after: 0, transactions: vec![hello], last_signature: signature };
 /// let key = VerifyingKey::new(secret.agent().signer())?;
 /// assert_eq!(copy.extend(&run, &key)?, 1);
-/// assert_eq!(copy.extend(&run, &key)?, 0, "what is there is skipped");
+/// assert_eq!(copy.extend(&run, &key)?, 0, "known transactions are skipped");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -62,7 +89,7 @@ pub struct SessionLog {
     last_signature: Option<Signature>,
     checkpoints: Vec<Checkpoint>,
     /// Bytes of changes after the last checkpoint.
-    gathered: u64,
+    since_checkpoint: u64,
 }
 
 impl SessionLog {
@@ -74,41 +101,34 @@ impl SessionLog {
             chain: HashChain::new(),
             last_signature: None,
             checkpoints: Vec::new(),
-            gathered: 0,
+            since_checkpoint: 0,
         }
     }
 
-    /// Adds a run of somebody else's transactions, if its signature covers the log with them.
+    /// Adds a run of transactions if its signature covers the extended log. Returns the number of
+    /// added transactions. An error leaves the log unchanged.
     ///
-    /// Transactions that are there already are skipped without comparing them; if no others are
-    /// in the run, its signature is not looked at. Returns how many were added. On an error the
-    /// log is as it was.
+    /// Transactions that the log has already are skipped without a comparison. If the run has no
+    /// others, its signature is not verified.
     ///
-    /// `key` is that of the session's agent. The run's session id is not compared.
+    /// `key` is the key of the session's agent. The session id of the run is not compared.
     pub fn extend(&mut self, run: &SessionContent, key: &VerifyingKey) -> Result<u64, LogError> {
         let new = self.new_part(run)?;
         if new.is_empty() {
             return Ok(0);
         }
-        let mut chain = self.chain.clone();
-        chain.append_all(new.iter().map(|transaction| &transaction.json()[..]));
-        key.verify_chain(&chain, &run.last_signature)?;
+        let is_valid = |chain: &_| key.verify_chain(chain, &run.last_signature);
+        let chain = extend_chain(&self.chain, new, is_valid)?;
         self.commit(new, chain, run.last_signature);
         Ok(new.len() as u64)
     }
 
-    /// The transactions of a run that the log does not have yet, or an error if there is a gap
-    /// before the run.
+    /// The transactions of a run that the log lacks, or an error if there is a gap before the run.
     pub fn new_part<'a>(&self, run: &'a SessionContent) -> Result<&'a [Transaction], LogError> {
-        let have = self.len();
-        let gap = LogError::Gap { have, after: run.after };
-        let known = have.checked_sub(run.after).ok_or(gap)?;
-        // A run of more transactions than there are addresses does not exist.
-        let new = usize::try_from(known).ok().and_then(|known| run.transactions.get(known..));
-        Ok(new.unwrap_or_default())
+        new_part(self.len(), run)
     }
 
-    /// Adds and signs a transaction of one's own. `secret` is that of the session's agent.
+    /// Adds and signs a new transaction. `secret` is the secret of the session's agent.
     pub fn append(&mut self, transaction: Transaction, secret: &SignerSecret) -> Signature {
         let mut chain = self.chain.clone();
         chain.append(transaction.json());
@@ -117,7 +137,7 @@ impl SessionLog {
         signature
     }
 
-    /// The transactions in order.
+    /// The transactions, in order.
     pub fn transactions(&self) -> &[Transaction] {
         &self.transactions
     }
@@ -127,7 +147,7 @@ impl SessionLog {
         self.transactions.len() as u64
     }
 
-    /// Whether the log has no transactions yet.
+    /// Whether the log has no transactions.
     pub fn is_empty(&self) -> bool {
         self.transactions.is_empty()
     }
@@ -137,14 +157,14 @@ impl SessionLog {
         &self.session
     }
 
-    /// The signature that covers the whole log; an empty log has none.
+    /// The signature that covers the whole log, or `None` if the log is empty.
     pub fn last_signature(&self) -> Option<Signature> {
         self.last_signature
     }
 
-    /// The kept signatures, in order. One is kept wherever more than [`CHUNK_LEN`] of
-    /// changes have been added since the last one: a run is not divided, so a checkpoint is at
-    /// the end of the run that filled the measure.
+    /// The kept signatures, in order. A run is never divided, so a checkpoint is at the end of the
+    /// run with which more than [`CHUNK_LEN`] of changes have been added since the checkpoint
+    /// before.
     pub fn checkpoints(&self) -> &[Checkpoint] {
         &self.checkpoints
     }
@@ -158,11 +178,11 @@ impl SessionLog {
         self.transactions.extend_from_slice(new);
         self.chain = chain;
         self.last_signature = Some(signature);
-        self.gathered +=
+        self.since_checkpoint +=
             new.iter().map(|transaction| u64::from(transaction.changes_len())).sum::<u64>();
-        if self.gathered > CHUNK_LEN {
+        if self.since_checkpoint > CHUNK_LEN {
             self.checkpoints.push(Checkpoint { end: self.len(), signature });
-            self.gathered = 0;
+            self.since_checkpoint = 0;
         }
     }
 }

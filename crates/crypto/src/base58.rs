@@ -1,16 +1,15 @@
-//! Base58 of the two lengths that every verification needs.
+//! Base58 for the two lengths that every verification needs.
 //!
-//! A general decoder works digit by digit and byte by byte, which for a signature takes longer
-//! than hashing what it signs. Here digits are taken by the group, with limbs as wide as the
-//! processor's registers allow.
+//! A general decoder works digit by digit and byte by byte. For a signature, that takes longer than
+//! hashing the signed content. This one processes groups of digits with limbs of 64 bits.
 
-/// Digits in the order of their values (Bitcoin's alphabet, as Jazz uses it).
+/// The digits in the order of their values: Bitcoin's alphabet, which Jazz uses.
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/// Stands in [`VALUES`] for a byte that is no digit.
+/// The entry in [`VALUES`] of a byte that is not a digit.
 const NO_DIGIT: u8 = u8::MAX;
 
-/// The values of digits by their ASCII codes.
+/// The values of the digits, by ASCII code.
 const VALUES: [u8; 256] = values();
 
 /// 32 bytes have at most 44 digits.
@@ -28,9 +27,9 @@ const fn values() -> [u8; 256] {
     values
 }
 
-/// Decodes digits that stand for exactly 64 bytes.
+/// Decodes the digits of exactly 64 bytes.
 pub(crate) fn decode_64(digits: &str) -> Option<[u8; 64]> {
-    /// The largest number of digits whose value fits a limb.
+    /// The largest number of digits that fit a limb.
     const GROUP: usize = 10;
 
     // The least significant first.
@@ -57,16 +56,16 @@ pub(crate) fn decode_64(digits: &str) -> Option<[u8; 64]> {
     for (bytes, limb) in bytes.chunks_exact_mut(8).zip(limbs.iter().rev()) {
         bytes.copy_from_slice(&limb.to_be_bytes());
     }
-    // Every zero byte at the front is written as a digit of its own.
+    // Each leading zero byte has a digit of its own.
     let zeros = |text: &[u8], zero| text.iter().take_while(|byte| **byte == zero).count();
     (zeros(&bytes, 0) == zeros(digits.as_bytes(), ALPHABET[0])).then_some(bytes)
 }
 
 /// Writes the digits of 32 bytes into `out` and returns their number.
 pub(crate) fn encode_32(bytes: &[u8; 32], out: &mut [u8; MAX_DIGITS_OF_32]) -> usize {
-    /// Digits divided off at a time: as many as leave a quotient that fits a limb.
+    /// The number of digits per division, limited so that the quotient fits a limb.
     const GROUP: usize = 5;
-    /// 58 to that power.
+    /// 58 to the power of [`GROUP`].
     const DIVISOR: u64 = 58_u64.pow(5);
     /// Enough groups for 44 digits.
     const GROUPS: usize = 9;
@@ -97,9 +96,9 @@ pub(crate) fn encode_32(bytes: &[u8; 32], out: &mut [u8; MAX_DIGITS_OF_32]) -> u
     used.len()
 }
 
-/// The low and the high half.
+/// The low and the high half of a number.
 fn halves(wide: u128) -> (u64, u64) {
-    #[expect(clippy::cast_possible_truncation, reason = "the halves are meant")]
+    #[expect(clippy::cast_possible_truncation, reason = "takes the halves apart")]
     let halves = (wide as u64, (wide >> 64) as u64);
     halves
 }
@@ -110,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes that begin with zeros more often than random ones do.
+    /// Random bytes, often with leading zeros.
     fn bytes<const N: usize>() -> impl Strategy<Value = [u8; N]> {
         (any::<[u8; N]>(), 0..=N).prop_map(|(mut bytes, zeros)| {
             if zeros % 2 == 0 {

@@ -1,16 +1,16 @@
-//! BLAKE3 hashes: of single texts, of headers, of sessions maps, and of growing logs.
+//! BLAKE3 hashes of texts, headers, session counts and logs.
 
 use std::fmt;
 use std::fmt::Write as _;
 
 use downbeat_protocol::{CoValueId, Header, LongHash, SHORT_HASH_LEN, SessionCounts, ShortHash};
 
-/// The hash of a session's log: one BLAKE3 hash over the concatenated canonical JSON of its
-/// transactions, which grows with the log.
+/// The hash of a session's log: an incremental BLAKE3 hash of the concatenated canonical JSON of its
+/// transactions.
 ///
-/// A clone is an independent chain that goes on from the same position, so a candidate can be
-/// extended and thrown away. A value has about 2 KB, whatever the length of the log; it is boxed, so
-/// that moving a chain moves a pointer.
+/// A clone is an independent chain from the same position, so a candidate can be extended and
+/// discarded. A chain takes about 2 KB, regardless of the length of the log. It is boxed, so that
+/// moving it is cheap.
 ///
 /// ```
 /// use downbeat_crypto::{HashChain, hash};
@@ -36,29 +36,28 @@ impl HashChain {
         self.0.update(transaction);
     }
 
-    /// Adds the canonical JSON of several transactions, which is the same as adding one after the
-    /// other and takes half the time: BLAKE3 is fastest on several KB at once, and most
-    /// transactions are shorter.
+    /// Adds the canonical JSON of several transactions. It takes half the time of adding them one by
+    /// one, because BLAKE3 is fastest on several KB at once and most transactions are shorter.
     pub fn append_all<'a>(&mut self, transactions: impl IntoIterator<Item = &'a [u8]>) {
-        /// Enough for BLAKE3 to use the processor's widest registers (eight pieces of 1 KB).
-        const GATHERED_LEN: usize = 8 << 10;
+        /// Eight BLAKE3 chunks of 1 KB, enough for the widest vector registers.
+        const BUFFER_LEN: usize = 8 << 10;
 
-        let mut gathered = Vec::with_capacity(GATHERED_LEN);
+        let mut buffer = Vec::with_capacity(BUFFER_LEN);
         for transaction in transactions {
-            if gathered.len() + transaction.len() > GATHERED_LEN {
-                self.append(&gathered);
-                gathered.clear();
+            if buffer.len() + transaction.len() > BUFFER_LEN {
+                self.append(&buffer);
+                buffer.clear();
             }
-            if transaction.len() > GATHERED_LEN {
+            if transaction.len() > BUFFER_LEN {
                 self.append(transaction);
             } else {
-                gathered.extend_from_slice(transaction);
+                buffer.extend_from_slice(transaction);
             }
         }
-        self.append(&gathered);
+        self.append(&buffer);
     }
 
-    /// The hash of everything added so far, which is what signatures cover.
+    /// The hash of all transactions so far, which signatures cover.
     pub fn head(&self) -> LongHash {
         LongHash::from_bytes(*self.0.finalize().as_bytes())
     }
@@ -80,19 +79,17 @@ pub fn short_hash(json: &[u8]) -> ShortHash {
     ShortHash::from_bytes(short(json))
 }
 
-/// The id of the CoValue that has this header: `co_z` and the short hash of its JSON, as
-/// [`Header::hashed_json`] has it.
+/// The id of the CoValue with this header: `co_z` and the short hash of [`Header::hashed_json`].
 pub fn header_id(header: &Header) -> CoValueId {
     CoValueId::from_short_hash(&short(header.hashed_json()))
 }
 
-/// The short hash of a sessions map, by which two sides compare a CoValue in RECONCILE messages.
+/// The short hash of session counts. Peers compare it in RECONCILE messages.
 ///
-/// It covers the canonical JSON of the map from session id to count. Session ids are ASCII, so
-/// the order of [`SessionCounts`] is the order of UTF-16 code units that canonical JSON asks for,
-/// and none of their characters needs an escape.
+/// It is the hash of the canonical JSON of the map from session id to count. Session ids are ASCII
+/// without characters that need escapes, so [`SessionCounts`] are already in canonical order.
 pub fn sessions_hash(sessions: &SessionCounts) -> ShortHash {
-    /// Room for an account-owned session id and its count.
+    /// Room for the id of an account's session and its count.
     const USUAL_ENTRY_LEN: usize = 64;
 
     let mut json = String::with_capacity(2 + sessions.len() * USUAL_ENTRY_LEN);
@@ -100,7 +97,7 @@ pub fn sessions_hash(sessions: &SessionCounts) -> ShortHash {
     for (index, (session, count)) in sessions.iter().enumerate() {
         let separator = if index == 0 { "" } else { "," };
         write!(json, "{separator}\"{session}\":{count}")
-            .expect("a string takes all that is written");
+            .expect("writing to a string does not fail");
     }
     json.push('}');
     short_hash(json.as_bytes())

@@ -1,4 +1,4 @@
-//! The bytes that are signed for a hash.
+//! The signed message of a hash.
 
 use downbeat_protocol::LongHash;
 
@@ -8,8 +8,8 @@ const OPENING: &[u8] = b"\"hash_z";
 
 const MAX_LEN: usize = OPENING.len() + MAX_DIGITS_OF_32 + 1;
 
-/// The JSON string `"hash_z…"` of a hash, quotes included, built in place because one is needed
-/// for every signature.
+/// The JSON string `"hash_z…"` of a hash, with its quotes. Built without allocation, because every
+/// signature needs one.
 pub(crate) struct SignedMessage {
     bytes: [u8; MAX_LEN],
     len: usize,

@@ -1,20 +1,20 @@
-//! Identifiers and key material from random bytes, the operating system's or given ones.
+//! Session ids and keys from random bytes of the operating system or of the caller.
 
 use downbeat_protocol::{Owner, RandomnessError, SessionId};
 use zeroize::Zeroizing;
 
-/// A new session id for an account or agent, from the operating system's randomness.
+/// A new session id for an account or agent, from random bytes of the operating system.
 pub fn random_session_id(owner: &Owner) -> Result<SessionId, RandomnessError> {
     random_bytes().map(|bytes| session_id(owner, *bytes))
 }
 
-/// The session id for an account or agent that 8 random bytes give: `<owner>_session_z…`.
+/// The session id for an account or agent from 8 random bytes: `<owner>_session_z…`.
 pub fn session_id(owner: &Owner, random: [u8; 8]) -> SessionId {
     let digits = bs58::encode(random).into_string();
     parse_own(&format!("{owner}_session_z{digits}"))
 }
 
-/// The id of a session that deletes its CoValue, from 7 random bytes: `<owner>_session_d…$`.
+/// The id of a delete session from 7 random bytes: `<owner>_session_d…$`.
 pub fn delete_session_id(owner: &Owner, random: [u8; 7]) -> SessionId {
     let digits = bs58::encode(random).into_string();
     parse_own(&format!("{owner}_session_d{digits}$"))

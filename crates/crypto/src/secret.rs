@@ -1,4 +1,4 @@
-//! Secret keys of agents: what signs, and what opens sealed messages.
+//! The secret keys of agents: one signs, the other opens sealed messages.
 
 use std::fmt;
 
@@ -17,11 +17,11 @@ const SEALER_PREFIX: &str = "sealerSecret_z";
 /// 32 bytes have at most 44 base58 digits.
 const MAX_DIGITS: usize = 44;
 
-/// A text that is not the secret that it should be. What it was is not told.
+/// A text is not a valid secret. The error does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not {expected}")]
 pub struct InvalidSecret {
-    /// What was expected, as a phrase.
+    /// A description of the expected secret.
     pub expected: &'static str,
 }
 
@@ -30,12 +30,12 @@ pub struct InvalidSecret {
 pub struct SignerSecret(ed25519_dalek::SigningKey);
 
 impl SignerSecret {
-    /// A new secret from the operating system's randomness.
+    /// A new secret from random bytes of the operating system.
     pub fn generate() -> Result<Self, RandomnessError> {
         random_bytes().map(|bytes| Self::from_bytes(&bytes))
     }
 
-    /// The secret with these 32 bytes, which must be random where secrecy matters.
+    /// The secret with these 32 bytes, which must be random if secrecy matters.
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
         Self(ed25519_dalek::SigningKey::from_bytes(bytes))
     }
@@ -47,17 +47,17 @@ impl SignerSecret {
             .ok_or(InvalidSecret { expected: "a signer secret (signerSecret_z…)" })
     }
 
-    /// The secret's text, `signerSecret_z…`, which is overwritten when dropped.
+    /// The secret's text, `signerSecret_z…`, overwritten when dropped.
     pub fn expose_text(&self) -> Zeroizing<String> {
         key_text(SIGNER_PREFIX, self.0.as_bytes())
     }
 
-    /// The id by which others verify what this secret signs.
+    /// The id that verifies the secret's signatures.
     pub fn signer(&self) -> SignerId {
         SignerId::from_bytes(self.0.verifying_key().to_bytes())
     }
 
-    /// Signs a log up to the chain's present end.
+    /// Signs a log up to the current end of its chain.
     pub fn sign_chain(&self, chain: &HashChain) -> Signature {
         self.sign(&chain.head())
     }
@@ -73,12 +73,12 @@ impl SignerSecret {
 pub struct SealerSecret(StaticSecret);
 
 impl SealerSecret {
-    /// A new secret from the operating system's randomness.
+    /// A new secret from random bytes of the operating system.
     pub fn generate() -> Result<Self, RandomnessError> {
         random_bytes().map(|bytes| Self::from_bytes(&bytes))
     }
 
-    /// The secret with these 32 bytes, which must be random where secrecy matters.
+    /// The secret with these 32 bytes, which must be random if secrecy matters.
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
         Self(StaticSecret::from(*bytes))
     }
@@ -90,12 +90,12 @@ impl SealerSecret {
             .ok_or(InvalidSecret { expected: "a sealer secret (sealerSecret_z…)" })
     }
 
-    /// The secret's text, `sealerSecret_z…`, which is overwritten when dropped.
+    /// The secret's text, `sealerSecret_z…`, overwritten when dropped.
     pub fn expose_text(&self) -> Zeroizing<String> {
         key_text(SEALER_PREFIX, self.0.as_bytes())
     }
 
-    /// The id by which others seal messages for this secret.
+    /// The id that others use to seal messages for this secret.
     pub fn sealer(&self) -> SealerId {
         SealerId::from_bytes(PublicKey::from(&self.0).to_bytes())
     }
@@ -138,16 +138,16 @@ impl AgentSecret {
         Self { sealer, signer }
     }
 
-    /// A new agent from the operating system's randomness.
+    /// A new agent from random bytes of the operating system.
     pub fn generate() -> Result<Self, RandomnessError> {
         Ok(Self::new(SealerSecret::generate()?, SignerSecret::generate()?))
     }
 
-    /// The agent that a secret seed stands for, as in the reference: the two secrets are the
-    /// BLAKE3 hashes of `seal` and `sign`, each followed by the seed.
+    /// The agent of a secret seed, as in the reference: the two secrets are the BLAKE3 hashes of
+    /// `seal` and `sign`, each followed by the seed.
     ///
-    /// Applications let people keep the seed as a pass phrase. Tests get the same agent from the
-    /// same seed.
+    /// Applications show the seed to their users as a passphrase. The same seed always gives the same
+    /// agent.
     pub fn from_secret_seed(seed: &[u8; 32]) -> Self {
         Self::new(
             SealerSecret::from_bytes(&hash_in_context(b"seal", seed)),
@@ -155,25 +155,25 @@ impl AgentSecret {
         )
     }
 
-    /// The agent's id, made of its two public keys.
+    /// The agent's id: its two public keys.
     pub fn agent(&self) -> AgentId {
         AgentId::new(self.sealer.sealer(), self.signer.signer())
     }
 
-    /// What signs for this agent.
+    /// The secret that signs for this agent.
     pub fn signer_secret(&self) -> &SignerSecret {
         &self.signer
     }
 
-    /// What opens messages sealed for this agent.
+    /// The secret that opens messages sealed for this agent.
     pub fn sealer_secret(&self) -> &SealerSecret {
         &self.sealer
     }
 
-    /// The secret's text, `sealerSecret_z…/signerSecret_z…`, which is overwritten when dropped.
+    /// The secret's text, `sealerSecret_z…/signerSecret_z…`, overwritten when dropped.
     pub fn expose_text(&self) -> Zeroizing<String> {
         let (sealer, signer) = (self.sealer.expose_text(), self.signer.expose_text());
-        // The exact capacity, so that no growth leaves a copy behind.
+        // The exact capacity: a reallocation would leave a copy of the secret in memory.
         let mut text = Zeroizing::new(String::with_capacity(sealer.len() + 1 + signer.len()));
         text.push_str(&sealer);
         text.push('/');
@@ -182,7 +182,7 @@ impl AgentSecret {
     }
 }
 
-/// `Debug` that tells the type and nothing of its secret.
+/// Implements `Debug` without the secret.
 macro_rules! opaque_debug {
     ($($type:ident),*) => {$(
         impl fmt::Debug for $type {

@@ -9,57 +9,61 @@ use crate::base58;
 use crate::hash::HashChain;
 use crate::message::SignedMessage;
 
-/// A signer's public key that is not the encoding of a curve point.
+/// A signer id does not encode a point of the curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not an Ed25519 public key")]
 pub struct InvalidKey(
-    /// The id that was to be a key.
+    /// The invalid signer id.
     pub SignerId,
 );
 
-/// Why a signature does not hold.
+/// Why a signature is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
-    /// The signature's text does not stand for 64 bytes.
+    /// The signature's text does not encode 64 bytes.
     #[error(transparent)]
     MalformedSignature(#[from] InvalidId),
     /// The signer's id is not a public key.
     #[error(transparent)]
     InvalidKey(#[from] InvalidKey),
-    /// The signature is not the signer's for this hash.
-    #[error("the signature is not one of {signer} for {hash}")]
+    /// The signature was not made by this signer for this hash.
+    #[error("the signature was not made by {signer} for {hash}")]
     WrongSignature {
-        /// Whose signature it should be.
+        /// The expected signer.
         signer: SignerId,
-        /// The hash that it should cover.
+        /// The expected hash.
         hash: LongHash,
     },
 }
 
-/// A signer's public key, decompressed, ready for verification.
+/// A signer's public key, decompressed for verification.
 ///
-/// Decompression costs a noticeable part of a verification, so keep the value where several logs
-/// of one signer are verified.
+/// Decompression takes a noticeable part of a verification, so reuse the value for all logs of a
+/// signer.
 ///
 /// # Strictness
 ///
-/// What the reference accepts and rejects is matched exactly, because a signature that one side
-/// takes and the other refuses would split the network for good: the equation without cofactor,
-/// compared on the bytes of R; a scalar S that is not reduced is refused; keys and R of small
-/// order, and keys whose y coordinate is not reduced, are accepted. Small-order keys hurt nobody
-/// but their owner here: a signer is always named by the account or session that is written to.
+/// Verification accepts exactly the signatures that the reference accepts. A signature that only one
+/// side accepts would split the network permanently. The rules: the equation without cofactor,
+/// compared on the bytes of R; a scalar S that is not reduced is refused; keys and R of small order,
+/// and keys whose y coordinate is not reduced, are accepted. A key of small order harms only its
+/// owner, because the signer follows from the account or session.
+///
+/// There is no batch verification, because the usual batch equation accepts or refuses signatures
+/// with small-order parts depending on the other signatures in the batch.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifyingKey(ed25519_dalek::VerifyingKey);
 
 impl VerifyingKey {
-    /// Decompresses the key that a signer id stands for.
+    /// Decompresses the key of a signer id.
     pub fn new(signer: SignerId) -> Result<Self, InvalidKey> {
         ed25519_dalek::VerifyingKey::from_bytes(signer.as_bytes())
             .map(Self)
             .map_err(|_| InvalidKey(signer))
     }
 
-    /// Verifies the signature of a whole log up to the chain's present end.
+    /// Verifies the signature of a whole log up to the current end of its chain.
     pub fn verify_chain(
         &self,
         chain: &HashChain,
@@ -83,7 +87,7 @@ impl VerifyingKey {
     }
 }
 
-/// The bytes of a signature. [`Signature::to_bytes`] says the same, and takes longer.
+/// The bytes of a signature, like [`Signature::to_bytes`] but faster.
 fn bytes(signature: &Signature) -> Result<[u8; 64], InvalidId> {
     const PREFIX: &str = "signature_z";
     let digits = signature.as_str().strip_prefix(PREFIX);

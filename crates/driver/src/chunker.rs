@@ -1,12 +1,12 @@
-//! Cutting the content that a peer is owed into messages. What is cut is read by the runtime.
+//! Cutting content for a peer into messages.
 
 use downbeat_core::{dependencies, known_state};
 use downbeat_protocol::{CoValueId, Content, SessionContent, SessionCounts, SessionId};
+use downbeat_sync::{ContentItem, Progress};
 
-use downbeat_sync::{ContentItem, Progress, content_bytes};
-
-/// Makes messages of a [`ContentItem`]: as long as [`Self::next_read`] asks for something, the
-/// runtime reads that and calls [`Self::add`], and then takes what [`Self::finish`] gives.
+/// Cuts a [`ContentItem`] into messages. As long as [`Self::next_read`] returns a request, read for it
+/// and call [`Self::add`]; then [`Self::finish`] returns the messages. [`Turn`](crate::Turn) does all of
+/// this.
 ///
 /// ```
 /// # use downbeat_protocol::{CoValueId, Header, Ruleset, SessionContent, SessionCounts};
@@ -41,7 +41,7 @@ pub struct ContentChunker {
     open: u64,
     /// What the peer has with them.
     reached: SessionCounts,
-    /// What is read from: sessions of which no more is asked for are passed over.
+    /// Position of the next read. It is beyond the end of sessions that are finished.
     have: SessionCounts,
     state: State,
 }
@@ -51,27 +51,27 @@ enum State {
     Reading,
     /// The rest cannot be read.
     Stalled,
-    /// The rest is to be asked for again.
+    /// The machine asks for the rest again.
     Interrupted,
 }
 
-/// What a [`ContentChunker`] wants to be read.
+/// A request to read content.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadRequest<'a> {
     /// The CoValue.
     pub id: CoValueId,
-    /// Content beyond this, in runs that each end at a signature.
+    /// Read beyond these counts, in runs that each end at a signature.
     pub have: &'a SessionCounts,
-    /// Runs of other sessions than these, or from these counts on, are of no use.
+    /// Only these sessions, and only up to these counts, are needed.
     pub until: &'a SessionCounts,
-    /// About as many bytes of transactions, and one run at least, if there is any.
+    /// Read about as many bytes of transactions, and at least one run, if there is any.
     pub max_bytes: usize,
 }
 
 impl ContentChunker {
-    /// Begins with an item. No more is read when `room` bytes of transactions have been, and a new
-    /// message is started beyond `message_bytes` (a single run may be larger). Without room,
-    /// nothing is sent, and all of it is left to do.
+    /// Begins with an item. Reading stops after `room` bytes of transactions, and a new message begins
+    /// after `message_bytes` (a single run may be larger). With a `room` of 0 nothing is sent, and all of
+    /// the item is left for later.
     pub fn new(item: ContentItem, room: usize, message_bytes: u64) -> Self {
         let mut chunker = Self {
             room,
@@ -90,7 +90,7 @@ impl ContentChunker {
         chunker
     }
 
-    /// What is to be read next, if anything is.
+    /// Returns the next request, if more has to be read.
     pub fn next_read(&self) -> Option<ReadRequest<'_>> {
         let max_bytes = self.room.checked_sub(self.bytes).filter(|room| *room > 0)?;
         let is_done = self.state != State::Reading || self.has_all();
@@ -98,7 +98,7 @@ impl ContentChunker {
         (!is_done).then_some(ReadRequest { id: *id, have, until, max_bytes })
     }
 
-    /// Takes what was read. Nothing at all says that there is no more.
+    /// Adds the runs that were read. No runs mean that there are no more.
     pub fn add(&mut self, runs: Vec<SessionContent>) {
         if runs.is_empty() {
             self.state = State::Stalled;
@@ -111,8 +111,8 @@ impl ContentChunker {
                 continue;
             }
             if self.names_more(&run, until) {
-                // The machine has heard of it when it was verified, and gives it again with what
-                // it needs.
+                // The machine knows of it since its verification, and asks for it again together with
+                // the CoValues that it names.
                 self.state = State::Stalled;
                 self.have.set(&run.session, u64::MAX);
                 continue;
@@ -123,8 +123,7 @@ impl ContentChunker {
         }
     }
 
-    /// Reads no more, because reading failed: for now, so that the rest is to be given again, or
-    /// for good.
+    /// Stops, because reading failed. If it failed `for_now`, the machine asks for the rest again.
     pub fn fail(&mut self, for_now: bool) {
         self.state = if for_now { State::Interrupted } else { State::Stalled };
     }
@@ -134,7 +133,7 @@ impl ContentChunker {
         self.bytes
     }
 
-    /// The messages, and how far they got where that is not just the end.
+    /// Returns the messages, and the progress unless they end exactly where the item ends.
     pub fn finish(self) -> (Vec<Content>, Option<Progress>) {
         let complete = self.room > 0 && self.has_all();
         let Self { item, mut contents, reached, state, .. } = self;
@@ -165,8 +164,8 @@ impl ContentChunker {
         known_state::is_subset(&self.item.until, &self.reached)
     }
 
-    /// Whether a run of a group goes on beyond what is asked for (it ends where there is a
-    /// signature) with members or parents that the peer has not been sent.
+    /// Whether a run of a group goes beyond the requested count, because it ends at a signature, and
+    /// names members or parents there that the peer has not been sent.
     fn names_more(&self, run: &SessionContent, until: u64) -> bool {
         if run.end() <= until || !self.item.header.is_group() {
             return false;
@@ -197,7 +196,7 @@ impl ContentChunker {
 
     /// Puts a run into the last message, or into a new one.
     fn put(&mut self, run: SessionContent) {
-        let bytes = content_bytes(&run);
+        let bytes = run.json_len();
         let fits = !self.contents.is_empty() && self.open + bytes <= self.message_bytes;
         let last = self.contents.last_mut().filter(|_| fits);
         let content = match last {
@@ -297,7 +296,7 @@ mod tests {
     #[test]
     fn messages_are_bounded_and_the_first_says_what_is_to_come() {
         let piece = vec![set("k"); 2];
-        let bytes = content_bytes(&run("a", 0, piece.clone()));
+        let bytes = run("a", 0, piece.clone()).json_len();
         let runs: Vec<_> = (0..5).map(|piece_no| run("a", 2 * piece_no, piece.clone())).collect();
         let mut chunker = ContentChunker::new(item(&[("a", 10)]), 1 << 20, 2 * bytes);
         chunker.add(runs);

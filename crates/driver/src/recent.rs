@@ -1,4 +1,4 @@
-//! Content in memory: what is not durable yet, and what was stored lately.
+//! Content in memory: all that is not durable yet, and the last that was stored.
 
 mod runs;
 
@@ -6,36 +6,38 @@ use std::collections::VecDeque;
 
 use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, SessionContent, SessionId};
+use downbeat_sync::StoreJob;
 use rustc_hash::FxHashMap;
 
 use crate::chunker::ReadRequest;
-use downbeat_sync::{StoreJob, content_bytes};
 use runs::Runs;
 
-/// What keeping a run costs beside its transactions' bytes: its place in two lists, the session's
-/// id, the signature, and the transactions' own fields, roughly.
+/// Approximate memory of a run beside its transactions' bytes: entries in two lists, the session's
+/// id, the signature, and the transactions' own fields.
 const RUN_OVERHEAD: u64 = 400;
 
-/// Keeps the content of [`StoreJob`]s until it is durable, so that it can be sent at once, and as
-/// much of it as there is room for afterwards, because what is new is what is asked for.
+/// Keeps the content of [`StoreJob`]s until it is durable, so that it can be sent at once. Keeps it
+/// longer while there is room, because peers mostly ask for new content.
 ///
-/// A runtime asks here before it asks storage, and adds what is here to what storage gives.
+/// [`ContentStore`](crate::ContentStore) reads from here first, and appends recent content to what it
+/// reads from storage.
 #[derive(Debug, Default)]
 pub struct RecentContent {
     values: FxHashMap<CoValueId, FxHashMap<SessionId, Runs>>,
-    /// Durable runs in the order in which they came, oldest first: those to forget.
+    /// Durable runs, oldest first. They are dropped in this order.
     durable: VecDeque<(CoValueId, SessionId, u64)>,
     bytes: u64,
     budget: u64,
 }
 
 impl RecentContent {
-    /// Nothing yet. Keeps about `budget` bytes of durable content besides all that is not durable.
+    /// Creates an empty cache for about `budget` bytes of durable content. Content that is not durable
+    /// is kept in any case.
     pub fn new(budget: u64) -> Self {
         Self { budget, ..Self::default() }
     }
 
-    /// Keeps what is about to be stored.
+    /// Adds content that is about to be stored.
     pub fn add(&mut self, job: &StoreJob) {
         for content in &job.sessions {
             self.bytes += cost(content);
@@ -45,8 +47,8 @@ impl RecentContent {
         }
     }
 
-    /// These runs of what was added can be read from storage from now on. In a conflict storage has
-    /// something else, and what was added of their sessions is forgotten.
+    /// Marks added runs as durable. After a conflict, storage has other content, so that everything
+    /// that was added of their sessions is dropped.
     pub fn stored(&mut self, id: CoValueId, sessions: &[SessionContent], conflict: bool) {
         if conflict {
             return self.forget_sessions(id, sessions);
@@ -61,12 +63,12 @@ impl RecentContent {
         self.forget_oldest();
     }
 
-    /// Bytes of memory that all that is here takes.
+    /// Bytes of memory in use.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The content, if all of it is here.
+    /// Reads content, if all of it is here.
     pub fn read(&self, request: &ReadRequest<'_>) -> Option<Vec<SessionContent>> {
         if known_state::is_subset(request.until, request.have) {
             return Some(Vec::new());
@@ -85,7 +87,7 @@ impl RecentContent {
                 }
                 let run = tail(run, at);
                 at = run.end();
-                bytes += content_bytes(&run);
+                bytes += run.json_len();
                 result.push(run);
                 if bytes >= request.max_bytes as u64 {
                     return Some(result);
@@ -101,8 +103,8 @@ impl RecentContent {
         Some(result)
     }
 
-    /// Adds what is here to what storage gave, where it goes on from that. Storage may have had it
-    /// by then, or not.
+    /// Appends recent runs to runs from storage, where they follow. Storage may have contained the
+    /// recent runs or not.
     pub fn append_recent(
         &self,
         request: &ReadRequest<'_>,
@@ -113,7 +115,7 @@ impl RecentContent {
         for run in &runs {
             reached.raise(&run.session, run.end());
         }
-        let mut bytes: u64 = runs.iter().map(content_bytes).sum();
+        let mut bytes: u64 = runs.iter().map(SessionContent::json_len).sum();
         for (session, end) in request.until {
             let mut at = reached.get(session);
             let Some(recent) = sessions.get(session) else { continue };
@@ -123,15 +125,15 @@ impl RecentContent {
                 }
                 let run = tail(run, at);
                 at = run.end();
-                bytes += content_bytes(&run);
+                bytes += run.json_len();
                 runs.push(run);
             }
         }
         runs
     }
 
-    /// Forgets all that is here of these sessions. Their stamps in `durable` find nothing, or
-    /// newer runs at the same place that are durable as well.
+    /// Drops all runs of these sessions. Their entries in `durable` find nothing afterwards, or newer
+    /// runs at the same position that are durable as well.
     fn forget_sessions(&mut self, id: CoValueId, stored: &[SessionContent]) {
         let Some(sessions) = self.values.get_mut(&id) else { return };
         for run in stored {
@@ -143,8 +145,8 @@ impl RecentContent {
         }
     }
 
-    /// Forgets durable runs, oldest first, until the budget is kept. A session's runs stay a
-    /// sequence without gaps, because they become durable in their order.
+    /// Drops durable runs, oldest first, until the budget is kept. A session's runs stay a sequence
+    /// without gaps, because they become durable in their order.
     fn forget_oldest(&mut self) {
         while self.bytes > self.budget {
             let Some((id, session, after)) = self.durable.pop_front() else { return };
@@ -165,7 +167,7 @@ impl RecentContent {
 
 /// Bytes of memory that a run counts for.
 fn cost(run: &SessionContent) -> u64 {
-    content_bytes(run) + RUN_OVERHEAD
+    run.json_len() + RUN_OVERHEAD
 }
 
 /// The transactions of a run from a position on.

@@ -64,7 +64,7 @@ pub struct Turn {
 /// The result of a turn.
 #[derive(Debug, Default)]
 pub struct TurnReport {
-    /// Goes to the machine: the content items of which not all was sent, or more.
+    /// Goes to the machine: the content items that were not sent whole, or beyond their end.
     pub progress: Vec<Progress>,
     /// Whether storage failed for now. The machine asks for the rest at once, so the runtime has
     /// to pause before it reports the turn.

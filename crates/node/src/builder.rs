@@ -1,5 +1,6 @@
-//! Putting a node together.
+//! Building a node.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,36 +14,39 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::access::Access;
-use crate::connection::{Stage, Surroundings};
-use crate::contained::Contained;
+use crate::catch_panics::CatchPanics;
+use crate::context::NodeContext;
 use crate::engine::{Engine, Parts};
 use crate::erasing;
-use crate::failure;
-use crate::gate::Gate;
+use crate::error::{NodeError, check_name};
+use crate::into::{IntoConnector, IntoListener, IntoStorage};
 use crate::limits::Limits;
-use crate::node::{Node, NodeError, Shared, accept, check_name};
+use crate::listening::accept;
+use crate::node::Node;
+use crate::policy::ContentPolicy;
+use crate::shared::Shared;
+use crate::stage::Stage;
 use crate::stats::Counters;
+use crate::storage_watch;
 use crate::upstream;
 use crate::usage::Usage;
 use crate::verifier::Verifier;
 use crate::writer::{self, WriteQueue};
 
-/// Events that may wait for the machine. Enough for every connection task to find room most of
-/// the time; a full queue makes the tasks wait, and with them their peers.
+/// Events that may wait for the machine. Connection tasks find room most of the time; if the queue
+/// is full, the tasks wait, and so do their peers.
 const EVENT_QUEUE: usize = 4096;
 
 /// Commands that may wait for the engine; each caller waits for its answer, so they are few.
 const COMMAND_QUEUE: usize = 16;
 
-/// How long a shutdown waits for what was taken in to be stored and acknowledged, where nothing
-/// else was asked for.
+/// Default of [`NodeBuilder::drain_time`].
 const DEFAULT_DRAIN_TIME: Duration = Duration::from_secs(20);
 
-/// Bytes of durable content that are kept in memory for the next reader, where nothing else was
-/// asked for.
+/// Default of [`NodeBuilder::content_cache`].
 const DEFAULT_CONTENT_CACHE: u64 = 64 << 20;
 
-/// Puts a node together; from [`Node::builder`].
+/// Builds a node; from [`Node::builder`].
 pub struct NodeBuilder {
     storage: Arc<dyn Storage>,
     listeners: Vec<Box<dyn Listener>>,
@@ -56,8 +60,16 @@ pub struct NodeBuilder {
     drain_time: Duration,
 }
 
+impl Node {
+    /// Begins to build a node over a storage, with defaults for everything else. Takes a
+    /// [`Storage`], or one in an `Arc` or a `Box`.
+    pub fn builder<M>(storage: impl IntoStorage<M>) -> NodeBuilder {
+        NodeBuilder::new(storage.into_storage())
+    }
+}
+
 impl NodeBuilder {
-    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+    fn new(storage: Arc<dyn Storage>) -> Self {
         Self {
             storage,
             listeners: Vec::new(),
@@ -72,38 +84,38 @@ impl NodeBuilder {
         }
     }
 
-    /// Accepts peers from a listener. Can be called several times.
+    /// Accepts peers from a [`Listener`], boxed or not. Can be called several times.
     #[must_use]
-    pub fn listen(mut self, listener: Box<dyn Listener>) -> Self {
-        self.listeners.push(listener);
+    pub fn listen<M>(mut self, listener: impl IntoListener<M>) -> Self {
+        self.listeners.push(listener.into_listener());
         self
     }
 
-    /// Syncs with an upstream server, which is connected to again whenever the connection ends.
-    /// Can be called several times.
+    /// Syncs with the upstream server that a [`Connector`] reaches, which may be in an `Arc` or a
+    /// `Box`. The node reconnects whenever the connection ends. Can be called several times.
     #[must_use]
-    pub fn upstream(mut self, connector: Arc<dyn Connector>) -> Self {
-        self.upstreams.push(connector);
+    pub fn upstream<M>(mut self, connector: impl IntoConnector<M>) -> Self {
+        self.upstreams.push(connector.into_connector());
         self
     }
 
-    /// What peers may do.
+    /// Bounds on what peers may do.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Whose content is stored.
+    /// The accounts whose content is stored.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// The file in which it is kept how many bytes are stored for which access key and account, so
-    /// that quotas hold across restarts. It is made when there is something to keep, written every
-    /// ten seconds at most, and at the end. Without one, counting begins anew with every start.
+    /// Path of the file that keeps the stored bytes of each access key and account, so that quotas
+    /// hold across restarts. The node creates it when there is something to keep, and writes it at
+    /// most every ten seconds and at the end. Without a file, counting begins at 0 with every start.
     #[must_use]
     pub fn usage_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.usage_file = Some(path.into());
@@ -118,10 +130,17 @@ impl NodeBuilder {
         self
     }
 
-    /// Bytes of durable content kept in memory for those who read it next.
+    /// Bytes of durable content that stay in memory for the next readers; 64 MiB by default.
     #[must_use]
     pub fn content_cache(mut self, bytes: u64) -> Self {
         self.content_cache = bytes;
+        self
+    }
+
+    /// The number of threads that verify signatures; one for each processor if this is not called.
+    #[must_use]
+    pub fn verifier_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.verifier_threads = threads.get();
         self
     }
 
@@ -137,7 +156,7 @@ impl NodeBuilder {
     /// Starts the node on the current tokio runtime.
     pub fn start(self) -> Result<Node, NodeError> {
         let Self { listeners, upstreams, limits, drain_time, .. } = self;
-        let storage: Arc<dyn Storage> = Arc::new(Contained(self.storage));
+        let storage: Arc<dyn Storage> = Arc::new(CatchPanics(self.storage));
         let (events, incoming) = mpsc::channel(EVENT_QUEUE);
         let (commands, orders) = mpsc::channel(COMMAND_QUEUE);
         let (stage, stages) = watch::channel(Stage::Running);
@@ -145,7 +164,7 @@ impl NodeBuilder {
         let usage = Usage::open(self.access.clone(), limits.key, self.usage_file);
         let usage = Arc::new(usage.map_err(NodeError::Usage)?);
         let content = ContentStore::new(Arc::clone(&storage), self.content_cache);
-        let gate = Arc::new(Gate::new(
+        let policy = Arc::new(ContentPolicy::new(
             self.access,
             content.clone(),
             Arc::clone(&usage),
@@ -176,7 +195,11 @@ impl NodeBuilder {
             Arc::clone(writer.deleted()),
             Arc::clone(&counters),
         ));
-        tasks.spawn(failure::watch(Arc::clone(&storage), writer.clone(), Arc::clone(&counters)));
+        tasks.spawn(storage_watch::watch(
+            Arc::clone(&storage),
+            writer.clone(),
+            Arc::clone(&counters),
+        ));
         let engine = Engine::new(Parts {
             machine,
             upstreams: names,
@@ -186,13 +209,14 @@ impl NodeBuilder {
             events: events.clone(),
             counters: Arc::clone(&counters),
             usage: Arc::clone(&usage),
-            gate: Arc::clone(&gate),
+            policy: Arc::clone(&policy),
         });
         tasks.spawn(engine.run(orders, incoming));
         tasks.spawn(Arc::clone(&usage).keep_saving());
-        let around = Surroundings { events, content, stage: stages, counters, usage, gate, limits };
+        let context =
+            NodeContext { events, content, stage: stages, counters, usage, policy, limits };
         let next_peer = AtomicU64::new(0);
-        let shared = Arc::new(Shared { storage, commands, around, stage, next_peer });
+        let shared = Arc::new(Shared { storage, commands, context, stage, next_peer });
         for listener in listeners {
             tasks.spawn(accept(listener, Arc::clone(&shared)));
         }

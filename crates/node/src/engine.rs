@@ -16,37 +16,37 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info};
 
-use crate::connection::{Kind, Link};
-use crate::gate::Gate;
+use crate::link::{Kind, Link};
 use crate::loader::Loader;
+use crate::policy::ContentPolicy;
 use crate::stats::{Counters, Stats, UpstreamStats, add};
 use crate::synced::SyncWaits;
 use crate::usage::{Key, Usage};
 use crate::verifier::Verifier;
 use crate::writer::{Job, WriteQueue};
 
-/// Events that are handled before what they owe is drawn.
+/// Events that are handled before the machine is polled.
 const EVENTS_PER_ROUND: usize = 256;
 
-/// How often a draining engine looks whether all is done, when nothing happens.
+/// Interval at which a draining engine checks whether all is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
-/// How long a draining engine waits for peers to be told what is stored: the larger part of the time
-/// for saying goodbye. A peer that does not read finds out when it comes back.
+/// How long a draining engine waits until peers have read their acknowledgements: most of the time
+/// for closing connections. A peer that does not read learns of them when it reconnects.
 const TELL_TIME: Duration = Duration::from_secs(2);
 
-/// Peers that have left whose access keys are remembered, because what they sent may not be stored
-/// yet. Those who leave have sent little that is still on its way.
+/// Disconnected peers whose access keys are kept, because some of their content may not be stored
+/// yet. Few of them have content on its way.
 const MAX_GONE: usize = 10_000;
 
-/// How often is looked for content that has waited for too long for its sender's proof.
+/// Interval between checks for parked content that has expired.
 const PARKED_CHECK: Duration = Duration::from_secs(5);
 
 /// Orders from the node's handle.
 pub(crate) enum Command {
     /// A peer has connected; its tasks are started when this has been answered.
     Connect(Arc<Link>, mpsc::Sender<Vec<Item>>, oneshot::Sender<()>),
-    /// End the connections of clients of which this is true, and tell how many there were.
+    /// End the connections of the clients for which this is true, and answer with their number.
     Disconnect(Box<dyn Fn(&PeerInfo) -> bool + Send>, CloseReason, oneshot::Sender<usize>),
     /// Answer when everything taken in is durable and acknowledged, within this time, and tell since
     /// when it is durable.
@@ -64,7 +64,7 @@ pub(crate) enum Command {
 /// A shutdown that waits until everything is done.
 struct Draining {
     done: oneshot::Sender<Instant>,
-    /// How long to wait for peers to be told.
+    /// How long to wait for peers that read slowly.
     tell_time: Duration,
     /// Since when everything that was taken in is stored.
     stored: Option<Instant>,
@@ -78,7 +78,7 @@ struct Connected {
     busy: bool,
 }
 
-/// What an engine needs of the node.
+/// The parts of a node that its engine needs.
 pub(crate) struct Parts {
     pub machine: Machine,
     pub upstreams: Vec<UpstreamName>,
@@ -88,7 +88,7 @@ pub(crate) struct Parts {
     pub events: mpsc::Sender<Event>,
     pub counters: Arc<Counters>,
     pub usage: Arc<Usage>,
-    pub gate: Arc<Gate>,
+    pub policy: Arc<ContentPolicy>,
 }
 
 /// Owns the machine.
@@ -103,23 +103,32 @@ pub(crate) struct Engine {
     verifier: Verifier,
     writer: WriteQueue,
     loader: Loader,
-    /// When what is being verified was ready to be.
+    /// Since when content waits for its verification.
     began: FxHashMap<(CoValueId, SessionId), Instant>,
-    /// Content and look-ups of CoValues that are not done with yet.
+    /// Verifications, stores and look-ups that are not finished.
     under_way: usize,
     draining: Option<Draining>,
     synced: SyncWaits,
     counters: Arc<Counters>,
     usage: Arc<Usage>,
-    gate: Arc<Gate>,
-    /// Whether carrying out an action has given the machine something to do.
+    policy: Arc<ContentPolicy>,
+    /// Whether an action has caused an event for the machine, which has to be polled again.
     fed: bool,
 }
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { machine, upstreams, content, verifier, writer, events, counters, usage, gate } =
-            parts;
+        let Parts {
+            machine,
+            upstreams,
+            content,
+            verifier,
+            writer,
+            events,
+            counters,
+            usage,
+            policy,
+        } = parts;
         let storage = Arc::clone(content.storage());
         let loader = Loader::new(storage, events, Arc::clone(&counters));
         Self {
@@ -141,7 +150,7 @@ impl Engine {
             synced: SyncWaits::default(),
             counters,
             usage,
-            gate,
+            policy,
             fed: false,
         }
     }
@@ -195,7 +204,7 @@ impl Engine {
         }
     }
 
-    /// Tells whoever drains the node when it is drained.
+    /// Answers the drain command when everything is done.
     fn drain(&mut self) {
         let Some(draining) = &mut self.draining else { return };
         if self.under_way > 0 {
@@ -225,7 +234,7 @@ impl Engine {
                 let _ = done.send(self.disconnect(&*is_meant, &reason));
             }
             Command::Drain(time, done) => {
-                // So that there is time to be told of what is stored late.
+                // So that peers have time to read acknowledgements of content that is stored late.
                 let tell_time = TELL_TIME.min(time / 2);
                 self.draining = Some(Draining { done, tell_time, stored: None });
             }
@@ -261,7 +270,7 @@ impl Engine {
 
     fn disconnected(&mut self, peer: PeerId) {
         let Some(Connected { link, .. }) = self.links.remove(&peer) else { return };
-        self.gate.left(&link);
+        self.policy.left(&link);
         if let Some(key) = &link.key {
             if self.gone.len() >= MAX_GONE {
                 self.gone.pop_front();
@@ -309,7 +318,7 @@ impl Engine {
         stats
     }
 
-    /// Keeps count of what is under way.
+    /// Updates the state of the engine after an event, before the machine gets it.
     fn completed(&mut self, event: &Event) {
         match event {
             Event::Loaded { .. } | Event::Stored(_) => {
@@ -380,10 +389,10 @@ impl Engine {
 
     fn store(&mut self, job: StoreJob) {
         self.under_way += 1;
-        self.tell_gate(&job);
+        self.tell_policy(&job);
         let key = job.author.and_then(|author| self.key_of(author));
         let author = job.author.and_then(|author| self.links.get(&author));
-        let behind = author.and_then(|author| self.gate.account_behind(&author.link));
+        let behind = author.and_then(|author| self.policy.account_behind(&author.link));
         self.usage.charge(&job, key.map(|key| &**key), behind);
         let run = job.sessions.first();
         let began = run.and_then(|run| self.began.remove(&(job.id, run.session.clone())));
@@ -391,33 +400,33 @@ impl Engine {
         self.writer.push(Job::Store(job, began));
     }
 
-    /// Tells the gate what is verified, and goes on with what its sender has sent and had to wait
-    /// until it showed who it is, if it has.
-    fn tell_gate(&mut self, job: &StoreJob) {
+    /// Reports verified content to the policy. Hands on the content that its sender had to wait with,
+    /// if the verified content proves who the sender is.
+    fn tell_policy(&mut self, job: &StoreJob) {
         let Some(peer) = job.author else { return };
         let link = self.links.get(&peer).map(|connected| &connected.link);
         if link.is_some_and(|link| !matches!(link.kind, Kind::Client)) {
             return;
         }
-        // Of a peer that has left since as well.
-        self.gate.count_others(job);
+        // Also if the peer has left.
+        self.policy.count_others(job);
         let Some(link) = link else { return };
         let now = self.now();
-        for content in self.gate.verified(link, job) {
+        for content in self.policy.verified(link, job) {
             let message = Message::Content(content);
             self.machine.handle(now, Event::Received { peer, message });
             self.fed = true;
         }
     }
 
-    /// Refuses what has waited for too long for its sender's proof.
+    /// Refuses parked content that has expired.
     fn expire_parked(&mut self) {
-        if !self.gate.has_parked() {
+        if !self.policy.has_parked() {
             return;
         }
         let now = self.now();
         for (peer, Connected { link, .. }) in &self.links {
-            for id in self.gate.expire(link) {
+            for id in self.policy.expire(link) {
                 let refusal = Refusal::Content;
                 self.machine.handle(now, Event::Refused { peer: *peer, id, refusal });
             }
@@ -432,7 +441,7 @@ impl Engine {
         self.gone.iter().find(|(gone, _)| *gone == peer).map(|(_, key)| key)
     }
 
-    /// Tells the operator what was refused, and the author if it is this program.
+    /// Counts and logs a rejection, and reports it to the author if that is this program.
     fn refuse(&self, report: Report) {
         let Some(Connected { link, .. }) = self.links.get(&report.peer) else {
             return self.counters.rejected(&PeerInfo::new("gone"), &report);

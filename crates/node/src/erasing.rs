@@ -1,4 +1,4 @@
-//! Erasing what deletions have left behind in storage, in the background.
+//! Erasing the content of deleted CoValues from storage, in the background.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use downbeat_storage::{Storage, StorageError};
 use tokio::sync::Notify;
 use tracing::{debug, error, info};
 
-use crate::failure::{Report, Trouble};
 use crate::stats::{Counters, add};
+use crate::trouble::{Report, Trouble};
 
-/// How long to wait after a deletion: they come in groups, and those who made them come first.
+/// Pause after a deletion: deletions come in groups, and peers come first.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// How long to wait when storage fails. Nobody waits for this.
+/// Retry interval when storage fails. Erasing is not urgent.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Erases what there is to erase at the start and after every deletion, for ever. It can be stopped
-/// at any time: what is left is found again.
+/// Erases at the start and after every deletion, until storage is closed. It can be stopped at any
+/// time: the next start finds the rest.
 pub(crate) async fn run(storage: Arc<dyn Storage>, deleted: Arc<Notify>, counters: Arc<Counters>) {
     let trouble = Trouble::default();
     loop {
         match erase_all(&*storage, &counters).await {
             Ok(()) => {
                 if trouble.ended(Instant::now()).is_some() {
-                    info!("what deletions left behind is erased again");
+                    info!("deleted CoValues are erased again");
                 }
                 deleted.notified().await;
                 tokio::time::sleep(GATHER).await;
@@ -35,7 +35,7 @@ pub(crate) async fn run(storage: Arc<dyn Storage>, deleted: Arc<Notify>, counter
                 if let Some(Report { lasting, failures }) = trouble.failed(Instant::now()) {
                     error!(
                         %error, ?lasting, failures,
-                        "what deletions left behind cannot be erased; it is tried again"
+                        "deleted CoValues cannot be erased; it is tried again"
                     );
                 }
                 tokio::time::sleep(RETRY).await;

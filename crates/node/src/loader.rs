@@ -1,4 +1,4 @@
-//! Looking things up in storage for the machine.
+//! Tasks that look CoValues up in storage for the machine.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::stats::{Counters, add};
 /// that waits for the disk does not delay the others, which may be in memory.
 const MAX_UNDER_WAY: usize = 8 * LOOK_UP_BATCH;
 
-/// Looks up what the machine wants to know, in tasks that report it as events.
+/// Starts look-ups for the machine, whose results are events.
 pub(crate) struct Loader {
     inquirer: Inquirer,
     turns: Arc<Semaphore>,
-    /// CoValues that are looked up with the next call.
+    /// CoValues to look up with the next call.
     wanted: Vec<CoValueId>,
 }
 
@@ -33,12 +33,12 @@ impl Loader {
         Self { inquirer: Inquirer { storage, events, counters }, turns, wanted: Vec::new() }
     }
 
-    /// Adds a CoValue to those that are looked up when all that are wanted are known.
+    /// Adds a CoValue to the next look-up.
     pub(crate) fn want(&mut self, id: CoValueId) {
         self.wanted.push(id);
     }
 
-    /// Looks up what is wanted, and reports each CoValue as soon as it is known.
+    /// Looks up all CoValues that were added, and reports each as soon as it has been found.
     pub(crate) fn look_up_wanted(&mut self) {
         let mut wanted = std::mem::take(&mut self.wanted).into_iter();
         loop {
@@ -68,7 +68,7 @@ impl Loader {
         self.start(1, self.inquirer.clone().list_stored(upstream, after, limit));
     }
 
-    /// Starts an inquiry when there are so many turns, and ends it when nobody listens any more.
+    /// Starts an inquiry when `turns` are free. It ends early if the engine has ended.
     fn start(&self, turns: u32, inquiry: impl Future<Output = ()> + Send + 'static) {
         let (events, available) = (self.inquirer.events.clone(), Arc::clone(&self.turns));
         tokio::spawn(async move {

@@ -1,36 +1,35 @@
 //! The handle to a running node.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use downbeat_storage::{Storage, StorageError};
-use downbeat_sync::PeerId;
-use downbeat_transport::{CloseReason, Connection, Listener, PeerInfo};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tracing::{info, warn};
+use downbeat_storage::StorageError;
+use downbeat_transport::{CloseReason, Connection, PeerInfo};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tracing::warn;
 
-use crate::builder::NodeBuilder;
-use crate::connection::{self, Kind, Stage, Surroundings, reached};
-use crate::ending::Cause;
 use crate::engine::Command;
+use crate::error::{NodeError, check_name};
 use crate::limits::KeyLimits;
+use crate::link::Kind;
 use crate::local::Local;
 use crate::ready::{self, Readiness};
+use crate::shared::Shared;
+use crate::stage::Stage;
 use crate::stats::Stats;
 
-/// How long a shutdown waits, once everything is stored, for peers to be told and for connections to
-/// say goodbye.
+/// How long a shutdown waits, once everything is stored, until peers have read their
+/// acknowledgements and connections are closed.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 
-/// Entries of the list of what upstreams lack that are counted when somebody asks.
+/// Unsynced entries that are counted for the statistics at most.
 const MAX_UNSYNCED_COUNTED: u64 = 10_000;
 
-/// How many of them are asked for at a time.
+/// Unsynced entries that are read with one call.
 const UNSYNCED_PAGE: usize = 1_000;
 
-/// A running node. Dropping it ends the node without finishing what it has taken in; see
+/// A running node. Dropping it ends the node without storing all accepted content; see
 /// [`Node::shutdown`].
 pub struct Node {
     shared: Arc<Shared>,
@@ -40,56 +39,15 @@ pub struct Node {
     drain_time: Duration,
 }
 
-pub(crate) struct Shared {
-    pub storage: Arc<dyn Storage>,
-    pub commands: mpsc::Sender<Command>,
-    pub around: Surroundings,
-    pub stage: watch::Sender<Stage>,
-    pub next_peer: AtomicU64,
-}
-
-/// Why a node could not be started or did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// Threads could not be started.
-    #[error("the verifier threads could not be started")]
-    Threads(#[source] std::io::Error),
-    /// The counts of stored bytes could not be read from their file.
-    #[error("the file with the stored bytes of keys and accounts cannot be read")]
-    Usage(#[source] std::io::Error),
-    /// Storage failed when it was to be closed.
-    #[error("storage could not be closed in order")]
-    Close(#[source] StorageError),
-    /// What was taken in could not be made durable in time. None of it has been acknowledged.
-    #[error("not everything that was taken in could be stored within {0:?}")]
-    NotDrained(Duration),
-    /// The node has been shut down.
-    #[error("the node is shut down")]
-    ShutDown,
-    /// What an upstream lacks could not be noted under its name.
-    #[error("{name:?} cannot be the name of an upstream")]
-    UpstreamName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        source: downbeat_storage::InvalidUpstreamName,
-    },
-}
-
 impl Node {
-    /// A node over a storage, with defaults for everything else.
-    pub fn builder(storage: Arc<dyn Storage>) -> NodeBuilder {
-        NodeBuilder::new(storage)
-    }
-
     /// Serves a peer over a connection, until the connection ends.
     pub async fn connect(&self, connection: Connection) -> Result<(), NodeError> {
         self.shared.serve(connection, Kind::Client).await.map(|_| ())
     }
 
-    /// Takes the peer at the other end of a connection for an upstream, until the connection ends.
-    /// Its name stands for it in storage and in the choice among several, so it must be the same
-    /// at every connection to the same server.
+    /// Treats the peer at the other end of a connection as an upstream, until the connection ends.
+    /// The name identifies the upstream in storage and in the choice among several upstreams, so it
+    /// must be the same for every connection to the same server.
     pub async fn connect_upstream(
         &self,
         name: &str,
@@ -99,16 +57,16 @@ impl Node {
         self.shared.serve(connection, Kind::Upstream(name.into())).await.map(|_| ())
     }
 
-    /// Reading and writing CoValues in this program itself.
+    /// Reads and writes CoValues in this program.
     pub fn local(&self) -> Local {
         Local::new(Arc::downgrade(&self.shared))
     }
 
-    /// Ends the connections of clients of which `is_meant` is true, with a reason. Returns how many
-    /// there were. What they sent before is stored; upstreams, and the program's own CoValues, are
+    /// Ends the connections of clients for which `is_meant` is true, with a reason. Returns their
+    /// number. What they sent before is stored; upstreams, and the program's own CoValues, are
     /// not asked about.
     ///
-    /// Whoever connects at the same time may be missed: end what lets them in first.
+    /// Clients that connect at the same time may be missed: stop admitting them first.
     pub async fn disconnect(
         &self,
         is_meant: impl Fn(&PeerInfo) -> bool + Send + 'static,
@@ -117,22 +75,21 @@ impl Node {
         self.ask(|done| Command::Disconnect(Box::new(is_meant), reason, done)).await
     }
 
-    /// Gives an access key limits of its own, or with `None` those of all keys
-    /// ([`Limits::key`](crate::Limits::key)) again. They hold at once, for connections that there
-    /// are as well.
+    /// Gives an access key limits of its own, or with `None` the limits of all keys
+    /// ([`Limits::key`](crate::Limits::key)). They take effect at once, also for open connections.
     pub fn limit_key(&self, label: &str, limits: Option<KeyLimits>) {
-        self.shared.around.usage.limit(&label.into(), limits);
+        self.shared.context.usage.limit(&label.into(), limits);
     }
 
-    /// Leaves the access keys for which `is_gone` is true out of [`Node::stats`], and takes back the
-    /// limits of their own. A key is there again when a client comes with it or
-    /// [`Node::limit_key`] names it; what was stored for it counts all the time.
+    /// Removes the access keys for which `is_gone` is true from [`Node::stats`], together with their
+    /// own limits. A key comes back when a client uses it or [`Node::limit_key`] names it; its stored
+    /// bytes are never forgotten.
     pub fn forget_keys(&self, is_gone: impl Fn(&str) -> bool) {
-        self.shared.around.usage.forget(is_gone);
+        self.shared.context.usage.forget(is_gone);
     }
 
-    /// What the node has done since it was started, and how it is now. Costs a walk over the
-    /// peers, and some questions to storage.
+    /// Counters since the start, and the present state of the node. Costs a walk over the peers and
+    /// some calls to storage.
     pub async fn stats(&self) -> Result<Stats, NodeError> {
         let mut stats = self.ask(Command::Stats).await?;
         stats.stored = self.shared.storage.stats().await.ok();
@@ -143,21 +100,21 @@ impl Node {
         Ok(stats)
     }
 
-    /// Whether the node can do its work: asks storage, and tells which upstreams are connected.
+    /// Whether the node can do its work: checks storage, and lists the upstreams.
     pub async fn ready(&self) -> Result<Readiness, NodeError> {
         let upstreams = self.ask(Command::Upstreams).await?;
-        let storage = ready::ask(&*self.shared.storage, &self.shared.around.counters).await;
+        let storage = ready::ask(&*self.shared.storage, &self.shared.context.counters).await;
         Ok(Readiness { storage, upstreams })
     }
 
-    /// Waits until the node has stopped by itself, which only a bug makes it do: nothing is served
-    /// from then on, and the log tells of the panic.
+    /// Waits until the node has stopped because of a bug: it serves nothing from then on, and the log
+    /// has the panic.
     pub async fn failed(&self) {
         self.shared.commands.closed().await;
     }
 
-    /// Takes nothing more in, waits until everything that was taken in is durable and
-    /// acknowledged, says goodbye to all peers, and closes the storage.
+    /// Stops reading, waits until all accepted content is durable and acknowledged, closes all
+    /// connections, and closes the storage.
     pub async fn shutdown(mut self) -> Result<(), NodeError> {
         let _ = self.shared.stage.send(Stage::Draining);
         let (done, drained) = oneshot::channel();
@@ -182,7 +139,7 @@ impl Node {
             }
         });
         let _ = joined.await;
-        self.shared.around.usage.save().await;
+        self.shared.context.usage.save().await;
         self.shared.storage.close().await.map_err(NodeError::Close)?;
         if drained { Ok(()) } else { Err(NodeError::NotDrained(self.drain_time)) }
     }
@@ -225,63 +182,5 @@ impl Node {
             after = page.into_iter().last();
         }
         Ok(())
-    }
-}
-
-impl Shared {
-    /// Tells the engine of a connection and starts its tasks, which end with the connection.
-    pub(crate) async fn serve(
-        &self,
-        connection: Connection,
-        kind: Kind,
-    ) -> Result<JoinHandle<Cause>, NodeError> {
-        let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
-        let (link, turns, starter) = connection::open(connection, peer, kind, self.around.clone());
-        let (done, connected) = oneshot::channel();
-        self.commands
-            .send(Command::Connect(link, turns, done))
-            .await
-            .map_err(|_| NodeError::ShutDown)?;
-        connected.await.map_err(|_| NodeError::ShutDown)?;
-        Ok(tokio::spawn(starter.run()))
-    }
-
-    async fn all_closed(&self) {
-        // The handle itself and every listener hold one receiver; connections hold the others.
-        while self.stage.receiver_count() > 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-pub(crate) fn check_name(name: &str) -> Result<(), NodeError> {
-    match downbeat_storage::UpstreamName::new(name) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(NodeError::UpstreamName { name: name.to_owned(), source }),
-    }
-}
-
-/// Takes connections until the listener fails or the node shuts down.
-pub(crate) async fn accept(mut listener: Box<dyn Listener>, shared: Arc<Shared>) {
-    let mut stage = shared.stage.subscribe();
-    loop {
-        let connection = tokio::select! {
-            connection = listener.accept() => connection,
-            () = reached(&mut stage, Stage::Draining) => {
-                info!(url = listener.url(), "no longer listening");
-                return;
-            }
-        };
-        match connection {
-            Ok(connection) => {
-                if shared.serve(connection, Kind::Client).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                warn!(url = listener.url(), %error, "the listener has failed");
-                return;
-            }
-        }
     }
 }

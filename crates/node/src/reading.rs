@@ -3,17 +3,20 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use downbeat_protocol::{Content, Message, SessionId};
-use downbeat_sync::{Event, Refusal, content_bytes, content_credit};
-use downbeat_transport::{CloseCode, CloseReason, Fault, Incoming, Receiver, TransportError};
+use downbeat_protocol::{Content, Message, SessionContent, SessionId};
+use downbeat_sync::{Event, Refusal, content_credit};
+use downbeat_transport::{Blame, CloseCode, CloseReason, Incoming, Receiver, TransportError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::connection::{Kind, Link, Stage, Surroundings, reached};
+use crate::context::NodeContext;
 use crate::ending::Cause;
-use crate::gate::{Parked, Verdict};
 use crate::limits::{Buckets, Patience, TooLong};
+use crate::link::{Kind, Link};
+use crate::policy::Verdict;
+use crate::proof::Parked;
+use crate::stage::{Stage, reached};
 use crate::stats::{add, micros};
 
 /// Reads until the connection ends, and tells why it has.
@@ -23,12 +26,12 @@ pub(crate) async fn read(
     link: &Link,
     mut receiver: Box<dyn Receiver>,
     answers: &mpsc::Sender<Message>,
-    around: &Surroundings,
+    context: &NodeContext,
 ) -> Cause {
-    let mut stage = around.stage.clone();
-    // Made once: to make it anew for each frame costs more than all else that waits here.
+    let mut stage = context.stage.clone();
+    // Created once. A new one for each frame would cost more than everything else in this loop.
     let mut draining = pin!(reached(&mut stage, Stage::Draining));
-    let mut throttle = Throttle::new(link, around);
+    let mut throttle = Throttle::new(link, context);
     loop {
         let incoming = tokio::select! {
             biased;
@@ -42,23 +45,23 @@ pub(crate) async fn read(
             Ok(Some(incoming)) => incoming,
             Ok(None) => return Cause::PeerClosed,
             Err(error) => {
-                match error.fault() {
+                match error.blame() {
                     // A frame that was too large came as a rejection before.
-                    Fault::Peer if matches!(error, TransportError::FrameTooLarge { .. }) => {}
+                    Blame::Peer if matches!(error, TransportError::FrameTooLarge { .. }) => {}
                     // Clients vanish all the time.
-                    Fault::Link => debug!(peer = %link.info.address, %error, "the peer went away"),
-                    Fault::Peer | Fault::Caller => {
+                    Blame::Link => debug!(peer = %link.info.address, %error, "the peer went away"),
+                    Blame::Peer | Blame::Caller => {
                         warn!(peer = %link.info.address, %error, "the connection broke");
                     }
                 }
                 return Cause::from(&error);
             }
         };
-        add(&around.counters.traffic.frames_received, incoming.bytes as u64);
+        add(&context.counters.traffic.frames_received, incoming.bytes as u64);
         if let Some(throttle) = &mut throttle {
             let wait = throttle.take(&incoming);
             if wait.is_last {
-                // Nobody will have it, so nothing keeps it in memory until then.
+                // The connection ends after the wait, so the frame is dropped now.
                 incoming = Incoming::default();
             }
             if !wait.is_none() {
@@ -73,10 +76,10 @@ pub(crate) async fn read(
         }
         // Telling of them is work as well, which is why they are held back like messages.
         for rejection in &incoming.rejected {
-            around.counters.undecodable(&link.info, rejection);
+            context.counters.undecodable(&link.info, rejection);
         }
         for message in incoming.messages {
-            if hand_on(link, message, answers, around).await.is_err() {
+            if hand_on(link, message, answers, context).await.is_err() {
                 return Cause::ShutDown;
             }
         }
@@ -90,24 +93,24 @@ async fn hand_on(
     link: &Link,
     message: Message,
     answers: &mpsc::Sender<Message>,
-    around: &Surroundings,
+    context: &NodeContext,
 ) -> Result<(), EngineGone> {
-    around.counters.received(&message);
+    context.counters.received(&message);
     let peer = link.peer;
     match message {
         // Boxed, because its state is larger than all the rest of what reads, and would be a part
         // of every idle connection.
-        Message::Content(content) => Box::pin(hand_on_content(link, content, around)).await,
-        Message::Load(state) if around.gate.is_unwanted(link, state.id) => {
+        Message::Content(content) => Box::pin(hand_on_content(link, content, context)).await,
+        Message::Load(state) if context.policy.is_unwanted(link, state.id) => {
             // A client that has it would send it, whatever the answer.
             let refusal = if state.header { Refusal::Earlier } else { Refusal::Load };
-            tell(around, Event::Refused { peer, id: state.id, refusal }).await
+            tell(context, Event::Refused { peer, id: state.id, refusal }).await
         }
         Message::Load(state) => {
-            for refusal in around.gate.refusals(link, &state) {
-                tell(around, Event::Refused { peer, id: state.id, refusal }).await?;
+            for refusal in context.policy.refusals(link, &state) {
+                tell(context, Event::Refused { peer, id: state.id, refusal }).await?;
             }
-            tell(around, Event::Received { peer, message: Message::Load(state) }).await
+            tell(context, Event::Received { peer, message: Message::Load(state) }).await
         }
         // The machine knows CoValues alone, and nothing that it does changes this answer. A peer
         // that does not take its answers is read no further.
@@ -118,43 +121,43 @@ async fn hand_on(
             }
             Ok(())
         }
-        message => tell(around, Event::Received { peer, message }).await,
+        message => tell(context, Event::Received { peer, message }).await,
     }
 }
 
-async fn tell(around: &Surroundings, event: Event) -> Result<(), EngineGone> {
-    around.events.send(event).await.map_err(|_| EngineGone)
+async fn tell(context: &NodeContext, event: Event) -> Result<(), EngineGone> {
+    context.events.send(event).await.map_err(|_| EngineGone)
 }
 
 async fn hand_on_content(
     link: &Link,
     content: Content,
-    around: &Surroundings,
+    context: &NodeContext,
 ) -> Result<(), EngineGone> {
     let (peer, id) = (link.peer, content.id);
     let mut refused = Vec::new();
-    let event = pass_gate(link, content, around, &mut refused).await;
+    let event = apply_policy(link, content, context, &mut refused).await;
     for session in refused {
-        tell(around, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
+        tell(context, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
     }
     match event {
-        Some(event) => tell(around, event).await,
+        Some(event) => tell(context, event).await,
         None => Ok(()),
     }
 }
 
 /// What the machine is told of content, if it is told of it now, beside the sessions that are taken
 /// out of it.
-async fn pass_gate(
+async fn apply_policy(
     link: &Link,
     content: Content,
-    around: &Surroundings,
+    context: &NodeContext,
     refused: &mut Vec<SessionId>,
 ) -> Option<Event> {
-    let waits = &around.counters.back_pressure;
+    let waits = &context.counters.back_pressure;
     let id = content.id;
     let refuse = |id| Some(Event::Refused { peer: link.peer, id, refusal: Refusal::Content });
-    let content = match around.gate.content(link, content, refused).await {
+    let content = match context.policy.content(link, content, refused).await {
         Verdict::Take(content) => {
             link.credit.take(content_credit(&content), waits).await;
             content
@@ -162,7 +165,7 @@ async fn pass_gate(
         Verdict::Refuse => return refuse(id),
         Verdict::Park(content) => {
             link.credit.take(content_credit(&content), waits).await;
-            match around.gate.park(link, content) {
+            match context.policy.park(link, content) {
                 Parked::NotNeeded(content) => content,
                 Parked::Kept => return None,
                 Parked::TooMuch(content) => {
@@ -178,7 +181,7 @@ async fn pass_gate(
 /// Holds a client to its rates, and to those of its key, by reading nothing for a while.
 struct Throttle<'a> {
     link: &'a Link,
-    around: &'a Surroundings,
+    context: &'a NodeContext,
     own: Buckets,
     patience: Patience,
 }
@@ -202,11 +205,11 @@ impl Wait {
 
 impl<'a> Throttle<'a> {
     /// `None` for those without limits.
-    fn new(link: &'a Link, around: &'a Surroundings) -> Option<Self> {
-        let rates = around.limits.connection;
+    fn new(link: &'a Link, context: &'a NodeContext) -> Option<Self> {
+        let rates = context.limits.connection;
         matches!(link.kind, Kind::Client).then(|| Self {
             link,
-            around,
+            context,
             own: Buckets::new(rates, Instant::now()),
             patience: Patience::default(),
         })
@@ -221,7 +224,7 @@ impl<'a> Throttle<'a> {
             incoming.bytes as u64
         };
         let now = Instant::now();
-        let left = self.patience.left(self.around.limits.patience, now);
+        let left = self.patience.left(self.context.limits.patience, now);
         let none = Duration::ZERO;
         let wait = match self.own.take(messages, bytes, left, now) {
             Err(TooLong) => Wait { own: left, key: none, is_last: true },
@@ -241,7 +244,7 @@ impl<'a> Throttle<'a> {
 
     /// Waits. An error is why the connection is to end instead.
     async fn hold_back(&self, wait: Wait) -> Result<(), CloseReason> {
-        let limits = &self.around.counters.limits;
+        let limits = &self.context.counters.limits;
         for (waits, micros_cell, wait) in [
             (&limits.connection_rate, &limits.connection_rate_micros, wait.own),
             (&limits.key_rate, &limits.key_rate_micros, wait.key),
@@ -259,7 +262,7 @@ impl<'a> Throttle<'a> {
             return Ok(());
         }
         add(&limits.closed_for_rate, 1);
-        let patience = self.around.limits.patience;
+        let patience = self.context.limits.patience;
         let text = format!("sending faster than allowed for {} s", patience.as_secs());
         warn!(peer = %self.link.info.address, "closing: {text}");
         Err(CloseReason::new(CloseCode::PolicyViolation, text))
@@ -268,7 +271,7 @@ impl<'a> Throttle<'a> {
 
 fn transaction_bytes(message: &Message) -> u64 {
     match message {
-        Message::Content(content) => content.sessions.iter().map(content_bytes).sum(),
+        Message::Content(content) => content.sessions.iter().map(SessionContent::json_len).sum(),
         _ => 0,
     }
 }

@@ -5,17 +5,17 @@ use downbeat_sync::{Event, Machine};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-/// Waits that are kept before those that were given up are looked for. They are looked for again
-/// when as many have been added as were left.
+/// Number of waits after which abandoned ones are removed. It is done again when the number has
+/// doubled.
 const MIN_WAITS: usize = 64;
 
-/// Those who wait until upstreams have as much of a CoValue as they say.
+/// Callers that wait until upstreams have a certain state of a CoValue.
 #[derive(Default)]
 pub(crate) struct SyncWaits {
     by_id: FxHashMap<CoValueId, Vec<(KnownState, oneshot::Sender<()>)>>,
-    /// Waits added since those that were given up have been dropped.
+    /// Waits added since abandoned ones were removed.
     added: usize,
-    /// How many were left then.
+    /// Number of waits that were left then.
     left: usize,
 }
 
@@ -34,7 +34,7 @@ impl SyncWaits {
         self.by_id.entry(state.id).or_default().push((state, done));
     }
 
-    /// The CoValue that somebody waits for and that an event may tell something of.
+    /// The CoValue of an event, if a wait depends on it.
     pub(crate) fn awaited(&self, event: &Event) -> Option<CoValueId> {
         if self.by_id.is_empty() {
             return None;
@@ -48,11 +48,11 @@ impl SyncWaits {
         self.by_id.contains_key(&id).then_some(id)
     }
 
-    /// Answers those who wait for a CoValue, if what they wait for is true by now.
+    /// Ends the waits for a CoValue whose state the upstreams have by now.
     pub(crate) fn answer(&mut self, id: CoValueId, machine: &Machine) {
         let Some(waits) = self.by_id.get_mut(&id) else { return };
         for (_, done) in waits.extract_if(.., |(state, _)| machine.is_synced(state)) {
-            // Whoever gave up waiting needs no answer.
+            // The caller may have given up.
             let _ = done.send(());
         }
         if waits.is_empty() {

@@ -8,17 +8,18 @@ use downbeat_transport::Connector;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::connection::{Kind, Stage, reached};
 use crate::ending::Cause;
-use crate::node::Shared;
+use crate::link::Kind;
+use crate::shared::Shared;
+use crate::stage::{Stage, reached};
 
-/// The wait after the first failure; it doubles with every further one.
+/// The wait after the first failure. It doubles with every failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// The longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// A connection that has held for this long counts as a success, after which the waits start anew.
+/// A connection that lasts this long counts as a success, which resets the wait.
 const STABLE: Duration = Duration::from_secs(10);
 
 /// Connects, and connects again when the connection ends, until the node shuts down.

@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
-use downbeat_protocol::CoValueId;
-use downbeat_sync::{StoreJob, content_bytes};
+use downbeat_protocol::{CoValueId, SessionContent};
+use downbeat_sync::StoreJob;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::access::{Access, account_of};
-use crate::failure::{Report, Trouble};
 use crate::limits::{Buckets, KeyLimits, TooLong};
 use crate::stats::{AccountStats, KeyStats};
+use crate::trouble::{Report, Trouble};
 
 /// How often the counts are written to their file. What a crash can make them forget.
 const SAVE_PERIOD: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// The counts of all keys and accounts.
 pub(crate) struct Usage {
-    /// Bounded by the names that whoever admits connections gives.
+    /// Bounded by the labels that connections are admitted with.
     keys: Mutex<BTreeMap<Arc<str>, Arc<Key>>>,
     /// Bounded by the accounts that may store anything.
     accounts: Mutex<BTreeMap<CoValueId, u64>>,
@@ -37,7 +37,7 @@ pub(crate) struct Usage {
     file: Option<PathBuf>,
     changed: AtomicBool,
     saving: Trouble,
-    /// Held by whoever writes the file. A save goes on when its caller has gone, as at the end of
+    /// Held while the file is written. A save goes on when its caller has gone, as at the end of
     /// the node, which saves once more.
     writing: Mutex<()>,
 }
@@ -124,7 +124,7 @@ impl Usage {
     /// Counts what is about to be stored. A header counts for the account that begins the CoValue,
     /// or else for the one that is behind the connection.
     pub(crate) fn charge(&self, job: &StoreJob, key: Option<&Key>, behind: Option<CoValueId>) {
-        let bytes: u64 = job.sessions.iter().map(content_bytes).sum();
+        let bytes: u64 = job.sessions.iter().map(SessionContent::json_len).sum();
         let header = job.header.as_ref().map_or(0, |header| header.json().len() as u64);
         if let Some(key) = key {
             key.stored.fetch_add(bytes + header, Ordering::Relaxed);
@@ -135,7 +135,7 @@ impl Usage {
         let runs = job.sessions.iter().map(|run| (account_of(run.session.owner()), run));
         let runs: Vec<_> = runs.filter(|(account, _)| listed.contains(account)).collect();
         let of_header = runs.first().map(|(account, _)| *account).or(behind);
-        let charges = runs.iter().map(|(account, run)| (*account, content_bytes(run)));
+        let charges = runs.iter().map(|(account, run)| (*account, run.json_len()));
         for (account, bytes) in charges.chain(of_header.map(|account| (account, header))) {
             if bytes > 0 {
                 *lock(&self.accounts).entry(account).or_default() += bytes;
@@ -179,7 +179,7 @@ impl Usage {
     }
 
     /// Writes the counts to their file, if there is one and they have changed. Afterwards the file
-    /// is no older than this call, whoever has written it.
+    /// is no older than this call, even if another call has written it.
     pub(crate) async fn save(self: &Arc<Self>) {
         if self.file.is_none() {
             return;
@@ -291,7 +291,7 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     serde_json::to_writer(&mut file, saved)?;
     file.into_inner()?.sync_all()?;
     std::fs::rename(new, path)?;
-    // Its name is to be as durable as what is in it. Only Unix lets a program ask for that.
+    // The file's name has to be as durable as its content. Only Unix lets a program sync it.
     if cfg!(unix) { File::open(folder_of(path))?.sync_all() } else { Ok(()) }
 }
 

@@ -1,7 +1,6 @@
-//! The verifier pool: signature checks, beside the machine and in parallel.
+//! The verifier pool: threads that check signatures in parallel.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -12,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{debug_span, error};
 
-use crate::contained;
+use crate::catch_panics::catch;
 use crate::failure::{RETRY, reading_failed};
 use crate::stats::{Counters, add};
 
@@ -29,11 +28,11 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    /// With when each was handed in.
+    /// Each with the time at which it came.
     jobs: VecDeque<(VerifyJob, Instant)>,
     /// Threads that sleep.
     asleep: usize,
-    /// How many of them have been called and not woken up yet.
+    /// Threads that have been woken and do not run yet.
     called: usize,
     closed: bool,
 }
@@ -90,7 +89,7 @@ impl Shared {
     fn add(&self, job: VerifyJob, since: Instant) {
         let mut queue = self.queue();
         queue.jobs.push_back((job, since));
-        // Calling costs about as much as a tenth of a check, so nobody is called in vain.
+        // A wake-up costs about a tenth of a check, so no thread is woken in vain.
         let call = queue.asleep > queue.called;
         queue.called += usize::from(call);
         drop(queue);
@@ -143,8 +142,8 @@ impl Worker {
         }
     }
 
-    /// Takes a job up again when storage had time to get well. Until then the thread is free for
-    /// the sessions that need nothing from storage.
+    /// Queues a job again after a pause, because storage failed. Meanwhile the thread can verify
+    /// sessions that need nothing from storage.
     fn retry_later(&self, job: VerifyJob, since: Instant) {
         add(&self.counters.storage.read_retries, 1);
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
@@ -160,9 +159,8 @@ impl Worker {
     fn verify(&self, job: &VerifyJob) -> Verification {
         let span = debug_span!("verify", co_value = %job.id, session = %job.session);
         let _verifying = span.enter();
-        let verifying = || self.runtime.block_on(verify(&self.content, &Ed25519, job));
-        catch_unwind(AssertUnwindSafe(verifying)).unwrap_or_else(|panic| {
-            let panic = contained::words(&*panic);
+        let verified = self.runtime.block_on(catch(verify(&self.content, &Ed25519, job)));
+        verified.unwrap_or_else(|panic| {
             error!(co_value = %job.id, session = %job.session, panic, "verifying failed: a bug");
             let failure = Some(Rejection::Unreadable.into());
             Verification { accepted: 0, chain: None, failure }

@@ -146,7 +146,7 @@ where
                 failed = true;
                 add(&counters.storage.write_retries, 1);
                 counters.writing_fails.store(true, Ordering::Relaxed);
-                writing_failed(&error, counters, queue);
+                writing_failed(&error, counters, queue.waiting());
             }
         }
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Writing to a peer: turns in, messages and signs of life out.
+//! Writing to a peer: messages of turns, answers and keep-alives.
 
 use std::time::Instant;
 
@@ -10,17 +10,19 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::debug;
 
-use crate::connection::{Link, Surroundings};
+use crate::context::NodeContext;
 use crate::failure::{RETRY, reading_failed};
+use crate::link::Link;
 use crate::stats::add;
 
-/// Writes turns, and the answers of the reading half, until the node gives nothing more. An error is a peer that takes nothing more.
+/// Writes turns and the answers of the reading half, until the node has no more turns. Fails if the
+/// peer takes nothing more.
 pub(crate) async fn write(
     link: &Link,
     sender: &mut dyn Sender,
     mut turns: mpsc::Receiver<Vec<Item>>,
     mut answers: mpsc::Receiver<Message>,
-    around: &Surroundings,
+    context: &NodeContext,
 ) -> Result<(), TransportError> {
     let mut keep_alive = KeepAlive::new(sender);
     loop {
@@ -31,12 +33,12 @@ pub(crate) async fn write(
             Some(answer) = answers.recv() => {
                 let messages = [answer];
                 let bytes = sender.send(&messages).await?;
-                around.counters.sent(&messages, bytes);
+                context.counters.sent(&messages, bytes);
             }
             turn = turns.recv() => {
                 let Some(items) = turn else { return Ok(()) };
-                let done = turn_written(link, sender, items, around).await?;
-                if around.events.send(done).await.is_err() {
+                let done = turn_written(link, sender, items, context).await?;
+                if context.events.send(done).await.is_err() {
                     return Ok(());
                 }
             }
@@ -48,13 +50,12 @@ async fn turn_written(
     link: &Link,
     sender: &mut dyn Sender,
     items: Vec<Item>,
-    around: &Surroundings,
+    context: &NodeContext,
 ) -> Result<Event, TransportError> {
     let started = Instant::now();
-    // Boxed, because the largest state by far belongs to what an idle connection does not do; it
-    // would be a part of every connection's task. It is small enough (1,032 bytes with glibc) for
-    // the allocator to have one at hand.
-    let progress = Box::pin(write_turn(sender, around, items)).await?;
+    // Boxed, because its state is the largest by far, and would be a part of every idle connection's
+    // task. It is small enough (1,032 bytes with glibc) for the allocator's cache.
+    let progress = Box::pin(write_turn(sender, context, items)).await?;
     debug!(peer = %link.info.address, took = ?started.elapsed(), "turn written");
     Ok(Event::TurnDone { peer: link.peer, progress })
 }
@@ -62,27 +63,27 @@ async fn turn_written(
 /// Writes a turn to a peer. Returns how far the content got that was not sent whole.
 async fn write_turn(
     sender: &mut dyn Sender,
-    around: &Surroundings,
+    context: &NodeContext,
     items: Vec<Item>,
 ) -> Result<Vec<Progress>, TransportError> {
     let mut turn = Turn::new(items, TurnLimits::default());
-    while let Some(messages) = turn.next(&around.content).await {
+    while let Some(messages) = turn.next(&context.content).await {
         let bytes = sender.send(messages).await?;
-        around.counters.sent(messages, bytes);
+        context.counters.sent(messages, bytes);
     }
     let report = turn.finish();
     for (id, error) in &report.failures {
-        reading_failed("content could not be read", Some(*id), error, &around.counters);
+        reading_failed("content could not be read", Some(*id), error, &context.counters);
     }
     if report.is_interrupted {
-        add(&around.counters.storage.read_retries, 1);
+        add(&context.counters.storage.read_retries, 1);
         // The machine gives the rest again at once, and storage still fails.
         tokio::time::sleep(RETRY).await;
     }
     Ok(report.progress)
 }
 
-/// When the next sign of life is due.
+/// When the next keep-alive is due.
 struct KeepAlive(Option<Interval>);
 
 impl KeepAlive {

@@ -1,7 +1,7 @@
-//! What it costs to read a content message and keep its bytes, and to write it for another peer.
+//! Decoding a content message whose bytes are kept, and encoding it for another peer.
 //!
-//! The yardstick is `serde_json::Value`, which is what a program without this crate would reach
-//! for: reading must cost less than half of it.
+//! The baseline is `serde_json::Value`, which a program without this crate would use. Decoding must
+//! take less than half of its time.
 
 use bytes::Bytes;
 use divan::{Bencher, black_box, counter::BytesCount};
@@ -11,7 +11,7 @@ fn main() {
     divan::main();
 }
 
-/// Keeping the bytes of a frame of JSON, which must cost less than half of the yardstick.
+/// Decoding a JSON frame without copies. Must take less than half of the baseline.
 #[divan::bench(args = [Kind::Private, Kind::Trusting])]
 fn decode_json(bencher: Bencher, kind: Kind) {
     let frame = content(kind);
@@ -21,7 +21,7 @@ fn decode_json(bencher: Bencher, kind: Kind) {
         .bench(|| codec.decode(black_box(&frame)).expect("the frame is valid"));
 }
 
-/// The yardstick.
+/// The baseline.
 #[divan::bench(args = [Kind::Private, Kind::Trusting])]
 fn decode_serde_json_value(bencher: Bencher, kind: Kind) {
     let frame = content(kind);
@@ -52,7 +52,7 @@ fn encode_json(bencher: Bencher, kind: Kind) {
     });
 }
 
-/// What encoding cannot be faster than: one copy of the frame.
+/// The lower bound of encoding: one copy of the frame.
 #[divan::bench(args = [Kind::Private, Kind::Trusting])]
 fn copy_of_the_frame(bencher: Bencher, kind: Kind) {
     let frame = content(kind);
@@ -69,7 +69,7 @@ fn encode_binary(bencher: Bencher, kind: Kind) {
     });
 }
 
-/// A header as a client sends it: not canonical.
+/// A header as a client sends it, not canonical.
 #[divan::bench]
 fn parse_header(bencher: Bencher) {
     let json = Bytes::from_static(
@@ -81,9 +81,9 @@ fn parse_header(bencher: Bencher) {
 /// A content message of ten transactions.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// As a client sends it for small edits.
+    /// Small edits of a client.
     Private,
-    /// As a group's, with many escapes.
+    /// Changes of a group, with many escapes.
     Trusting,
 }
 

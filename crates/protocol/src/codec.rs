@@ -1,4 +1,4 @@
-//! One trait for both codecs.
+//! The trait of both codecs.
 
 use bytes::Bytes;
 
@@ -8,10 +8,10 @@ use crate::limits::Limits;
 use crate::message::{Message, Ping};
 use crate::{binary, json};
 
-/// Turns frames of a link into messages and back.
+/// Decodes frames into messages, and encodes messages into frames.
 ///
-/// A frame is built in a buffer that is empty at first; each call appends one message, with
-/// whatever stands between two. Encoding cannot fail.
+/// A frame starts as an empty buffer. Each call appends one message, with the separator if needed.
+/// Encoding cannot fail.
 ///
 /// # Examples
 ///
@@ -28,21 +28,21 @@ use crate::{binary, json};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Codec {
-    /// Decodes a frame. An error is about the frame as a whole; what is wrong with single messages
-    /// or sessions is in the result.
+    /// Decodes a frame. It fails if the whole frame is invalid. Errors of single messages or sessions
+    /// are in the result.
     fn decode(&self, frame: &Bytes) -> Result<Frame, DecodeError>;
 
     /// Appends a message to a frame.
     fn encode(&self, message: &Message, frame: &mut Vec<u8>);
 
-    /// Appends a sign of life to a frame.
+    /// Appends a ping to a frame.
     fn encode_ping(&self, ping: &Ping, frame: &mut Vec<u8>);
 }
 
-/// The codec of Jazz clients: JSON, messages joined by newlines. See [`json`].
+/// The codec of Jazz clients: JSON, with newlines between messages. See [`json`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JsonCodec {
-    /// What decoding accepts.
+    /// The limits for decoding.
     pub limits: Limits,
 }
 
@@ -65,7 +65,7 @@ impl Codec for JsonCodec {
 /// The codec between Downbeat nodes: bincode. See [`binary`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BinaryCodec {
-    /// What decoding accepts.
+    /// The limits for decoding.
     pub limits: Limits,
 }
 

@@ -1,11 +1,12 @@
-//! What can be wrong with bytes that should be messages.
+//! Decoding errors.
 
 use std::fmt;
 
 use crate::id::InvalidId;
 
-/// A limit of decoding. It is printed as the member of [`Limits`](crate::Limits) that sets it.
+/// A limit on the accepted input. Its text is the name of the field in [`Limits`](crate::Limits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Limit {
     /// Bytes in one message.
     MessageBytes,
@@ -34,50 +35,51 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Why a frame, a message or a part of one could not be decoded.
+/// Why a frame, a message or a part of a message cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
-    /// Not JSON; the position is a byte offset in the frame.
+    /// The input is not JSON.
     #[error("not JSON: {reason} at byte {offset}")]
     Syntax {
-        /// What was found or missing.
+        /// The reason.
         reason: &'static str,
-        /// Where, counted in bytes from the start of what was decoded.
+        /// The position, in bytes from the start of the input.
         offset: usize,
     },
-    /// A member that must be there is not.
+    /// A required member is missing.
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    /// A member has a value of a wrong kind.
+    /// A member has an invalid value.
     #[error("`{member}` is not {expected}")]
     Invalid {
-        /// The member's name.
+        /// The name of the member.
         member: &'static str,
-        /// What it should be, as a phrase.
+        /// A description of the expected value.
         expected: &'static str,
     },
-    /// The message's kind is none of the protocol.
+    /// The protocol has no messages with this action.
     #[error("unknown action `{0}`")]
     UnknownAction(String),
-    /// An identifier is malformed.
+    /// An identifier is invalid.
     #[error(transparent)]
     Id(#[from] InvalidId),
-    /// More than is accepted.
+    /// The input exceeds a limit.
     #[error("more than the limit `{limit}` of {max}")]
     LimitExceeded {
-        /// Which limit.
+        /// The limit.
         limit: Limit,
-        /// Its value.
+        /// The value of the limit.
         max: u64,
     },
-    /// Not the binary encoding of a message.
+    /// The input is not a message of the binary codec.
     #[error("not a binary message: {0}")]
     Binary(String),
 }
 
 impl DecodeError {
     pub(crate) const fn limit(limit: Limit, max: usize) -> Self {
-        // No platform has addresses of more than 64 bits.
+        // Addresses have at most 64 bits.
         Self::LimitExceeded { limit, max: max as u64 }
     }
 

@@ -1,4 +1,4 @@
-//! CoValue headers: what a CoValue is, who may write it, and what makes its id unique.
+//! CoValue headers: the type, the access rules, and the uniqueness of the id.
 
 use std::sync::Arc;
 
@@ -10,39 +10,39 @@ use crate::id::{AgentId, CoValueId, Owner};
 use crate::json;
 use crate::limits::Limits;
 
-/// How urgent the content of a CoValue is; lower goes first.
+/// The priority of a CoValue's content. Lower values are sent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Priority {
-    /// Accounts and groups: others cannot be read without them.
+    /// Accounts and groups, which are needed to read other CoValues.
     High = 0,
-    /// Everything else.
+    /// All other CoValues.
     #[default]
     Medium = 3,
-    /// Binary streams: large, and nobody waits for them letter by letter.
+    /// Binary streams, which are large and not edited interactively.
     Low = 6,
 }
 
-/// Who may write to a CoValue.
+/// The access rules of a CoValue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ruleset {
-    /// A group (or account), which keeps its own list of roles.
+    /// A group or account, which keeps its own list of roles.
     Group {
-        /// The first administrator. For an account: the agent that is the account.
+        /// The first admin. In an account: the agent of the account.
         initial_admin: Owner,
     },
-    /// Owned by a group, whose roles decide.
+    /// A CoValue owned by a group, whose roles apply.
     OwnedByGroup {
         /// The owning group.
         group: CoValueId,
     },
-    /// Anybody may write.
+    /// Every account and agent may write.
     UnsafeAllowAll,
 }
 
-/// A CoValue's header, with its canonical JSON and the text whose hash is the CoValue's id.
+/// The header of a CoValue, with its canonical JSON. The id of the CoValue is a hash of the header.
 ///
-/// Clones share everything.
+/// Clones share all data.
 #[derive(Debug, Clone)]
 pub struct Header(Arc<Parts>);
 
@@ -58,25 +58,25 @@ struct Parts {
 }
 
 impl Header {
-    /// Reads a header from its JSON and makes it canonical.
+    /// Parses the JSON of a header, and rewrites it canonically.
     ///
-    /// What is accepted is decided by the reference's native core, which gets the header after
-    /// JavaScript has read and written it:
+    /// The rules are those of the reference's native core, which receives a header after JavaScript
+    /// has parsed and printed it:
     ///
     /// - `type` is any string.
     /// - `ruleset` has the `type` "group" with `initialAdmin` (an account or an agent),
-    ///   "ownedByGroup" with `group` and perhaps `restrictDeletion` (`null` is dropped), or
+    ///   "ownedByGroup" with `group` and optionally `restrictDeletion` (`null` is dropped), or
     ///   "unsafeAllowAll".
-    /// - `meta` is any value, usually `null` or an object; without it, it is `null`.
+    /// - `meta` is any value, usually `null` or an object. If it is absent, it becomes `null`.
     /// - `createdAt` is absent, `null` or a string.
     /// - `uniqueness` is a string, `true`, `false`, `null`, an integer of 64 bits, or an object of
     ///   strings whose names are not empty.
-    /// - Other members are dropped, so that such a header does not match an id made from them.
-    /// - Strings may hold anything but half a surrogate pair.
+    /// - Other members are dropped, so the header does not match an id that was made with them.
+    /// - Strings may hold any text without lone surrogates.
     ///
-    /// Where this differs from the native core: ids must be ids, also in `meta.source` (it takes
-    /// any string, and then waits for a CoValue that cannot be), rulesets must be objects (it takes
-    /// arrays as well), and `uniqueness` may be absent, as the protocol has it.
+    /// There are three differences from the native core. Ids must be valid, also in `meta.source`,
+    /// where it accepts any string and then waits for a CoValue that cannot exist. Rulesets must be
+    /// objects, where it accepts arrays. And `uniqueness` may be absent, as in the protocol.
     pub fn parse(json: &Bytes, limits: &Limits) -> Result<Self, DecodeError> {
         json::header::parse(json::canonical::check_text(json, limits)?, limits)
     }
@@ -116,40 +116,39 @@ impl Header {
         }))
     }
 
-    /// The canonical JSON, as it is stored and sent.
+    /// The canonical JSON, which is stored and sent.
     pub fn json(&self) -> &Bytes {
         &self.0.json
     }
 
-    /// The JSON whose hash is the CoValue's id, as the reference's native core writes it.
+    /// The JSON whose hash is the CoValue's id, as the reference's native core prints it.
     ///
-    /// It is the same as [`Self::json`] for every header that clients make. It differs in what the
-    /// native core does otherwise than JavaScript, which is in the meta or an object as
-    /// uniqueness: it sorts names by code points and not by halves of surrogate pairs, prints
-    /// integers beyond 64 bits and fractions below 1e-5 with another exponent, and does not read
-    /// fractions quite exactly. It cannot take the place of the other, because reading it would
-    /// give other numbers again.
+    /// For every header that clients make, it equals [`Self::json`]. It can differ if the meta or the
+    /// uniqueness is an object, because the native core differs from JavaScript: it sorts names by
+    /// code points and not by UTF-16 code units, prints integers beyond 64 bits and fractions below
+    /// 1e-5 with another exponent, and rounds some fractions when it reads them. It cannot replace
+    /// [`Self::json`], because parsing it could change numbers again.
     pub fn hashed_json(&self) -> &Bytes {
         &self.0.hashed_json
     }
 
-    /// The kind of CoValue: "comap", "colist", "coplaintext", "costream", …
+    /// The type of the CoValue: "comap", "colist", "coplaintext", "costream", …
     pub fn co_type(&self) -> &str {
         &self.0.co_type
     }
 
-    /// Who may write.
+    /// The access rules.
     pub fn ruleset(&self) -> &Ruleset {
         &self.0.ruleset
     }
 
-    /// Whether only some roles of the owning group may delete items
-    /// (`ruleset.restrictDeletion` is `true`).
+    /// Whether `ruleset.restrictDeletion` is `true`: only some roles of the owning group may delete
+    /// items.
     pub fn restricts_deletion(&self) -> bool {
         self.0.restricts_deletion
     }
 
-    /// `meta.type`, where there is one: "account", "binary", …
+    /// `meta.type`, if present: "account", "binary", …
     pub fn meta_type(&self) -> Option<&str> {
         self.0.meta_type.as_deref()
     }
@@ -159,12 +158,12 @@ impl Header {
         self.0.source
     }
 
-    /// Whether the CoValue is a group; accounts are groups as well.
+    /// Whether the CoValue is a group. Accounts are groups, too.
     pub fn is_group(&self) -> bool {
         matches!(self.ruleset(), Ruleset::Group { .. })
     }
 
-    /// The agent that signs for this CoValue, if it is an account.
+    /// The agent of the account, if the CoValue is an account.
     pub fn account_agent(&self) -> Option<&AgentId> {
         match self.ruleset() {
             Ruleset::Group { initial_admin: Owner::Agent(agent) }
@@ -176,7 +175,7 @@ impl Header {
         }
     }
 
-    /// How urgent content of this CoValue is.
+    /// The priority of the CoValue's content.
     pub fn priority(&self) -> Priority {
         if self.meta_type() == Some("account") || self.is_group() {
             Priority::High
@@ -188,7 +187,7 @@ impl Header {
     }
 }
 
-/// Equal headers have equal canonical JSON, and the other way round.
+/// Headers are equal exactly if their canonical JSON is equal.
 impl PartialEq for Header {
     fn eq(&self, other: &Self) -> bool {
         self.json() == other.json()

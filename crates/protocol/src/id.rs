@@ -8,45 +8,45 @@ use std::sync::Arc;
 use crate::key::{SealerId, SignerId};
 use crate::text::{InlineText, ShortText, is_base58};
 
-/// Length in bytes of the short hashes that name CoValues (reference: 19 bytes of BLAKE3).
+/// The length in bytes of the short hashes in CoValue ids (19 bytes of BLAKE3, as in the reference).
 pub const SHORT_HASH_LEN: usize = 19;
 
 /// A short hash has at most 26 base58 digits (19 * 8 / log2(58), rounded up).
 const MAX_SHORT_HASH_DIGITS: usize = 26;
 
-/// The longest session id taken from a peer, in bytes. Agent-owned ids, the longest that clients
-/// make, have about 130.
+/// The length of the longest accepted session id, in bytes. The longest ids that clients make,
+/// those of agents, have about 130 bytes.
 pub const MAX_SESSION_ID_LEN: usize = 256;
 
-/// Room for the id of a session that an account writes: its random part stands for 8 bytes, which
-/// have at most 11 base58 digits. Rounded up to what the allocator would give anyway.
+/// Room for the id of an account's session. Its random part encodes 8 bytes, which have at most 11
+/// base58 digits. Rounded up to the size that the allocator returns anyway.
 const ACCOUNT_SESSION_LEN: usize = 54;
 
 const CO_VALUE_PREFIX: &str = "co_z";
 const SESSION_SEPARATOR: &str = "_session_";
 
-/// The longest id text without a CoValue that is answered ([`UnknownId`]), in bytes.
+/// The length of the longest [`UnknownId`], in bytes.
 const MAX_UNKNOWN_ID_LEN: usize = 1_024;
 
-/// Why a text is not the identifier that it should be.
+/// A text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
 pub struct InvalidId {
-    /// The text, cut to a length that is safe to log.
+    /// The beginning of the text, short enough for a log.
     pub text: String,
-    /// What was expected, as a phrase: "a CoValue id (co_z…)".
+    /// A description of the expected identifier, such as "a CoValue id (co_z…)".
     pub expected: &'static str,
 }
 
 impl InvalidId {
-    /// The longest part of a bad identifier that is kept for the log, in bytes.
+    /// The length of the longest [`text`](Self::text), in bytes.
     const MAX_QUOTED_LEN: usize = 80;
 
     pub(crate) fn new(text: &str, expected: &'static str) -> Self {
         Self { text: Self::cut(text).to_owned(), expected }
     }
 
-    /// The beginning of the text, as far as it is safe to log.
+    /// The beginning of the text, short enough for a log.
     pub(crate) fn cut(text: &str) -> &str {
         let mut end = text.len().min(Self::MAX_QUOTED_LEN);
         while !text.is_char_boundary(end) {
@@ -56,11 +56,11 @@ impl InvalidId {
     }
 }
 
-/// The id of a CoValue: `co_z` and up to 26 base58 digits, which for an existing CoValue are the
-/// first 19 bytes of the BLAKE3 hash of its canonical header.
+/// The id of a CoValue: `co_z` and up to 26 base58 digits. The digits of an existing CoValue encode
+/// the first 19 bytes of the BLAKE3 hash of its canonical header.
 ///
-/// An id of the right alphabet whose digits are no such hash is accepted: it names a CoValue that
-/// cannot exist, and is answered as one that nobody has.
+/// Other base58 digits are accepted, too. Such an id names a CoValue that cannot exist, so peers
+/// treat it like any other missing CoValue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoValueId(InlineText<{ CO_VALUE_PREFIX.len() + MAX_SHORT_HASH_DIGITS }>);
 
@@ -80,39 +80,38 @@ impl CoValueId {
         Self::parse(&[CO_VALUE_PREFIX, digits].concat())
     }
 
-    /// What stands behind `co_z`.
+    /// The digits after `co_z`.
     pub(crate) fn digits(&self) -> &str {
         self.as_str().get(CO_VALUE_PREFIX.len()..).unwrap_or_default()
     }
 
-    /// The id that a header hash gives: `co_z` and its base58 digits.
+    /// The id for a header's hash: `co_z` and its base58 digits.
     pub fn from_short_hash(hash: &[u8; SHORT_HASH_LEN]) -> Self {
         let text = format!("{CO_VALUE_PREFIX}{}", bs58::encode(hash).into_string());
         Self(InlineText::new(&text).expect("19 bytes have at most 26 base58 digits"))
     }
 
-    /// The id as it stands on the wire.
+    /// The text of the id.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 }
 
-/// A text in the place of a CoValue id that cannot name a CoValue: mistyped, cut off, or no id at
-/// all. An app may load such a text from a URL and waits for an answer, which repeats the text.
+/// A text in the place of a CoValue id that is not a valid id: mistyped, cut off, or any other text.
+/// An application may take such a text from a URL, and waits for an answer that repeats the text.
 ///
 /// It has at most 1,024 bytes, and is never the text of a [`CoValueId`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnknownId(Box<str>);
 
 impl UnknownId {
-    /// Takes a text that is not a CoValue id. `None` for the id of a CoValue, and for a text that
-    /// is too long.
+    /// Wraps a text. Returns `None` if the text is a valid CoValue id or too long.
     pub fn new(text: &str) -> Option<Self> {
         let fits = text.len() <= MAX_UNKNOWN_ID_LEN && CoValueId::parse(text).is_err();
         fits.then(|| Self(text.into()))
     }
 
-    /// The text as it stands on the wire.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -137,7 +136,7 @@ impl AgentId {
             .ok_or_else(|| InvalidId::new(text, "an agent id (sealer_z…/signer_z…)"))
     }
 
-    /// The agent that has these two keys.
+    /// The agent with these two keys.
     pub fn new(sealer: SealerId, signer: SignerId) -> Self {
         Self(Arc::new(AgentParts { text: format!("{sealer}/{signer}").into(), sealer, signer }))
     }
@@ -148,17 +147,17 @@ impl AgentId {
         Some(Self(Arc::new(AgentParts { text: text.into(), sealer, signer })))
     }
 
-    /// The key that verifies what this agent signs.
+    /// The key that verifies the agent's signatures.
     pub fn signer(&self) -> SignerId {
         self.0.signer
     }
 
-    /// The key that others seal messages for this agent with.
+    /// The key that others use to seal messages for the agent.
     pub fn sealer(&self) -> SealerId {
         self.0.sealer
     }
 
-    /// The id as it stands on the wire.
+    /// The text of the id.
     pub fn as_str(&self) -> &str {
         &self.0.text
     }
@@ -168,12 +167,12 @@ impl AgentId {
     }
 }
 
-/// Who writes a session or administers a group: an account (a CoValue), or an agent by itself.
+/// The writer of a session or the first admin of a group: an account or an agent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
-    /// An account, whose header names the agent that signs.
+    /// An account: a CoValue whose header names the agent that signs.
     Account(CoValueId),
-    /// An agent, which signs with its own key.
+    /// An agent that acts without an account.
     Agent(AgentId),
 }
 
@@ -187,7 +186,7 @@ impl Owner {
         }
     }
 
-    /// The id as it stands on the wire.
+    /// The text of the id.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Account(id) => id.as_str(),
@@ -196,10 +195,10 @@ impl Owner {
     }
 }
 
-/// The id of a session: its owner, `_session_`, and a random part that starts with `z`, or with
-/// `d` and ends with `$` for a session that deletes its CoValue.
+/// The id of a session: its owner, `_session_`, and a random part. The random part is `z…`, or `d…$`
+/// for a session that deletes its CoValue.
 ///
-/// Clones share everything, and a value is one pointer: the sync machine keeps very many.
+/// Clones share the text, and a value is one pointer, because a server holds very many.
 #[derive(Clone)]
 pub struct SessionId(Arc<SessionParts>);
 
@@ -235,7 +234,7 @@ impl SessionId {
         Some(Self(Arc::new(SessionParts { text: ShortText::new(text), owner })))
     }
 
-    /// The id as it stands on the wire.
+    /// The text of the id.
     pub fn as_str(&self) -> &str {
         self.0.text.as_str()
     }
@@ -250,12 +249,12 @@ impl SessionId {
         self.as_str().get(start..).unwrap_or_default().trim_end_matches('$')
     }
 
-    /// Who writes this session.
+    /// The owner, who writes the session.
     pub fn owner(&self) -> &Owner {
         &self.0.owner
     }
 
-    /// The account that writes this session, unless an agent writes it by itself.
+    /// The account that owns the session, or `None` if an agent owns it.
     pub fn account(&self) -> Option<CoValueId> {
         match self.0.owner {
             Owner::Account(id) => Some(id),
@@ -263,13 +262,13 @@ impl SessionId {
         }
     }
 
-    /// Whether this session can hold only the one transaction that deletes its CoValue.
+    /// Whether this is a delete session, which holds only the transaction that deletes its CoValue.
     pub fn is_delete(&self) -> bool {
         self.as_bytes().ends_with(b"$")
     }
 }
 
-/// Text behaviour for an id type that compares, hashes and prints as its text.
+/// Parsing and printing for an id type with a text.
 macro_rules! text_id {
     ($type:ident) => {
         impl fmt::Display for $type {
@@ -307,8 +306,8 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Equality, order and hash of a shared text: the pointer is looked at first, because clones of
-/// one id are the usual case.
+/// Equality, order and hash of a shared text. Pointers are compared first, because most compared
+/// ids are clones of each other.
 macro_rules! shared_text_order {
     ($type:ident) => {
         impl PartialEq for $type {

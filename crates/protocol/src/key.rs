@@ -1,4 +1,4 @@
-//! Public keys, signatures and hashes, in the encodings of the wire.
+//! Public keys, signatures and hashes, and their texts in base58.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::id::{InvalidId, SHORT_HASH_LEN};
 use crate::text::{InlineText, is_base58};
 
-/// A fixed number of bytes written as a prefix and base58 digits.
+/// Defines a type of a fixed number of bytes, whose text is a prefix and base58 digits.
 macro_rules! base58_bytes {
     ($(#[$doc:meta])* $type:ident, $len:expr, $prefix:literal, $expected:literal) => {
         $(#[$doc])*
@@ -19,7 +19,7 @@ macro_rules! base58_bytes {
                 Self(bytes)
             }
 
-            /// The bytes behind the text.
+            /// The bytes.
             pub const fn as_bytes(&self) -> &[u8; $len] {
                 &self.0
             }
@@ -81,13 +81,13 @@ const MAX_SIGNATURE_DIGITS: usize = 88;
 
 /// An Ed25519 signature, `signature_z…`.
 ///
-/// Kept as its text: a server hands on most signatures without ever looking into them, and base58
-/// of 64 bytes is not free. [`Signature::to_bytes`] decodes it.
+/// It is stored as its text, because a server forwards most signatures without verifying them, and
+/// base58 is slow. [`Signature::to_bytes`] decodes it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signature(InlineText<{ SIGNATURE_PREFIX.len() + MAX_SIGNATURE_DIGITS }>);
 
 impl Signature {
-    /// Parses `signature_z…`. That the digits make 64 bytes is found out by [`Self::to_bytes`].
+    /// Parses `signature_z…`. Only [`Self::to_bytes`] checks that the digits encode 64 bytes.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         text.strip_prefix(SIGNATURE_PREFIX)
             .filter(|digits| is_base58(digits))
@@ -100,7 +100,7 @@ impl Signature {
         Self::parse(&[SIGNATURE_PREFIX, digits].concat())
     }
 
-    /// What stands behind `signature_z`.
+    /// The digits after `signature_z`.
     pub(crate) fn digits(&self) -> &str {
         self.as_str().get(SIGNATURE_PREFIX.len()..).unwrap_or_default()
     }
@@ -111,7 +111,7 @@ impl Signature {
         Self(InlineText::new(&text).expect("64 bytes have at most 88 base58 digits"))
     }
 
-    /// The 64 bytes behind the text, if it holds as many.
+    /// Decodes the 64 bytes. Fails if the digits encode another number of bytes.
     pub fn to_bytes(&self) -> Result<[u8; 64], InvalidId> {
         let mut bytes = [0; 64];
         let digits = &self.as_str()[SIGNATURE_PREFIX.len()..];
@@ -121,7 +121,7 @@ impl Signature {
         }
     }
 
-    /// The signature as it stands on the wire.
+    /// The text of the signature.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

@@ -1,4 +1,4 @@
-//! What a peer has of a CoValue: whether the header, and how many transactions of each session.
+//! Known states: whether a peer has a CoValue, and how many transactions of each session.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use crate::id::{CoValueId, SessionId};
 
 /// Transaction counts by session, sorted by session id, with no session at zero.
 ///
-/// A sorted array: known states are compared and merged far more often than a session is added to
-/// them, and a walk over two arrays beats look-ups.
+/// The counts are in a sorted array, because comparing and merging known states is far more
+/// frequent than adding a session.
 ///
-/// Clones share the array until one of them is changed, and a value is one pointer: what a server
-/// and all its peers agree on is there once.
+/// Clones share the array until one of them changes, and a value is one pointer. So a server stores
+/// equal counts of many peers once.
 #[derive(Clone, Default)]
 pub struct SessionCounts(Option<Arc<Vec<Count>>>);
 
 type Count = (SessionId, u64);
 
 impl SessionCounts {
-    /// No session at all.
+    /// Empty counts.
     pub const fn new() -> Self {
         Self(None)
     }
 
-    /// No session yet, with room for `capacity` of them.
+    /// Empty counts with room for `capacity` sessions.
     pub fn with_capacity(capacity: usize) -> Self {
         Self((capacity > 0).then(|| Arc::new(Vec::with_capacity(capacity))))
     }
 
-    /// The number of transactions of a session; 0 for one that is not listed.
+    /// The number of transactions of a session, or 0 if the session is not listed.
     pub fn get(&self, session: &SessionId) -> u64 {
         self.find(session).map_or(0, |index| self.as_slice()[index].1)
     }
@@ -47,7 +47,7 @@ impl SessionCounts {
         }
     }
 
-    /// Raises the count of a session to `count`, if it is lower.
+    /// Raises the count of a session to `count` if it is lower.
     pub fn raise(&mut self, session: &SessionId, count: u64) {
         match self.find(session) {
             Ok(index) if self.as_slice()[index].1 >= count => {}
@@ -62,13 +62,13 @@ impl SessionCounts {
         self.as_slice().iter()
     }
 
-    /// The same as a sorted slice.
+    /// The sessions and their counts, as a slice sorted by session id.
     pub fn as_slice(&self) -> &[(SessionId, u64)] {
         self.0.as_ref().map_or(&[], |array| array)
     }
 
-    /// Whether both are one array in memory, and therefore equal. What is not shared may be equal
-    /// all the same.
+    /// Whether both share one array, and therefore are equal. Counts that do not share an array may
+    /// also be equal.
     pub fn is_shared_with(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Some(array), Some(other)) => Arc::ptr_eq(array, other),
@@ -91,7 +91,7 @@ impl SessionCounts {
         self.as_slice().binary_search_by(|(other, _)| other.cmp(session))
     }
 
-    /// The array, for this value alone to change.
+    /// The array, unshared, so that it can be changed.
     fn array(&mut self) -> &mut Vec<Count> {
         Arc::make_mut(self.0.get_or_insert_default())
     }
@@ -111,11 +111,11 @@ impl fmt::Debug for SessionCounts {
     }
 }
 
-/// Sorts; of several counts for one session the last one counts, as in a JavaScript object.
+/// Sorts the counts. If a session is repeated, its last count is kept, as in a JavaScript object.
 impl FromIterator<(SessionId, u64)> for SessionCounts {
     fn from_iter<I: IntoIterator<Item = (SessionId, u64)>>(counts: I) -> Self {
         let mut counts: Vec<_> = counts.into_iter().collect();
-        // Mostly they come from another list of this kind, in its order.
+        // Most counts come from another sorted list.
         if !counts.is_sorted_by(|(a, _), (b, _)| a < b) {
             counts.sort_by(|(a, _), (b, _)| a.cmp(b));
             counts.dedup_by(|later, kept| {
@@ -147,19 +147,19 @@ impl IntoIterator for SessionCounts {
     }
 }
 
-/// What someone has of a CoValue.
+/// The state of a CoValue at a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownState {
     /// The CoValue.
     pub id: CoValueId,
-    /// Whether its header is there; `false` means that the CoValue is not.
+    /// Whether the peer has the header. Without it, the peer has nothing of the CoValue.
     pub header: bool,
-    /// Transactions per session, counted from the start of the session's log.
+    /// The number of transactions of each session, from the start of its log.
     pub sessions: SessionCounts,
 }
 
 impl KnownState {
-    /// The known state of someone who does not have the CoValue.
+    /// The known state of a peer without the CoValue.
     pub const fn empty(id: CoValueId) -> Self {
         Self { id, header: false, sessions: SessionCounts::new() }
     }

@@ -1,17 +1,16 @@
 //! Messages, identifiers, headers and transactions of the Jazz sync protocol, and the codecs that
-//! turn frames of bytes into them and back.
+//! encode and decode them.
 //!
-//! Jazz applications keep their data in CoValues: a *header* that says what a CoValue is and who
-//! may write it, and append-only logs of *transactions*, one for each *session* of a writer. Peers
-//! bring each other up to date with six kinds of [`Message`]. This crate has all of these as types
-//! that are valid once they exist, knows nothing of sockets, storage or cryptography, and never
-//! panics on what it reads.
+//! Jazz applications keep their data in CoValues. A CoValue has a *header*, with its type and its
+//! access rules, and append-only logs of *transactions*, one log for each *session* of a writer.
+//! Peers synchronize CoValues with six kinds of [`Message`]. The types of this crate are valid by
+//! construction. The crate does no I/O and no cryptography, and never panics on its input.
 //!
 //! ```
 //! use bytes::Bytes;
 //! use downbeat_protocol::{BinaryCodec, Codec, JsonCodec, Message, Privacy};
 //!
-//! // A frame from a client: a message on each line. This one brings a new transaction.
+//! // A frame from a client, with one message on each line. This message has a new transaction.
 //! let frame = Bytes::from_static(
 //!     br#"{"action":"content","id":"co_z3KtTqHpdiLVqUedLN8UzsfaYrx","priority":3,"new":{"co_z4ht58AuLQgjaGmagVHAARGVRWk_session_zRWdnriVjeWM":{"after":2,"newTransactions":[{"encryptedChanges":"encrypted_UbL0QNOB4BENVd7uj","keyUsed":"key_zmhRoC5awrAhP4Qqz","madeAt":1795333719292,"privacy":"private"}],"lastSignature":"signature_z63PXbZ2mvFcdKeynYnVRRTARunjCpt2QACJFzrB3ZhQdS81ACzUdFD3L6pXPqHELHMhQRXybwPJdGrGk6fjkVHo6"}}}"#,
 //! );
@@ -20,13 +19,13 @@
 //! let session = &content.sessions[0];
 //! assert_eq!((session.after, session.end()), (2, 3));
 //!
-//! // The transaction is a slice of the frame, canonical as it is hashed and signed.
+//! // The transaction is a slice of the frame, in the canonical form that is hashed and signed.
 //! let transaction = &session.transactions[0];
 //! assert_eq!(transaction.privacy(), Privacy::Private);
 //! assert_eq!(transaction.encrypted_changes().as_deref(), Some("encrypted_UbL0QNOB4BENVd7uj"));
 //! assert!(frame.as_ptr_range().contains(&transaction.json().as_ptr()));
 //!
-//! // It goes on to another client, or to another node, without being encoded again.
+//! // Sending it to another client or node copies these bytes.
 //! let (mut for_client, mut for_node) = (Vec::new(), Vec::new());
 //! JsonCodec::default().encode(&decoded.messages[0], &mut for_client);
 //! BinaryCodec::default().encode(&decoded.messages[0], &mut for_node);
@@ -35,27 +34,32 @@
 //! # Ok::<(), downbeat_protocol::DecodeError>(())
 //! ```
 //!
-//! # What there is
+//! # Contents
 //!
 //! - Identifiers, parsed once and cheap to copy, compare and hash: [`CoValueId`], [`SessionId`],
 //!   [`AgentId`], [`Owner`], and keys, hashes and signatures ([`SignerId`], [`SealerId`],
-//!   [`LongHash`], [`ShortHash`], [`Signature`]). All of them have `serde`.
-//! - [`Header`] and [`Transaction`], each around its canonical JSON, read with `parse` or made with
-//!   [`Header::builder`], [`Transaction::private`] and [`Transaction::trusting`].
-//! - [`KnownState`] and [`SessionCounts`]: what a peer has.
-//! - [`Message`] and what is in it.
-//! - [`JsonCodec`] (module [`json`]), which Jazz clients speak, and [`BinaryCodec`] (module
-//!   [`binary`]), compact, for links of our own and for storage, behind the trait [`Codec`].
+//!   [`LongHash`], [`ShortHash`], [`Signature`]).
+//! - [`Header`] and [`Transaction`], each with its canonical JSON. `parse` reads them;
+//!   [`Header::builder`], [`Transaction::private`] and [`Transaction::trusting`] create them.
+//! - [`KnownState`] and [`SessionCounts`]: the transactions that a peer has.
+//! - [`Message`] and its parts.
+//! - The codecs, behind the trait [`Codec`]: [`JsonCodec`] (module [`json`]), which Jazz clients
+//!   speak, and the compact [`BinaryCodec`] (module [`binary`]) for links between Downbeat nodes.
+//! - [`json::Lines`], which reads files of JSON messages.
 //!
-//! # What is refused
+//! All of these implement `serde`. Headers, transactions and messages keep the structure of their
+//! JSON in human-readable formats. If a header has fractions in its `meta`, read it with
+//! [`Header::parse`]: `serde_json` rounds them unless its feature `float_roundtrip` is on.
 //!
-//! [`Limits`] bound what decoding accepts, and nothing is allocated for more than was received; the
-//! error says which [`Limit`] it was. Errors fall where they belong: a frame that is no JSON is a
-//! [`DecodeError`] as a whole, a wrong message is in [`Frame::rejected`], a wrong session of a
-//! content message in [`Content::malformed`], and everything beside them is decoded.
+//! # Errors
 //!
-//! What is right and wrong is what the reference implementation (the npm package `cojson`, version
-//! 0.20) takes and refuses, found out by trying; the tests hold vectors recorded from it.
+//! [`Limits`] bound the accepted input, and memory is allocated only for bytes that were received.
+//! An error affects the smallest possible part: a frame that is not JSON is a [`DecodeError`] as a
+//! whole, an invalid message is in [`Frame::rejected`], an invalid session of a content message is
+//! in [`Content::malformed`], and all other parts are decoded.
+//!
+//! The rules are those of the reference implementation (the npm package `cojson`, version 0.20),
+//! determined by tests. The vectors in this crate's tests are recorded from it.
 
 pub mod binary;
 pub mod json;
@@ -75,6 +79,7 @@ mod sessions;
 mod text;
 mod transaction;
 
+pub use bytes::Bytes;
 pub use codec::{BinaryCodec, Codec, JsonCodec};
 pub use error::{DecodeError, Limit};
 pub use frame::Frame;

@@ -10,17 +10,17 @@ use crate::transaction::Transaction;
 /// One message of the sync protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// Subscribe to a CoValue, with what the sender has of it.
+    /// Subscribes to a CoValue, with the sender's known state.
     Load(KnownState),
-    /// What the sender has of a CoValue: an acknowledgement, or a correction.
+    /// The sender's known state of a CoValue: an acknowledgement or a correction.
     Known(Known),
     /// New transactions of a CoValue.
     Content(Content),
-    /// Signals completion; no peer makes use of it.
+    /// Signals completion. No peer uses it.
     Done(CoValueId),
-    /// Asks which of these CoValues the receiver has in another state.
+    /// Compares the states of many CoValues with the receiver's.
     Reconcile(Reconcile),
-    /// All of a reconcile's CoValues have been brought up to date.
+    /// Acknowledges that all CoValues of a reconcile message are synchronized.
     ReconcileAck(String),
     /// A message about a text that cannot name a CoValue.
     Unknown(Unknown),
@@ -28,11 +28,11 @@ pub enum Message {
 
 /// A message about a text that cannot name a CoValue.
 ///
-/// It carries nothing but the text: the sender cannot have anything of such a CoValue.
-/// [`Self::answer`] is what a peer gets that asks for one.
+/// It has no other content, because no such CoValue can exist. [`Self::answer`] makes the answer to
+/// a peer that asks for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
-    /// The text in the place of the id.
+    /// The text in the `id` member.
     pub id: UnknownId,
     /// The kind of message.
     pub kind: UnknownKind,
@@ -45,15 +45,15 @@ pub enum UnknownKind {
     Load,
     /// KNOWN without a header.
     Known {
-        /// Whether it is a correction.
+        /// Whether the message is a correction.
         is_correction: bool,
     },
-    /// CONTENT without a header. With a header, which cannot hash to such an id, it is malformed.
+    /// CONTENT without a header. With a header, whose hash cannot be such an id, it is malformed.
     Content,
 }
 
 impl Unknown {
-    /// The answer, which is the one about a CoValue that nobody has. There is none to KNOWN.
+    /// The answer, which is the same as for a missing CoValue. A KNOWN message has no answer.
     pub fn answer(&self) -> Option<Self> {
         let is_correction = match self.kind {
             UnknownKind::Load => false,
@@ -64,32 +64,32 @@ impl Unknown {
     }
 }
 
-/// What the sender of a KNOWN message has of a CoValue.
+/// The sender's known state of a CoValue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// What the sender has.
+    /// The known state.
     pub state: KnownState,
-    /// Whether this replaces what the receiver believed (the sender lacks something that the
-    /// receiver assumed it to have), where otherwise it adds to it.
+    /// Whether the state replaces the receiver's view of the sender, because the sender lacks content
+    /// that the receiver assumed it to have. Otherwise the state is merged into that view.
     pub is_correction: bool,
-    /// The CoValue for whose sake this one is spoken of, where a peer says so.
+    /// The CoValue that depends on this one, if the peer names it.
     pub as_dependency_of: Option<CoValueId>,
 }
 
-/// New transactions of a CoValue: one piece of what the receiver lacks.
+/// New transactions of a CoValue. Large content is sent in several messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Content {
     /// The CoValue.
     pub id: CoValueId,
-    /// The header, in the first content that a peer gets of a CoValue.
+    /// The header, in the first content message that a peer receives.
     pub header: Option<Header>,
-    /// How urgent the sender holds this to be. A receiver goes by the header instead.
+    /// The priority that the sender assumes. Receivers use the priority of the header instead.
     pub priority: Priority,
     /// The new transactions, each session at most once.
     pub sessions: Vec<SessionContent>,
-    /// Sessions of this message that could not be decoded; the others are unaffected.
+    /// The sessions that could not be decoded; the other sessions are unaffected.
     pub malformed: Vec<MalformedSession>,
-    /// In the first of several pieces: the counts to expect in the end.
+    /// In the first of several messages: the counts after the last message.
     pub expect_content_until: Option<SessionCounts>,
 }
 
@@ -98,44 +98,43 @@ pub struct Content {
 pub struct SessionContent {
     /// The session.
     pub session: SessionId,
-    /// How many transactions of the session come before these.
+    /// The number of transactions of the session before these.
     pub after: u64,
     /// The transactions, in the order of the log.
     pub transactions: Vec<Transaction>,
-    /// Covers the whole log up to the last transaction here.
+    /// The signature of the whole log up to the last of these transactions.
     pub last_signature: Signature,
 }
 
 /// A session of a content message that could not be decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MalformedSession {
-    /// The session's id as far as it could be read, cut to a length that is safe to log.
+    /// The beginning of the session's id as it was received, short enough for a log.
     pub session: String,
-    /// What is wrong with it.
+    /// The error.
     pub error: DecodeError,
 }
 
-/// A batch of CoValues to compare.
+/// A batch of CoValues whose states are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reconcile {
-    /// Names the batch in the acknowledgement.
+    /// The id of the batch, for the acknowledgement.
     pub id: String,
-    /// CoValues with the short hash of the sender's sessions map.
+    /// The CoValues, each with the short hash of the sender's session counts.
     pub values: Vec<(CoValueId, ShortHash)>,
 }
 
-/// The server's sign of life on a WebSocket; not a message of the sync protocol itself.
+/// The keep-alive message of a server. It is not a message of the sync protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ping {
     /// The server's time, in milliseconds since the Unix epoch.
     pub time: u64,
-    /// A name for the server ("data centre").
+    /// The server's name ("data centre").
     pub dc: String,
 }
 
 impl Message {
-    /// The CoValue that the message is about; reconcile messages are about many, and others about
-    /// none.
+    /// The CoValue of the message, or `None` for kinds that concern many CoValues or no valid one.
     pub fn co_value(&self) -> Option<CoValueId> {
         match self {
             Self::Load(state) => Some(state.id),
@@ -146,7 +145,7 @@ impl Message {
         }
     }
 
-    /// The word that stands for the kind of message in the `action` member.
+    /// The value of the `action` member for this kind of message.
     pub fn action(&self) -> &'static str {
         match self {
             Self::Load(_) => "load",
@@ -165,7 +164,7 @@ impl Message {
 }
 
 impl SessionContent {
-    /// The session's count once these transactions are there.
+    /// The session's count after these transactions.
     pub fn end(&self) -> u64 {
         self.after.saturating_add(self.transactions.len() as u64)
     }

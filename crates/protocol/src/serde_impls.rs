@@ -1,18 +1,31 @@
-//! `serde` for ids, keys and known states, so that programs can have them in formats of their own.
+//! `serde` for the types of the protocol, so that programs can store and send them in other
+//! formats.
 //!
-//! Identifiers are their texts in every format. Keys and hashes are their texts in formats for
-//! people (JSON, TOML), and their bytes in others. Counts are a map from session id to count.
+//! Identifiers are strings in every format. Keys and hashes are strings in human-readable formats
+//! (JSON, TOML) and bytes in binary ones. Counts are a map from session id to count. Headers,
+//! transactions and messages have the structure of their JSON in human-readable formats. In binary
+//! formats they are byte strings: the canonical JSON of headers and transactions, the binary frame
+//! of a message.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::binary;
+use crate::error::DecodeError;
+use crate::header::Header;
 use crate::id::{AgentId, CoValueId, Owner, SessionId};
+use crate::json;
+use crate::json::transcode::{self, JsonText};
 use crate::key::{LongHash, SealerId, ShortHash, Signature, SignerId};
 use crate::known_state::SessionCounts;
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::transaction::Transaction;
 
 macro_rules! as_text {
     ($($type:ident)*) => {$(
@@ -100,6 +113,90 @@ impl<'de> Deserialize<'de> for SessionCounts {
     }
 }
 
+macro_rules! as_json_or_bytes {
+    ($($type:ident)*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serialize_json(self.json(), serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                // The format has limits of its own.
+                let parse = |json: &Bytes| Self::parse(json, &Limits::unlimited());
+                deserialize_json(deserializer, parse, parse)
+            }
+        }
+    )*};
+}
+as_json_or_bytes!(Header Transaction);
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        if serializer.is_human_readable() {
+            json::encode_message(self, &mut bytes);
+        } else {
+            binary::encode_message(self, &mut bytes);
+        }
+        serialize_json(&bytes, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let limits = Limits::unlimited();
+        deserialize_json(
+            deserializer,
+            |text| json::decode_frame(text, &limits)?.into_message(),
+            |bytes| binary::decode_frame(bytes, &limits)?.into_message(),
+        )
+    }
+}
+
+/// Serializes a JSON text as its value, or other bytes as they are.
+fn serialize_json<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    if serializer.is_human_readable() {
+        let json = str::from_utf8(bytes).map_err(serde::ser::Error::custom)?;
+        JsonText(json).serialize(serializer)
+    } else {
+        serializer.serialize_bytes(bytes)
+    }
+}
+
+/// Reads what [`serialize_json`] writes.
+fn deserialize_json<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    from_json: impl FnOnce(&Bytes) -> Result<T, DecodeError>,
+    from_bytes: impl FnOnce(&Bytes) -> Result<T, DecodeError>,
+) -> Result<T, D::Error> {
+    let result = if deserializer.is_human_readable() {
+        from_json(&transcode::deserialize(deserializer)?.into())
+    } else {
+        from_bytes(&deserializer.deserialize_byte_buf(BytesVisitor)?.into())
+    };
+    result.map_err(D::Error::custom)
+}
+
+struct BytesVisitor;
+
+impl Visitor<'_> for BytesVisitor {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+
+    fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+        Ok(bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +235,64 @@ mod tests {
         assert_eq!(serde_json::from_str::<SignerId>(&json).unwrap(), key);
         let bytes = bincode::serde::encode_to_vec(key, bincode::config::standard()).unwrap();
         assert_eq!(bytes, [7; 32]);
+    }
+
+    const HEADER: &str = r#"{"createdAt":null,"meta":{"a":[1,-2,0.5,true,null,{"b":"\u0001é"}]},"ruleset":{"group":"co_z1","type":"ownedByGroup"},"type":"comap","uniqueness":{"a":"b"}}"#;
+    const TRANSACTION: &str =
+        r#"{"changes":"[\"a\"]","madeAt":1700000000000,"meta":"{}","privacy":"trusting"}"#;
+
+    /// The value has this JSON, and passes through JSON texts, JSON values and bincode.
+    fn check<T: Serialize + serde::de::DeserializeOwned + PartialEq + fmt::Debug>(
+        value: &T,
+        json: &str,
+    ) {
+        assert_eq!(serde_json::to_string(value).unwrap(), json);
+        assert_eq!(&serde_json::from_str::<T>(json).unwrap(), value);
+        let tree = serde_json::to_value(value).unwrap();
+        assert_eq!(&serde_json::from_value::<T>(tree).unwrap(), value);
+        let config = bincode::config::standard();
+        let bytes = bincode::serde::encode_to_vec(value, config).unwrap();
+        let (decoded, len): (T, _) = bincode::serde::decode_from_slice(&bytes, config).unwrap();
+        assert_eq!((&decoded, len), (value, bytes.len()));
+    }
+
+    #[test]
+    fn headers_and_transactions_are_in_json_what_they_are_on_the_wire() {
+        let limits = Limits::default();
+        check(&Header::parse(&HEADER.into(), &limits).unwrap(), HEADER);
+        check(&Transaction::parse(&TRANSACTION.into(), &limits).unwrap(), TRANSACTION);
+    }
+
+    #[test]
+    fn messages_are_in_json_what_they_are_on_the_wire() {
+        let content = format!(
+            r#"{{"action":"content","id":"co_z1","header":{HEADER},"priority":3,"new":{{"co_z1_session_z1":{{"after":0,"newTransactions":[{TRANSACTION}],"lastSignature":"signature_z1"}}}}}}"#
+        );
+        for json in [
+            content.as_str(),
+            r#"{"action":"load","id":"co_z1","header":true,"sessions":{"co_z1_session_z1":3}}"#,
+            r#"{"action":"known","isCorrection":true,"id":"x y","header":false,"sessions":{}}"#,
+            r#"{"action":"done","id":"co_z1"}"#,
+            r#"{"action":"reconcile","id":"r","values":[]}"#,
+        ] {
+            let limits = Limits::default();
+            let frame = json::decode_frame(&Bytes::copy_from_slice(json.as_bytes()), &limits);
+            check(&frame.unwrap().into_message().unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn wrong_members_are_errors() {
+        let message = serde_json::from_str::<Message>;
+        assert!(
+            message(r#"{"action":"x","id":"co_z1"}"#).is_err_and(|e| e.to_string().contains("`x`"))
+        );
+        assert!(message(r#"{"type":"ping","time":1}"#).is_err());
+        assert!(message("1").is_err());
+        assert!(serde_json::from_str::<Header>(&HEADER.replace("group", "grasp")).is_err());
+        assert!(serde_json::from_str::<Transaction>(r#"{"changes":"[]"}"#).is_err());
+        let deep = format!(r#"{{"meta":{}1{}}}"#, "[".repeat(127), "]".repeat(127));
+        assert!(serde_json::from_str::<Header>(&deep).is_err());
     }
 
     #[test]

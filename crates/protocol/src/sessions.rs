@@ -1,4 +1,4 @@
-//! The sessions of a content message that is being decoded, by whichever codec.
+//! The sessions of a content message during decoding, for both codecs.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,13 +7,13 @@ use crate::error::DecodeError;
 use crate::id::InvalidId;
 use crate::message::{MalformedSession, SessionContent};
 
-/// The sessions of a content message.
+/// The decoded sessions of a content message.
 pub(crate) struct Sessions {
     pub(crate) valid: Vec<SessionContent>,
     pub(crate) malformed: Vec<MalformedSession>,
 }
 
-/// Of sessions with one id the last counts, as for `JSON.parse`.
+/// Keeps the last of the sessions with the same id, as `JSON.parse` does.
 pub(crate) fn last_of_each(
     sessions: Vec<(Cow<'_, str>, Result<SessionContent, DecodeError>)>,
 ) -> Sessions {

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 /// Whether all characters are base58 digits (Bitcoin's alphabet, as Jazz uses it).
 pub(crate) fn is_base58(text: &str) -> bool {
-    // Signatures are long enough for a table and no branches to be worth it.
+    // A table without branches is faster for long texts such as signatures.
     text.bytes().fold(true, |all, byte| all & IS_BASE58[usize::from(byte)])
 }
 
@@ -21,7 +21,7 @@ const IS_BASE58: [bool; 256] = {
     table
 };
 
-/// An ASCII text of at most `N` bytes (and at most 255), stored in place.
+/// An ASCII text of at most `N` bytes (and at most 255), stored inline.
 #[derive(Clone, Copy)]
 pub(crate) struct InlineText<const N: usize> {
     len: u8,
@@ -29,7 +29,7 @@ pub(crate) struct InlineText<const N: usize> {
 }
 
 impl<const N: usize> InlineText<N> {
-    /// The text, unless it is longer than `N` or not ASCII.
+    /// Copies the text. Returns `None` if it is longer than `N` or not ASCII.
     pub(crate) fn new(text: &str) -> Option<Self> {
         if !text.is_ascii() {
             return None;
@@ -71,8 +71,7 @@ impl<const N: usize> Ord for InlineText<N> {
 
 impl<const N: usize> Hash for InlineText<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The whole array in words: for the ids that everything is looked up by, three or four of
-        // them and no branch.
+        // Hashes the whole array in words, without branches. A CoValue id has four.
         let (words, rest) = self.bytes.as_chunks::<8>();
         for word in words {
             state.write_u64(u64::from_le_bytes(*word));
@@ -83,28 +82,28 @@ impl<const N: usize> Hash for InlineText<N> {
     }
 }
 
-/// A text that is stored in place if it is ASCII and has at most `N` bytes, and apart otherwise.
+/// A text that is stored inline if it is ASCII and has at most `N` bytes, and on the heap otherwise.
 pub(crate) enum ShortText<const N: usize> {
     Inline(InlineText<N>),
-    Apart(Box<str>),
+    Heap(Box<str>),
 }
 
 impl<const N: usize> ShortText<N> {
     pub(crate) fn new(text: &str) -> Self {
-        InlineText::new(text).map_or_else(|| Self::Apart(text.into()), Self::Inline)
+        InlineText::new(text).map_or_else(|| Self::Heap(text.into()), Self::Inline)
     }
 
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Inline(text) => text.as_str(),
-            Self::Apart(text) => text,
+            Self::Heap(text) => text,
         }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Inline(text) => text.as_bytes(),
-            Self::Apart(text) => text.as_bytes(),
+            Self::Heap(text) => text.as_bytes(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Transactions: one signed change to a CoValue.
+//! Transactions: the signed changes to a CoValue.
 
 use std::borrow::Cow;
 
@@ -25,61 +25,59 @@ pub enum Privacy {
     Trusting,
 }
 
-/// A transaction, as its canonical JSON with the facts that a server needs read out once.
+/// A transaction: its canonical JSON, and the facts that a server needs, which are parsed once.
 ///
-/// Clones share the bytes; a transaction decoded from a frame is a slice of that frame.
+/// Clones share the bytes. A transaction that was decoded from a frame is a slice of that frame.
 #[derive(Debug, Clone)]
 pub struct Transaction {
     pub(crate) json: Bytes,
     pub(crate) privacy: Privacy,
     pub(crate) made_at: f64,
     pub(crate) changes_len: u32,
-    /// Whether the changes are ASCII, and so as long in UTF-16 as in UTF-8.
+    /// Whether the changes are ASCII, so that their lengths in UTF-8 and UTF-16 are equal.
     pub(crate) is_ascii: bool,
 }
 
 impl Transaction {
     /// Reads a transaction from its JSON.
     ///
-    /// Canonical JSON is kept as it is, sharing the input's memory; anything else is rewritten
-    /// canonically into a copy. As in the reference's native core, which decides what is hashed
-    /// and signed:
+    /// Canonical JSON is kept and shares the input's memory. Other JSON is rewritten canonically into
+    /// a copy. The rules are those of the reference's native core, which hashes and verifies:
     ///
-    /// - A transaction with the strings `encryptedChanges` and `keyUsed` is private, any other one
-    ///   must have the string `changes` and is trusting. `privacy` must be a string, but which one
-    ///   does not matter.
-    /// - `madeAt` is a whole number from 0 up to 2^64, written in any way.
-    /// - `meta` is a string; `null` is as good as none.
+    /// - A transaction with the strings `encryptedChanges` and `keyUsed` is private. Any other
+    ///   transaction must have the string `changes` and is trusting. `privacy` must be a string, but
+    ///   its value does not matter.
+    /// - `madeAt` is a whole number from 0 up to 2^64, in any notation.
+    /// - `meta` is a string; `null` means no meta.
     /// - Other members are dropped.
-    /// - A string may hold anything but half a surrogate pair. Neither changes nor meta need to
-    ///   hold JSON.
+    /// - Strings may hold any text without lone surrogates. Changes and meta need not be JSON.
     pub fn parse(json: &Bytes, limits: &Limits) -> Result<Self, DecodeError> {
         json::transaction::parse(json, limits)
     }
 
-    /// A private transaction: changes encrypted (`encrypted_U…`) with the group's key of this id
-    /// (`key_z…`), made at a time in milliseconds since the Unix epoch, with meta, if any,
-    /// encrypted in the same way.
+    /// Creates a private transaction.
     ///
-    /// A time that no JavaScript number holds exactly (above 2^53) is rounded to one.
+    /// `encrypted_changes` (`encrypted_U…`) and `meta` are encrypted with the group's key `key_used`
+    /// (`key_z…`). `made_at` is in milliseconds since the Unix epoch, and is rounded to a JavaScript
+    /// number if it is above 2^53.
     pub fn private(
         encrypted_changes: &str,
         key_used: &str,
         made_at: u64,
         meta: Option<&str>,
     ) -> Self {
-        json::transaction::build(encrypted_changes, Some(key_used), javascript(made_at), meta)
+        json::transaction::build(encrypted_changes, Some(key_used), to_javascript(made_at), meta)
     }
 
-    /// A trusting transaction: changes as the text of a JSON array, made at a time in milliseconds
-    /// since the Unix epoch, with meta, if any, as the text of a JSON object.
+    /// Creates a trusting transaction.
     ///
-    /// A time that no JavaScript number holds exactly (above 2^53) is rounded to one.
+    /// `changes` is the text of a JSON array, and `meta` the text of a JSON object. `made_at` is in
+    /// milliseconds since the Unix epoch, and is rounded to a JavaScript number if it is above 2^53.
     pub fn trusting(changes: &str, made_at: u64, meta: Option<&str>) -> Self {
-        json::transaction::build(changes, None, javascript(made_at), meta)
+        json::transaction::build(changes, None, to_javascript(made_at), meta)
     }
 
-    /// The canonical JSON, as it is hashed, stored and sent.
+    /// The canonical JSON, which is hashed, stored and sent.
     pub fn json(&self) -> &Bytes {
         &self.json
     }
@@ -89,41 +87,41 @@ impl Transaction {
         self.privacy
     }
 
-    /// When the author says it was made, in milliseconds since the Unix epoch: a whole number from
-    /// 0 up to 2^64.
+    /// The time that the author claims, in milliseconds since the Unix epoch: a whole number from 0
+    /// up to 2^64.
     pub fn made_at(&self) -> f64 {
         self.made_at
     }
 
-    /// The changes of a trusting transaction: the text of a JSON array, if the author is honest.
+    /// The changes of a trusting transaction. Clients write the text of a JSON array.
     pub fn changes(&self) -> Option<Cow<'_, str>> {
         (self.privacy == Privacy::Trusting).then(|| self.strings().changes)
     }
 
-    /// The changes of a private transaction: `encrypted_U…`, if the author is honest.
+    /// The changes of a private transaction. Clients write `encrypted_U…`.
     pub fn encrypted_changes(&self) -> Option<Cow<'_, str>> {
         (self.privacy == Privacy::Private).then(|| self.strings().changes)
     }
 
-    /// The id of the key that a private transaction is encrypted with.
+    /// The id of the key that encrypts a private transaction.
     pub fn key_used(&self) -> Option<Cow<'_, str>> {
         self.strings().key_used
     }
 
-    /// The meta: of a trusting transaction the text of a JSON object, of a private one ciphertext,
-    /// if the author is honest.
+    /// The meta. Clients write the text of a JSON object in a trusting transaction, and ciphertext in
+    /// a private one.
     pub fn meta(&self) -> Option<Cow<'_, str>> {
         self.strings().meta
     }
 
-    /// The length of `encryptedChanges` or `changes` in bytes of UTF-8 (what the string stands
-    /// for, not counting escapes). In these units the reference's native core places checkpoints.
+    /// The length of `encryptedChanges` or `changes` in bytes of UTF-8, without escapes. The
+    /// reference's native core places checkpoints by this length.
     pub fn changes_len(&self) -> u32 {
         self.changes_len
     }
 
-    /// The same length in UTF-16 code units, in which the reference's JavaScript counts when it
-    /// cuts content into messages.
+    /// The length of `encryptedChanges` or `changes` in UTF-16 code units. The reference's JavaScript
+    /// cuts content into messages by this length.
     pub fn changes_utf16_len(&self) -> u32 {
         if self.is_ascii {
             return self.changes_len;
@@ -135,11 +133,11 @@ impl Transaction {
         str::from_utf8(&self.json)
             .ok()
             .and_then(|json| json::transaction::strings(json, self.privacy))
-            .expect("the JSON was found or written canonical when this was made")
+            .expect("the JSON of a transaction is canonical")
     }
 }
 
-/// Equal transactions have equal canonical JSON, and the other way round.
+/// Transactions are equal exactly if their canonical JSON is equal.
 impl PartialEq for Transaction {
     fn eq(&self, other: &Self) -> bool {
         self.json == other.json
@@ -148,11 +146,11 @@ impl PartialEq for Transaction {
 
 impl Eq for Transaction {}
 
-/// The JavaScript number nearest to a count of milliseconds.
-fn javascript(made_at: u64) -> f64 {
+/// The nearest JavaScript number to a time in milliseconds.
+fn to_javascript(made_at: u64) -> f64 {
     /// The largest number below 2^64 that a JavaScript number can be.
     const MAX: u64 = u64::MAX << 11;
-    #[expect(clippy::cast_precision_loss, reason = "said in the documentation")]
+    #[expect(clippy::cast_precision_loss, reason = "the documentation promises rounding")]
     let made_at = made_at.min(MAX) as f64;
     made_at
 }

@@ -1,43 +1,43 @@
-//! The frames of an established connection: a kind, a length, and that many bytes.
+//! The frames of an established connection: a kind, a length, and a payload.
 
 use bytes::Bytes;
 use downbeat_transport::CloseReason;
 
 /// The bytes before every frame's payload.
 pub(crate) const HEAD_BYTES: usize = 5;
-/// What is repeated of a reason for closing; the text is for people.
+/// The longest text of a close frame; the text is for people.
 const MAX_CLOSE_TEXT_BYTES: usize = 512;
 /// A close frame's payload: its code and text.
 pub(crate) const MAX_CLOSE_BYTES: usize = 2 + MAX_CLOSE_TEXT_BYTES;
 
-/// What a frame is for, as its first byte tells.
+/// The kind of a frame: its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Nothing but a sign of life; has no payload.
-    Alive,
-    /// Messages, as the protocol's binary codec writes them.
+    /// A keepalive, without a payload.
+    KeepAlive,
+    /// Messages in the protocol's binary codec.
     Messages,
-    /// The last frame of a side: a code and a text.
+    /// The last frame of a side: a close code and a text.
     Close,
 }
 
-/// What is wrong with a frame's head.
+/// An error in a frame's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadHead {
     #[error("a frame of the unknown kind {0}")]
     Kind(u8),
-    #[error("a sign of life with a payload")]
-    Alive,
+    #[error("a keepalive with a payload")]
+    KeepAlive,
     #[error("a close frame of {0} bytes")]
     Close(u32),
     #[error("a frame that is too large")]
     TooLarge,
 }
 
-/// Writes a frame's head. Payloads are bounded far below what the length can say.
+/// Writes a frame's head. The limit on payloads is far below the largest length.
 pub(crate) fn head(kind: Kind, length: usize) -> [u8; HEAD_BYTES] {
     let kind = match kind {
-        Kind::Alive => 0,
+        Kind::KeepAlive => 0,
         Kind::Messages => 1,
         Kind::Close => 2,
     };
@@ -53,8 +53,8 @@ pub(crate) fn parse_head(
     let length = u32::from_be_bytes([a, b, c, d]);
     let size = usize::try_from(length).map_err(|_| BadHead::TooLarge)?;
     match kind {
-        0 if size == 0 => Ok((Kind::Alive, 0)),
-        0 => Err(BadHead::Alive),
+        0 if size == 0 => Ok((Kind::KeepAlive, 0)),
+        0 => Err(BadHead::KeepAlive),
         1 if size <= max_frame_bytes => Ok((Kind::Messages, size)),
         1 => Err(BadHead::TooLarge),
         2 if (2..=MAX_CLOSE_BYTES).contains(&size) => Ok((Kind::Close, size)),
@@ -65,7 +65,7 @@ pub(crate) fn parse_head(
 
 /// A close frame with its head.
 pub(crate) fn close(reason: &CloseReason) -> Bytes {
-    let text = cut(&reason.text, MAX_CLOSE_TEXT_BYTES);
+    let text = reason.text_within(MAX_CLOSE_TEXT_BYTES);
     let mut bytes = Vec::with_capacity(HEAD_BYTES + 2 + text.len());
     bytes.extend(head(Kind::Close, 2 + text.len()));
     bytes.extend(reason.code.number().to_be_bytes());
@@ -73,15 +73,10 @@ pub(crate) fn close(reason: &CloseReason) -> Bytes {
     bytes.into()
 }
 
-/// A close frame's code and text; `None` for a payload that is none.
+/// Reads the code and text of a close frame; `None` if the payload is malformed.
 pub(crate) fn parse_close(payload: &[u8]) -> Option<(u16, &str)> {
     let (code, text) = payload.split_first_chunk()?;
     Some((u16::from_be_bytes(*code), std::str::from_utf8(text).ok()?))
-}
-
-/// As much of a text as fits, ending between characters.
-pub(crate) fn cut(text: &str, max: usize) -> &str {
-    (0..=max.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -95,7 +90,7 @@ mod tests {
     #[test]
     fn heads_are_read_as_written() {
         for (kind, length) in
-            [(Kind::Alive, 0), (Kind::Messages, 0), (Kind::Messages, MAX), (Kind::Close, 2)]
+            [(Kind::KeepAlive, 0), (Kind::Messages, 0), (Kind::Messages, MAX), (Kind::Close, 2)]
         {
             assert_eq!(parse_head(head(kind, length), MAX), Ok((kind, length)));
         }
@@ -103,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_promise_what_is_not_allowed_are_refused() {
+    fn heads_that_announce_bad_frames_are_refused() {
         for (bytes, error) in [
-            ([0, 0, 0, 0, 1], BadHead::Alive),
+            ([0, 0, 0, 0, 1], BadHead::KeepAlive),
             ([1, 0, 0, 3, 233], BadHead::TooLarge),
             ([1, 255, 255, 255, 255], BadHead::TooLarge),
             ([2, 0, 0, 0, 1], BadHead::Close(1)),
@@ -117,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_text_is_cut_between_characters() {
+    fn a_close_text_is_truncated_between_characters() {
         let reason = CloseReason::new(CloseCode::GoingAway, "€".repeat(1_000));
         let bytes = close(&reason);
         assert_eq!(parse_close(&bytes[HEAD_BYTES..]), Some((1001, "€".repeat(170).as_str())));

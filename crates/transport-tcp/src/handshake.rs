@@ -1,186 +1,167 @@
-//! The hellos, on both sides, and what comes of them.
+//! The handshake: both sides send a hello.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_transport::net::{Door, Io, Linger, Notices, Pass, Room};
-use downbeat_transport::tls::TlsError;
+use downbeat_transport::net::Io;
+use downbeat_transport::net::internal::{
+    AdmissionControl, ClientHandshake, Handshake, LingeringClose, Permit, RemoteClient,
+};
 use downbeat_transport::{
-    AdmissionRequest, ApiKey, Connection, PeerInfo, Refusal, TransportCounters, TransportError,
+    AdmissionRequest, Connection, PeerInfo, TransportCounters, TransportError,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
-use crate::hello::{self, Answer, BadHello, Denial, HEAD_BYTES, Hello, Status, VERSION};
-use crate::link::Link;
+use crate::hello::{self, BadHello, ClientHello, Denial, HEAD_BYTES, ServerHello, Status, VERSION};
 use crate::options::{ALPN, TcpOptions};
 use crate::receiver::TcpReceiver;
 use crate::sender::TcpSender;
+use crate::shared_stream::SharedStream;
 
-/// No peer gets signs of life more often than this, whatever it asks for.
+/// The shortest keepalive interval that a peer can ask for.
 const MIN_KEEP_ALIVE: Duration = Duration::from_millis(500);
 
-/// What a client is told when there are no descriptors left.
-const NO_ROOM: &str = "this server has no room for more connections";
-/// When it may try again.
-const NO_ROOM_RETRY: Duration = Duration::from_secs(10);
-
-/// Everything a listener needs for its handshakes.
-pub(crate) struct Reception {
-    options: TcpOptions,
-    door: Door,
-    tls: Option<TlsAcceptor>,
+/// The server's side of the handshake.
+pub(crate) struct ServerSide {
+    pub(crate) options: TcpOptions,
 }
 
-impl Reception {
-    pub(crate) fn new(options: TcpOptions, notices: Arc<Notices>) -> Result<Self, TlsError> {
-        let tls = options.tls.as_ref().map(|tls| tls.acceptor(ALPN)).transpose()?;
-        let counters = Arc::clone(&options.counters);
-        let door =
-            Door::new(options.connection_limits, options.admission.clone(), counters, notices);
-        Ok(Self { options, door, tls })
-    }
+impl Handshake for ServerSide {
+    const ALPN: &'static [&'static str] = ALPN;
 
-    pub(crate) fn encrypts(&self) -> bool {
-        self.tls.is_some()
-    }
-
-    pub(crate) async fn receive(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        room: Room,
-    ) -> Option<Connection> {
-        let Some(tls) = &self.tls else { return self.serve(stream, peer, room).await };
-        match tls.accept(stream).await {
-            Ok(stream) => self.serve(stream, peer, room).await,
-            Err(error) => {
-                self.counters().tls_failed.increment();
-                tracing::debug!(%peer, %error, "no TLS");
-                None
-            }
-        }
-    }
-
-    async fn serve<S: Io>(
+    async fn run<S: Io>(
         &self,
         mut stream: S,
-        peer: SocketAddr,
-        room: Room,
-    ) -> Option<Connection> {
-        let (pair, body) = match read(&mut stream).await {
-            Ok(read) => read,
-            Err(ReadError::Io(error)) => {
-                self.counters().handshakes_broken_off.increment();
-                tracing::debug!(%peer, %error, "no hello");
-                return None;
+        client: RemoteClient,
+        admission: &AdmissionControl,
+    ) -> Result<Connection, TransportError> {
+        let counters = admission.counters();
+        let (hello, permit) = match receive_hello(&mut stream, &client, admission).await {
+            Ok(admitted) => admitted,
+            Err(ServerError::Io(error)) => {
+                counters.handshakes_broken_off.increment();
+                return Err(error.into());
             }
-            Err(ReadError::Bad(bad)) => {
-                match bad {
-                    BadHello::TooLarge(_) => self.counters().handshakes_too_large.increment(),
-                    _ => self.counters().handshakes_malformed.increment(),
-                }
-                return deny(stream, peer, malformed(bad)).await;
+            Err(ServerError::Denied(denial, error)) => {
+                deny(stream, denial).await;
+                return Err(error);
             }
         };
-        let judged = self.judge(pair, &body, peer.ip(), room);
-        let (hello, version, pass) = match judged {
-            Ok(judged) => judged,
-            Err(denial) => return deny(stream, peer, denial).await,
-        };
-        let welcome = Answer::Welcome {
-            version,
+        let welcome = ServerHello::Welcome {
+            version: VERSION,
             keep_alive: self.options.keep_alive,
             name: self.options.name.clone(),
         };
-        if let Err(error) = write(&mut stream, &welcome.encode()).await {
-            self.counters().handshakes_broken_off.increment();
-            tracing::debug!(%peer, %error, "the hello could not be answered");
-            return None;
-        }
-        self.counters().accepted.increment();
-        let info = PeerInfo::new(peer.to_string())
-            .with_remote(peer.ip().to_canonical())
+        write(&mut stream, &welcome.encode())
+            .await
+            .inspect_err(|_| counters.handshakes_broken_off.increment())?;
+        counters.accepted.increment();
+        let info = client
+            .peer
             .with_name(named(&hello.name))
-            .with_label(pass.label.clone())
+            .with_label(permit.label.clone())
             .with_key(hello.key);
-        Some(connection(stream, info, hello.keep_alive, pass, &self.options))
-    }
-
-    /// What is made of a hello.
-    fn judge(
-        &self,
-        pair: [u8; 2],
-        body: &[u8],
-        peer: IpAddr,
-        room: Room,
-    ) -> Result<(Hello, u8, Pass), Denial> {
-        // Versions come before everything that they may change.
-        let (lowest, highest) = pair.into();
-        if !(lowest..=highest).contains(&VERSION) {
-            self.counters().handshakes_malformed.increment();
-            let reason = format!(
-                "this server speaks version {VERSION} of this transport, the client {lowest} to \
-                 {highest}"
-            );
-            let (status, reason) = (Status::Version, reason.into());
-            return Err(Denial { status, retry_after: None, reason });
-        }
-        let hello = Hello::decode(pair, body).map_err(|bad| {
-            self.counters().handshakes_malformed.increment();
-            malformed(bad)
-        })?;
-        if room == Room::None {
-            return Err(Refusal::unavailable(NO_ROOM, NO_ROOM_RETRY).into());
-        }
-        let request = AdmissionRequest::new(peer.to_canonical())
-            .with_key(hello.key.as_ref())
-            .with_encrypted(self.encrypts());
-        let pass = self.door.enter(&request)?;
-        Ok((hello, VERSION, pass))
-    }
-
-    fn counters(&self) -> &TransportCounters {
-        self.door.counters()
+        Ok(connection(stream, info, hello.keep_alive, permit, &self.options))
     }
 }
 
-/// The client's side of the handshake on a new stream to the server of this name.
-pub(crate) async fn greet<S: Io>(
-    mut stream: S,
-    server: &str,
-    key: Option<ApiKey>,
-    options: &TcpOptions,
-) -> Result<Connection, TransportError> {
-    let hello = Hello {
-        versions: (VERSION, VERSION),
-        keep_alive: options.keep_alive,
-        name: options.name.clone(),
-        key,
+/// Why a client's hello is not answered with a welcome.
+enum ServerError {
+    Io(io::Error),
+    /// The refusal to send, and the error for the caller.
+    Denied(Denial, TransportError),
+}
+
+/// Reads a client's hello and admits the client. Counts errors, except those of the stream.
+async fn receive_hello<S: Io>(
+    stream: &mut S,
+    client: &RemoteClient,
+    admission: &AdmissionControl,
+) -> Result<(ClientHello, Permit), ServerError> {
+    let (versions, body) = match read(stream).await {
+        Ok(read) => read,
+        Err(ReadError::Io(error)) => return Err(ServerError::Io(error)),
+        Err(ReadError::Bad(bad)) => return Err(malformed(bad, admission.counters())),
     };
-    write(&mut stream, &hello.encode()).await?;
-    let (pair, body) = read(&mut stream).await.map_err(|error| match error {
-        ReadError::Io(error) => error.into(),
-        ReadError::Bad(bad) => TransportError::Protocol(bad.to_string()),
-    })?;
-    let answer =
-        Answer::decode(pair, &body).map_err(|bad| TransportError::Protocol(bad.to_string()))?;
-    match answer {
-        Answer::Welcome { version: VERSION, keep_alive, name } => {
-            let info = PeerInfo::new(server).with_name(named(&name));
-            Ok(connection(stream, info, keep_alive, Pass::default(), options))
+    // The versions decide how the body is read.
+    let (lowest, highest) = versions.into();
+    if !(lowest..=highest).contains(&VERSION) {
+        admission.counters().handshakes_malformed.increment();
+        let reason = format!(
+            "this server speaks version {VERSION} of this transport, the client {lowest} to \
+             {highest}"
+        );
+        let error = TransportError::Protocol(reason.clone());
+        let (status, reason) = (Status::Version, reason.into());
+        return Err(ServerError::Denied(Denial { status, retry_after: None, reason }, error));
+    }
+    let hello =
+        ClientHello::decode(versions, &body).map_err(|bad| malformed(bad, admission.counters()))?;
+    let request = AdmissionRequest::new(client.remote())
+        .with_key(hello.key.as_ref())
+        .with_encrypted(client.encrypted);
+    match admission.admit(&request, client.descriptors) {
+        Ok(permit) => Ok((hello, permit)),
+        Err(refusal) => {
+            let error = TransportError::NotAdmitted(refusal.clone());
+            Err(ServerError::Denied(refusal.into(), error))
         }
-        Answer::Welcome { version, .. } => Err(TransportError::Protocol(format!(
-            "the server chose version {version}, which was not offered"
-        ))),
-        Answer::Refused(denial) => {
-            let reason = denial.to_string();
-            Err(TransportError::Refused { reason })
+    }
+}
+
+fn malformed(bad: BadHello, counters: &TransportCounters) -> ServerError {
+    match bad {
+        BadHello::TooLarge(_) => counters.handshakes_too_large.increment(),
+        _ => counters.handshakes_malformed.increment(),
+    }
+    let reason = format!("{bad}; this port is for links between Downbeat nodes").into();
+    let denial = Denial { status: Status::Malformed, retry_after: None, reason };
+    ServerError::Denied(denial, TransportError::Protocol(bad.to_string()))
+}
+
+/// The client's side of the handshake.
+pub(crate) struct ClientSide {
+    /// The server's name, and the key for it.
+    pub(crate) server: PeerInfo,
+    pub(crate) options: TcpOptions,
+}
+
+impl ClientHandshake for ClientSide {
+    async fn run<S: Io>(&self, stream: S) -> Result<Connection, TransportError> {
+        self.greet(stream).await
+    }
+}
+
+impl ClientSide {
+    /// Sends the hello on a new stream, and reads the answer.
+    pub(crate) async fn greet<S: Io>(&self, mut stream: S) -> Result<Connection, TransportError> {
+        let Self { server, options } = self;
+        let hello = ClientHello {
+            versions: (VERSION, VERSION),
+            keep_alive: options.keep_alive,
+            name: options.name.clone(),
+            key: server.key.clone(),
+        };
+        write(&mut stream, &hello.encode()).await?;
+        let bad_hello = |bad: BadHello| TransportError::Protocol(bad.to_string());
+        let (head, body) = read(&mut stream).await.map_err(|error| match error {
+            ReadError::Io(error) => error.into(),
+            ReadError::Bad(bad) => bad_hello(bad),
+        })?;
+        match ServerHello::decode(head, &body).map_err(bad_hello)? {
+            ServerHello::Welcome { version: VERSION, keep_alive, name } => {
+                let info = PeerInfo::new(&server.address).with_name(named(&name));
+                Ok(connection(stream, info, keep_alive, Permit::default(), options))
+            }
+            ServerHello::Welcome { version, .. } => Err(TransportError::Protocol(format!(
+                "the server chose version {version}, which was not offered"
+            ))),
+            ServerHello::Refused(denial) => {
+                Err(TransportError::Refused { reason: denial.to_string() })
+            }
         }
     }
 }
@@ -189,15 +170,15 @@ fn connection<S: Io>(
     stream: S,
     info: PeerInfo,
     keep_alive: Duration,
-    pass: Pass,
+    permit: Permit,
     options: &TcpOptions,
 ) -> Connection {
-    let link = Arc::new(Link::new(stream, pass, Arc::clone(&options.counters)));
+    let stream = Arc::new(SharedStream::new(stream, permit, Arc::clone(&options.counters)));
     let keep_alive = (!keep_alive.is_zero()).then(|| keep_alive.max(MIN_KEEP_ALIVE));
     Connection {
         info,
-        sender: Box::new(TcpSender::new(Arc::clone(&link), keep_alive)),
-        receiver: Box::new(TcpReceiver::new(link, options)),
+        sender: Box::new(TcpSender::new(Arc::clone(&stream), keep_alive)),
+        receiver: Box::new(TcpReceiver::new(stream, options)),
     }
 }
 
@@ -205,21 +186,14 @@ fn named(name: &str) -> Option<Arc<str>> {
     (!name.is_empty()).then(|| name.into())
 }
 
-fn malformed(bad: BadHello) -> Denial {
-    let reason = format!("{bad}; this port is for links between Downbeat nodes").into();
-    Denial { status: Status::Malformed, retry_after: None, reason }
-}
-
-/// Tells the client why not. Nothing depends on whether it learns it.
-async fn deny<S: Io>(mut stream: S, peer: SocketAddr, denial: Denial) -> Option<Connection> {
-    tracing::debug!(%peer, "refused: {denial}");
-    let answer = Answer::Refused(denial).encode();
+/// Sends a refusal. The client may have disconnected already.
+async fn deny<S: Io>(mut stream: S, denial: Denial) {
+    let answer = ServerHello::Refused(denial).encode();
     if write(&mut stream, &answer).await.is_ok() {
         let _ = stream.shutdown().await;
-        let mut linger = Linger::new();
+        let mut linger = LingeringClose::default();
         poll_fn(|cx| linger.poll(cx, |cx, buf| Pin::new(&mut stream).poll_read(cx, buf))).await;
     }
-    None
 }
 
 enum ReadError {
@@ -233,19 +207,19 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// A hello's or an answer's two bytes, and what follows the head. Never reads beyond it.
+/// Reads a hello: the two bytes of the head that differ, and the body. Reads no byte beyond it.
 async fn read<S: Io>(stream: &mut S) -> Result<([u8; 2], Vec<u8>), ReadError> {
     let mut head = [0; HEAD_BYTES];
-    let mut begun = 0;
-    while begun < HEAD_BYTES {
-        let rest = head.get_mut(begun..).unwrap_or_default();
+    let mut filled = 0;
+    while filled < HEAD_BYTES {
+        let rest = head.get_mut(filled..).unwrap_or_default();
         let count = stream.read(rest).await?;
         if count == 0 {
             return Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into()));
         }
-        begun += count;
-        // Whoever speaks something else may wait for an answer before it has sent so much.
-        let beginning = head.iter().take(begun);
+        filled += count;
+        // A client of another protocol may wait for an answer before it has sent a whole head.
+        let beginning = head.iter().take(filled);
         if beginning.zip(hello::MAGIC).any(|(byte, magic)| *byte != magic) {
             return Err(ReadError::Bad(BadHello::Magic));
         }

@@ -1,4 +1,4 @@
-//! What both sides say before the first frame, as bytes. The layout is in `docs/transport-tcp.md`.
+//! The bytes of the hellos. `docs/transport-tcp.md` describes the layout.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,46 +6,44 @@ use std::time::Duration;
 
 use downbeat_transport::{ApiKey, Refusal, RefusalKind};
 
-use crate::frame::cut;
-
-/// What a hello and its answer begin with. Its first byte begins no text and no TLS, and the line
-/// break shows whether something on the way changes text.
+/// The start of both hellos. No text and no TLS record begins with its first byte, and the line break
+/// shows whether a proxy changes text.
 pub(crate) const MAGIC: [u8; 8] = *b"\xD0BEAT\r\n\0";
 /// The only version so far.
 pub(crate) const VERSION: u8 = 1;
-/// The part of fixed length: the magic, two bytes, the length of the rest.
+/// The part of fixed length: the magic, two bytes, the length of the body.
 pub(crate) const HEAD_BYTES: usize = 12;
-/// What may follow it. The longest of ours has a name of 255 bytes and a key of 2 KiB.
+/// The longest body. Our longest has a name of 255 bytes and a key of 2 KiB.
 const MAX_BODY_BYTES: usize = 4 << 10;
-/// The longest name that is sent.
+/// The longest name that we send.
 const MAX_NAME_BYTES: usize = 255;
-/// The longest key that is sent; longer than any URL that a proxy would let through.
+/// The longest key that we send; longer than any URL that a proxy accepts.
 pub(crate) const MAX_KEY_BYTES: usize = 2 << 10;
-/// What is sent of a reason for a refusal.
+/// The longest reason for a refusal that we send.
 const MAX_REASON_BYTES: usize = 512;
 
-/// The role of whoever asks something of the other side, and so far the only one.
+/// The role of a client: so far the only one.
 const ROLE_CLIENT: u8 = 0;
 
-/// What a client says.
+/// The client's hello.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Hello {
-    /// The lowest and the highest version that it speaks.
+pub(crate) struct ClientHello {
+    /// The lowest and the highest version that the client speaks.
     pub(crate) versions: (u8, u8),
-    /// How often it wants a sign of life; none for zero.
+    /// The interval at which the client wants keepalives; none if zero.
     pub(crate) keep_alive: Duration,
     pub(crate) name: String,
     pub(crate) key: Option<ApiKey>,
 }
 
-/// What a server answers.
+/// The server's hello, which answers the client's.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Answer {
+pub(crate) enum ServerHello {
     Welcome { version: u8, keep_alive: Duration, name: String },
     Refused(Denial),
 }
 
-/// Why a server refuses.
+/// A server's refusal.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Denial {
     pub(crate) status: Status,
@@ -60,14 +58,14 @@ pub(crate) enum Status {
     Refused(RefusalKind),
 }
 
-/// What is wrong with a hello or an answer.
+/// An error in a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadHello {
-    #[error("what came is not the hello of this transport")]
+    #[error("the peer did not send the hello of this transport")]
     Magic,
     #[error("a hello that announces {0} bytes")]
     TooLarge(usize),
-    #[error("a hello that is too short for what it says")]
+    #[error("a hello that ends early")]
     Short,
     #[error("a name that is not UTF-8")]
     Name,
@@ -79,7 +77,7 @@ pub(crate) enum BadHello {
     Status(u8),
 }
 
-/// The head's two bytes, and how many bytes follow.
+/// Reads a head: its two bytes that differ, and the length of the body.
 pub(crate) fn parse_head(head: &[u8; HEAD_BYTES]) -> Result<([u8; 2], usize), BadHello> {
     let mut reader = Reader(head);
     if reader.take(MAGIC.len())? != MAGIC {
@@ -91,14 +89,14 @@ pub(crate) fn parse_head(head: &[u8; HEAD_BYTES]) -> Result<([u8; 2], usize), Ba
 }
 
 fn with_head(pair: [u8; 2], body: &[u8]) -> Vec<u8> {
-    // Every body of ours is within the bound, and so within two bytes.
+    // All bodies of ours fit into the limit, and so into two bytes.
     let length = u16::try_from(body.len()).unwrap_or(u16::MAX);
     [&MAGIC[..], &pair, &length.to_be_bytes(), body].concat()
 }
 
-impl Hello {
+impl ClientHello {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let name = cut(&self.name, MAX_NAME_BYTES);
+        let name = truncated(&self.name, MAX_NAME_BYTES);
         let key = self.key.as_ref().map(ApiKey::expose).unwrap_or_default();
         let mut body = vec![ROLE_CLIENT];
         body.extend(millis(self.keep_alive).to_be_bytes());
@@ -123,19 +121,19 @@ impl Hello {
     }
 }
 
-impl Answer {
+impl ServerHello {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         match self {
             Self::Welcome { version, keep_alive, name } => {
                 body.extend(millis(*keep_alive).to_be_bytes());
-                put_name(&mut body, cut(name, MAX_NAME_BYTES));
+                put_name(&mut body, truncated(name, MAX_NAME_BYTES));
                 with_head([0, *version], &body)
             }
             Self::Refused(Denial { status, retry_after, reason }) => {
                 let seconds = retry_after.map_or(0, |wait| wait.as_secs().max(1));
                 body.extend(u32::try_from(seconds).unwrap_or(u32::MAX).to_be_bytes());
-                body.extend(cut(reason, MAX_REASON_BYTES).as_bytes());
+                body.extend(truncated(reason, MAX_REASON_BYTES).as_bytes());
                 with_head([status.byte(), VERSION], &body)
             }
         }
@@ -178,7 +176,7 @@ impl Status {
             Self::Refused(RefusalKind::Unauthorized) => 3,
             Self::Refused(RefusalKind::Forbidden) => 4,
             Self::Refused(RefusalKind::TooMany) => 5,
-            // What later kinds stand for, an older client need not know.
+            // Clients of this version do not know later kinds.
             Self::Refused(_) => 6,
         }
     }
@@ -207,12 +205,17 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
+/// The start of a text that fits into `max` bytes and ends between two characters.
+fn truncated(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or_default()
+}
+
 fn put_name(body: &mut Vec<u8>, name: &str) {
     body.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
     body.extend(name.as_bytes());
 }
 
-/// What is left to read.
+/// The bytes that are not read yet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -228,7 +231,7 @@ impl<'a> Reader<'a> {
         Ok(*array)
     }
 
-    /// Control characters would let a name write lines of its own into a log.
+    /// Removes control characters, with which a name could forge log lines.
     fn name(&mut self) -> Result<String, BadHello> {
         let [length] = self.array()?;
         let name = std::str::from_utf8(self.take(length.into())?).map_err(|_| BadHello::Name)?;
@@ -240,7 +243,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    /// The parts of encoded bytes: the head's two bytes, and the body.
+    /// The two bytes of a head, and the body.
     fn parts(bytes: &[u8]) -> ([u8; 2], &[u8]) {
         let (head, body) = bytes.split_first_chunk().unwrap();
         let (pair, length) = parse_head(head).unwrap();
@@ -249,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_has_the_documented_bytes() {
-        let hello = Hello {
+    fn a_client_hello_has_the_documented_bytes() {
+        let hello = ClientHello {
             versions: (1, 2),
             keep_alive: Duration::from_secs(5),
             name: "edge".to_owned(),
@@ -264,13 +267,16 @@ mod tests {
         let bytes = hello.encode();
         assert_eq!(bytes, expected);
         let (pair, body) = parts(&bytes);
-        assert_eq!(Hello::decode(pair, body), Ok(hello));
+        assert_eq!(ClientHello::decode(pair, body), Ok(hello));
     }
 
     #[test]
-    fn answers_have_the_documented_bytes() {
-        let welcome =
-            Answer::Welcome { version: 1, keep_alive: Duration::ZERO, name: "core".to_owned() };
+    fn server_hellos_have_the_documented_bytes() {
+        let welcome = ServerHello::Welcome {
+            version: 1,
+            keep_alive: Duration::ZERO,
+            name: "core".to_owned(),
+        };
         let expected = [&MAGIC[..], &[0, 1, 0, 9, 0, 0, 0, 0, 4], b"core"].concat();
         assert_eq!(welcome.encode(), expected);
         let denial = |kind| Denial {
@@ -278,13 +284,13 @@ mod tests {
             retry_after: Some(Duration::from_millis(300)),
             reason: "no".into(),
         };
-        let refused = Answer::Refused(denial(RefusalKind::TooMany));
+        let refused = ServerHello::Refused(denial(RefusalKind::TooMany));
         let expected = [&MAGIC[..], &[5, 1, 0, 6, 0, 0, 0, 1], b"no"].concat();
         assert_eq!(refused.encode(), expected);
         let (pair, body) = parts(&expected);
         let mut read = denial(RefusalKind::TooMany);
         read.retry_after = Some(Duration::from_secs(1));
-        assert_eq!(Answer::decode(pair, body), Ok(Answer::Refused(read)));
+        assert_eq!(ServerHello::decode(pair, body), Ok(ServerHello::Refused(read)));
     }
 
     #[test]
@@ -300,12 +306,12 @@ mod tests {
             assert_eq!((status.byte(), Status::from_byte(byte)), (byte, Some(status)));
         }
         assert_eq!(Status::from_byte(7), None);
-        assert_eq!(Answer::decode([7, 1], &[0; 4]), Err(BadHello::Status(7)));
+        assert_eq!(ServerHello::decode([7, 1], &[0; 4]), Err(BadHello::Status(7)));
     }
 
     #[test]
-    fn what_is_too_long_is_cut_or_refused() {
-        let hello = Hello {
+    fn long_names_are_truncated_and_long_bodies_refused() {
+        let hello = ClientHello {
             versions: (1, 1),
             keep_alive: Duration::MAX,
             name: "ä".repeat(1_000),
@@ -313,7 +319,7 @@ mod tests {
         };
         let bytes = hello.encode();
         let (pair, body) = parts(&bytes);
-        let read = Hello::decode(pair, body).unwrap();
+        let read = ClientHello::decode(pair, body).unwrap();
         assert_eq!(read.name, "ä".repeat(127));
         assert_eq!(read.key, hello.key);
         let mut head = [0; HEAD_BYTES];
@@ -324,7 +330,7 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_body_is_too_short() {
-        let hello = Hello {
+        let hello = ClientHello {
             versions: (1, 1),
             keep_alive: Duration::ZERO,
             name: "name".to_owned(),
@@ -333,7 +339,7 @@ mod tests {
         let bytes = hello.encode();
         let (pair, body) = parts(&bytes);
         for end in 0..body.len() {
-            assert_eq!(Hello::decode(pair, &body[..end]), Err(BadHello::Short), "{end}");
+            assert_eq!(ClientHello::decode(pair, &body[..end]), Err(BadHello::Short), "{end}");
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Length-delimited bincode frames over TCP, between Downbeat nodes and Rust programs.
 //!
-//! [`TcpListener`] takes connections and [`TcpConnector`] makes them, at `tcp://host:port` or,
-//! encrypted, at `tcps://host:port`. Both sides say who they are and which versions of this
-//! transport they speak before the first message, and a listener may ask for a key, as it does of
-//! WebSocket clients. The format is described byte by byte in [`docs/transport-tcp.md`].
+//! [`TcpListener`] accepts connections and [`TcpConnector`] makes them, at `tcp://host:port` or, with
+//! TLS, at `tcps://host:port`. Both sides first exchange their names and protocol versions, and a
+//! listener may require a key, as for WebSocket clients. [`docs/transport-tcp.md`] describes the
+//! format byte by byte.
 //!
-//! Compared with the WebSocket transport, frames are not masked, messages somewhat smaller, both
-//! sides batch from the start, and both show signs of life, so that a vanished server is noticed as
-//! well as a vanished client.
+//! Compared with the WebSocket transport, frames are not masked, messages are somewhat smaller, both
+//! sides batch from the start, and both send keepalives, so that each side notices when the other one
+//! is gone.
+//!
+//! [`connect_over`] and [`accept_over`] speak the same protocol over any stream, such as a Unix socket.
 //!
 //! ```
 //! use downbeat_protocol::Message;
@@ -33,14 +35,14 @@ mod connector;
 mod frame;
 mod handshake;
 mod hello;
-mod link;
 mod listener;
 mod options;
 mod receiver;
 mod sender;
+mod shared_stream;
 mod url;
 
-pub use connector::TcpConnector;
-pub use listener::TcpListener;
+pub use connector::{TcpConnector, connect_over};
+pub use listener::{TcpListener, accept_over};
 pub use options::TcpOptions;
 pub use url::InvalidUrl;

@@ -1,31 +1,34 @@
-//! What a TCP connection accepts and how it behaves.
+//! Limits and settings of TCP connections.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_protocol::Limits;
-use downbeat_transport::net::{ConnectionLimits, Reserve};
+use downbeat_transport::net::internal::PortOptions;
+use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, SpareFiles, TrustedProxies};
 use downbeat_transport::tls::{ClientTls, ServerTls};
 use downbeat_transport::{Admission, TransportCounters};
 
-/// What TLS calls this transport.
+/// The protocol name in the TLS handshake.
 pub(crate) const ALPN: &[&str] = &["downbeat-tcp"];
 
-/// From the accepted TCP connection to the answered hello.
+/// The time from the accepted TCP connection to the answered hello.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// As often as a WebSocket client gets one.
+/// The interval of WebSocket pings.
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_millis(1_500);
-/// As WebSocket clients wait. Six signs of life missed: a node that is busy, or a machine that
-/// swaps, needs longer than one.
+/// The timeout of WebSocket clients. Six keepalives fit into it, because a busy node, or a machine that
+/// swaps, can miss one.
 const DEFAULT_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long bytes wait for the other system. A link that is re-routed needs several seconds.
+/// A link that is re-routed needs several seconds.
 const DEFAULT_DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Far more than a bad link between servers is silent, and below it one byte a second would do to
-/// hold a frame's memory for days.
+/// Longer than any pause on a bad link between servers. Without a limit a peer could send one byte a
+/// second and so occupy the memory of a frame for days.
 const DEFAULT_STALLED_FRAME_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Limits and settings of TCP connections.
+///
+/// Later versions may add fields: start from the default, with struct update syntax.
 ///
 /// ```
 /// use downbeat_transport_tcp::TcpOptions;
@@ -35,37 +38,37 @@ const DEFAULT_STALLED_FRAME_TIMEOUT: Duration = Duration::from_mins(1);
 /// ```
 #[derive(Clone)]
 pub struct TcpOptions {
-    /// What decoding accepts in a frame.
+    /// Limits on the content of a frame.
     pub limits: Limits,
-    /// Bytes in one frame. A frame over it is never allocated; its connection is closed with code
+    /// The most bytes in one frame. A larger frame is not read; its connection is closed with code
     /// 1009.
     pub max_frame_bytes: usize,
-    /// What this side calls itself, for the other's logs; at most 255 bytes of it are sent.
+    /// The name of this side in the peer's logs. At most 255 bytes are sent.
     pub name: String,
-    /// The time for everything before the connection is established (as a client: from looking up
-    /// the host's address on).
+    /// The time for making a connection. A client's time includes the look-up of the host.
     pub handshake_timeout: Duration,
-    /// How often this side wants a sign of life; none for zero.
+    /// The interval at which this side wants keepalives; none if zero.
     pub keep_alive: Duration,
-    /// How long the other side may be silent before it counts as gone.
+    /// How long the peer may be silent before it counts as gone.
     pub silence_timeout: Duration,
-    /// How long sent bytes may wait for the other side's acknowledgement, before it counts as gone
-    /// (Linux; elsewhere the operating system decides, after 10 to 20 minutes).
+    /// How long sent bytes may wait for acknowledgement before the peer counts as gone (on Linux;
+    /// elsewhere the operating system decides, after 10 to 20 minutes).
     pub dead_peer_timeout: Duration,
-    /// How long the other side may take for each 4 KiB of an unfinished frame. A connection that
-    /// is slower is closed with code 1008.
+    /// The time for each 4 KiB of an unfinished frame. A slower connection is closed with code 1008.
     pub stalled_frame_timeout: Duration,
-    /// How many connections a listener takes.
+    /// Limits on the connections of a listener.
     pub connection_limits: ConnectionLimits,
-    /// Spare file descriptors with which a listener refuses clients when there are no others.
-    pub reserve: Option<Arc<Reserve>>,
-    /// Who may connect to a listener; without it everybody may.
+    /// Counts connections together with other listeners; without it the listener counts its own.
+    pub limiter: Option<Arc<ConnectionLimiter>>,
+    /// Spare file descriptors, with which a listener refuses clients when no others are left.
+    pub spare_files: Option<Arc<SpareFiles>>,
+    /// Decides who may connect to a listener; without it every peer may.
     pub admission: Option<Arc<dyn Admission>>,
-    /// The certificate of a listener, which then speaks TLS alone (`tcps://`).
+    /// The certificate of a listener, which then accepts only TLS (`tcps://`).
     pub tls: Option<ServerTls>,
-    /// Which servers a connector trusts at `tcps://` URLs.
+    /// The authorities that a connector trusts for `tcps://` URLs.
     pub client_tls: ClientTls,
-    /// What happens is counted here; clones of the options count in the same place.
+    /// The counters, shared by all clones of the options.
     pub counters: Arc<TransportCounters>,
 }
 
@@ -82,11 +85,30 @@ impl Default for TcpOptions {
             dead_peer_timeout: DEFAULT_DEAD_PEER_TIMEOUT,
             stalled_frame_timeout: DEFAULT_STALLED_FRAME_TIMEOUT,
             connection_limits: ConnectionLimits::default(),
-            reserve: None,
+            limiter: None,
+            spare_files: None,
             admission: None,
             tls: None,
             client_tls: ClientTls::default(),
             counters: Arc::default(),
+        }
+    }
+}
+
+impl TcpOptions {
+    /// The options of the port that listens.
+    pub(crate) fn port_options(&self) -> PortOptions {
+        PortOptions {
+            limits: self.connection_limits,
+            limiter: self.limiter.clone(),
+            admission: self.admission.clone(),
+            // This transport has no header for a client's address.
+            proxies: TrustedProxies::default(),
+            handshake_timeout: self.handshake_timeout,
+            dead_peer_timeout: self.dead_peer_timeout,
+            spare_files: self.spare_files.clone(),
+            counters: Arc::clone(&self.counters),
+            tls: self.tls.clone(),
         }
     }
 }

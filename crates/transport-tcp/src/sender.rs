@@ -1,4 +1,4 @@
-//! The sending half: batches, signs of life and the close.
+//! The sender: batches, keepalives and the close.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,18 +9,19 @@ use bytes::Bytes;
 use downbeat_protocol::Message;
 use downbeat_protocol::binary::encode_message;
 use downbeat_transport::net::Io;
+use downbeat_transport::net::internal::{ClosingStream, close_within_timeout};
 use downbeat_transport::{CloseReason, Sender, TransportError};
 
 use crate::frame::{self, HEAD_BYTES, Kind};
-use crate::link::{CLOSE_TIMEOUT, Link};
+use crate::shared_stream::SharedStream;
 
-/// Where a batch ends. Larger ones would save next to nothing, and what is encoded and not sent yet
-/// is memory. A longer message is a frame of its own.
+/// The size at which a batch ends. Larger batches would save almost nothing and use more memory. A
+/// longer message is a frame of its own.
 const MAX_BATCH_BYTES: usize = 64 << 10;
 
 pub(crate) struct TcpSender<S> {
-    link: Arc<Link<S>>,
-    /// How often the other side wants a sign of life.
+    stream: Arc<SharedStream<S>>,
+    /// The interval at which the peer wants keepalives.
     keep_alive: Option<Duration>,
     close: Close,
 }
@@ -33,36 +34,36 @@ enum Close {
 }
 
 impl<S: Io> TcpSender<S> {
-    pub(crate) fn new(link: Arc<Link<S>>, keep_alive: Option<Duration>) -> Self {
-        Self { link, keep_alive, close: Close::Open }
+    pub(crate) fn new(stream: Arc<SharedStream<S>>, keep_alive: Option<Duration>) -> Self {
+        Self { stream, keep_alive, close: Close::Open }
     }
 
     /// Writes one frame.
     async fn put(&self, kind: Kind, payload: Vec<u8>) -> Result<usize, TransportError> {
-        if self.link.is_closed() {
+        if self.stream.is_closed() {
             return Err(TransportError::Closed);
         }
         let head = frame::head(kind, payload.len());
         let bytes = HEAD_BYTES + payload.len();
-        self.link.put(Bytes::copy_from_slice(&head), payload.into());
+        self.stream.put(Bytes::copy_from_slice(&head), payload.into());
         self.finish().await?;
         Ok(bytes)
     }
 
-    /// Brings what was begun to the operating system.
+    /// Finishes writing the current frame.
     async fn finish(&self) -> Result<(), TransportError> {
-        poll_fn(|cx| self.link.poll_written(cx)).await
+        poll_fn(|cx| self.stream.poll_written(cx)).await
     }
 
     fn check_open(&self) -> Result<(), TransportError> {
-        let open = self.close == Close::Open && !self.link.is_closed();
+        let open = self.close == Close::Open && !self.stream.is_closed();
         if open { Ok(()) } else { Err(TransportError::Closed) }
     }
 
     async fn send_close(&self, reason: &CloseReason) -> Result<(), TransportError> {
-        self.link.put_close(frame::close(reason));
+        self.stream.put_close(frame::close(reason));
         self.finish().await?;
-        poll_fn(|cx| self.link.poll_shutdown(cx)).await.map_err(TransportError::from)
+        poll_fn(|cx| self.stream.poll_shutdown(cx)).await.map_err(TransportError::from)
     }
 }
 
@@ -99,7 +100,7 @@ impl<S: Io> Sender for TcpSender<S> {
         self.check_open()?;
         if self.keep_alive.is_some() {
             self.finish().await?;
-            self.put(Kind::Alive, Vec::new()).await?;
+            self.put(Kind::KeepAlive, Vec::new()).await?;
         }
         Ok(())
     }
@@ -109,17 +110,13 @@ impl<S: Io> Sender for TcpSender<S> {
             return Ok(());
         }
         self.close = Close::Begun;
-        self.link.begin_close();
-        let sent = tokio::time::timeout(CLOSE_TIMEOUT, self.send_close(&reason)).await;
+        self.stream.close_timer().start();
+        let sent = close_within_timeout(self.send_close(&reason)).await;
         self.close = Close::Done;
         match sent {
-            // The peer was first, in order or not.
-            Ok(Ok(()) | Err(TransportError::Closed | TransportError::Disconnected)) => Ok(()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                let what = "closing the connection to a peer that does not read";
-                Err(TransportError::TimedOut { what, limit: CLOSE_TIMEOUT })
-            }
+            // The peer was first, without a close of its own.
+            Err(TransportError::Disconnected) => Ok(()),
+            sent => sent,
         }
     }
 }

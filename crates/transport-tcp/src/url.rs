@@ -1,38 +1,38 @@
-//! `tcp://host:port` and `tcps://host:port`.
+//! The URLs `tcp://host:port` and `tcps://host:port`.
 
 use downbeat_transport::{ApiKey, InvalidKey};
 
-/// Why a URL cannot be connected to.
+/// An error in a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidUrl {
     /// Another scheme than `tcp` and `tcps`.
     #[error("the URL must begin with tcp:// or tcps://")]
     Scheme,
-    /// Not a host and a port.
+    /// No host, or no port.
     #[error("the URL needs a host and a port; write it like tcp://host:4201")]
     Authority,
-    /// Something after the port that has no meaning here.
-    #[error("a tcp:// URL has no path; a key goes into ?key= behind the port")]
+    /// A path after the port.
+    #[error("a tcp:// URL has no path; write a key as ?key= after the port")]
     Path,
     /// A user or a password before the host.
-    #[error("the URL must not hold a user or password; a key goes into ?key=")]
+    #[error("the URL must not contain a user or password; write a key as ?key=")]
     UserInfo,
-    /// A key that cannot be read.
+    /// A key that is not valid.
     #[error(transparent)]
     Key(#[from] InvalidKey),
-    /// A key that no server would take.
+    /// A key over the size limit.
     #[error("the key is longer than {max} bytes")]
     LongKey {
-        /// What can be sent, in bytes.
+        /// The limit in bytes.
         max: usize,
     },
-    /// A host that no certificate can be for, or TLS that cannot be set up.
+    /// A host that no certificate can be valid for, or TLS that cannot be set up.
     #[error("TLS is not possible with this URL: {0}")]
     Tls(String),
 }
 
-/// What a URL says.
+/// The parts of a URL.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Target {
     /// Without the brackets of an IPv6 address.
@@ -70,8 +70,9 @@ impl Target {
             None if host.contains(':') => return Err(InvalidUrl::Authority),
             None => host,
         };
-        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']' | '#');
-        if bare.is_empty() || bare.contains(odd) {
+        let is_forbidden =
+            |c: char| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']' | '#');
+        if bare.is_empty() || bare.contains(is_forbidden) {
             return Err(InvalidUrl::Authority);
         }
         let key = query.map_or(Ok(None), ApiKey::from_query)?;
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused_with_what_to_write() {
+    fn other_urls_are_refused() {
         for (url, error) in [
             ("ws://host:1", InvalidUrl::Scheme),
             ("host:1", InvalidUrl::Scheme),

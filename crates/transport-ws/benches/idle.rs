@@ -1,11 +1,11 @@
-//! What idle clients cost a server: the real binary in a process of its own, and this process as
-//! ten thousand clients that connect and then only listen.
+//! The cost of idle clients: runs the real binary in its own process, and in this process ten
+//! thousand clients that connect and then only read.
 //!
 //! `cargo build --release -p downbeat`, `ulimit -n 20000`, and then
 //! `cargo bench -p downbeat-transport-ws --bench idle -- [--connections N] [--tls] [--server FILE]`.
 //! Linux only: it reads `/proc`.
 
-// Figures for people: none of them comes near the 52 bits that matter here.
+// The figures are for people; all are far below 52 bits.
 #![allow(clippy::cast_precision_loss)]
 
 use std::io::{BufRead, BufReader};
@@ -15,22 +15,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use downbeat_transport::tls::{ClientTls, ServerName};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const DEFAULT_CONNECTIONS: usize = 10_000;
-/// Handshakes under way at once, so that none of them has to wait for long.
+/// Concurrent handshakes: few enough that none waits for long.
 const AT_ONCE: usize = 50;
-/// Before the figures are read, so that nothing of the handshakes is left.
+/// The pause before the measurement, so that it does not include handshakes.
 const SETTLE: Duration = Duration::from_secs(20);
-/// For how long the processor's time is measured.
+/// The duration of the measurement of processor time.
 const WATCH: Duration = Duration::from_secs(15);
-/// The unit of processor times in `/proc`, which is 100 a second on every Linux.
+/// The unit of processor times in `/proc`: 100 a second on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
@@ -136,7 +138,7 @@ async fn open(port: u16, tls: Option<TlsConnector>) -> std::io::Result<Box<dyn S
     Ok(stream)
 }
 
-/// Reads on and throws away.
+/// Reads and discards.
 async fn listen(mut stream: Box<dyn Stream>, received: Arc<AtomicU64>) {
     let mut buffer = [0; 256];
     loop {
@@ -163,8 +165,11 @@ impl Certificate {
     }
 
     fn connector(&self) -> TlsConnector {
-        let tls = ClientTls::new().with_authorities(self.dir.path().join("cert.pem"));
-        tls.and_then(|tls| tls.connector(&["http/1.1"])).expect("TLS")
+        let certificate = CertificateDer::from_pem_file(self.dir.path().join("cert.pem"));
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.expect("a certificate")).expect("an authority");
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        TlsConnector::from(Arc::new(config))
     }
 }
 

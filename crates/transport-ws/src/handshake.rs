@@ -1,17 +1,18 @@
-//! From an accepted TCP connection to a WebSocket, or to the answer to a plain HTTP request.
+//! The server's handshake: an upgrade to a WebSocket, or the answer to a plain HTTP request.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use downbeat_transport::net::{Door, Io, Linger, Notices, Pass, Room};
-use downbeat_transport::tls::TlsError;
+use downbeat_transport::net::Io;
+use downbeat_transport::net::internal::{
+    AdmissionControl, Handshake, LingeringClose, Permit, RemoteClient,
+};
 use downbeat_transport::{
-    AdmissionRequest, ApiKey, Connection, PeerInfo, Refusal, TransportCounters,
+    AdmissionRequest, ApiKey, Connection, PeerInfo, Refusal, TransportCounters, TransportError,
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,82 +23,44 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::connection;
-use crate::gate::FrameGate;
+use crate::connector::http_error;
+use crate::frame_reader::FrameReader;
 use crate::options::{ALPN, WsOptions};
 use crate::routes::{RouteRequest, RouteResponse};
 use crate::sender::PingSettings;
 use crate::upgrade::{self, NotAnUpgrade};
 
-/// hyper refuses to work with a smaller buffer.
+/// The smallest buffer that hyper accepts.
 const MIN_HTTP_BUFFER_BYTES: usize = 8 << 10;
 
-/// What proxies add to a request.
+/// Headers that proxies add to a request.
 const PROXY_HEADERS: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
-/// What a client is told when there are no descriptors left.
-const NO_ROOM: &str = "this server has no room for more connections";
-/// When it may try again.
-const NO_ROOM_RETRY: Duration = Duration::from_secs(10);
-
-/// Everything a listener needs for its handshakes.
-pub(crate) struct Reception {
-    options: WsOptions,
-    door: Door,
-    tls: Option<TlsAcceptor>,
+/// The server's side of the handshake.
+pub(crate) struct ServerSide {
+    pub(crate) options: WsOptions,
 }
 
-/// Where a request comes from.
-#[derive(Clone, Copy)]
-struct Source {
-    peer: SocketAddr,
-    encrypted: bool,
-    room: Room,
-}
+impl Handshake for ServerSide {
+    const ALPN: &'static [&'static str] = ALPN;
 
-impl Reception {
-    pub(crate) fn new(options: WsOptions, notices: Arc<Notices>) -> Result<Self, TlsError> {
-        let tls = options.tls.as_ref().map(|tls| tls.acceptor(ALPN)).transpose()?;
-        let counters = Arc::clone(&options.counters);
-        let door =
-            Door::new(options.connection_limits, options.admission.clone(), counters, notices);
-        Ok(Self { options, door, tls })
-    }
-
-    pub(crate) fn encrypts(&self) -> bool {
-        self.tls.is_some()
-    }
-
-    /// Serves one connection's only request; if it was an upgrade, the WebSocket that came of it.
-    pub(crate) async fn receive(
+    /// Serves the stream's only request.
+    async fn run<S: Io>(
         &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        room: Room,
-    ) -> Option<Connection> {
-        let source = Source { peer, encrypted: self.encrypts(), room };
-        let Some(tls) = &self.tls else { return self.serve(stream, source).await };
-        match tls.accept(stream).await {
-            Ok(stream) => self.serve(stream, source).await,
-            Err(error) => {
-                self.counters().tls_failed.increment();
-                tracing::debug!(%peer, %error, "no TLS");
-                None
-            }
-        }
-    }
-
-    async fn serve<S: Io>(&self, stream: S, source: Source) -> Option<Connection> {
+        stream: S,
+        client: RemoteClient,
+        admission: &AdmissionControl,
+    ) -> Result<Connection, TransportError> {
         let options = &self.options;
-        let upgraded = Mutex::new(None);
-        let service = service_fn(|request: Request<Incoming>| {
-            let (parts, _body) = request.into_parts();
-            let answering = self.answer(parts, source, &upgraded);
+        let request = UpgradeRequest { options, client: &client, admission };
+        let outcome = Mutex::new(Err(TransportError::Disconnected));
+        let service = service_fn(|http: Request<Incoming>| {
+            let (parts, _body) = http.into_parts();
+            let answering = request.answer(parts, &outcome);
             Box::pin(async { Ok::<_, Infallible>(answering.await) })
         });
         let mut serving = http1::Builder::new()
@@ -105,135 +68,157 @@ impl Reception {
             .max_buf_size(options.max_header_bytes.max(MIN_HTTP_BUFFER_BYTES))
             .serve_connection(TokioIo::new(stream), service);
         let served = poll_fn(|cx| serving.poll_without_shutdown(cx)).await;
-        if let Err(error) = served {
-            self.count_failure(&error);
-            tracing::debug!(peer = %source.peer, %error, "a bad HTTP request");
-        }
         let http1::Parts { io, read_buf, .. } = serving.into_parts();
         let mut stream = io.into_inner();
-        let upgraded = upgraded.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let Some(Upgraded { info, pass }) = upgraded else {
-            // The answer has been given; nothing depends on how the connection ends.
-            let _ = stream.shutdown().await;
-            let mut linger = Linger::new();
-            poll_fn(|cx| linger.poll(cx, |cx, buf| Pin::new(&mut stream).poll_read(cx, buf))).await;
-            return None;
+        let outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match served {
+            Ok(()) => outcome,
+            Err(error) => {
+                count_failure(&error, admission.counters());
+                outcome.map_err(|_| http_error(&error))
+            }
         };
-        self.counters().accepted.increment();
+        let Upgraded { info, permit } = match outcome {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                // The answer is written; the client may have disconnected already.
+                let _ = stream.shutdown().await;
+                let mut linger = LingeringClose::default();
+                poll_fn(|cx| linger.poll(cx, |cx, buf| Pin::new(&mut stream).poll_read(cx, buf)))
+                    .await;
+                return Err(error);
+            }
+        };
+        admission.counters().accepted.increment();
         let config = Some(options.config());
-        // Copied, because an empty rest still has the whole buffer of the HTTP library with it.
-        let stream = FrameGate::new(stream, read_buf.to_vec());
+        // Copied, because even an empty rest keeps the whole buffer of the HTTP library alive.
+        let stream = FrameReader::new(stream, read_buf.to_vec());
         let ws = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
         let ping =
             PingSettings { interval: options.ping_interval, name: options.ping_name.clone() };
-        Some(connection::new(ws, info, Some(ping), pass, options))
+        Ok(connection::new(ws, info, Some(ping), permit, options))
     }
+}
 
-    fn count_failure(&self, error: &hyper::Error) {
-        let counters = self.counters();
-        if error.is_parse_too_large() {
-            counters.handshakes_too_large.increment();
-        } else if error.is_parse() {
-            counters.handshakes_malformed.increment();
-        } else {
-            counters.handshakes_broken_off.increment();
-        }
+fn count_failure(error: &hyper::Error, counters: &TransportCounters) {
+    if error.is_parse_too_large() {
+        counters.handshakes_too_large.increment();
+    } else if error.is_parse() {
+        counters.handshakes_malformed.increment();
+    } else {
+        counters.handshakes_broken_off.increment();
     }
+}
 
+/// A successful upgrade.
+struct Upgraded {
+    info: PeerInfo,
+    permit: Permit,
+}
+
+/// Why a request is not an upgrade: the answer to send, and the error for the caller.
+struct NotUpgraded {
+    answer: Answer,
+    error: TransportError,
+}
+
+/// One HTTP request, with the facts about its client.
+struct UpgradeRequest<'a> {
+    options: &'a WsOptions,
+    client: &'a RemoteClient,
+    admission: &'a AdmissionControl,
+}
+
+impl UpgradeRequest<'_> {
     async fn answer(
         &self,
         parts: Parts,
-        source: Source,
-        upgraded: &Mutex<Option<Upgraded>>,
+        outcome: &Mutex<Result<Upgraded, TransportError>>,
     ) -> Answer {
-        if !upgrade::is_wanted(&parts.headers) {
-            self.counters().http_requests.increment();
-            return plain(&parts, &self.options).await;
-        }
-        match self.upgrade(parts, source) {
-            Ok((state, response)) => {
-                *upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
-                response
+        let (result, answer) = if upgrade::is_wanted(&parts.headers) {
+            match self.upgrade(parts) {
+                Ok((upgraded, answer)) => (Ok(upgraded), answer),
+                Err(refused) => (Err(refused.error), refused.answer),
             }
-            Err(answer) => *answer,
-        }
+        } else {
+            self.admission.counters().http_requests.increment();
+            let text = "an HTTP request without an upgrade to a WebSocket";
+            (Err(TransportError::Protocol(text.to_owned())), plain(&parts, self.options).await)
+        };
+        *outcome.lock().unwrap_or_else(PoisonError::into_inner) = result;
+        answer
     }
 
-    /// The upgrade, or why there is none.
-    fn upgrade(&self, parts: Parts, source: Source) -> Result<(Upgraded, Answer), Box<Answer>> {
-        let malformed = |body: String| {
-            self.counters().handshakes_malformed.increment();
-            Box::new(text(StatusCode::BAD_REQUEST, body))
-        };
-        let key = parts
-            .uri
-            .query()
-            .map_or(Ok(None), ApiKey::from_query)
-            .map_err(|error| malformed(format!("{error}\n")))?;
+    fn upgrade(&self, parts: Parts) -> Result<(Upgraded, Answer), Box<NotUpgraded>> {
+        let query = parts.uri.query();
+        let key = query.map_or(Ok(None), ApiKey::from_query);
+        let key = key.map_err(|error| self.malformed(error.to_string()))?;
         let request = Request::from_parts(parts, ());
         let response = upgrade::answer(&request).map_err(|error| match error {
             NotAnUpgrade::Version => {
-                self.counters().handshakes_malformed.increment();
-                let body = "this server speaks version 13 of the WebSocket protocol\n";
-                Box::new(upgrade_required(body))
+                let text = "this server speaks version 13 of the WebSocket protocol";
+                let mut refused = self.malformed(text.to_owned());
+                refused.answer = upgrade_required(format!("{text}\n"));
+                refused
             }
-            error => malformed(format!("not a WebSocket upgrade: {error}\n")),
+            error => self.malformed(format!("not a WebSocket upgrade: {error}")),
         })?;
-        let mut origins = request.headers().get_all(header::ORIGIN).iter().map(HeaderValue::to_str);
-        let origin = match (origins.next(), origins.next()) {
-            (None, _) => None,
-            (Some(Ok(origin)), None) => Some(origin),
-            (Some(Err(_)), _) => {
-                return Err(malformed("the Origin header is not ASCII\n".to_owned()));
-            }
-            (_, Some(_)) => return Err(malformed("more than one Origin header\n".to_owned())),
-        };
-        if source.room == Room::None {
-            return Err(Box::new(refused(&Refusal::unavailable(NO_ROOM, NO_ROOM_RETRY))));
-        }
-        let remote = self.remote(request.headers(), source.peer.ip());
+        let headers = request.headers();
+        let origin = origin(headers).map_err(|text| self.malformed(text.to_owned()))?;
+        let remote = self.remote(headers);
         let asked = AdmissionRequest::new(remote)
             .with_path(request.uri().path())
             .with_key(key.as_ref())
             .with_origin(origin)
-            .with_encrypted(source.encrypted)
-            .with_proxied(self.is_proxied(request.headers(), remote));
-        let pass = self.door.enter(&asked).map_err(|refusal| {
-            tracing::debug!(peer = %remote, kind = ?refusal.kind, "refused: {refusal}");
-            Box::new(refused(&refusal))
+            .with_encrypted(self.client.encrypted)
+            .with_proxied(self.is_proxied(headers, remote));
+        let permit = self.admission.admit(&asked, self.client.descriptors).map_err(|refusal| {
+            Box::new(NotUpgraded {
+                answer: refused(&refusal),
+                error: TransportError::NotAdmitted(refusal),
+            })
         })?;
-        let direct = remote == source.peer.ip().to_canonical();
-        let address = if direct { source.peer.to_string() } else { remote.to_string() };
-        let info =
-            PeerInfo::new(address).with_remote(remote).with_label(pass.label.clone()).with_key(key);
-        Ok((Upgraded { info, pass }, response.map(|()| Full::default())))
+        let mut info = self.client.peer.clone();
+        if remote != self.client.remote() {
+            info.address = remote.to_string();
+            info = info.with_remote(remote);
+        }
+        let info = info.with_label(permit.label.clone()).with_key(key);
+        Ok((Upgraded { info, permit }, response.map(|()| Full::default())))
     }
 
-    /// Where the client is: as its proxies say, if it has trusted ones.
-    fn remote(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    fn malformed(&self, text: String) -> Box<NotUpgraded> {
+        self.admission.counters().handshakes_malformed.increment();
+        let answer = self::text(StatusCode::BAD_REQUEST, format!("{text}\n"));
+        Box::new(NotUpgraded { answer, error: TransportError::Protocol(text) })
+    }
+
+    /// The client's address, from the header of trusted proxies if the request came through one.
+    fn remote(&self, headers: &HeaderMap) -> IpAddr {
         let proxies = &self.options.trusted_proxies;
         let values = headers.get_all(proxies.header_name());
-        // What is no text ends the search like anything else that is no address.
+        // A value that is not text ends the search, like any other that is not an address.
         let values: Vec<_> =
             values.iter().map(|value| value.to_str().unwrap_or_default()).collect();
-        proxies.client(peer.to_canonical(), values.into_iter())
+        proxies.client(self.client.remote(), values.into_iter())
     }
 
-    /// Whether a request has come through a proxy that is not trusted.
+    /// Whether headers show a proxy that is not trusted.
     fn is_proxied(&self, headers: &HeaderMap, remote: IpAddr) -> bool {
         !self.options.trusted_proxies.trusts(remote)
             && PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
     }
-
-    fn counters(&self) -> &TransportCounters {
-        self.door.counters()
-    }
 }
 
-/// What a successful upgrade leaves behind.
-struct Upgraded {
-    info: PeerInfo,
-    pass: Pass,
+/// The site in the `Origin` header, or the error in that header.
+fn origin(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
+    let mut origins = headers.get_all(header::ORIGIN).iter().map(HeaderValue::to_str);
+    match (origins.next(), origins.next()) {
+        (None, _) => Ok(None),
+        (Some(Ok(origin)), None) => Ok(Some(origin)),
+        (Some(Err(_)), _) => Err("the Origin header is not ASCII"),
+        (_, Some(_)) => Err("more than one Origin header"),
+    }
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -264,7 +249,7 @@ fn routed(response: RouteResponse) -> Answer {
     let mut answer = Response::new(Full::new(response.body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    // One request a connection, so that the time limit of a handshake covers them all.
+    // One request per connection, so that the handshake timeout covers each of them.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     if let Ok(content_type) = HeaderValue::from_str(response.content_type) {
         headers.insert(header::CONTENT_TYPE, content_type);
@@ -272,12 +257,12 @@ fn routed(response: RouteResponse) -> Answer {
     answer
 }
 
-/// A refusal as HTTP says it.
+/// The HTTP answer for a refusal.
 fn refused(refusal: &Refusal) -> Answer {
     let body = format!("{}\n", refusal.reason);
     let mut answer = routed(RouteResponse::text(refusal.kind.status(), body));
     if let Some(wait) = refusal.retry_after {
-        // In whole seconds, and never none.
+        // Whole seconds, at least one.
         let seconds = wait.as_secs().max(1);
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -288,7 +273,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     routed(RouteResponse::text(status.as_u16(), body))
 }
 
-fn upgrade_required(body: &'static str) -> Answer {
+fn upgrade_required(body: impl Into<Bytes>) -> Answer {
     let mut answer = text(StatusCode::UPGRADE_REQUIRED, body);
     let headers = answer.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -1,13 +1,13 @@
 //! WebSocket transport for Downbeat, as Jazz clients speak it.
 //!
 //! [`WsListener`] is the server's side: it accepts WebSocket upgrades on any path, with or without
-//! `?key=`, and answers plain HTTP on the same port: `GET /health` by itself, others by [`Routes`].
-//! [`WsConnector`] is the client's side.
+//! `?key=`, and answers plain HTTP on the same port: `GET /health` itself, other paths with [`Routes`].
+//! [`WsConnector`] is the client's side. [`connect_over`] and [`accept_over`] speak the same protocol
+//! over any stream, such as a Unix socket.
 //!
-//! One text frame holds one JSON message, or several joined by line breaks. A connection that we
-//! made batches from the start, one that a peer made only once that peer has sent a batch. What a
-//! peer sends wrongly costs a bounded amount and concerns that peer alone: [`WsOptions`] holds the
-//! limits.
+//! One text frame contains one JSON message, or several joined by line breaks. A client batches from
+//! the start, a server once its client has sent a batch. Bad input has a bounded cost and affects only
+//! the peer that sent it: [`WsOptions`] holds the limits.
 //!
 //! ```
 //! use downbeat_protocol::Message;
@@ -29,7 +29,7 @@
 
 mod connection;
 mod connector;
-mod gate;
+mod frame_reader;
 mod handshake;
 mod listener;
 mod options;
@@ -38,8 +38,10 @@ mod routes;
 mod sender;
 mod socket;
 mod upgrade;
+mod url;
 
-pub use connector::{InvalidUrl, WsConnector};
-pub use listener::WsListener;
+pub use connector::{WsConnector, connect_over};
+pub use listener::{WsListener, accept_over};
 pub use options::WsOptions;
 pub use routes::{RouteRequest, RouteResponse, Routes};
+pub use url::{InvalidUrl, WsUrl};

@@ -1,49 +1,50 @@
-//! What a WebSocket accepts and how it behaves.
+//! Limits and settings of WebSocket connections.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_protocol::Limits;
-use downbeat_transport::net::{ConnectionLimits, Reserve, TrustedProxies};
+use downbeat_transport::net::internal::PortOptions;
+use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, SpareFiles, TrustedProxies};
 use downbeat_transport::tls::{ClientTls, ServerTls};
 use downbeat_transport::{Admission, TransportCounters};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::routes::Routes;
 
-/// What TLS calls a WebSocket's handshake.
+/// The protocol name in the TLS handshake.
 pub(crate) const ALPN: &[&str] = &["http/1.1"];
 
-/// Headers of a request. Browsers send a few KiB, most of it cookies; and hyper's least buffer is
-/// 8 KiB.
+/// The head of a request. Browsers send a few KiB, mostly cookies; hyper's smallest buffer is 8 KiB.
 pub(crate) const DEFAULT_MAX_HEADER_BYTES: usize = 16 << 10;
-/// From the accepted TCP connection to the WebSocket. A phone on a bad network needs two or three
-/// seconds with TLS.
+/// The time from the accepted TCP connection to the WebSocket. A phone on a bad network needs two or
+/// three seconds with TLS.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the reference sends, and clients go by: they give a connection up after 10 s of silence.
+/// The interval of the reference. Clients disconnect after 10 s of silence.
 const DEFAULT_PING_INTERVAL: Duration = Duration::from_millis(1_500);
-/// Far more than a phone between two cells is silent, and below it one byte a second would do to
-/// hold a frame's memory for days.
+/// Longer than the pause of a phone between two cells. Without a limit a peer could send one byte a
+/// second and so occupy the memory of a frame for days.
 const DEFAULT_STALLED_FRAME_TIMEOUT: Duration = Duration::from_mins(1);
-/// Three times the silence after which a client gives us up.
+/// Three times the silence after which a client disconnects.
 const DEFAULT_DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// As the clients do; a server shows a sign of life every 1.5 s.
+/// The timeout of clients. A server sends a ping every 1.5 s.
 const DEFAULT_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What an idle connection holds for reading; larger frames get a buffer of their own size when
-/// they come.
+/// The read buffer of an idle connection. A larger frame gets a buffer of its own size.
 pub(crate) const READ_BUFFER_BYTES: usize = 2 << 10;
-/// Messages longer than this are sent as several WebSocket fragments, so that what waits to be
-/// written is about as much per connection, however long a message is. Batches stay below it.
+/// Longer messages are sent as several WebSocket fragments, so that a long message does not need a long
+/// write buffer. Batches are shorter.
 pub(crate) const FRAGMENT_BYTES: usize = 32 << 10;
-/// Small frames are gathered up to this before they are given to the socket.
+/// Small frames are gathered up to this size before they are written to the socket.
 const WRITE_BUFFER_BYTES: usize = 4 << 10;
 /// One fragment on top of what was gathered, and answers to the peer's WebSocket pings.
 const MAX_WRITE_BUFFER_BYTES: usize = 64 << 10;
 
 /// Limits and settings of WebSocket connections.
+///
+/// Later versions may add fields: start from the default, with struct update syntax.
 ///
 /// ```
 /// use downbeat_transport_ws::WsOptions;
@@ -53,43 +54,43 @@ const MAX_WRITE_BUFFER_BYTES: usize = 64 << 10;
 /// ```
 #[derive(Clone)]
 pub struct WsOptions {
-    /// What decoding accepts in a frame.
+    /// Limits on the content of a frame.
     pub limits: Limits,
-    /// Bytes in one frame, and in one message of several fragments. A frame over it is never
-    /// allocated; its connection is closed with code 1009.
+    /// The most bytes in one frame, and in one message of several fragments. A larger frame is not
+    /// read; its connection is closed with code 1009.
     pub max_frame_bytes: usize,
-    /// Bytes in the head of an HTTP request; over it the answer is status 431.
+    /// The most bytes in the head of an HTTP request. The answer to a larger one is status 431.
     pub max_header_bytes: usize,
-    /// The time for everything before the connection is established (as a client: from looking up
-    /// the host's address on), and for a plain HTTP request with its answer.
+    /// The time for making a connection, and for a plain HTTP request with its answer. A client's time
+    /// includes the look-up of the host.
     pub handshake_timeout: Duration,
-    /// How many connections a listener takes.
+    /// Limits on the connections of a listener.
     pub connection_limits: ConnectionLimits,
-    /// Spare file descriptors with which a listener refuses clients when there are no others.
-    pub reserve: Option<Arc<Reserve>>,
-    /// Who may connect to a listener; without it everybody may.
+    /// Counts connections together with other listeners; without it the listener counts its own.
+    pub limiter: Option<Arc<ConnectionLimiter>>,
+    /// Spare file descriptors, with which a listener refuses clients when no others are left.
+    pub spare_files: Option<Arc<SpareFiles>>,
+    /// Decides who may connect to a listener; without it every peer may.
     pub admission: Option<Arc<dyn Admission>>,
-    /// The proxies whose word on a client's address is taken; none by default.
+    /// The proxies that a listener trusts to report a client's address; none by default.
     pub trusted_proxies: TrustedProxies,
-    /// The certificate of a listener, which then speaks TLS alone (`wss://`).
+    /// The certificate of a listener, which then accepts only TLS (`wss://`).
     pub tls: Option<ServerTls>,
-    /// Which servers a connector trusts at `wss://` URLs.
+    /// The authorities that a connector trusts for `wss://` URLs.
     pub client_tls: ClientTls,
-    /// What happens is counted here; clones of the options count in the same place.
+    /// The counters, shared by all clones of the options.
     pub counters: Arc<TransportCounters>,
-    /// How often a client gets a sign of life from us. A connection that we made sends none.
+    /// The interval of a listener's pings. A connector sends none.
     pub ping_interval: Duration,
-    /// What this server calls itself in its signs of life (`dc`).
+    /// The name of this server in its pings (`dc`).
     pub ping_name: String,
-    /// How long a server that we have connected to may be silent before it counts as gone: every
-    /// server of the protocol shows signs of life. Zero waits for ever. Clients show none, so the
-    /// connections of a listener are not held to it.
+    /// How long the server of a connector may be silent before it counts as gone; zero for no limit.
+    /// Servers send pings. Clients do not, so this limit does not apply to a listener.
     pub silence_timeout: Duration,
-    /// How long sent bytes may wait for the peer's acknowledgement, before the peer counts as gone
-    /// (Linux; elsewhere the operating system decides, after 10 to 20 minutes).
+    /// How long sent bytes may wait for acknowledgement before the peer counts as gone (on Linux;
+    /// elsewhere the operating system decides, after 10 to 20 minutes).
     pub dead_peer_timeout: Duration,
-    /// How long a client may take for each 4 KiB of an unfinished message. A connection that is
-    /// slower is closed with code 1008.
+    /// The time for each 4 KiB of an unfinished message. A slower connection is closed with code 1008.
     pub stalled_frame_timeout: Duration,
     /// Answers plain HTTP requests other than `/health`.
     pub routes: Option<Arc<dyn Routes>>,
@@ -104,7 +105,8 @@ impl Default for WsOptions {
             max_header_bytes: DEFAULT_MAX_HEADER_BYTES,
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
             connection_limits: ConnectionLimits::default(),
-            reserve: None,
+            limiter: None,
+            spare_files: None,
             admission: None,
             trusted_proxies: TrustedProxies::default(),
             tls: None,
@@ -121,7 +123,22 @@ impl Default for WsOptions {
 }
 
 impl WsOptions {
-    /// The settings in the WebSocket library's terms.
+    /// The options of the port that listens.
+    pub(crate) fn port_options(&self) -> PortOptions {
+        PortOptions {
+            limits: self.connection_limits,
+            limiter: self.limiter.clone(),
+            admission: self.admission.clone(),
+            proxies: self.trusted_proxies.clone(),
+            handshake_timeout: self.handshake_timeout,
+            dead_peer_timeout: self.dead_peer_timeout,
+            spare_files: self.spare_files.clone(),
+            counters: Arc::clone(&self.counters),
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// The options of the WebSocket library.
     pub(crate) fn config(&self) -> WebSocketConfig {
         WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)

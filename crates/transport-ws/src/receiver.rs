@@ -1,4 +1,4 @@
-//! The receiving half: frames into messages, and the end of a peer that breaks the rules.
+//! The receiver: turns frames into messages, and closes on peers that break the rules.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_protocol::Limits;
 use downbeat_protocol::json::decode_frame;
-use downbeat_transport::net::{Io, Linger, decode_aside};
+use downbeat_transport::net::Io;
+use downbeat_transport::net::internal::{
+    ClosingStream, FinalClose, LAST_WORD_TIMEOUT, ReceiveState, decode_blocking,
+};
 use downbeat_transport::{Incoming, Receiver, Rejection, TransportError};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
@@ -21,9 +24,8 @@ use crate::options::{READ_BUFFER_BYTES, WsOptions};
 use crate::sender::close_frame;
 use crate::socket::{Socket, transport_error};
 
-/// How long a peer that broke the rules may take to receive the reason, and to stop sending.
-const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for one that was silent.
+/// The time for the close to a silent peer. It probably does not read it, and the caller should
+/// reconnect soon.
 const SILENT_PEER_TIMEOUT: Duration = Duration::from_millis(100);
 
 pub(crate) struct WsReceiver<S> {
@@ -32,41 +34,24 @@ pub(crate) struct WsReceiver<S> {
     max_frame_bytes: usize,
     stalled_frame_timeout: Duration,
     silence: Option<Silence>,
-    state: State,
+    state: ReceiveState,
 }
 
-/// How long the peer may be silent, and what wakes us then.
+/// The limit on the peer's silence, and its timer.
 struct Silence {
     limit: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
-/// What ends the wait for a frame.
+/// What a receiver waits for.
 enum Step {
     Next(Option<Result<WsMessage, WsError>>),
     Stalled,
     Silent(Duration),
 }
 
-enum State {
-    Open,
-    /// The peer has closed; the library's answer is on its way.
-    Answering,
-    Failing(LastWord),
-    Ended,
-}
-
-/// What remains to be done when the peer broke the rules: tell it why, with a close frame, and read
-/// on for a moment, because closing a socket that holds unread bytes would take the reason back.
-struct LastWord {
-    error: TransportError,
-    deadline: Instant,
-    flushed: bool,
-    linger: Linger,
-}
-
 impl<S: Io> WsReceiver<S> {
-    /// `silence` is how long the peer may be silent, if it is to show signs of life.
+    /// `silence` is the limit on the peer's silence, if the peer sends keepalives.
     pub(crate) fn new(
         socket: Arc<Socket<S>>,
         options: &WsOptions,
@@ -80,12 +65,11 @@ impl<S: Io> WsReceiver<S> {
             max_frame_bytes: options.max_frame_bytes,
             stalled_frame_timeout: options.stalled_frame_timeout,
             silence,
-            state: State::Open,
+            state: ReceiveState::Open,
         }
     }
 
-    /// The library's next frame, or that the one which has begun does not come on, or that nothing
-    /// comes at all.
+    /// Waits for the next frame, a stalled frame, or the limit on silence.
     async fn next(&mut self) -> Step {
         let mut stalled: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|cx| {
@@ -97,7 +81,7 @@ impl<S: Io> WsReceiver<S> {
             {
                 return Poll::Ready(Step::Silent(silence.limit));
             }
-            // Only frames that come in several parts get a timer.
+            // Only frames that arrive in several parts get a timer.
             let Some(since) = self.socket.stalled_since() else {
                 stalled = None;
                 return Poll::Pending;
@@ -112,14 +96,14 @@ impl<S: Io> WsReceiver<S> {
         .await
     }
 
-    /// What one step of the library means: a frame, or (after a change of state) none yet.
+    /// Handles one step of the library: returns a frame, or changes the state.
     fn step(
         &mut self,
         next: Option<Result<WsMessage, WsError>>,
     ) -> Result<Option<Incoming>, TransportError> {
         match next {
             None => {
-                self.state = State::Ended;
+                self.state = ReceiveState::Ended;
                 Ok(None)
             }
             Some(Ok(WsMessage::Text(text))) => Ok(Some(self.decode(text.into()))),
@@ -142,11 +126,11 @@ impl<S: Io> WsReceiver<S> {
                 if let Some(CloseFrame { code, reason }) = frame {
                     tracing::debug!(code = u16::from(code), %reason, "the peer closes");
                 }
-                self.socket.begin_close();
-                self.state = State::Answering;
+                self.socket.close_timer().start();
+                self.state = ReceiveState::Answering;
                 Ok(None)
             }
-            // Reading never brings a raw frame.
+            // The library never reads a raw frame.
             Some(Ok(WsMessage::Frame(_))) => Ok(None),
             Some(Err(error)) => self.failed(error),
         }
@@ -154,10 +138,10 @@ impl<S: Io> WsReceiver<S> {
 
     fn decode(&self, frame: Bytes) -> Incoming {
         let bytes = frame.len();
-        // What is kept of a small frame must not hold the buffer that it shares with its
-        // neighbours.
+        // Copied, so that messages of a small frame do not keep a buffer alive that it shares with
+        // other frames.
         let frame = if bytes <= READ_BUFFER_BYTES { Bytes::copy_from_slice(&frame) } else { frame };
-        match decode_aside(bytes, || decode_frame(&frame, &self.limits)) {
+        match decode_blocking(bytes, || decode_frame(&frame, &self.limits)) {
             Ok(decoded) => {
                 if decoded.batched {
                     self.socket.set_peer_batches();
@@ -170,12 +154,12 @@ impl<S: Io> WsReceiver<S> {
     }
 
     fn failed(&mut self, error: WsError) -> Result<Option<Incoming>, TransportError> {
-        let closing = self.socket.close_deadline().is_some();
+        let closing = self.socket.close_timer().has_started();
         let counters = self.socket.counters();
         if self.socket.cut_off() {
             counters.frames_cut_off.increment();
         }
-        self.state = State::Ended;
+        self.state = ReceiveState::Ended;
         match error {
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
                 counters.frames_too_large.increment();
@@ -214,46 +198,40 @@ impl<S: Io> WsReceiver<S> {
         }
     }
 
-    /// Ends the connection of a peer that does not finish what it has begun.
-    fn give_up(&mut self) {
+    /// Closes on a peer that does not finish a frame.
+    fn fail_stalled(&mut self) {
         self.socket.counters().frames_too_slow.increment();
         let limit = self.stalled_frame_timeout;
         let error = TransportError::TimedOut { what: "receiving the rest of a frame", limit };
         self.fail(error, CloseCode::Policy, "the rest of a frame came too slowly");
     }
 
-    /// Ends the connection to a server that shows no sign of life.
-    fn give_up_silent(&mut self, limit: Duration) {
+    /// Closes on a server that sends no keepalives.
+    fn fail_silent(&mut self, limit: Duration) {
         self.socket.counters().peers_lost.increment();
         let text = "no sign of life came in time";
-        self.fail(TransportError::Silent { limit }, CloseCode::Away, text);
-        // It is hardly there to read it, and connecting again is worth more.
-        if let State::Failing(last) = &mut self.state {
-            last.deadline = Instant::now() + SILENT_PEER_TIMEOUT;
-        }
+        let error = TransportError::Silent { limit };
+        self.fail_within(SILENT_PEER_TIMEOUT, error, CloseCode::Away, text);
     }
 
     fn fail(&mut self, error: TransportError, code: CloseCode, text: &str) {
-        // When we had closed already there is nothing to add; the rest is as with any other.
-        if let Err(error) =
-            self.socket.write(WsMessage::Close(Some(close_frame(code.into(), text))))
-        {
-            tracing::debug!(%error, "no reason could be given to a peer that broke the rules");
+        self.fail_within(LAST_WORD_TIMEOUT, error, code, text);
+    }
+
+    fn fail_within(&mut self, time: Duration, error: TransportError, code: CloseCode, text: &str) {
+        // After our own close there is no second close frame to write.
+        if let Err(error) = self.socket.write(WsMessage::Close(Some(close_frame(code, text)))) {
+            tracing::debug!(%error, "no close frame for a peer that broke the rules");
         }
-        self.state = State::Failing(LastWord {
-            error,
-            deadline: Instant::now() + LAST_WORD_TIMEOUT,
-            flushed: false,
-            linger: Linger::new(),
-        });
+        self.state = ReceiveState::Failing(FinalClose::new(error, time));
     }
 }
 
 impl Silence {
-    /// Whether the peer, heard at this time, has been silent for too long.
+    /// Ready when the peer, which was last heard at this time, has been silent for too long.
     fn poll(&mut self, heard: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(heard) = heard else { return Poll::Pending };
-        // Not set back at every frame: an early end is looked at again.
+        // The timer is not reset at every frame; when it fires early, the loop sets it again.
         while self.timer.as_mut().poll(cx).is_ready() {
             let deadline = heard + self.limit;
             if deadline <= Instant::now() {
@@ -265,65 +243,32 @@ impl Silence {
     }
 }
 
-impl LastWord {
-    fn poll<S: Io>(&mut self, socket: &Socket<S>, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.flushed && socket.poll_end(cx).is_ready() {
-            self.flushed = true;
-            socket.wake_sender();
-        }
-        // Read also while the reason waits: a peer that only writes would never take it.
-        let drained = self.linger.poll(cx, |cx, buf| socket.poll_raw_read(cx, buf));
-        if self.flushed { drained } else { Poll::Pending }
-    }
-}
-
 #[async_trait]
 impl<S: Io> Receiver for WsReceiver<S> {
     async fn receive(&mut self) -> Result<Option<Incoming>, TransportError> {
         loop {
-            match &mut self.state {
-                State::Ended => return Ok(None),
-                State::Answering => {
-                    tokio::select! {
-                        biased;
-                        () = poll_fn(|cx| self.socket.poll_end(cx)) => {}
-                        () = self.socket.close_timed_out() => {}
-                    }
-                    self.socket.wake_sender();
-                    self.state = State::Ended;
+            let socket = Arc::clone(&self.socket);
+            if let Some(end) = self.state.finish(&*socket).await {
+                return end;
+            }
+            let step = tokio::select! {
+                biased;
+                step = self.next() => step,
+                () = socket.close_timer().elapsed() => Step::Next(None),
+            };
+            let frame = match step {
+                Step::Next(next) => self.step(next)?,
+                Step::Stalled => {
+                    self.fail_stalled();
+                    None
                 }
-                State::Failing(last) => {
-                    let deadline = last.deadline;
-                    let telling = poll_fn(|cx| last.poll(&self.socket, cx));
-                    // Without time left the peer does not learn the reason; the end is the same.
-                    let _ = tokio::time::timeout_at(deadline, telling).await;
-                    self.socket.wake_sender();
-                    if let State::Failing(last) = std::mem::replace(&mut self.state, State::Ended) {
-                        return Err(last.error);
-                    }
+                Step::Silent(limit) => {
+                    self.fail_silent(limit);
+                    None
                 }
-                State::Open => {
-                    let socket = Arc::clone(&self.socket);
-                    let step = tokio::select! {
-                        biased;
-                        step = self.next() => step,
-                        () = socket.close_timed_out() => Step::Next(None),
-                    };
-                    let frame = match step {
-                        Step::Next(next) => self.step(next)?,
-                        Step::Stalled => {
-                            self.give_up();
-                            None
-                        }
-                        Step::Silent(limit) => {
-                            self.give_up_silent(limit);
-                            None
-                        }
-                    };
-                    if frame.is_some() {
-                        return Ok(frame);
-                    }
-                }
+            };
+            if frame.is_some() {
+                return Ok(frame);
             }
         }
     }

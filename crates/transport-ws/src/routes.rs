@@ -1,10 +1,10 @@
-//! Plain HTTP on the WebSocket's port.
+//! Plain HTTP on a WebSocket listener's port.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// Answers plain HTTP requests (GET and HEAD) on the port of a
-/// [`WsListener`](crate::WsListener), each on a connection of its own.
+/// Answers plain HTTP requests (GET and HEAD) on the port of a [`WsListener`](crate::WsListener), one
+/// request per connection.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 /// ```
 #[async_trait]
 pub trait Routes: Send + Sync {
-    /// The answer, or `None` for a path that is not known here. Dropped when it takes longer than
+    /// The answer, or `None` for an unknown path. The call is dropped after
     /// [`WsOptions::handshake_timeout`](crate::WsOptions::handshake_timeout).
     async fn respond(&self, request: RouteRequest<'_>) -> Option<RouteResponse>;
 }
@@ -30,9 +30,9 @@ pub trait Routes: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteRequest<'a> {
-    /// The path, as it came: `/metrics`.
+    /// The undecoded path: `/metrics`.
     pub path: &'a str,
-    /// What follows the `?`, as it came.
+    /// The undecoded part after the `?`.
     pub query: Option<&'a str>,
 }
 
@@ -45,7 +45,7 @@ impl<'a> RouteRequest<'a> {
 /// The answer to a plain HTTP request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteResponse {
-    /// The HTTP status; a number that is none becomes 500.
+    /// The HTTP status; an invalid number becomes 500.
     pub status: u16,
     /// The media type of the body.
     pub content_type: &'static str,

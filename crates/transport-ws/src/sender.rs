@@ -1,4 +1,4 @@
-//! The sending half: batches, fragments, signs of life and the close.
+//! The sender: batches, fragments, pings and the close.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use downbeat_protocol::json::{encode_message, encode_ping};
 use downbeat_protocol::{Message, Ping};
 use downbeat_transport::net::Io;
+use downbeat_transport::net::internal::{ClosingStream, close_within_timeout};
 use downbeat_transport::{CloseReason, Sender, TransportError};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
@@ -17,12 +18,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message as WsMessage};
 
 use crate::options::FRAGMENT_BYTES;
-use crate::socket::{CLOSE_TIMEOUT, Socket, transport_error};
+use crate::socket::{Socket, transport_error};
 
-/// Where a batch ends, as in the reference (which counts UTF-16 units; the difference shows only in
-/// text beyond ASCII). A longer message is a frame of its own.
+/// The size at which a batch ends, as in the reference (which counts UTF-16 units; only text beyond
+/// ASCII makes a difference). A longer message is a frame of its own.
 const MAX_BATCH_BYTES: usize = 25_000;
-/// What a WebSocket close frame has room for beside the code (RFC 6455, 5.5).
+/// The longest text of a WebSocket close frame (RFC 6455, 5.5).
 const MAX_CLOSE_TEXT_BYTES: usize = 123;
 
 pub(crate) struct WsSender<S> {
@@ -30,12 +31,12 @@ pub(crate) struct WsSender<S> {
     /// Batches from the start; otherwise only once the peer has sent a batch.
     batches: bool,
     ping: Option<PingSettings>,
-    /// A frame that an abandoned call has begun.
+    /// The rest of a frame that a dropped call has begun.
     unfinished: Option<Unfinished>,
     close: Close,
 }
 
-/// The signs of life that a server sends.
+/// A server's keepalives.
 pub(crate) struct PingSettings {
     pub(crate) interval: Duration,
     pub(crate) name: String,
@@ -61,13 +62,13 @@ impl<S: Io> WsSender<S> {
         Self { socket, batches, ping, unfinished: None, close: Close::Open }
     }
 
-    /// Sends one text frame; it may stay in the write buffer.
+    /// Writes one text frame into the write buffer.
     async fn put(&mut self, text: Vec<u8>) -> Result<(), WsError> {
         self.unfinished = Some(Unfinished { rest: text.into(), begun: false });
         self.finish().await
     }
 
-    /// Brings what was begun into the write buffer, one fragment after the other.
+    /// Writes the rest of the current frame into the write buffer, fragment by fragment.
     async fn finish(&mut self) -> Result<(), WsError> {
         while let Some(Unfinished { rest, begun }) = &mut self.unfinished {
             poll_fn(|cx| self.socket.poll_ready(cx)).await?;
@@ -82,7 +83,7 @@ impl<S: Io> WsSender<S> {
                     *begun = true;
                     *rest = rest.slice(length..);
                 }
-                // Answers to the peer's pings have taken the room.
+                // Answers to the peer's pings fill the buffer.
                 Err(WsError::WriteBufferFull(_)) => {
                     poll_fn(|cx| self.socket.poll_flush(cx)).await?;
                 }
@@ -133,7 +134,7 @@ impl<S: Io> WsSender<S> {
     async fn send_close(&mut self, reason: &CloseReason) -> Result<(), WsError> {
         if self.close == (Close::Begun { buffered: false }) {
             self.finish().await?;
-            let frame = close_frame(reason.code.number(), &reason.text);
+            let frame = close_frame(CloseCode::from(reason.code.number()), &reason.text);
             self.socket.write(WsMessage::Close(Some(frame)))?;
             self.close = Close::Begun { buffered: true };
         }
@@ -171,28 +172,19 @@ impl<S: Io> Sender for WsSender<S> {
             Close::Begun { .. } => {}
             Close::Done => return Ok(()),
         }
-        self.socket.begin_close();
-        let sent = tokio::time::timeout(CLOSE_TIMEOUT, self.send_close(&reason)).await;
+        self.socket.close_timer().start();
+        let sent =
+            close_within_timeout(async { self.send_close(&reason).await.map_err(transport_error) });
+        let sent = sent.await;
         self.close = Close::Done;
-        match sent {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => match transport_error(error) {
-                // The peer was first.
-                TransportError::Closed => Ok(()),
-                other => Err(other),
-            },
-            Err(_) => {
-                let what = "closing the connection to a peer that does not read";
-                Err(TransportError::TimedOut { what, limit: CLOSE_TIMEOUT })
-            }
-        }
+        sent
     }
 }
 
 /// A close frame whose text fits.
-pub(crate) fn close_frame(code: u16, text: &str) -> CloseFrame {
-    let reason = (0..=MAX_CLOSE_TEXT_BYTES.min(text.len())).rev().find_map(|end| text.get(..end));
-    CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason.unwrap_or_default()) }
+pub(crate) fn close_frame(code: CloseCode, text: &str) -> CloseFrame {
+    let text = text.get(..text.floor_char_boundary(MAX_CLOSE_TEXT_BYTES)).unwrap_or_default();
+    CloseFrame { code, reason: Utf8Bytes::from(text) }
 }
 
 /// 0 for a clock before 1970.
@@ -206,9 +198,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_close_text_is_cut_between_characters() {
-        let frame = close_frame(1000, &"ä".repeat(100));
+    fn a_close_text_is_truncated_between_characters() {
+        let frame = close_frame(CloseCode::Normal, &"ä".repeat(100));
         assert_eq!(frame.reason.as_str(), "ä".repeat(61));
-        assert_eq!(close_frame(1000, "done").reason.as_str(), "done");
+        assert_eq!(close_frame(CloseCode::Normal, "done").reason.as_str(), "done");
     }
 }

@@ -1,4 +1,4 @@
-//! One WebSocket, shared between its sending and its receiving half.
+//! One WebSocket, shared by the sender and the receiver.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -6,50 +6,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
-use downbeat_transport::net::{Io, Pass};
+use downbeat_transport::net::Io;
+use downbeat_transport::net::internal::{CloseTimer, ClosingStream, Permit};
 use downbeat_transport::{TransportCounters, TransportError};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSocketConfig};
 
-use crate::gate::FrameGate;
+use crate::frame_reader::FrameReader;
 
-/// How long the closing handshake may take once one side has begun it.
-pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A frame over this leaves a buffer behind that an idle connection should not keep.
+/// The library keeps the buffer of a frame over this size; an idle connection should free it.
 const RELEASE_ABOVE: usize = 8 << 10;
 
 pub(crate) struct Socket<S> {
     inner: Mutex<Inner<S>>,
-    /// Wakes the receiver when our side begins to close.
-    closing: Notify,
-    /// Whether the peer has shown that it takes several messages in a frame.
+    close_timer: CloseTimer,
+    /// Whether the peer has sent several messages in one frame, and so accepts them too.
     peer_batches: AtomicBool,
     counters: Arc<TransportCounters>,
-    /// Kept as long as the connection lasts.
-    _pass: Pass,
+    /// Released when the connection ends.
+    _permit: Permit,
 }
 
 struct Inner<S> {
-    /// `None` only if making it anew went wrong, which counts as closed.
-    ws: Option<WebSocketStream<FrameGate<S>>>,
+    /// `None` only if its renewal failed; then the connection counts as closed.
+    ws: Option<WebSocketStream<FrameReader<S>>>,
     config: WebSocketConfig,
-    /// Whether a frame has left a large buffer behind.
+    /// Whether the library holds the buffer of a large frame.
     grown: bool,
-    /// Whether one side has closed or failed, as far as the library has seen it.
+    /// Whether the library has seen a close or an error.
     ending: bool,
-    /// The library remembers one waker for writing. The receiver takes its place when it has to
-    /// write a last word, and wakes the sender's when done.
+    /// The sender's waker. The library keeps only one waker for writing: the receiver replaces it while
+    /// it writes a close, and then wakes the sender.
     sender: Option<Waker>,
-    /// When the receiver stops waiting for the peer's part in closing.
-    close_deadline: Option<Instant>,
 }
 
 impl<S> Socket<S> {
@@ -60,8 +53,8 @@ impl<S> Socket<S> {
         }
     }
 
-    /// The lock is held within one poll only, and nothing in there can panic half-way through a
-    /// change that the other half would misread.
+    /// The lock is held within one poll only. No code panics within a change that would leave the
+    /// state inconsistent.
     fn lock(&self) -> MutexGuard<'_, Inner<S>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,8 +62,8 @@ impl<S> Socket<S> {
 
 impl<S: Io> Socket<S> {
     pub(crate) fn new(
-        ws: WebSocketStream<FrameGate<S>>,
-        pass: Pass,
+        ws: WebSocketStream<FrameReader<S>>,
+        permit: Permit,
         counters: Arc<TransportCounters>,
     ) -> Self {
         let inner = Inner {
@@ -79,14 +72,13 @@ impl<S: Io> Socket<S> {
             grown: false,
             ending: false,
             sender: None,
-            close_deadline: None,
         };
         Self {
             inner: Mutex::new(inner),
-            closing: Notify::new(),
+            close_timer: CloseTimer::default(),
             peer_batches: AtomicBool::new(false),
             counters,
-            _pass: pass,
+            _permit: permit,
         }
     }
 
@@ -94,8 +86,8 @@ impl<S: Io> Socket<S> {
         &self.counters
     }
 
-    /// Counts an error that means that the peer has been silent for too long.
-    fn observe(&self, error: Option<&WsError>) {
+    /// Counts a peer whose system has stopped to answer.
+    fn count_lost_peer(&self, error: Option<&WsError>) {
         if let Some(WsError::Io(error)) = error
             && error.kind() == io::ErrorKind::TimedOut
         {
@@ -119,7 +111,7 @@ impl<S: Io> Socket<S> {
         let mut inner = self.lock();
         let poll = ready!(Pin::new(inner.ws()?).poll_next(cx));
         if let Some(Err(error)) = &poll {
-            self.observe(Some(error));
+            self.count_lost_peer(Some(error));
         }
         match &poll {
             Some(Ok(WsMessage::Close(_)) | Err(_)) | None => inner.ending = true,
@@ -131,29 +123,29 @@ impl<S: Io> Socket<S> {
         Poll::Ready(poll)
     }
 
-    /// Since when an unfinished message has hardly come nearer, if one has begun. For the
-    /// receiver, after a [`poll_next`](Self::poll_next) that brought nothing.
+    /// See [`StallDetector::stalled_since`](downbeat_transport::net::internal::StallDetector). For the
+    /// receiver, after a [`poll_next`](Self::poll_next) without a frame.
     pub(crate) fn stalled_since(&self) -> Option<Instant> {
         self.lock().ws.as_ref().and_then(|ws| ws.get_ref().stalled_since())
     }
 
-    /// When something has come the last time, of a connection that we made.
+    /// When the last bytes arrived, on a connection that we made.
     pub(crate) fn heard(&self) -> Option<Instant> {
         self.lock().ws.as_ref().and_then(|ws| ws.get_ref().heard())
     }
 
-    /// Whether the peer has cut a message into more fragments than are accepted.
+    /// Whether the peer has sent a message in too many fragments.
     pub(crate) fn too_fragmented(&self) -> bool {
         self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().too_fragmented())
     }
 
-    /// Whether the stream has ended in the middle of a frame.
+    /// Whether the stream has ended within a frame.
     pub(crate) fn cut_off(&self) -> bool {
         self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().cut_off())
     }
 
-    /// Puts a frame into the write buffer. [`WsError::WriteBufferFull`] is the only error after
-    /// which the same frame may be tried again, when [`poll_flush`](Self::poll_flush) is done.
+    /// Writes a frame into the write buffer. After [`WsError::WriteBufferFull`], and no other error, the
+    /// caller may retry once [`poll_flush`](Self::poll_flush) is ready.
     pub(crate) fn write(&self, frame: WsMessage) -> Result<(), WsError> {
         let mut inner = self.lock();
         inner.grown |= frame.len() > RELEASE_ABOVE;
@@ -161,97 +153,81 @@ impl<S: Io> Socket<S> {
         Pin::new(inner.ws()?).start_send(frame)
     }
 
-    /// Whether the write buffer has room. For the sender.
+    /// Ready when the write buffer has room. For the sender.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         let mut inner = self.lock();
         let poll = Pin::new(inner.ws()?).poll_ready(cx);
         inner.sender = poll.is_pending().then(|| cx.waker().clone());
         if let Poll::Ready(result) = &poll {
-            self.observe(result.as_ref().err());
+            self.count_lost_peer(result.as_ref().err());
         }
         poll
     }
 
-    /// Whether the write buffer has gone to the operating system. For the sender.
+    /// Ready when the write buffer is written. For the sender.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         let mut inner = self.lock();
-        // Usually everything goes at once. The library would remember the waker all the same, and
-        // wake the sender when the next frame of the peer comes.
-        let mut nobody = Context::from_waker(Waker::noop());
-        let mut poll = Pin::new(inner.ws()?).poll_flush(&mut nobody);
+        // Usually this writes everything. With the real waker the library would nevertheless wake the
+        // sender at the peer's next frame.
+        let mut no_waker = Context::from_waker(Waker::noop());
+        let mut poll = Pin::new(inner.ws()?).poll_flush(&mut no_waker);
         if poll.is_pending() {
             poll = Pin::new(inner.ws()?).poll_flush(cx);
         }
         inner.sender = poll.is_pending().then(|| cx.waker().clone());
         match &poll {
             Poll::Ready(Ok(())) => inner.release(cx),
-            Poll::Ready(Err(error)) => self.observe(Some(error)),
+            Poll::Ready(Err(error)) => self.count_lost_peer(Some(error)),
             Poll::Pending => {}
         }
         poll
     }
+}
 
-    /// Whether everything has gone to the operating system that will ever be written, which then
-    /// tells the peer that no more comes. For the receiver, after a close frame: whoever calls this
-    /// calls [`wake_sender`](Self::wake_sender) when done.
-    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+impl<S: Io> ClosingStream for Socket<S> {
+    /// After a close frame was written.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         let Ok(ws) = inner.ws() else { return Poll::Ready(()) };
         let flushed = ready!(Pin::new(&mut *ws).poll_flush(cx));
-        // Tried once: what cannot be told now is told by the end of the socket.
+        // One attempt is enough: the end of the socket shuts it down too.
         let shut_down = Pin::new(ws.get_mut()).poll_shutdown(cx);
         tracing::trace!(?flushed, ?shut_down, "the last bytes are written");
         Poll::Ready(())
     }
 
-    /// Reads past the library, to throw away what a peer goes on sending after we failed it.
-    pub(crate) fn poll_raw_read(
-        &self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    /// Reads past the library.
+    fn poll_discard(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.lock().ws() {
             Ok(ws) => Pin::new(ws.get_mut()).poll_read(cx, buf),
             Err(_) => Poll::Ready(Ok(())),
         }
     }
 
-    /// Starts the clock of the closing handshake, unless it runs already.
-    pub(crate) fn begin_close(&self) {
-        self.lock().close_deadline.get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT);
-        self.closing.notify_one();
+    /// [`poll_end`](Self::poll_end) has taken the sender's place as the writer.
+    fn ended(&self) {
+        self.wake_sender();
     }
 
-    /// When the closing handshake must be over, once it has begun.
-    pub(crate) fn close_deadline(&self) -> Option<Instant> {
-        self.lock().close_deadline
-    }
-
-    /// Waits until the closing handshake has had its time.
-    pub(crate) async fn close_timed_out(&self) {
-        loop {
-            match self.close_deadline() {
-                Some(deadline) => return tokio::time::sleep_until(deadline).await,
-                None => self.closing.notified().await,
-            }
-        }
+    fn close_timer(&self) -> &CloseTimer {
+        &self.close_timer
     }
 }
 
 impl<S: Io> Inner<S> {
-    fn ws(&mut self) -> Result<&mut WebSocketStream<FrameGate<S>>, WsError> {
+    fn ws(&mut self) -> Result<&mut WebSocketStream<FrameReader<S>>, WsError> {
         self.ws.as_mut().ok_or(WsError::AlreadyClosed)
     }
 
-    /// Lets go of the buffers that large frames have left behind, in a moment when they are empty
-    /// and nothing else is under way: makes the library's state anew on the same stream.
+    /// Frees the buffers of large frames when they are empty and no frame is in progress, by renewing
+    /// the library's state on the same stream.
     fn release(&mut self, cx: &mut Context<'_>) {
         if !self.grown || self.ending {
             return;
         }
         let Some(mut ws) = self.ws.take_if(|ws| ws.get_ref().between_messages()) else { return };
         let flushed = Pin::new(&mut ws).poll_flush(cx);
-        // Its place was taken just now, and its waker would be lost with the old state.
+        // The flush has replaced the sender's waker, and the renewal would lose it.
         if let Some(sender) = self.sender.take() {
             sender.wake();
         }
@@ -261,14 +237,14 @@ impl<S: Io> Inner<S> {
         }
         self.grown = false;
         let stream = ws.into_inner();
-        let anew = WebSocketStream::from_raw_socket(stream, Role::Server, Some(self.config));
-        if let Poll::Ready(ws) = pin!(anew).poll(cx) {
+        let renewed = WebSocketStream::from_raw_socket(stream, Role::Server, Some(self.config));
+        if let Poll::Ready(ws) = pin!(renewed).poll(cx) {
             self.ws = Some(ws);
         }
     }
 }
 
-/// What an error of the library means to a caller.
+/// Converts an error of the library.
 pub(crate) fn transport_error(error: WsError) -> TransportError {
     match error {
         WsError::ConnectionClosed
@@ -301,12 +277,12 @@ mod tests {
         }
     }
 
-    /// A server's socket, and the stream at its other end, which takes this many bytes unread.
+    /// A server's socket, and the other end of its stream, which buffers this many bytes.
     async fn socket(room: usize) -> (Socket<DuplexStream>, DuplexStream) {
         let (near, far) = duplex(room);
-        let gate = FrameGate::new(near, Vec::new());
-        let ws = WebSocketStream::from_raw_socket(gate, Role::Server, None).await;
-        (Socket::new(ws, Pass::default(), Arc::default()), far)
+        let reader = FrameReader::new(near, Vec::new());
+        let ws = WebSocketStream::from_raw_socket(reader, Role::Server, None).await;
+        (Socket::new(ws, Permit::default(), Arc::default()), far)
     }
 
     /// A frame of a client; a mask of zeros leaves the payload as it is.
@@ -347,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sender_that_waits_for_nothing_is_not_woken_by_a_frame() {
+    async fn a_frame_does_not_wake_a_sender_that_does_not_wait() {
         let (socket, mut far) = socket(20_000).await;
         let (sender, receiver) = (Arc::<Woken>::default(), Arc::<Woken>::default());
         let wakers = [&sender, &receiver].map(|woken| Waker::from(Arc::clone(woken)));
@@ -362,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_to_be_written_is_not_lost_by_a_release() {
+    async fn a_release_loses_no_unwritten_bytes() {
         let (socket, mut far) = socket(20_000).await;
         socket.write(WsMessage::text("y".repeat(50_000))).unwrap();
         far.write_all(&frame(0x81, 10_000)).await.unwrap();
@@ -386,7 +362,7 @@ mod tests {
         assert!(!socket.lock().grown, "released as soon as everything was written");
     }
 
-    /// What the operating system says when a peer has not acknowledged anything for too long.
+    /// The operating system's answer when a peer does not acknowledge bytes in time.
     struct Vanished;
 
     impl AsyncRead for Vanished {
@@ -419,10 +395,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_has_vanished_is_counted() {
-        let gate = FrameGate::new(Vanished, Vec::new());
-        let ws = WebSocketStream::from_raw_socket(gate, Role::Server, None).await;
+        let reader = FrameReader::new(Vanished, Vec::new());
+        let ws = WebSocketStream::from_raw_socket(reader, Role::Server, None).await;
         let counters = Arc::<TransportCounters>::default();
-        let socket = Socket::new(ws, Pass::default(), Arc::clone(&counters));
+        let socket = Socket::new(ws, Permit::default(), Arc::clone(&counters));
         let end = poll_fn(|cx| socket.poll_next(cx)).await;
         assert!(matches!(end, Some(Err(WsError::Io(_)))), "{end:?}");
         assert_eq!(counters.snapshot().peers_lost, 1);
@@ -430,7 +406,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_is_closing_is_left_as_it_is() {
+    async fn a_closing_socket_is_not_renewed() {
         let (socket, mut far) = socket(200_000).await;
         socket.write(WsMessage::Close(None)).unwrap();
         far.write_all(&frame(0x81, 60_000)).await.unwrap();

@@ -1,8 +1,7 @@
 //! The headers of an upgrade (RFC 6455, 4.1 and 4.2), on both sides.
 //!
-//! Headers that hold a list may come in several lines (RFC 9110, 5.3): proxies write
-//! `Connection: keep-alive` and `Connection: Upgrade` one below the other. So all their lines are
-//! read.
+//! A header with a list may consist of several lines (RFC 9110, 5.3): proxies write
+//! `Connection: keep-alive` and `Connection: Upgrade` as two lines. This module reads all lines.
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -14,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 const WEBSOCKET: &str = "websocket";
 const VERSION: &str = "13";
 
-/// Why a request or an answer is no upgrade to a WebSocket.
+/// Why a request or an answer is not an upgrade to a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAnUpgrade {
     #[error("the method is not GET")]
@@ -33,29 +32,29 @@ pub(crate) enum NotAnUpgrade {
     Key,
     #[error("the Sec-WebSocket-Accept header does not belong to this upgrade")]
     Accept,
-    #[error("an extension or a subprotocol that was not asked for")]
+    #[error("an extension or a subprotocol that was not offered")]
     NotOffered,
 }
 
-/// Whether a header that holds a list has this entry, in any of its lines.
+/// Whether a header with a list contains this entry, in any of its lines.
 pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, entry: &str) -> bool {
-    // A line that is no text has no entry that is known.
+    // A line that is not text contains no known entry.
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(entry))
 }
 
-/// The only line of a header that must not repeat; `None` if there is none or there are several.
+/// The only line of a header that must not repeat; `None` if there are none or several.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     lines.next().filter(|_| lines.next().is_none())
 }
 
-/// Whether a request asks for a WebSocket, rightly or not.
+/// Whether a request asks for a WebSocket, with or without errors.
 pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     lists(headers, &header::UPGRADE, WEBSOCKET)
 }
 
-/// The answer that makes a WebSocket of the connection.
+/// The answer that completes the upgrade.
 pub(crate) fn answer(request: &Request<()>) -> Result<Response<()>, NotAnUpgrade> {
     let headers = request.headers();
     if request.method() != Method::GET {
@@ -95,8 +94,8 @@ pub(crate) struct ClientUpgrade {
 }
 
 impl ClientUpgrade {
-    /// A request for the server at this URL, and what checks its answer. `None` for a URL without a
-    /// host.
+    /// The request for the server at this URL, and the state to check its answer. `None` for a URL
+    /// without a host.
     pub(crate) fn request(url: &Uri) -> Option<(Request<Empty<Bytes>>, Self)> {
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let key = generate_key();
@@ -112,7 +111,7 @@ impl ClientUpgrade {
         Some((request, Self { accept: derive_accept_key(key.as_bytes()) }))
     }
 
-    /// Whether the server has answered with a WebSocket.
+    /// Checks that the server's answer completes the upgrade.
     pub(crate) fn check<B>(&self, response: &Response<B>) -> Result<(), NotAnUpgrade> {
         let headers = response.headers();
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -128,7 +127,7 @@ impl ClientUpgrade {
         if accept.is_none_or(|accept| accept != self.accept.as_str()) {
             return Err(NotAnUpgrade::Accept);
         }
-        // We ask for neither.
+        // We offer neither.
         let unasked = [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL];
         if unasked.iter().any(|name| headers.contains_key(name)) {
             return Err(NotAnUpgrade::NotOffered);

@@ -1,4 +1,4 @@
-//! Who may connect: judged during the handshake, before anything of the connection exists.
+//! Admission: decides during the handshake whether a peer may connect.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -11,9 +11,9 @@ use crate::peer::ApiKey;
 
 /// Decides who may connect to a listener.
 ///
-/// Called once for every handshake, after the limits on connections, from several tasks at the same
-/// time; it must not block. An implementation knows keys, origins, or rates; the listener turns a
-/// [`Refusal`] into its protocol's answer (a status of HTTP, a refusing hello) and counts it.
+/// The listener calls this once for each handshake, after the connection limits, from several tasks
+/// at the same time. It must not block. The listener translates a [`Refusal`] into its protocol (an
+/// HTTP status, or the refusal of a hello) and counts it.
 ///
 /// ```
 /// use downbeat_transport::{Admission, AdmissionRequest, Admitted, ApiKey, Refusal};
@@ -23,7 +23,7 @@ use crate::peer::ApiKey;
 /// impl Admission for OneKey {
 ///     fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal> {
 ///         match request.key {
-///             Some(key) if *key == self.0 => Ok(Admitted::labelled("the only one")),
+///             Some(key) if *key == self.0 => Ok(Admitted::labelled("app")),
 ///             Some(_) => Err(Refusal::unauthorized("this key is not known here")),
 ///             None => Err(Refusal::unauthorized("a key is needed: add ?key= to the URL")),
 ///         }
@@ -31,67 +31,65 @@ use crate::peer::ApiKey;
 /// }
 /// ```
 pub trait Admission: Send + Sync {
-    /// Whether this peer may connect.
+    /// Admits or refuses a peer.
     fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal>;
 }
 
-/// What is known of a peer that wants to connect.
+/// A peer's request to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdmissionRequest<'a> {
-    /// Where the peer is: the client's own address when the connection came through a trusted
-    /// proxy.
+    /// The peer's address. Behind a trusted proxy it is the client's own address. A peer without an IP
+    /// address, as on a Unix socket, has `127.0.0.1`.
     pub remote: IpAddr,
-    /// The path that it asked for; `/` where the transport has none.
+    /// The path of the URL; `/` if the transport has no paths.
     pub path: &'a str,
-    /// The key that it brought (`?key=` of a WebSocket URL).
+    /// The key (`?key=` of a WebSocket URL).
     pub key: Option<&'a ApiKey>,
-    /// The site whose page opened the connection, as a browser tells it: `https://app.example`.
-    /// Programs send none.
+    /// The site whose page opened the connection, from a browser: `https://app.example`. Other programs
+    /// send none.
     pub origin: Option<&'a str>,
-    /// Whether the connection to this listener is encrypted. Behind a proxy that takes care of TLS
-    /// it is not.
+    /// Whether the connection to this listener is encrypted. It is not if a proxy terminates TLS.
     pub encrypted: bool,
-    /// Whether it came through a proxy that is not trusted, as far as its headers show, so that
-    /// `remote` is the address of the proxy.
+    /// Whether headers show a proxy that is not trusted. Then `remote` is the address of the proxy.
     pub proxied: bool,
 }
 
 impl<'a> AdmissionRequest<'a> {
-    /// A request of which nothing but the address is known.
+    /// A request from this address, with no other facts.
     pub fn new(remote: IpAddr) -> Self {
         Self { remote, path: "/", key: None, origin: None, encrypted: false, proxied: false }
     }
 
-    /// The same request for this path.
+    /// Sets the path.
     #[must_use]
     pub fn with_path(mut self, path: &'a str) -> Self {
         self.path = path;
         self
     }
 
-    /// The same request with the key that came with it.
+    /// Sets the key.
     #[must_use]
     pub fn with_key(mut self, key: Option<&'a ApiKey>) -> Self {
         self.key = key;
         self
     }
 
-    /// The same request from a page of this site.
+    /// Sets the site.
     #[must_use]
     pub fn with_origin(mut self, origin: Option<&'a str>) -> Self {
         self.origin = origin;
         self
     }
 
-    /// The same request over an encrypted connection, or not.
+    /// Sets whether the connection is encrypted.
     #[must_use]
     pub fn with_encrypted(mut self, encrypted: bool) -> Self {
         self.encrypted = encrypted;
         self
     }
 
-    /// The same request through a proxy that is not trusted, or not.
+    /// Sets whether headers show a proxy that is not trusted.
     #[must_use]
     pub fn with_proxied(mut self, proxied: bool) -> Self {
         self.proxied = proxied;
@@ -101,27 +99,28 @@ impl<'a> AdmissionRequest<'a> {
 
 /// A peer that may connect.
 #[derive(Default)]
+#[non_exhaustive]
 pub struct Admitted {
-    /// What the peer is known by: the name of its access key, never the key itself. It ends up in
+    /// The name of the peer's access key, never the key itself. It becomes
     /// [`PeerInfo::label`](crate::PeerInfo::label).
     pub label: Option<Arc<str>>,
-    /// Dropped when the connection ends, or when the handshake fails after all: a place in a count
-    /// of connections, for example.
+    /// Dropped when the connection ends, or when the handshake fails after the admission. Use it to
+    /// count connections.
     pub held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Admitted {
-    /// A peer known by nothing.
+    /// A peer without a key.
     pub fn anonymous() -> Self {
         Self::default()
     }
 
-    /// A peer known by the name of its key.
+    /// A peer whose key has this name.
     pub fn labelled(label: impl Into<Arc<str>>) -> Self {
         Self { label: Some(label.into()), held: None }
     }
 
-    /// The same, with something to be dropped when the connection ends.
+    /// Sets a value that is dropped when the connection ends.
     #[must_use]
     pub fn holding(mut self, held: impl Any + Send + Sync) -> Self {
         self.held = Some(Box::new(held));
@@ -137,49 +136,49 @@ impl fmt::Debug for Admitted {
 
 /// Why a peer may not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 #[error("{reason}")]
 pub struct Refusal {
     /// The kind of reason.
     pub kind: RefusalKind,
-    /// One line for whoever debugs the other side. It is sent to the peer: no key, and nothing that
-    /// a stranger should not know.
+    /// One line for people who debug the other side. The peer receives it, so it must not contain keys
+    /// or other secrets.
     pub reason: Cow<'static, str>,
-    /// When trying again may help.
+    /// When the peer may try again.
     pub retry_after: Option<Duration>,
 }
 
-/// The kinds of reasons for a refusal, with the statuses of HTTP (RFC 9110, RFC 6585) that stand
-/// for them.
+/// The kind of reason for a refusal, with its HTTP status (RFC 9110, RFC 6585).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalKind {
-    /// No key, or one that is not known (401).
+    /// No key, or an unknown key (401).
     Unauthorized,
-    /// The peer is known and may not connect, or may not from where it does (403).
+    /// The peer is known but may not connect, or not from its site (403).
     Forbidden,
-    /// The peer has or does too much already (429).
+    /// The peer has too many connections (429).
     TooMany,
-    /// This server has no room for anybody (503).
+    /// The server has no capacity (503).
     Unavailable,
 }
 
 impl Refusal {
-    /// No key, or one that is not known.
+    /// No key, or an unknown key.
     pub fn unauthorized(reason: impl Into<Cow<'static, str>>) -> Self {
         Self { kind: RefusalKind::Unauthorized, reason: reason.into(), retry_after: None }
     }
 
-    /// A peer that may not connect: its key was revoked, or its origin is not allowed.
+    /// A peer whose key was revoked, or whose site is not allowed.
     pub fn forbidden(reason: impl Into<Cow<'static, str>>) -> Self {
         Self { kind: RefusalKind::Forbidden, reason: reason.into(), retry_after: None }
     }
 
-    /// A peer that has or does too much; it may try again after this time.
+    /// A peer with too many connections. It may try again after this time.
     pub fn too_many(reason: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
         Self { kind: RefusalKind::TooMany, reason: reason.into(), retry_after: Some(retry_after) }
     }
 
-    /// No room for anybody; trying again after this time may help.
+    /// A server without capacity. The peer may try again after this time.
     pub fn unavailable(reason: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
         Self {
             kind: RefusalKind::Unavailable,
@@ -190,7 +189,7 @@ impl Refusal {
 }
 
 impl RefusalKind {
-    /// The kind's status in HTTP.
+    /// The HTTP status.
     pub fn status(self) -> u16 {
         match self {
             Self::Unauthorized => 401,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use downbeat_protocol::Message;
 
 use crate::connection::{CloseCode, CloseReason, Connection, Receiver};
-use crate::error::{Fault, TransportError};
+use crate::error::{Blame, TransportError};
 
 /// How long one rule may take; a transport that hangs fails by it. Generous, because the suite also
 /// runs on loaded machines: nothing waits for it when all is well.
@@ -256,7 +256,7 @@ async fn a_peer_that_vanishes_ends_the_connection(left: Connection, mut right: C
     let end = right.receiver.receive().await;
     match &end {
         Ok(None) => {}
-        Err(error) if error.fault() == Fault::Link => {}
+        Err(error) if error.blame() == Blame::Link => {}
         _ => panic!("after the peer vanished: {end:?}"),
     }
     let after = right.receiver.receive().await;

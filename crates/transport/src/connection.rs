@@ -9,137 +9,139 @@ use downbeat_protocol::Message;
 use crate::error::{Rejection, TransportError};
 use crate::peer::PeerInfo;
 
-/// One established connection to a peer, before it is split between the task that reads and the
-/// task that writes.
+/// One established connection to a peer, with a half for the reading task and one for the writing
+/// task.
 ///
-/// Dropping both halves ends the connection without a word; [`Sender::close`] says why first.
+/// Dropping both halves ends the connection without a close; [`Sender::close`] sends the reason first.
 pub struct Connection {
-    /// Who is at the other end.
+    /// The peer.
     pub info: PeerInfo,
-    /// Carries our messages.
+    /// Sends messages to the peer.
     pub sender: Box<dyn Sender>,
-    /// Brings the peer's messages.
+    /// Receives the peer's messages.
     pub receiver: Box<dyn Receiver>,
 }
 
 /// The sending half of a connection.
 ///
-/// No method is called while another runs. A call that is dropped before it returned may have sent
-/// any number of its messages, from the first on and each of them whole; the connection stays
-/// usable, and what had been begun is finished by the next call.
+/// The caller runs one method at a time. A call that is dropped early may have sent some of its
+/// messages: the first ones, each of them whole. The connection stays usable, and the next call
+/// finishes a message that was begun.
 #[async_trait]
 pub trait Sender: Send {
-    /// Sends these messages, in this order, batched as the transport sees fit.
+    /// Sends these messages in order. The transport decides how to batch them.
     ///
-    /// Returns when the transport has handed them on and has room again: a peer that does not read
-    /// makes this wait, so that the caller holds back what it has not produced yet. An empty slice
-    /// sends nothing. Returns the bytes that were handed on, as the transport encodes them.
+    /// Returns once the transport has passed them on and has room again. A peer that does not read
+    /// therefore makes the caller wait. An empty slice sends nothing. Returns the number of encoded
+    /// bytes.
     ///
     /// [`TransportError::Closed`] after either side has closed; any error means that the
     /// connection is over.
     async fn send(&mut self, messages: &[Message]) -> Result<usize, TransportError>;
 
-    /// How often the peer wants a sign of life from us, traffic or not; `None` if it wants none.
+    /// The interval at which the peer wants keepalives, with or without traffic; `None` if it wants
+    /// none.
     fn keep_alive_interval(&self) -> Option<Duration>;
 
-    /// Sends one sign of life; does nothing where the transport has none. Waits and fails as
+    /// Sends one keepalive; does nothing on a transport without keepalives. Waits and fails as
     /// [`send`](Self::send) does.
     async fn keep_alive(&mut self) -> Result<(), TransportError>;
 
-    /// Ends the connection in both directions: what was sent before still arrives, then the peer
-    /// sees the end (and the reason, where the transport carries it).
+    /// Ends the connection in both directions. Earlier messages still arrive; then the peer sees the
+    /// end, and the reason if the transport carries it.
     ///
-    /// Waits for a slow peer only for a bounded time. The own receiver may still bring what the
-    /// peer had sent before, and ends then. Closing again does nothing.
+    /// Waits for a slow peer for a bounded time. Our receiver may still return messages that the peer
+    /// sent before, and then ends. Closing again does nothing.
     async fn close(&mut self, reason: CloseReason) -> Result<(), TransportError>;
 }
 
 /// The receiving half of a connection.
 #[async_trait]
 pub trait Receiver: Send {
-    /// The peer's next frame; `None` when either side has closed the connection in order and
-    /// nothing is left.
+    /// The peer's next frame; `None` after an orderly close by either side, when no frame is left.
     ///
-    /// The call may be dropped at any time without losing a frame. After `None` or an error every
-    /// further call is `None`.
+    /// Dropping the call loses no frame. After `None` or an error every further call returns `None`.
     async fn receive(&mut self) -> Result<Option<Incoming>, TransportError>;
 }
 
-/// Takes the connections that peers make to us.
+/// Accepts connections from peers.
 #[async_trait]
 pub trait Listener: Send {
     /// The next connection whose handshake is complete.
     ///
-    /// The call may be dropped at any time without losing a connection. Handshakes that fail are
-    /// the listener's own affair; an error means that no further connection will come.
+    /// Dropping the call loses no connection. The listener drops failed handshakes itself; an error
+    /// means that no further connection will come.
     async fn accept(&mut self) -> Result<Connection, TransportError>;
 
-    /// What a peer connects to, as a URL: `ws://127.0.0.1:4200`.
+    /// The URL for peers: `ws://127.0.0.1:4200`.
     fn url(&self) -> String;
 }
 
-/// Makes connections to one peer, again and again.
+/// Connects to one peer, as often as it is asked.
 #[async_trait]
 pub trait Connector: Send + Sync {
-    /// Tries once to connect, within a time that the transport bounds.
+    /// Tries once to connect. The transport limits the time.
     async fn connect(&self) -> Result<Connection, TransportError>;
 
-    /// The peer's name for logs and for choosing among upstreams: a URL without any key.
+    /// The peer's name, for logs and for the selection of upstreams: a URL without a key.
     fn name(&self) -> &str;
 }
 
-/// What one frame of the peer held.
-///
-/// All may be empty: a sign of life.
+/// The content of one frame. A keepalive has no messages and no rejections.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Incoming {
-    /// The messages, in their order.
+    /// The messages in order.
     pub messages: Vec<Message>,
-    /// What was dropped.
+    /// The parts that were dropped.
     pub rejected: Vec<Rejection>,
-    /// The frame's size as it came; 0 where the transport does not encode.
+    /// The size of the encoded frame; 0 if the transport does not encode.
     pub bytes: usize,
 }
 
-/// Why we end a connection.
+/// The reason for closing a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseReason {
     /// The kind of reason.
     pub code: CloseCode,
-    /// A sentence for whoever debugs the other side. Transports cut it to what they can carry.
+    /// A sentence for people who debug the other side. A transport may shorten it.
     pub text: String,
 }
 
-/// The kinds of reasons for ending a connection, with the WebSocket close codes (RFC 6455, 7.4.1
-/// and its registry) that stand for them where a transport carries a code.
+/// The kind of reason for closing a connection, with its WebSocket close code (RFC 6455, 7.4.1 and its
+/// registry).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCode {
-    /// The purpose is fulfilled (1000).
+    /// The connection is not needed any more (1000).
     Normal,
-    /// This side is shutting down; connecting again later makes sense (1001).
+    /// This side is shutting down; the peer may reconnect later (1001).
     GoingAway,
     /// The peer broke the protocol (1002).
     ProtocolError,
-    /// The peer may not do what it did, or is not allowed here (1008).
+    /// The peer did something that it is not allowed to do (1008).
     PolicyViolation,
-    /// The peer sent too much at once (1009).
+    /// The peer sent a frame over the size limit (1009).
     TooLarge,
-    /// This side failed (1011).
+    /// This side has failed (1011).
     InternalError,
-    /// This side has too much to do; connecting again later makes sense (1013).
+    /// This side is overloaded; the peer may reconnect later (1013).
     TryAgainLater,
 }
 
 impl CloseReason {
-    /// A reason with its explanation.
+    /// A reason with its text.
     pub fn new(code: CloseCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    /// The start of the text that fits into `max` bytes and ends between two characters.
+    pub fn text_within(&self, max: usize) -> &str {
+        self.text.get(..self.text.floor_char_boundary(max)).unwrap_or_default()
     }
 }
 
 impl CloseCode {
-    /// The code's number.
+    /// The WebSocket close code.
     pub fn number(self) -> u16 {
         match self {
             Self::Normal => 1000,

@@ -1,4 +1,4 @@
-//! What a transport has seen, for whoever operates it.
+//! Counters of a transport, for operators.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,14 +6,14 @@ use crate::admission::RefusalKind;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counts of what happened on a transport; shared between its listener, its connections and
-        /// whoever shows them.
+        /// Counters of a transport. Its listener, its connections and the code that shows them share one
+        /// instance; several listeners can share it too.
         #[derive(Debug, Default)]
         pub struct TransportCounters {
             $($(#[$doc])* pub $name: Counter,)*
         }
 
-        /// [`TransportCounters`] at one moment. The values are read one after the other.
+        /// The values of [`TransportCounters`], read one after the other.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         #[non_exhaustive]
         pub struct TransportSnapshot {
@@ -21,7 +21,7 @@ macro_rules! counters {
         }
 
         impl TransportCounters {
-            /// The values now.
+            /// The current values.
             pub fn snapshot(&self) -> TransportSnapshot {
                 TransportSnapshot { $($name: self.$name.get(),)* }
             }
@@ -30,17 +30,17 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections that peers made and whose handshake was complete.
+    /// Accepted connections whose handshake was complete.
     accepted,
-    /// Connections that peers made and that exist now (goes down as well).
+    /// Accepted connections that exist now (a gauge).
     open,
-    /// Handshakes that are under way (goes down as well).
+    /// Pending handshakes (a gauge).
     pending,
     /// Plain HTTP requests that were answered.
     http_requests,
-    /// Refused: as many connections in all as are allowed.
+    /// Refused: the limit on all connections was reached.
     refused_full,
-    /// Refused: as many connections from this address as are allowed.
+    /// Refused: the limit on connections from one address was reached.
     refused_address,
     /// Refused: no file descriptors were left.
     refused_no_files,
@@ -52,55 +52,55 @@ counters! {
     refused_too_many,
     /// Refused by [`Admission`](crate::Admission): [`RefusalKind::Unavailable`].
     refused_unavailable,
-    /// Handshakes that were not done in time.
+    /// Handshakes that exceeded their time limit.
     handshakes_timed_out,
-    /// Handshakes that were given up, as the oldest, because too many were under way.
+    /// Old handshakes that were dropped because too many were pending.
     handshakes_displaced,
-    /// Handshakes that broke the rules: no HTTP, no upgrade that can be answered, no hello.
+    /// Handshakes that broke the rules: not HTTP, an upgrade with errors, not a hello.
     handshakes_malformed,
-    /// Handshakes whose head was larger than allowed.
+    /// Handshakes with a head over the size limit.
     handshakes_too_large,
-    /// Handshakes that the peer broke off.
+    /// Handshakes during which the peer disconnected.
     handshakes_broken_off,
     /// TLS handshakes that failed.
     tls_failed,
     /// Frames over the size limit; each ended its connection.
     frames_too_large,
-    /// Text frames that are not UTF-8; each ended its connection.
+    /// Text frames that were not UTF-8; each ended its connection.
     frames_not_utf8,
     /// Binary frames where only text carries messages; dropped.
     frames_binary,
-    /// Frames against the rules of the framing (compressed ones among them); each ended its
+    /// Frames that broke the rules of the framing, compressed ones among them; each ended its
     /// connection.
     frames_malformed,
-    /// Messages cut into too many short fragments; each ended its connection.
+    /// Messages in too many short fragments; each ended its connection.
     frames_fragmented,
-    /// Frames that came too slowly; each ended its connection.
+    /// Frames that arrived too slowly; each ended its connection.
     frames_too_slow,
     /// Connections that ended in the middle of a frame.
     frames_cut_off,
-    /// Pings of the transport's own that were answered.
+    /// WebSocket pings that were answered.
     pings,
-    /// Connections given up because the peer neither acknowledged nor sent anything any more.
+    /// Connections ended because the peer had stopped to acknowledge or to send.
     peers_lost,
 }
 
-/// A count.
+/// One counter.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn increment(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One less, for those that count what exists.
+    /// Subtracts one, for gauges.
     pub fn decrement(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The count now.
+    /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -119,7 +119,7 @@ impl TransportCounters {
 }
 
 impl TransportSnapshot {
-    /// What was refused, by reason, for a metric with a label.
+    /// Refusals by reason, for a metric with a label.
     pub fn refusals(&self) -> [(&'static str, u64); 7] {
         [
             ("full", self.refused_full),
@@ -132,7 +132,7 @@ impl TransportSnapshot {
         ]
     }
 
-    /// Handshakes that failed, by reason, for a metric with a label.
+    /// Failed handshakes by reason, for a metric with a label.
     pub fn failed_handshakes(&self) -> [(&'static str, u64); 6] {
         [
             ("timed_out", self.handshakes_timed_out),
@@ -144,7 +144,7 @@ impl TransportSnapshot {
         ]
     }
 
-    /// Frames that were not taken, by reason, for a metric with a label.
+    /// Rejected frames by reason, for a metric with a label.
     pub fn bad_frames(&self) -> [(&'static str, u64); 7] {
         [
             ("too_large", self.frames_too_large),

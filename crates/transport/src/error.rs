@@ -1,83 +1,88 @@
-//! What can go wrong on a connection, and whose doing it is.
+//! The errors of a connection, and who is to blame.
 
 use std::io;
 use std::time::Duration;
 
 use downbeat_protocol::DecodeError;
 
-/// Whose doing an error is: what decides whether to try again, to log loudly, or to blame a peer.
+use crate::admission::Refusal;
+
+/// Who is to blame for an error. Decides whether to retry, and how to log it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub enum Blame {
     /// The peer broke the rules of the transport or went over a limit.
     Peer,
-    /// Nobody's in particular: the link broke off, the peer is unreachable or refuses for now.
+    /// The network or the operating system: the link broke, or the peer is unreachable or refuses.
     Link,
-    /// This program's: the use of a connection that is closed.
+    /// This program: it used a connection that is closed.
     Caller,
 }
 
-/// Why a connection could not be made, or ended other than by an orderly close.
+/// Why a connection could not be made, or ended without an orderly close.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// The connection was closed before, by either side; nothing more can be sent.
+    /// One side has closed the connection, so nothing more can be sent.
     #[error("the connection is closed")]
     Closed,
     /// The link ended without the transport's closing handshake.
     #[error("the peer went away without closing the connection")]
     Disconnected,
     /// The socket failed.
-    #[error("the connection failed: {0}")]
-    Io(#[source] io::Error),
+    #[error(transparent)]
+    Io(io::Error),
     /// The peer broke the rules of the transport; the connection is over.
     #[error("the peer broke the transport's rules: {0}")]
     Protocol(String),
-    /// The peer sent more in one frame than is accepted; the connection is over.
+    /// The peer sent a frame over the size limit; the connection is over.
     #[error("the peer sent a frame of more than {max} bytes")]
     FrameTooLarge {
-        /// What is accepted, in bytes.
+        /// The limit in bytes.
         max: usize,
     },
-    /// Something that has a time limit was not done in time.
+    /// An operation exceeded its time limit.
     #[error("{what} took longer than {limit:?}")]
     TimedOut {
-        /// What was waited for, as a phrase that starts a sentence.
+        /// The operation, as the start of a sentence.
         what: &'static str,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
-    /// Nothing at all has come from the peer for this long, though it was to show that it is there:
-    /// it hangs, or the packets vanish.
-    #[error("nothing has come from the peer for {limit:?}")]
+    /// The peer sent nothing for this long, not even a keepalive: it hangs, or packets are lost.
+    #[error("the peer has sent nothing for {limit:?}")]
     Silent {
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
-    /// The other side answered, and does not want this connection.
+    /// The server answered with a refusal.
     #[error("the peer refused the connection: {reason}")]
     Refused {
-        /// What it said, cut to a length that is safe to log.
+        /// The server's reason, cut to a length that is safe to log.
         reason: String,
     },
+    /// This side did not admit the peer, and has told it the reason.
+    #[error("the peer was not admitted")]
+    NotAdmitted(#[source] Refusal),
 }
 
 impl TransportError {
-    /// Whose doing this is.
-    pub fn fault(&self) -> Fault {
+    /// Who is to blame.
+    pub fn blame(&self) -> Blame {
         match self {
-            Self::Protocol(_) | Self::FrameTooLarge { .. } => Fault::Peer,
+            Self::Protocol(_) | Self::FrameTooLarge { .. } | Self::NotAdmitted(_) => Blame::Peer,
             Self::Disconnected
             | Self::Io(_)
             | Self::TimedOut { .. }
             | Self::Silent { .. }
-            | Self::Refused { .. } => Fault::Link,
-            Self::Closed => Fault::Caller,
+            | Self::Refused { .. } => Blame::Link,
+            Self::Closed => Blame::Caller,
         }
     }
 }
 
 impl From<io::Error> for TransportError {
-    /// An end of the link that the operating system reports as an error is [`Self::Disconnected`].
+    /// An end of the link that the operating system reports as an error becomes
+    /// [`Self::Disconnected`].
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionReset
@@ -90,21 +95,21 @@ impl From<io::Error> for TransportError {
     }
 }
 
-/// Something a peer sent that was dropped while the connection goes on.
+/// A frame or message that was dropped. The connection goes on.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// A frame, or one message of it, could not be decoded.
     #[error(transparent)]
     Undecodable(#[from] DecodeError),
-    /// A frame of a kind that carries no messages on this transport.
+    /// A frame of a kind that does not carry messages on this transport.
     #[error("a frame of a kind that carries no messages: {0}")]
     WrongFrame(&'static str),
-    /// A frame over the limit. The connection ends with it: the next
+    /// A frame over the size limit. It ends the connection: the next
     /// [`receive`](crate::Receiver::receive) is [`TransportError::FrameTooLarge`].
     #[error("a frame of more than {max} bytes")]
     TooLarge {
-        /// What is accepted, in bytes.
+        /// The limit in bytes.
         max: usize,
     },
 }
@@ -114,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_of_the_link_is_told_from_a_failing_socket() {
+    fn an_end_of_the_link_differs_from_a_failing_socket() {
         let reset = TransportError::from(io::Error::from(io::ErrorKind::ConnectionReset));
         assert!(matches!(reset, TransportError::Disconnected));
         let other = TransportError::from(io::Error::other("no buffer space"));
@@ -122,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_peer_did_is_the_peers_fault() {
-        assert_eq!(TransportError::FrameTooLarge { max: 1 }.fault(), Fault::Peer);
-        assert_eq!(TransportError::Protocol("x".into()).fault(), Fault::Peer);
-        assert_eq!(TransportError::Disconnected.fault(), Fault::Link);
-        assert_eq!(TransportError::Closed.fault(), Fault::Caller);
+    fn the_peer_is_blamed_only_for_its_own_errors() {
+        assert_eq!(TransportError::FrameTooLarge { max: 1 }.blame(), Blame::Peer);
+        assert_eq!(TransportError::Protocol("x".into()).blame(), Blame::Peer);
+        assert_eq!(TransportError::Disconnected.blame(), Blame::Link);
+        assert_eq!(TransportError::Closed.blame(), Blame::Caller);
     }
 }

@@ -1,12 +1,12 @@
 //! Transport traits, an in-process pair and a conformance suite for the Jazz sync protocol.
 //!
-//! A [`Connection`] carries [`Message`](downbeat_protocol::Message)s both ways. It comes from a
-//! [`Listener`] (peers connect to us) or a [`Connector`] (we connect to a peer), and falls into a
-//! [`Sender`] and a [`Receiver`] for two tasks. Nothing in between grows without bound: a peer that
-//! does not read makes [`Sender::send`] wait, and what is not read stays with the peer.
+//! A [`Connection`] carries [`Message`](downbeat_protocol::Message)s in both directions. It comes from
+//! a [`Listener`] (peers connect to us) or a [`Connector`] (we connect to a peer), and consists of a
+//! [`Sender`] and a [`Receiver`], one for each of two tasks. No buffer grows without bound: a peer that
+//! does not read makes [`Sender::send`] wait, and unread messages stay with the peer.
 //!
-//! What a peer sends wrongly inside a frame is reported in [`Incoming::rejected`] and the
-//! connection goes on; a [`TransportError`] ends it and tells whose [`Fault`] it was.
+//! A bad message inside a frame is reported in [`Incoming::rejected`], and the connection goes on. A
+//! [`TransportError`] ends the connection and says who is to [`Blame`].
 //!
 //! ```
 //! use downbeat_protocol::Message;
@@ -24,12 +24,14 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Who may connect is decided by [`Admission`], during the handshake; what happens on a transport is
-//! counted in [`TransportCounters`].
+//! [`Admission`] decides during the handshake whether a peer may connect. [`TransportCounters`] count
+//! the events of a transport.
 //!
-//! The feature `conformance` adds the suite that every transport runs in its own tests. `net` and
-//! `tls` are what the transports over TCP share: limits on connections, trusted proxies, and
-//! encryption.
+//! # Features
+//!
+//! - `conformance`: the suite that every transport runs in its own tests.
+//! - `net`: connection limits and trusted proxies for TCP listeners.
+//! - `tls`: certificates and trusted authorities.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -51,6 +53,6 @@ pub use connection::{
     CloseCode, CloseReason, Connection, Connector, Incoming, Listener, Receiver, Sender,
 };
 pub use counters::{Counter, TransportCounters, TransportSnapshot};
-pub use error::{Fault, Rejection, TransportError};
+pub use error::{Blame, Rejection, TransportError};
 pub use pair::pair;
 pub use peer::{ApiKey, InvalidKey, PeerInfo};

@@ -1,4 +1,4 @@
-//! Two ends of a connection inside one process.
+//! A connection within one process.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::connection::{CloseReason, Connection, Incoming, Receiver, Sender};
 use crate::error::TransportError;
 use crate::peer::PeerInfo;
 
-/// Messages that one [`Receiver::receive`] brings at most, so that a receiver which decodes nothing
-/// still handles a long queue in portions.
+/// The most messages that one [`Receiver::receive`] returns. Other transports limit a frame by its
+/// bytes; here nothing is encoded.
 const MAX_MESSAGES_PER_FRAME: usize = 256;
 
-/// Two connected ends; in each direction at most `capacity` messages wait (at least one).
+/// Creates two connected ends. In each direction at most `capacity` messages wait (at least one).
 ///
-/// Messages are handed over as they are, without encoding: cloning one shares its bytes.
+/// Messages are not encoded. Cloning one shares its bytes.
 pub fn pair(capacity: usize) -> (Connection, Connection) {
     let capacity = capacity.max(1);
     let (to_right, from_left) = mpsc::channel(capacity);
@@ -38,11 +38,11 @@ pub fn pair(capacity: usize) -> (Connection, Connection) {
 
 struct PairSender {
     open: Option<Open>,
-    /// Ends when the peer closes: from then on it takes nothing, though its receiver still exists.
+    /// Ends when the peer closes. Its receiver may still exist, but takes no further messages.
     peer_open: watch::Receiver<()>,
 }
 
-/// What makes a direction open; dropping it is how the other side learns of the end.
+/// Keeps a direction open; the other side sees the end when this is dropped.
 struct Open {
     outgoing: mpsc::Sender<Message>,
     _open: watch::Sender<()>,
@@ -90,7 +90,7 @@ impl Sender for PairSender {
 
 struct PairReceiver {
     incoming: mpsc::Receiver<Message>,
-    /// Ends when our own sender closes: from then on only what had been sent before comes.
+    /// Ends when our own sender closes. Then only messages that are already queued come.
     open: watch::Receiver<()>,
 }
 

@@ -1,56 +1,55 @@
-//! Who is at the other end of a connection.
+//! The peer at the other end of a connection.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What is known of a peer when its connection is established.
+/// The facts about a peer that are known once its connection is established.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {
-    /// Where the peer is, for logs: a remote address such as `203.0.113.7:51234`, or the name of a
-    /// server that we connected to. Never holds a key. Behind a trusted proxy it is the client's
-    /// address as the proxy told it, without a port.
+    /// The address for logs: `203.0.113.7:51234`, or the name of the server that we connected to. It
+    /// never contains a key. Behind a trusted proxy it is the client's address from the proxy's
+    /// header, without a port.
     pub address: String,
-    /// The same as a number, for limits by address; `None` where we connected, and in-process.
+    /// The address for limits; `None` if we connected, or if the peer is in the same process.
     pub remote: Option<IpAddr>,
-    /// What the peer calls itself, where the transport carries that. Anybody may call itself
-    /// anything.
+    /// The peer's own name, if the transport carries one. Not verified: a peer can choose any name.
     pub name: Option<Arc<str>>,
-    /// What [`Admission`](crate::Admission) knows the peer by: the name of its key.
+    /// The name of the peer's key, from [`Admission`](crate::Admission).
     pub label: Option<Arc<str>>,
-    /// The API key that the peer came with, if any.
+    /// The API key that the peer sent, if any.
     pub key: Option<ApiKey>,
 }
 
 impl PeerInfo {
-    /// A peer at an address, without a key.
+    /// A peer at this address, without a key.
     pub fn new(address: impl Into<String>) -> Self {
         Self { address: address.into(), remote: None, name: None, label: None, key: None }
     }
 
-    /// The same peer at this remote address.
+    /// Sets the remote address.
     #[must_use]
     pub fn with_remote(mut self, remote: IpAddr) -> Self {
         self.remote = Some(remote);
         self
     }
 
-    /// The same peer with what it calls itself.
+    /// Sets the peer's own name.
     #[must_use]
     pub fn with_name(mut self, name: Option<Arc<str>>) -> Self {
         self.name = name;
         self
     }
 
-    /// The same peer with what it was admitted as.
+    /// Sets the name of the peer's key.
     #[must_use]
     pub fn with_label(mut self, label: Option<Arc<str>>) -> Self {
         self.label = label;
         self
     }
 
-    /// The same peer with the key that it came with.
+    /// Sets the API key.
     #[must_use]
     pub fn with_key(mut self, key: Option<ApiKey>) -> Self {
         self.key = key;
@@ -58,24 +57,24 @@ impl PeerInfo {
     }
 }
 
-/// The API key that a client sends, which may be a secret: neither `Debug` nor a log line shows it.
+/// A client's API key. It may be a secret, so `Debug` and log lines do not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// Takes a key as the client sent it.
+    /// A key as the client sent it.
     pub fn new(key: impl Into<String>) -> Self {
         Self(key.into())
     }
 
-    /// The first `key` of a URL's query (what follows the `?`), percent-decoded. A `+` stays one:
-    /// keys are often mail addresses that an application pastes into its URL unescaped.
+    /// The first `key` of a URL's query (the part after the `?`), percent-decoded. A `+` stays a `+`:
+    /// keys are often mail addresses that an application writes into its URL unescaped.
     pub fn from_query(query: &str) -> Result<Option<Self>, InvalidKey> {
         let mut members = query.split('&').filter_map(|member| member.strip_prefix("key="));
         members.next().map(|key| percent_decode(key).map(Self::new)).transpose()
     }
 
-    /// The key itself, to be hashed or compared.
+    /// The key itself, for hashing or comparing.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -87,7 +86,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// A key in a URL that cannot be read. Does not repeat the key.
+/// A key in a URL that is not valid. The text does not repeat the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the key is not percent-encoded UTF-8")]
 pub struct InvalidKey;

@@ -1,7 +1,7 @@
 //! Who and what there is: one CoValue, two clients with a session each, and what they write.
 //!
 //! All content is fixed in advance, transaction `n` of a session being the same in every run, so
-//! that a known state says all that there is to say about what somebody has.
+//! that a known state describes the content of a copy completely.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -25,7 +25,7 @@ const MADE_AT: u64 = 1_700_000_000_000;
 /// Transactions per session.
 pub(crate) type Counts = [u8; CLIENTS];
 
-/// What somebody has of the CoValue.
+/// The state of a copy of the CoValue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     pub header: bool,

@@ -32,9 +32,9 @@ pub(crate) struct Client {
     pub compared: BTreeMap<CoValueId, KnownState>,
     /// How often it has sent each transaction over this connection.
     pub sent: BTreeMap<(CoValueId, SessionId, u64), u32>,
-    /// CoValues of which it has written a session again after it had lost the end.
+    /// CoValues in which it has forked a session, after it had lost the end.
     pub forked: BTreeSet<CoValueId>,
-    /// CoValues of which the server has sent what cannot be right here: it is not listened to.
+    /// CoValues for which the server has sent wrong content: its messages about them are ignored.
     errored: BTreeSet<CoValueId>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Copy {
     pub server: Option<KnownState>,
     /// The same, with what has been sent.
     pub expected: Option<KnownState>,
-    /// Whether the server has been told what is here, so that it need not be told again.
+    /// Whether the server knows the state of this client's copy.
     pub told: bool,
     /// What the server has said that it will have sent in the end.
     promised: SessionCounts,
@@ -118,7 +118,7 @@ impl Client {
         self.ask(id);
     }
 
-    /// Puts content into a CoValue that is made anew.
+    /// Puts content into a new copy of a CoValue.
     pub(crate) fn restore(&self, value: &mut CoValue, content: &Content) -> Result<(), String> {
         let directory = Accounts { copies: &self.copies, own: &value.clone() };
         let ingested = value.ingest(content, &directory).map_err(|error| error.to_string())?;
@@ -359,7 +359,7 @@ fn merge(target: &mut Option<KnownState>, source: &KnownState) {
     known_state::merge(target, source);
 }
 
-/// The accounts that a client has. Whether somebody may delete is left to the server, whose word
+/// The accounts that a client has. Whether an author may delete is left to the server, whose word
 /// is checked elsewhere.
 struct Accounts<'a> {
     copies: &'a BTreeMap<CoValueId, Copy>,

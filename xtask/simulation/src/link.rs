@@ -8,7 +8,7 @@ use downbeat_sync::{Millis, PeerId};
 /// Messages that may be under way on a link before its sender is held back.
 pub(crate) const WINDOW: usize = 8;
 
-/// Somebody at the end of a link.
+/// A node or a client at the end of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     Node(usize),
@@ -39,7 +39,7 @@ impl Side {
     }
 }
 
-/// Somebody who wants to stay connected to a node.
+/// A client or a node that stays connected to a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Dial {
     pub from: End,

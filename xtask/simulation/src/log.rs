@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use downbeat_protocol::{Content, KnownState, Message, SessionCounts};
 use downbeat_sync::Millis;
 
-/// Lines of what happened; nothing is written unless somebody wants to read it.
+/// The log of a run. Without `wanted` it stays empty.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     lines: Option<Vec<String>>,

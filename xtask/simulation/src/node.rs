@@ -28,7 +28,7 @@ pub(crate) struct Node {
     pub links: BTreeMap<PeerId, Account>,
     /// Connections that have ended since the node was started.
     pub ended: BTreeMap<PeerId, Account>,
-    /// What is to be written to storage.
+    /// Jobs for storage.
     pub jobs: Batcher<WriteJob<()>>,
     pub writing: bool,
     pub poll_due: bool,

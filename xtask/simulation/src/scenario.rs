@@ -22,7 +22,7 @@ pub(crate) struct Scenario {
     pub acts_per_client: usize,
     /// Things that each lying peer does.
     pub acts_per_liar: usize,
-    /// The longest time between two things that somebody does.
+    /// The longest pause between two acts of a client.
     pub pause: Millis,
     /// The time that a message takes.
     pub delay: (Millis, Millis),
@@ -43,7 +43,7 @@ pub(crate) struct Scenario {
     pub turns: TurnLimits,
     /// Whether clients delete CoValues.
     pub deletions: bool,
-    /// How often somebody else writes to a node's storage before the node does, in a hundred.
+    /// How often another writer writes to a node's storage before the node does, in percent.
     pub foreign_writes: usize,
     /// Whether clients forget what they have, or lose the end of it.
     pub forgetful: bool,

@@ -1,4 +1,4 @@
-//! The world: everybody in it, what is to happen next, and the passing of time.
+//! The world: its nodes, clients and links, the queue of coming events, and the time.
 
 mod chaos;
 mod clients;
@@ -33,7 +33,7 @@ const MAX_STEPS: u64 = 300_000;
 /// Ticks that the machines get when all is quiet, to forget what they need not keep.
 const TICKS_AT_LAST: usize = 5;
 
-/// Everybody, and what is to happen.
+/// All nodes, clients and links, and the coming events.
 pub(crate) struct World {
     rng: Rng,
     now: Millis,
@@ -51,9 +51,9 @@ pub(crate) struct World {
     values: Vec<Known>,
     /// Content of honest clients, for lying peers to repeat.
     overheard: Vec<(CoValueId, SessionContent)>,
-    /// CoValues of lying peers, of which nodes need not agree.
+    /// CoValues of lying peers, on which nodes need not agree.
     suspect: BTreeSet<CoValueId>,
-    /// CoValues of which clients' content was refused.
+    /// CoValues with refused content.
     refused: BTreeSet<CoValueId>,
     truth: Truth,
     signatures: CachedSignatures,
@@ -71,7 +71,7 @@ pub(crate) struct Bugs {
     pub driver: Option<DriverBug>,
 }
 
-/// A CoValue whose existence has got about.
+/// A CoValue that clients may know of.
 #[derive(Debug, Clone)]
 struct Known {
     id: CoValueId,
@@ -93,15 +93,15 @@ enum Kind {
 /// Something that happens.
 #[allow(clippy::large_enum_variant, reason = "steps are moved once or twice")]
 enum Step {
-    /// Somebody tries to connect.
+    /// A client or a node tries to connect.
     Dial(usize),
     /// A message arrives.
     Deliver { link: PeerId, to: Side, message: Message },
-    /// Somebody reads what has arrived.
+    /// A peer reads the messages that have arrived.
     Read { link: PeerId, side: Side },
-    /// Somebody learns that a link has ended.
+    /// A peer learns that a link has ended.
     Lost { link: PeerId, side: Side },
-    /// Something comes to pass inside a node.
+    /// Something happens inside a node.
     Node { node: usize, life: u32, what: NodeStep },
     /// A node is started.
     Start(usize),

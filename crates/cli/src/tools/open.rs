@@ -55,7 +55,7 @@ pub(super) fn is_same(a: &Path, b: &Path) -> bool {
 
 /// Opens a sled store with a small cache: the tools read a store once, from end to end.
 fn open_sled(dir: &Path) -> anyhow::Result<Arc<dyn Storage>> {
-    let options = SledOptions { cache_bytes: SLED_CACHE_BYTES, ..SledOptions::default() };
+    let options = SledOptions::default().with_cache_bytes(SLED_CACHE_BYTES);
     Ok(Arc::new(SledStorage::open_with(dir, options)?))
 }
 

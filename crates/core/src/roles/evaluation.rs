@@ -1,4 +1,4 @@
-//! Going through groups' transactions to find those that count.
+//! Evaluating the transactions of groups: which of them are valid.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,12 +9,11 @@ use super::group::{Effect, Group, Kind, Mapping, Step};
 use super::history::{self, History};
 use super::{Role, UnknownGroup};
 
-/// Makes sure that the history of a group and those of its parents are there.
+/// Computes the histories of a group and its ancestors, unless they are known.
 ///
-/// A group's transactions need those of its parents, which are gone through first, at the moment
-/// when the first transaction that counts names them. Groups that need each other become one
-/// [`Circle`]. There is a stack of circles instead of recursion, because how deep parents go is
-/// for the groups' authors to choose.
+/// The transactions of a group depend on the roles in its parents, so a parent is evaluated when
+/// the first valid transaction names it. Groups that depend on each other form one [`Circle`]. A
+/// stack of circles replaces recursion, because the authors of groups choose the depth.
 pub(super) fn evaluate(
     groups: &BTreeMap<CoValueId, Group>,
     histories: &mut BTreeMap<CoValueId, History>,
@@ -26,7 +25,7 @@ pub(super) fn evaluate(
     let mut evaluation = Evaluation { groups, histories, stack: Vec::new() };
     let result = evaluation.open(group).and_then(|()| evaluation.run());
     if result.is_err() {
-        // What has been begun cannot stay: it would look finished.
+        // An incomplete history must not look complete.
         let Evaluation { histories, stack, .. } = evaluation;
         for id in stack.into_iter().flat_map(|circle| circle.members) {
             histories.remove(&id);
@@ -41,10 +40,10 @@ struct Evaluation<'a> {
     stack: Vec<Circle<'a>>,
 }
 
-/// Groups that are gone through together, usually just one.
+/// Groups that are evaluated together; usually only one.
 struct Circle<'a> {
     members: Vec<CoValueId>,
-    /// All transactions of the members in the order of time.
+    /// The transactions of all members, in the order of their times.
     steps: Vec<(&'a Group, &'a Step)>,
     next: usize,
 }
@@ -68,8 +67,8 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    /// Lets a transaction count if its author may do what it does, or tells which group must be
-    /// gone through before that can be known.
+    /// Applies a transaction if its author has the right to make it, or returns the group that must
+    /// be evaluated first.
     fn take(&mut self, group: &Group, step: &Step) -> Result<ControlFlow<Needs>, UnknownGroup> {
         let author_role = self.authority(group.id, &step.author, step.made_at);
         match &step.effect {
@@ -101,23 +100,22 @@ impl Evaluation<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Whether a group has been gone through, or is being gone through together with the one
-    /// whose turn it is.
+    /// Whether a group has been evaluated, or belongs to the current circle.
     fn is_ready(&self, id: CoValueId) -> bool {
         let is_waiting = |circle: &Circle<'_>| circle.members.contains(&id);
         let waiting = self.stack.split_last().map_or(&[][..], |(_, waiting)| waiting);
         self.histories.contains_key(&id) && !waiting.iter().any(is_waiting)
     }
 
-    /// Whether a parent that is ready has the group among its own parents. That can only be where
-    /// the two are gone through together: a parent done with before has not needed the group.
+    /// Whether a parent that is ready has the group among its ancestors. Both are in the current
+    /// circle then, because a parent that was evaluated earlier did not depend on the group.
     fn is_circular(&self, group: CoValueId, parent: CoValueId) -> bool {
         self.stack.last().is_some_and(|circle| circle.members.contains(&parent))
             && history::is_ancestor(self.histories, group, parent)
     }
 
-    /// Goes on with a group that is needed: begins it, or if it waits itself for the one that
-    /// needs it, begins anew with all that are between them, together.
+    /// Continues with a group that the current circle depends on. If that group waits for the
+    /// current circle, all circles between them are restarted as one.
     fn go_to(&mut self, id: CoValueId) -> Result<(), UnknownGroup> {
         match self.stack.iter().position(|circle| circle.members.contains(&id)) {
             None => self.open(id),
@@ -139,7 +137,7 @@ impl Evaluation<'_> {
             self.histories.insert(*id, History::new(group.kind == Kind::Account));
             groups.push(group);
         }
-        // At equal times the group that is older goes first: parents usually are.
+        // At equal times the older group comes first, which is usually the parent.
         groups.sort_by(|a, b| {
             let created_at =
                 |group: &Group| group.steps.first().map_or(f64::MAX, |step| step.made_at);
@@ -154,8 +152,9 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    /// The role by which someone does something in a group, or has it done to them: the one last
-    /// given here, or a higher one from a parent. The role of everyone does not count.
+    /// The role that decides over a change in a group, of its author or of the member that it
+    /// concerns: the last role given in the group, or a higher one from a parent. The role of
+    /// everyone does not count.
     fn authority(&self, group: CoValueId, member: &str, at: f64) -> Authority {
         let Some(history) = self.histories.get(&group) else { return Authority::None };
         let mut authority = history.own_role(member, None).map_or(Authority::None, Authority::Role);
@@ -182,24 +181,24 @@ impl Evaluation<'_> {
     }
 }
 
-/// The group that has to be gone through first.
+/// The group that must be evaluated first.
 struct Needs(CoValueId);
 
-/// What an author can refer to.
+/// The authority of a member in a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Authority {
-    /// Nothing.
+    /// No role.
     None,
     /// A role.
     Role(Role),
-    /// Something from a parent that is no role.
+    /// A parent's mapping to a value that is not a role.
     Unknown,
 }
 
 impl Authority {
-    /// Whether this, from a parent, replaces `other`.
+    /// Whether this authority from a parent replaces `other`.
     ///
-    /// Writers are above readers as well, but neither can change roles.
+    /// Writers rank like readers here, because neither can change roles.
     fn is_above(self, other: Self) -> bool {
         self.rank() > other.rank()
     }
@@ -214,7 +213,7 @@ impl Authority {
     }
 }
 
-/// Whether an author may give a role to a member.
+/// Whether an author has the right to give a role to a member.
 fn may_set_role(
     group: &Group,
     step: &Step,

@@ -1,4 +1,4 @@
-//! A group's transactions, as far as they have to do with roles.
+//! The transactions of a group that affect roles.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use super::{Member, Role};
 use crate::changes::{Change, Value};
 use crate::dependencies::PARENT_PREFIX;
 
-/// A group or account, as far as roles depend on it. A CoValue that is neither is a group in
-/// which nobody has a role, and no parent.
+/// The transactions of a group or account that affect roles. Any other CoValue makes a group
+/// without members and parents.
 #[derive(Debug, Clone)]
 pub struct Group {
     pub(super) id: CoValueId,
     pub(super) kind: Kind,
     pub(super) initial_admin: Arc<str>,
-    /// In the order of time.
+    /// In the order of their times.
     pub(super) steps: Vec<Step>,
 }
 
@@ -38,28 +38,28 @@ pub(super) struct Step {
 pub(super) enum Effect {
     /// Gives a role to a member.
     Role { member: Arc<str>, role: Role },
-    /// Makes a group a parent, or revokes that.
+    /// Adds or revokes a parent group.
     Parent { parent: CoValueId, mapping: Mapping },
 }
 
-/// Which role a parent's members have in a group.
+/// The role that a parent's members inherit in a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mapping {
-    /// The one that they have in the parent.
+    /// Their role in the parent.
     Extend,
-    /// None: the group is no parent any more.
+    /// None: the parent is revoked.
     Revoked,
-    /// This one.
+    /// This role.
     Role(Role),
-    /// Something that means nothing. It still stands between authors and lesser roles.
+    /// A value without a meaning. It gives no role, but takes precedence over lesser roles.
     Unknown,
     /// The change has no value.
     Absent,
 }
 
 impl Group {
-    /// Reads a CoValue's sessions with their transactions. Of two transactions of the same time
-    /// in different sessions, that of the session named first is held to be the earlier.
+    /// Reads the transactions of a CoValue's sessions. Transactions with equal times are ordered
+    /// like their sessions in `sessions`.
     pub fn new<'a>(
         id: CoValueId,
         header: &Header,
@@ -82,7 +82,7 @@ impl Group {
                     Some(Step { made_at: transaction.made_at(), author: author.clone(), effect })
                 }));
             }
-            // Stable, which keeps the order of sessions and logs where times are equal.
+            // Stable: equal times keep the order of sessions and logs.
             steps.sort_by(|a, b| a.made_at.total_cmp(&b.made_at));
         }
         Self { id, kind, initial_admin, steps }
@@ -93,7 +93,7 @@ impl Group {
         self.id
     }
 
-    /// The groups that transactions name as parents, whether they may or not.
+    /// The groups that transactions name as parents, valid or not.
     pub fn parents(&self) -> impl Iterator<Item = CoValueId> {
         self.steps.iter().filter_map(|step| match step.effect {
             Effect::Parent { parent, .. } => Some(parent),
@@ -101,8 +101,7 @@ impl Group {
         })
     }
 
-    /// Those to whom transactions give a role, whether they may or not, each as often as that
-    /// happens.
+    /// The members that transactions give a role, valid or not. A member may appear several times.
     pub fn members(&self) -> impl Iterator<Item = Member> {
         self.steps.iter().filter_map(|step| match &step.effect {
             Effect::Role { member, .. } => Member::parse(member).ok(),
@@ -112,8 +111,8 @@ impl Group {
 }
 
 impl Effect {
-    /// What a transaction would do to roles, if its author may. Only a transaction of exactly one
-    /// change that sets something counts in a group.
+    /// The effect of a transaction on roles, if its author has the right. Only a transaction with
+    /// exactly one `set` change has an effect.
     fn of(transaction: &Transaction) -> Option<Self> {
         let changes = transaction.changes()?;
         let [change] = <[Change<'_>; 1]>::try_from(Change::parse_all(&changes)?).ok()?;
@@ -122,7 +121,7 @@ impl Effect {
             let parent = CoValueId::parse(parent).ok()?;
             return Some(Self::Parent { parent, mapping: Mapping::of(&change) });
         }
-        // All other keys may be set to whatever their authors like.
+        // Other keys do not affect roles.
         Member::parse(key).ok()?;
         let role = Role::parse(change.value().as_text()?)?;
         let is_possible = key != Member::EVERYONE

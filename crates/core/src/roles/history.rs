@@ -1,4 +1,4 @@
-//! What counts of a group's transactions, by time, and the roles that follow.
+//! The valid role changes of a group over time, and the roles that follow from them.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +12,16 @@ use super::{Member, Role};
 /// The roles and parents of a group over time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
-    /// Whether the group is the account itself, which is always its own admin.
+    /// Whether the group is an account, which is always an admin of itself.
     pub(super) is_account: bool,
     roles: BTreeMap<Arc<str>, Timeline<Role>>,
     /// In the order in which they were first named.
     parents: Vec<(CoValueId, Timeline<Mapping>)>,
-    /// The parents that are not revoked, in the order in which they came to be.
+    /// The parents that are not revoked, in the order in which they were added.
     authorities: Vec<(CoValueId, Mapping)>,
 }
 
-/// Values with the times at which they came to hold, in order.
+/// Values with the times from which they hold, in order.
 #[derive(Debug, Clone)]
 struct Timeline<T>(Vec<(f64, T)>);
 
@@ -36,7 +36,7 @@ impl<T: Copy> Timeline<T> {
         self.0.push((made_at, value));
     }
 
-    /// The value at a time, or the last one.
+    /// The value at a time, or the last value for `None`.
     fn at(&self, at: Option<f64>) -> Option<T> {
         let end =
             at.map_or(self.0.len(), |at| self.0.partition_point(|(made_at, _)| *made_at <= at));
@@ -45,7 +45,7 @@ impl<T: Copy> Timeline<T> {
 }
 
 impl History {
-    /// Nothing has happened yet.
+    /// A history without changes.
     pub(super) fn new(is_account: bool) -> Self {
         Self { is_account, ..Self::default() }
     }
@@ -70,17 +70,17 @@ impl History {
         }
     }
 
-    /// The role that a member was given here, parents aside.
+    /// The role that the group itself gives a member.
     pub(super) fn own_role(&self, member: &str, at: Option<f64>) -> Option<Role> {
         self.roles.get(member)?.at(at)
     }
 
-    /// The parents that give roles to authors of transactions.
+    /// The parents that authors of transactions inherit roles from.
     pub(super) fn authorities(&self) -> &[(CoValueId, Mapping)] {
         &self.authorities
     }
 
-    /// The parents in force at a time.
+    /// The parents that are not revoked at a time.
     fn parents(&self, at: Option<f64>) -> impl Iterator<Item = (CoValueId, Mapping)> {
         self.parents.iter().filter_map(move |(parent, timeline)| {
             timeline
@@ -91,38 +91,38 @@ impl History {
     }
 }
 
-/// The role of a member in a group at a time, with what its parents give.
+/// The role of a member in a group at a time, including inherited roles.
 ///
-/// Parents form a graph that the authors of groups choose, so every group is looked at once and
-/// nothing is recursive.
+/// The authors of groups choose the graph of parents, so the search visits each group once and does
+/// not recurse.
 pub(super) fn role_at(
     histories: &BTreeMap<CoValueId, History>,
     group: CoValueId,
     member: &str,
     at: Option<f64>,
 ) -> Option<Role> {
-    // By the reference's rule, time 0 holds for the group that is asked, and "now" for its parents.
+    // Rule of the reference: time 0 applies to the queried group, but means "now" for its parents.
     let parents_at = at.filter(|at| *at != 0.0);
     let mut found: BTreeMap<(CoValueId, bool), Option<Role>> = BTreeMap::new();
     let mut open = vec![(group, true, false)];
-    while let Some((id, is_asked, is_opened)) = open.pop() {
+    while let Some((id, is_queried, is_opened)) = open.pop() {
         let Some(history) = histories.get(&id) else { continue };
-        let at = if is_asked { at } else { parents_at };
+        let at = if is_queried { at } else { parents_at };
         if is_opened {
             let parent_role = |parent| found.get(&(parent, false)).copied().flatten();
             let role = combined_role(history, id, member, at, parent_role);
-            found.insert((id, is_asked), role);
-        } else if let Entry::Vacant(entry) = found.entry((id, is_asked)) {
-            // Should groups be their own ancestors after all, that gives them nothing.
+            found.insert((id, is_queried), role);
+        } else if let Entry::Vacant(entry) = found.entry((id, is_queried)) {
+            // A group that is its own ancestor inherits nothing from itself.
             entry.insert(None);
-            open.push((id, is_asked, true));
+            open.push((id, is_queried, true));
             open.extend(history.parents(at).map(|(parent, _)| (parent, false, false)));
         }
     }
     found.get(&(group, true)).copied().flatten()
 }
 
-/// Whether `parent` has `group` among its ancestors, as things stand now.
+/// Whether `group` is currently `parent` or one of its ancestors.
 pub(super) fn is_ancestor(
     histories: &BTreeMap<CoValueId, History>,
     group: CoValueId,
@@ -168,7 +168,7 @@ fn combined_role(
     role
 }
 
-/// The role that someone with `parent_role` in a parent has here by it, if it is one that counts.
+/// The role that a member with `parent_role` in a parent inherits, if any.
 fn inherited_role(mapping: Mapping, parent_role: Option<Role>) -> Option<Role> {
     let parent_role = parent_role.filter(|role| is_inheritable(*role))?;
     match mapping {
@@ -178,12 +178,12 @@ fn inherited_role(mapping: Mapping, parent_role: Option<Role>) -> Option<Role> {
     }
 }
 
-/// Whether a role in a parent has any effect in a group.
+/// Whether members with this role in a parent inherit a role.
 pub(super) fn is_inheritable(role: Role) -> bool {
     matches!(role, Role::Admin | Role::Manager | Role::Writer | Role::Reader)
 }
 
-/// Whether a role from a parent replaces what a member has otherwise.
+/// Whether an inherited role replaces the member's other role.
 fn is_more_permissive(inherited: Role, role: Option<Role>) -> bool {
     match inherited {
         Role::Admin => role != Some(Role::Admin),

@@ -1,4 +1,4 @@
-//! CoValues made, taken and given without any server.
+//! Creating, ingesting and sending CoValues without a server.
 
 use downbeat_core::{
     AppendError, CoValue, DeleteError, IngestError, LogError, SessionError, delete,
@@ -16,8 +16,8 @@ const OPEN: &str =
 const OWNED: &str = r#"{"meta":null,"ruleset":{"group":"co_zGroup","type":"ownedByGroup"},"type":"comap","uniqueness":"z1"}"#;
 const GROUP: &str = r#"{"meta":null,"ruleset":{"initialAdmin":"co_zA","type":"group"},"type":"comap","uniqueness":"z1"}"#;
 
-/// Nobody has an account here.
-fn nobody(_: CoValueId) -> Option<AgentId> {
+/// A directory without accounts.
+fn no_accounts(_: CoValueId) -> Option<AgentId> {
     None
 }
 
@@ -39,7 +39,7 @@ impl Author {
         value.append(&self.session, transaction, self.secret.signer_secret()).unwrap();
     }
 
-    /// Makes a run of several transactions that has a signature at its end only.
+    /// Makes a run of several transactions with one signature at its end.
     fn run(&self, value: &CoValue, lengths: &[usize]) -> Content {
         let mut ahead = value.clone();
         for length in lengths {
@@ -56,14 +56,14 @@ impl Author {
     }
 }
 
-/// Takes all of a message.
+/// Ingests a message without refusals.
 fn ingest(value: &mut CoValue, content: &Content) -> u64 {
-    let ingested = value.ingest(content, &nobody).unwrap();
+    let ingested = value.ingest(content, &no_accounts).unwrap();
     assert_eq!(ingested.refused().next(), None);
     ingested.added()
 }
 
-/// Where the runs of each piece start and end.
+/// The start and end of the runs in each message.
 fn shape(pieces: &[Content]) -> Vec<Vec<(u64, u64)>> {
     let runs = |piece: &Content| piece.sessions.iter().map(|run| (run.after, run.end())).collect();
     pieces.iter().map(runs).collect()
@@ -75,7 +75,8 @@ fn what_one_makes_another_takes_piece_by_piece() {
     let mut original = CoValue::new(header(OPEN));
     alice.append(&mut original, "[1]");
     bob.append(&mut original, "[2]");
-    let (mut copy, _) = CoValue::from_content(&original.content_since(None)[0], &nobody).unwrap();
+    let (mut copy, _) =
+        CoValue::from_content(&original.content_since(None)[0], &no_accounts).unwrap();
     assert_eq!(copy.known_state(), original.known_state());
 
     let before = copy.known_state();
@@ -105,7 +106,7 @@ fn a_gap_is_told_with_what_is_there() {
     alice.append(&mut value, "[]");
     let mut content = alice.run(&value, &[1]);
     content.sessions[0].after = 5;
-    let ingested = value.ingest(&content, &nobody).unwrap();
+    let ingested = value.ingest(&content, &no_accounts).unwrap();
     let gap = SessionError::Log(LogError::Gap { have: 1, after: 5 });
     assert_eq!(ingested.sessions, [(alice.session, Err(gap))]);
 }
@@ -119,7 +120,7 @@ fn a_bad_session_leaves_the_others_and_itself_unharmed() {
     let good = content.clone();
     content.sessions[0].transactions.pop();
 
-    let (mut value, ingested) = CoValue::from_content(&content, &nobody).unwrap();
+    let (mut value, ingested) = CoValue::from_content(&content, &no_accounts).unwrap();
     let refused: Vec<_> = ingested.refused().collect();
     assert!(matches!(
         refused[..],
@@ -137,12 +138,12 @@ fn content_must_belong_to_the_covalue() {
     let content = alice.run(&value, &[1]);
 
     let other = Content { id: id("co_zX"), ..content.clone() };
-    assert_eq!(value.ingest(&other, &nobody), Err(IngestError::OtherCoValue(other.id)));
+    assert_eq!(value.ingest(&other, &no_accounts), Err(IngestError::OtherCoValue(other.id)));
     let headless = Content { header: None, ..content.clone() };
-    let error = CoValue::from_content(&headless, &nobody).unwrap_err();
+    let error = CoValue::from_content(&headless, &no_accounts).unwrap_err();
     assert_eq!(error, IngestError::NoHeader(content.id));
     let wrong = Content { id: other.id, header: Some(header(OPEN)), ..content.clone() };
-    let error = CoValue::from_content(&wrong, &nobody).unwrap_err();
+    let error = CoValue::from_content(&wrong, &no_accounts).unwrap_err();
     assert_eq!(error, IngestError::HeaderMismatch { id: other.id, actual: content.id });
 }
 
@@ -160,7 +161,7 @@ fn an_account_signs_with_the_agent_in_its_header() {
     original.append(&session, transaction.clone(), alice.secret.signer_secret()).unwrap();
     let content = &original.content_since(None)[0];
 
-    let (_, ingested) = CoValue::from_content(content, &nobody).unwrap();
+    let (_, ingested) = CoValue::from_content(content, &no_accounts).unwrap();
     let unknown = SessionError::UnknownAccount(account.id());
     assert_eq!(ingested.refused().collect::<Vec<_>>(), [(&session, &unknown)]);
     let directory = |id: CoValueId| {
@@ -171,7 +172,8 @@ fn an_account_signs_with_the_agent_in_its_header() {
 
     let mut itself = account.clone();
     itself.append(&session, transaction, alice.secret.signer_secret()).unwrap();
-    let (_, ingested) = CoValue::from_content(&itself.content_since(None)[0], &nobody).unwrap();
+    let (_, ingested) =
+        CoValue::from_content(&itself.content_since(None)[0], &no_accounts).unwrap();
     assert_eq!(ingested.added(), 1, "an account knows itself");
 }
 

@@ -1,6 +1,6 @@
-//! What it costs to take signed content, in allocations: unlike time they are the same at every run.
-//! The bounds are what was measured when they were written (it stands beside each) and a tenth.
-//! Where more is needed for a good reason, they are to be raised; where less, lowered.
+//! Allocations for ingesting signed content. Unlike times, they are the same in every run. Each
+//! bound is the measured value (in the comment) plus a tenth. Raise a bound only for a good reason,
+//! and lower it after an improvement.
 
 use downbeat_core::{CoValue, SessionLog};
 use downbeat_crypto::{AgentSecret, VerifyingKey, session_id};
@@ -37,11 +37,11 @@ fn given() -> Given {
     Given { secret, session, value, contents }
 }
 
-fn nobody(_: CoValueId) -> Option<AgentId> {
+fn no_accounts(_: CoValueId) -> Option<AgentId> {
     None
 }
 
-/// Checks what some work costs this thread: how often it allocates, and how many bytes in all.
+/// Checks how often some work allocates on this thread, and how many bytes in total.
 #[track_caller]
 fn assert_costs<T>(allocations: u64, bytes: u64, work: impl FnOnce() -> T) {
     let info = allocation_counter::measure(|| drop(work()));
@@ -62,15 +62,15 @@ fn a_log_takes_ten_transactions_without_copying_them() {
 fn a_new_covalue_takes_ten_transactions_without_copying_them() {
     let Given { contents: [content, _], .. } = given();
     // Measured: 10 of 14595 bytes.
-    assert_costs(11, 16_100, || CoValue::from_content(&content, &nobody).unwrap());
+    assert_costs(11, 16_100, || CoValue::from_content(&content, &no_accounts).unwrap());
 }
 
 #[test]
 fn a_covalue_takes_ten_more_without_copying_what_it_has() {
     let Given { contents: [first, second], .. } = given();
-    let (mut value, _) = CoValue::from_content(&first, &nobody).unwrap();
+    let (mut value, _) = CoValue::from_content(&first, &no_accounts).unwrap();
     // Measured: 4 of 11392 bytes.
-    assert_costs(4, 12_600, || value.ingest(&second, &nobody).unwrap());
+    assert_costs(4, 12_600, || value.ingest(&second, &no_accounts).unwrap());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whatever happens to content on the way, nothing that its authors did not sign is taken.
+//! Content that is damaged on the way: only transactions that their authors signed are accepted.
 
 use downbeat_core::CoValue;
 use downbeat_protocol::{Limits, Message, Owner, json};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::vectors::{self, Loaded};
 
-/// What happens to one place of a message.
+/// Damage to one place of a message.
 #[derive(Debug, Clone)]
 enum Damage {
     Replace(u8),
@@ -16,7 +16,7 @@ enum Damage {
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
-    // Bytes that mean something in JSON make more messages that are odd and still readable.
+    // Bytes with a meaning in JSON leave more messages readable.
     let byte = prop_oneof![any::<u8>(), prop::sample::select(b"\"\\{}[],:0159 azAZ$".as_slice())];
     prop_oneof![
         byte.clone().prop_map(Damage::Replace),
@@ -47,10 +47,10 @@ fn damaged(mut bytes: Vec<u8>, damages: Vec<(prop::sample::Index, Damage)>) -> V
     bytes
 }
 
-/// Whether all that is in `value` was signed by those who are said to have signed it.
+/// Whether the claimed authors signed all content of `value`.
 ///
-/// A signature does not cover the session's id, so a log can come under another id whose agent
-/// has the same signer.
+/// A signature does not cover the session id, so a log may have another id whose agent has the
+/// same signer.
 fn is_authentic(value: &CoValue, original: &CoValue) -> bool {
     value.sessions().all(|log| {
         original.sessions().any(|original| {

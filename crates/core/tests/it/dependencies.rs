@@ -1,4 +1,4 @@
-//! Which CoValues a CoValue is found to depend on.
+//! The dependencies of CoValues.
 
 use downbeat_core::dependencies;
 use downbeat_protocol::Transaction;

@@ -1,4 +1,4 @@
-//! Values that several tests start from.
+//! Values that several tests use.
 
 use downbeat_protocol::{
     CoValueId, Content, Header, Limits, Priority, SessionContent, SessionId, Signature, Transaction,

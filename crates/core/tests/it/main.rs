@@ -1,4 +1,4 @@
-//! What the crate's parts do together, mostly on content recorded from the reference.
+//! Integration tests, mostly with content recorded from the reference.
 
 mod co_value;
 mod costs;

@@ -1,4 +1,4 @@
-//! Real content verifies, says the same as in the reference, and goes out as it came in.
+//! Recorded content: it verifies, has the facts of the reference, and is sent as it was received.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Roles are those that the reference finds in the same groups.
+//! Roles: the same as in the reference for the same groups.
 
 use downbeat_core::roles::{Group, Member, Role, Roles, UnknownGroup};
 use downbeat_crypto::header_id;
@@ -23,7 +23,7 @@ fn in_recorded_groups_at_all_times() {
     }
 }
 
-/// Of several thousand random histories those that tell the rules apart best.
+/// The random histories, out of several thousand, that distinguish the rules best.
 #[test]
 fn in_random_histories_with_parents() {
     let mut found = 0;
@@ -39,7 +39,7 @@ fn in_random_histories_with_parents() {
             found += usize::from(role.is_some());
         }
     }
-    assert!(found > 100, "most questions were about nobody");
+    assert!(found > 100, "most queries found no role");
 }
 
 fn parse_group(group: &Value) -> Group {
@@ -70,7 +70,7 @@ fn set(key: &str, value: &str, made_at: u64) -> Transaction {
     Transaction::trusting(&changes, made_at, None)
 }
 
-/// A group of `co_zA` in which only `co_zA` does something: sets keys at times.
+/// A group in which only its founder `co_zA` sets keys, at these times.
 fn group(name: &str, sets: &[(&str, &str, u64)]) -> (CoValueId, Group) {
     let header = header(&GROUP.replace("name", name));
     let sets = [("co_zA", "admin", 0)].iter().chain(sets);
@@ -107,7 +107,7 @@ fn a_newer_state_of_a_group_replaces_the_older_one() {
     assert_eq!(roles.role_of(child, &bob, None), Ok(Some(Role::Reader)));
 }
 
-/// A mapping that means nothing stands before lesser roles all the same, if it comes first.
+/// A mapping without a meaning takes precedence over lesser roles if it comes first.
 #[test]
 fn a_parent_with_a_senseless_mapping_takes_the_place_of_another() {
     let carol = Member::parse("co_zC").unwrap();
@@ -145,8 +145,7 @@ fn a_group_tells_its_members_and_not_its_parents() {
     assert_eq!(group.parents().collect::<Vec<_>>(), [parent]);
 }
 
-/// The reference overflows its stack here; what matters is an answer that does not depend on
-/// which group is asked first.
+/// The reference overflows its stack here. The answer must not depend on the order of the queries.
 #[test]
 fn groups_that_name_each_other_as_parents_have_the_earlier_one_count() {
     let bob = Member::parse("co_zB").unwrap();

@@ -1,6 +1,6 @@
-//! Content recorded from the reference (cojson 0.20.19), with what it says about it.
+//! Content recorded from the reference (cojson 0.20.19), and the facts that it states.
 //!
-//! One file per CoValue, with the messages that bring it to somebody who has nothing.
+//! One file per CoValue has the messages for a peer without the CoValue.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub(crate) fn file(name: &str) -> Bytes {
 /// The messages of a recorded CoValue.
 pub(crate) fn messages(name: &str) -> Vec<Content> {
     let file = file(&format!("{name}.jsonl"));
-    // Batched messages are joined by newlines; the one at the end belongs to the file.
+    // Newlines join batched messages; the last newline ends the file.
     let frame = file.slice_ref(file.trim_ascii_end());
     let frame = json::decode_frame(&frame, &Limits::default()).unwrap();
     assert!(frame.rejected.is_empty(), "{name}: {:?}", frame.rejected);
@@ -49,17 +49,17 @@ pub(crate) fn messages(name: &str) -> Vec<Content> {
         .collect()
 }
 
-/// What the reference says about the recorded CoValues.
+/// The facts that the reference states about the recorded CoValues.
 pub(crate) fn facts() -> Value {
     serde_json::from_slice(&file("facts.json")).unwrap()
 }
 
-/// Recorded CoValues that others can be checked with.
+/// The recorded CoValues, as a directory for verification.
 #[derive(Default)]
 pub(crate) struct Loaded(pub(crate) Vec<CoValue>);
 
 impl Loaded {
-    /// All that are recorded.
+    /// All recorded CoValues.
     pub(crate) fn all() -> Self {
         let mut loaded = Self::default();
         for name in NAMES {
@@ -68,7 +68,7 @@ impl Loaded {
         loaded
     }
 
-    /// Takes the messages of a recorded CoValue, none of which may be refused.
+    /// Ingests the messages of a recorded CoValue without refusals.
     pub(crate) fn load(&mut self, name: &str) -> &CoValue {
         let mut messages = messages(name).into_iter();
         let (mut value, ingested) = CoValue::from_content(&messages.next().unwrap(), self).unwrap();

@@ -1,4 +1,4 @@
-//! What hashing and verifying cost, in allocations: unlike time they are the same at every run.
+//! Allocations for hashing and verifying. Unlike times, they are the same in every run.
 
 use downbeat_crypto::{AgentSecret, HashChain, VerifyingKey};
 

@@ -42,7 +42,7 @@ fn signatures_are_the_references_both_ways() {
 
 #[test]
 fn a_header_has_the_id_of_the_native_core() {
-    // A number and an order of names that JavaScript would write otherwise.
+    // JavaScript would write the number and the order of names differently.
     let json = r#"{"meta":{"a":1e21,"\uffff":1,"\ud800\udc00":2},"ruleset":{"type":"unsafeAllowAll"},"type":"comap","uniqueness":"z1"}"#;
     let header = Header::parse(&json.into(), &Limits::default()).unwrap();
     assert_eq!(header_id(&header).as_str(), "co_zG7X2wqvno5R4Z5VQAggjQdCqQx");

@@ -1,4 +1,4 @@
-//! Secrets: their texts, and that they are not given away.
+//! Secrets: their texts, and that errors and `Debug` do not reveal them.
 
 use downbeat_crypto::{
     AgentSecret, SealerSecret, SignerSecret, delete_session_id, random_session_id, session_id,

@@ -1,4 +1,4 @@
-//! The content of one session that is in memory.
+//! The runs of one session that are in memory.
 
 use std::collections::VecDeque;
 

@@ -11,9 +11,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::LocalError;
-use crate::connection::Kind;
 use crate::engine::Command;
-use crate::node::Shared;
+use crate::link::Kind;
+use crate::shared::Shared;
 
 /// Messages that wait in each direction: some hundred KiB of pieces, enough to read ahead of a
 /// program that takes them one by one.
@@ -82,7 +82,7 @@ impl Line {
     }
 }
 
-/// A question for a CoValue, which is repeated once if the answer is that nobody has it.
+/// A request for a CoValue, which is repeated once if the CoValue is not found.
 pub(super) struct Request {
     have: KnownState,
     state: Asked,
@@ -91,12 +91,12 @@ pub(super) struct Request {
 enum Asked {
     /// Once, and no answer yet.
     Once,
-    /// The answer is that it is not here: whether all upstreams were asked is to be found out.
+    /// It was not found. Next, the engine says whether all upstreams were asked.
     Missing {
         /// Whether this was the second answer.
         is_last: bool,
     },
-    /// Nobody has it; asked again at this time.
+    /// It was not found, and is requested again at this time.
     Again(Instant),
     /// For the second time.
     Twice,

@@ -1,8 +1,8 @@
 //! Reading and writing CoValues in the program that runs the node.
 //!
-//! Each CoValue that is opened is a connection of its own to the node, inside the process, as a
-//! client. So local writing takes the same way as everybody else's, a reader that is slow holds
-//! back nobody but itself, and closing a CoValue ends its subscription.
+//! Each open CoValue is a connection of its own to the node, inside the process, as a client. So
+//! local content takes the same way as that of other clients, a slow reader delays only itself, and
+//! closing a CoValue ends its subscription.
 
 mod line;
 mod updates;
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use downbeat_core::{AppendError, CoValue, IngestError, SessionError};
 use downbeat_protocol::{CoValueId, Content, Header, KnownState, SessionId};
+use downbeat_storage::StorageError;
 use downbeat_sync::Rejection;
 use tokio::sync::oneshot;
 
@@ -20,7 +21,7 @@ use self::line::{Line, Request};
 pub use self::updates::Updates;
 pub use self::value::LocalValue;
 use crate::engine::Command;
-use crate::node::Shared;
+use crate::shared::Shared;
 
 /// Opens CoValues of a node in the program that runs it; from [`Node::local`](crate::Node::local).
 ///
@@ -51,8 +52,8 @@ pub enum LocalError {
     /// on: load the CoValue again.
     #[error("the node has refused what was written")]
     Rejected(#[source] Rejection),
-    /// The node has something else of this session than what is in memory, because somebody else
-    /// writes to it: load the CoValue again.
+    /// The node's log of this session differs from the one in memory, because another writer uses
+    /// the session: load the CoValue again.
     #[error("session {session} is not what the node has")]
     OutOfStep {
         /// The session.
@@ -63,6 +64,9 @@ pub enum LocalError {
     /// The node has sent content that is not of the CoValue: a bug.
     #[error("the node has sent content that does not fit")]
     Ingest(#[from] IngestError),
+    /// Storage could not be read.
+    #[error("storage could not be read")]
+    Storage(#[source] StorageError),
     /// What was waited for did not come in time. It may still come.
     #[error("{0} was not acknowledged within {1:?}")]
     NotAcknowledged(CoValueId, Duration),
@@ -109,7 +113,7 @@ impl Local {
     }
 
     /// The content of a CoValue beyond `have`, piece by piece, and everything that is added later.
-    /// A CoValue that nobody has is given up as with [`Self::load`].
+    /// A CoValue that is not found is given up as with [`Self::load`].
     ///
     /// Pieces are read from storage as the program takes them: a CoValue of any size takes a few
     /// hundred KiB. What has been added while the program was busy comes as one piece.
@@ -117,6 +121,21 @@ impl Local {
         let mut line = Line::open(&self.shared).await?;
         let request = Request::send(&mut line, have).await?;
         Ok(Updates::new(line, request))
+    }
+
+    /// Lists up to `limit` CoValues that are stored here, in ascending order of their ids, beginning
+    /// after `after`. Deleted CoValues are among them. Fewer than `limit` ids mean that there are no
+    /// more.
+    pub async fn ids(
+        &self,
+        after: Option<CoValueId>,
+        limit: usize,
+    ) -> Result<Vec<CoValueId>, LocalError> {
+        let shared = self.shared.upgrade().ok_or(LocalError::ShutDown)?;
+        shared.storage.list(after, limit).await.map_err(|error| match error {
+            StorageError::Closed => LocalError::ShutDown,
+            error => LocalError::Storage(error),
+        })
     }
 
     /// Waits until every upstream that the CoValue is synced with has acknowledged this much of

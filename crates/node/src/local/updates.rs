@@ -1,6 +1,7 @@
 //! The content of a CoValue as it comes.
 
 use downbeat_protocol::{CoValueId, Content, Message};
+use futures_util::{Stream, stream};
 
 use super::LocalError;
 use super::line::{Line, Request};
@@ -36,5 +37,17 @@ impl Updates {
                 _ => {}
             }
         }
+    }
+
+    /// Turns this into a stream of the pieces. It ends after the first error.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Content, LocalError>> + Send + Unpin {
+        let next = async |updates: Option<Self>| {
+            let mut updates = updates?;
+            match updates.next().await {
+                Ok(content) => Some((Ok(content), Some(updates))),
+                Err(error) => Some((Err(error), None)),
+            }
+        };
+        Box::pin(stream::unfold(Some(self), next))
     }
 }

@@ -79,7 +79,7 @@ impl LocalValue {
     /// Adds transactions to a session, signs them, and gives them to the node. Private ones are
     /// encrypted by the caller ([`Transaction::private`]).
     ///
-    /// The session must be the program's own, and written by nobody else. `secret` is that of the
+    /// Only this program may write to the session. `secret` is that of the
     /// agent, or of the account, whose session it is; an account must be with the node.
     ///
     /// Waits while the node has 8 MiB in its care that it has not stored. If one transaction cannot
@@ -105,7 +105,7 @@ impl LocalValue {
     /// Waits until the node has stored everything that was written here, the header included.
     /// That is durable, unless the storage was told to be more relaxed.
     ///
-    /// The node speaks of positions in a session, so this relies on nobody else writing to it: a
+    /// The node reports positions in a session, so this relies on a single writer: a
     /// session that was forked is refused ([`LocalError::Rejected`]), but perhaps after this.
     ///
     /// [`LocalError::NotAcknowledged`] if that is not so `within` this time.
@@ -234,7 +234,7 @@ impl LocalValue {
     }
 }
 
-/// The agents of accounts that have come as dependencies. Whoever deletes has been found by the
+/// The agents of accounts that have come as dependencies. The right to delete has been checked by the
 /// node to be allowed to.
 #[derive(Default)]
 struct Accounts(FxHashMap<CoValueId, AgentId>);

@@ -23,7 +23,7 @@ pub(crate) const SECONDS: &[f64] = &[
     5.0, 10.0,
 ];
 
-/// Bounds for the number of stores in one batch, of which there are 4,096 at most.
+/// Bounds for the number of stores in one batch, which has 4,096 at most.
 pub(crate) const SIZES: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0, 4_096.0];
 

@@ -209,7 +209,7 @@ async fn a_member_who_is_not_listed_is_stored_where_a_listed_account_names_it() 
     let (node, storage) = server(&AccountList::new([alice.id]), None);
     let mut peer = Peer::connect(&node, 16).await;
     let account = bob.creation();
-    assert!(!send(&mut peer, &account).await.header, "so far nobody needs it");
+    assert!(!send(&mut peer, &account).await.header, "so far it is not needed");
     let group = alice.group(&[bob.id]);
     send(&mut peer, &alice.creation()).await;
     peer.send(Message::Content(whole(&group))).await;

@@ -8,7 +8,7 @@
 //!
 //! The bounds are what was measured when they were written (it stands beside each, for a hundred
 //! operations), and half an allocation more for each operation and a twentieth more bytes: one
-//! allocation too many is noticed. Where more is needed for a good reason, they are to be raised;
+//! allocation too many is noticed. Where more is needed for a good reason, raise them;
 //! where less, lowered.
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::given::{Author, Peer, map};
 /// Operations in a batch.
 const BATCH: usize = 50;
 
-/// Batches, of which the cheapest counts.
+/// Batches. The cheapest counts.
 const BATCHES: usize = 6;
 
 /// CoValues of all batches.

@@ -1,4 +1,4 @@
-//! Where only some accounts may store content, nobody stores more than their share by claiming what
+//! Where only some accounts may store content, no peer stores more than its share by claiming what
 //! is not true.
 
 use downbeat_core::{CoValue, delete};
@@ -30,7 +30,7 @@ fn large(ruleset: Ruleset, bytes: usize) -> CoValue {
 }
 
 /// Has the server believe, without proof, that a listed account's group needs these. The account
-/// is not there, so that the signature cannot be told to be none.
+/// is not there, so that the signature cannot be checked.
 async fn claim_need(peer: &mut Peer, alice: &Account, ids: &[CoValueId]) -> CoValue {
     let mut group = alice.group(&[]);
     for id in ids {

@@ -23,7 +23,7 @@ fn rate(messages: u64) -> Rates {
     Rates { messages: NonZeroU64::new(messages), bytes: None }
 }
 
-/// A LOAD of something that nobody has.
+/// A LOAD of a CoValue that does not exist.
 fn load() -> Message {
     Message::Load(KnownState::empty(CoValue::new(map()).id()))
 }

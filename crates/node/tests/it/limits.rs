@@ -33,7 +33,7 @@ async fn connect_as(node: &Node, label: &str, capacity: usize) -> Peer {
     Peer::over(ours)
 }
 
-/// A LOAD of something that nobody has.
+/// A LOAD of a CoValue that does not exist.
 fn load() -> Message {
     Message::Load(KnownState::empty(CoValue::new(map()).id()))
 }
@@ -52,7 +52,7 @@ async fn who_sends_too_fast_is_read_more_slowly_and_loses_nothing() {
     }
     let took = started.elapsed();
     assert!(took > Duration::from_millis(300), "{took:?}");
-    // Nobody else is held back.
+    // Other clients are not held back.
     other.send(load()).await;
     other.known().await;
     let stats = node.stats().await.unwrap();
@@ -113,7 +113,7 @@ async fn connections_with_one_key_share_its_rate() {
         free.send(load()).await;
         free.known().await;
     }
-    // 112 messages, of which 100 are free.
+    // 112 messages: 100 are free.
     assert!(started.elapsed() > Duration::from_millis(400), "{:?}", started.elapsed());
     let stats = node.stats().await.unwrap();
     assert!(stats.limits.key_rate > 0);

@@ -1,9 +1,13 @@
 //! Writing and reading in the program that runs the node.
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_node::LocalError;
+use downbeat_node::{LocalError, Node};
 use downbeat_protocol::{CoValueId, KnownState, Privacy, Transaction};
+use downbeat_storage::{MemoryStorage, Storage};
+use futures_util::StreamExt;
 
 use crate::given::{Author, SOON, count, map, node, transaction, wait_for};
 
@@ -167,4 +171,55 @@ async fn without_an_upstream_nothing_is_waited_for() {
     let node = node();
     let mut value = node.local().create(map()).await.unwrap();
     value.synced(Duration::from_secs(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_ids_of_what_is_stored_come_in_pages() {
+    let node = node();
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        let mut value = node.local().create(map()).await.unwrap();
+        value.stored(SOON).await.unwrap();
+        made.push(value.id());
+    }
+    made.sort_unstable();
+    let first = node.local().ids(None, 2).await.unwrap();
+    let rest = node.local().ids(first.last().copied(), 2).await.unwrap();
+    assert_eq!((&first[..], &rest[..]), made.split_at(2));
+}
+
+#[tokio::test]
+async fn updates_are_a_stream_as_well() {
+    let (node, author) = (node(), Author::new());
+    let mut value = node.local().create(map()).await.unwrap();
+    author.write(&mut value, "one").await;
+    value.stored(SOON).await.unwrap();
+    let updates = node.local().updates(KnownState::empty(value.id())).await.unwrap();
+    let mut updates = updates.into_stream();
+    let content = tokio::time::timeout(SOON, updates.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(content.sessions[0].session, author.session);
+    node.shutdown().await.unwrap();
+    while let Some(content) = updates.next().await {
+        if let Err(error) = content {
+            assert!(matches!(error, LocalError::ShutDown));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_storage_can_be_bare_boxed_or_shared() {
+    let shared: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let boxed: Box<dyn Storage> = Box::new(MemoryStorage::new());
+    let threads = NonZeroUsize::MIN;
+    for builder in [
+        Node::builder(MemoryStorage::new()),
+        Node::builder(Box::new(MemoryStorage::new())),
+        Node::builder(Arc::new(MemoryStorage::new())),
+        Node::builder(boxed),
+        Node::builder(shared),
+    ] {
+        let node = builder.verifier_threads(threads).start().unwrap();
+        let mut value = node.local().create(map()).await.unwrap();
+        value.stored(SOON).await.unwrap();
+    }
 }

@@ -1,4 +1,4 @@
-//! Reading frames.
+//! Decoding frames.
 
 use bincode::BorrowDecode;
 use bytes::Bytes;
@@ -20,10 +20,10 @@ use crate::sessions::{Sessions, last_of_each};
 
 /// Decodes a frame.
 ///
-/// The transactions of content messages are slices of the frame. A frame that is cut short or of
-/// another version is an error as a whole; a message in it that is wrong or over a limit goes into
-/// [`Frame::rejected`], and a session of a content message whose id, signature or transactions are
-/// wrong into [`Content::malformed`]. An empty frame is no message.
+/// The transactions of content messages are slices of the frame. A truncated frame, or a frame of
+/// another version, is an error as a whole. A message that is invalid or exceeds a limit is in
+/// [`Frame::rejected`]. A session of a content message with an invalid id, signature or transaction is
+/// in [`Content::malformed`]. An empty frame has no messages.
 pub fn decode_frame(frame: &Bytes, limits: &Limits) -> Result<Frame, DecodeError> {
     let mut decoded = Frame::default();
     let rest = match frame.split_first() {
@@ -77,13 +77,13 @@ fn read_message(reader: &mut Reader<'_>) -> Result<Item, DecodeError> {
             reader.end()?;
             return Ok(Item::Ping(ping));
         }
-        tag => return Err(DecodeError::Binary(format!("no message has the kind {tag}"))),
+        tag => return Err(DecodeError::Binary(format!("there is no message kind {tag}"))),
     };
     reader.end()?;
     Ok(Item::Message(message))
 }
 
-/// Reads items one after another from a part of a frame.
+/// Reads the items of a part of a frame, one after the other.
 struct Reader<'a> {
     frame: &'a Bytes,
     rest: &'a [u8],
@@ -91,7 +91,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Checks that everything has been read.
+    /// Checks that no bytes are left.
     fn end(&self) -> Result<(), DecodeError> {
         if self.rest.is_empty() {
             Ok(())
@@ -113,8 +113,8 @@ impl<'a> Reader<'a> {
         Ok(header)
     }
 
-    /// Reads a session. The outer error is one of the encoding, behind which nothing can be read;
-    /// the inner one is of the session alone. The session's id is given as far as there is one.
+    /// Reads a session, and returns its id with the result. After the outer error, which concerns the
+    /// encoding, reading cannot continue. The inner error concerns only this session.
     fn session(&mut self) -> Result<(String, Result<SessionContent, DecodeError>), DecodeError> {
         let id = self.session_text()?;
         let after = self.count("after")?;
@@ -174,8 +174,10 @@ impl<'a> Reader<'a> {
             3 => UnknownKind::Content,
             kind => return Err(DecodeError::Binary(format!("an unknown id has the kind {kind}"))),
         };
-        let id = UnknownId::new(self.text()?)
-            .ok_or(DecodeError::invalid("id", "a text that is no CoValue id, and not too long"))?;
+        let id = UnknownId::new(self.text()?).ok_or(DecodeError::invalid(
+            "id",
+            "a text that is not a CoValue id and not too long",
+        ))?;
         Ok(Unknown { id, kind })
     }
 
@@ -198,7 +200,7 @@ impl<'a> Reader<'a> {
         Ok(counts.into_iter().collect())
     }
 
-    /// A count, within what JSON can say: it may go on to a peer that reads JSON.
+    /// A count. It must be valid in JSON, because the server may forward it to a JSON peer.
     fn count(&mut self, member: &'static str) -> Result<u64, DecodeError> {
         match self.item()? {
             count if count <= MAX_SAFE_INTEGER => Ok(count),
@@ -210,7 +212,7 @@ impl<'a> Reader<'a> {
         Ok(CoValueId::from_digits(self.text()?)?)
     }
 
-    /// A session id as it stands in JSON, unchecked.
+    /// The text of a session id, unchecked.
     fn session_text(&mut self) -> Result<String, DecodeError> {
         let flags: u8 = self.item()?;
         let (owner, random) = (self.text()?, self.text()?);
@@ -222,7 +224,7 @@ impl<'a> Reader<'a> {
         Ok([prefix, owner, SessionId::SEPARATOR, kind, random, end].concat())
     }
 
-    /// The length of a list, if it is within a limit.
+    /// The length of a list, within a limit.
     fn len(&mut self, limit: Limit, max: usize) -> Result<usize, DecodeError> {
         let len: u64 = self.item()?;
         usize::try_from(len).ok().filter(|&len| len <= max).ok_or(DecodeError::limit(limit, max))
@@ -245,7 +247,7 @@ impl<'a> Reader<'a> {
         self.item()
     }
 
-    /// Something that bincode reads itself. What is borrowed is not allocated, whatever its length.
+    /// An item that bincode decodes. Borrowed items are not allocated, whatever their length.
     fn item<T: BorrowDecode<'a, ()>>(&mut self) -> Result<T, DecodeError> {
         let (item, len) = bincode::borrow_decode_from_slice(self.rest, bincode::config::standard())
             .map_err(|error| DecodeError::Binary(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Writing frames.
+//! Encoding frames.
 
 use bincode::Encode;
 use bincode::enc::Encoder;
@@ -11,18 +11,18 @@ use crate::id::{CoValueId, SessionId};
 use crate::known_state::{KnownState, SessionCounts};
 use crate::message::{Content, Message, Ping, SessionContent, UnknownKind};
 
-/// Appends a message to a frame, which is empty or holds what was written by these functions
-/// before. Stored transactions and headers are copied as they are.
+/// Appends a message to a frame, which is empty or was written by these functions. The JSON of
+/// transactions and headers is copied.
 pub fn encode_message(message: &Message, frame: &mut Vec<u8>) {
     append(&Body(message), frame);
 }
 
-/// Appends a sign of life to a frame.
+/// Appends a ping to a frame.
 pub fn encode_ping(ping: &Ping, frame: &mut Vec<u8>) {
     append(&Body(ping), frame);
 }
 
-/// Appends an item behind the version byte, if that is not there yet.
+/// Appends an item, after the version byte if the frame is empty.
 fn append(body: &impl Encode, frame: &mut Vec<u8>) {
     let mut size = SizeWriter::default();
     write_into(body, &mut size);
@@ -34,13 +34,13 @@ fn append(body: &impl Encode, frame: &mut Vec<u8>) {
     write_into(body, &mut VecWriter(frame));
 }
 
-/// The version byte and the longest length.
+/// The length of the version byte and the longest length prefix.
 const MAX_PREFIX_LEN: usize = 1 + 9;
 
-/// Encodes into a writer that takes everything.
+/// Encodes into a writer that never fails.
 fn write_into(item: &impl Encode, writer: &mut impl Writer) {
     bincode::encode_into_writer(item, writer, bincode::config::standard())
-        .expect("the items report no errors of their own, and the writers take everything");
+        .expect("neither the items nor the writers fail");
 }
 
 /// Appends to a vector.
@@ -53,7 +53,7 @@ impl Writer for VecWriter<'_> {
     }
 }
 
-/// Something in its binary form.
+/// An item in its binary encoding.
 struct Body<'a, T>(&'a T);
 
 impl Encode for Body<'_, Message> {

@@ -1,4 +1,4 @@
-//! Canonical JSON: the one text that stands for a value, which is hashed and signed.
+//! Canonical JSON: the unique text of a value, which is hashed and signed.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -12,22 +12,21 @@ use crate::json::scan::{Part, Scanner};
 use crate::json::string::RawString;
 use crate::limits::Limits;
 
-/// Strings that start like this are ciphertext or binary data, which the reference writes without
-/// looking for what to escape.
+/// The prefixes of ciphertext and binary data, which the reference writes without escapes.
 const RAW_PREFIXES: [&str; 2] = ["encrypted_U", "binary_U"];
 
-/// Rewrites a JSON text canonically, as the reference's `stableStringify` prints the value that
-/// `JSON.parse` reads from it: members sorted by the UTF-16 code units of their names, of repeated
-/// members the last, no white space, numbers and strings as JavaScript prints them. A string that
-/// starts with `encrypted_U` or `binary_U` is written without escaping; if it holds what should be
-/// escaped, the result is no JSON (the reference's is not either).
+/// Rewrites a JSON text canonically. The result is the output of the reference's `stableStringify` for
+/// the value that `JSON.parse` returns: sorted by the UTF-16 code units of names, with the last of
+/// repeated members, without white space, and with JavaScript's notation of numbers and strings.
+/// A string that starts with `encrypted_U` or `binary_U` is written without escapes; if it needs
+/// escapes, the result is not JSON, as in the reference.
 ///
-/// What is hashed of headers and transactions is written by the reference's native core, which
-/// differs from this in corners that no client reaches: see
+/// The reference's native core writes the JSON of headers and transactions that is hashed. It differs
+/// from this function in cases that clients never produce: see
 /// [`Header::hashed_json`](crate::Header::hashed_json) and
 /// [`Transaction::parse`](crate::Transaction::parse).
 ///
-/// A text that is canonical already is returned as a slice of the input, without copying.
+/// A canonical text is returned as a slice of the input, without a copy.
 ///
 /// # Examples
 ///
@@ -52,7 +51,7 @@ pub fn canonicalize(json: &Bytes, limits: &Limits) -> Result<Bytes, DecodeError>
     Ok(out.into())
 }
 
-/// The text of a single message or a part of one, if it is UTF-8 and not too long.
+/// Checks that the text of a message, or a part of a message, is UTF-8 and not too long.
 pub(crate) fn check_text<'a>(json: &'a Bytes, limits: &Limits) -> Result<&'a str, DecodeError> {
     if json.len() > limits.message_bytes {
         return Err(DecodeError::limit(Limit::MessageBytes, limits.message_bytes));
@@ -66,34 +65,33 @@ pub(crate) fn decode_utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
         .map_err(|error| DecodeError::Syntax { reason: "not UTF-8", offset: error.valid_up_to() })
 }
 
-/// Whose canonical JSON is to be written.
+/// The variants of canonical JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// The one of the reference's JavaScript: [`canonicalize`].
+    /// That of the reference's JavaScript: [`canonicalize`].
     JavaScript,
-    /// The same, but with all strings escaped, so that the result is JSON for certain.
+    /// The same with escapes in all strings, so that the result is always JSON.
     Escaped,
-    /// The one of the reference's native core, which decides the ids of headers. It sorts by code
-    /// points (JavaScript by halves of surrogate pairs), prints some numbers otherwise, and
-    /// escapes all strings.
+    /// That of the reference's native core, which decides the ids of headers. It sorts by code points
+    /// (JavaScript by UTF-16 code units), prints some numbers differently, and escapes all strings.
     Native,
 }
 
-/// A value without repeated members, if there is no half of a surrogate pair in what is left. The
-/// native core gets values so from JavaScript, and refuses those halves.
+/// A value without repeated members, as the native core receives it from JavaScript. Fails if a lone
+/// surrogate is left, which the native core refuses.
 pub(crate) fn unicode<'a>(
     value: &'a str,
     member: &'static str,
 ) -> Result<Cow<'a, str>, DecodeError> {
     let value = last_members(value)?;
     if has_half_surrogate_pairs(&value)? {
-        return Err(DecodeError::invalid(member, "free of half surrogate pairs"));
+        return Err(DecodeError::invalid(member, "free of lone surrogates"));
     }
     Ok(value)
 }
 
-/// A value without repeated members, if it holds half a surrogate pair anywhere: where it does
-/// not, a repeated member that does not count has no effect.
+/// A value without repeated members. A value without lone surrogates is returned unchanged, because
+/// its repeated members have no effect.
 pub(crate) fn last_members(value: &str) -> Result<Cow<'_, str>, DecodeError> {
     if !has_half_surrogate_pairs(value)? {
         return Ok(Cow::Borrowed(value));
@@ -103,7 +101,7 @@ pub(crate) fn last_members(value: &str) -> Result<Cow<'_, str>, DecodeError> {
     Ok(Cow::Owned(last_members))
 }
 
-/// Whether half a surrogate pair is in a name or a string of the value.
+/// Whether a name or a string of the value has a lone surrogate.
 pub(crate) fn has_half_surrogate_pairs(value: &str) -> Result<bool, DecodeError> {
     let mut found = false;
     Scanner::new(value, usize::MAX).walk(|part| {
@@ -145,10 +143,10 @@ impl Form {
     }
 }
 
-/// Whether a well-formed value is written canonically.
+/// Whether a well-formed value is canonical.
 fn is_canonical(value: &str, depth: usize) -> Result<bool, DecodeError> {
     let mut canonical = true;
-    // The last name seen in each open object; nothing in an array.
+    // The last name in each open object; `None` for arrays.
     let mut last_names: Vec<Option<RawString<'_>>> = Vec::new();
     let mut scanner = Scanner::new(value, depth);
     scanner.walk(|part| {
@@ -174,21 +172,21 @@ fn is_canonical(value: &str, depth: usize) -> Result<bool, DecodeError> {
     Ok(canonical && !scanner.saw_space())
 }
 
-/// An object or array that is being written.
+/// An object or array during writing.
 struct Open<'a> {
     is_object: bool,
-    /// Where its first member or element begins in the output.
+    /// The position of the first member or element in the output.
     start: usize,
-    /// The members of an object: name, and where name and value begin in the output.
+    /// The members of an object: their names and positions in the output.
     members: Vec<(RawString<'a>, usize)>,
     is_empty: bool,
 }
 
-/// The nesting up to which JSON is written canonically: each level may copy all that is in it, to
-/// sort its members. A header with the deepest `meta` has 127 levels.
+/// The maximum depth of canonical JSON, because each level may copy its whole content to sort the
+/// members. A header with the deepest `meta` has 127 levels.
 const MAX_CANONICAL_DEPTH: usize = 128;
 
-/// Appends a well-formed value canonically, unless it is nested deeper than `depth` or
+/// Appends a well-formed value canonically. Fails if its depth exceeds `depth` or
 /// [`MAX_CANONICAL_DEPTH`].
 pub(crate) fn write_canonical(
     value: &str,
@@ -230,7 +228,7 @@ pub(crate) fn write_canonical(
 }
 
 impl<'a> Open<'a> {
-    /// Writes what has to stand before the next part, and notes a member.
+    /// Writes the separator before the next part, and records the start of a member.
     fn before(&mut self, part: Part<'a>, out: &mut String) {
         let begins_item = !self.is_object || matches!(part, Part::Name(_));
         if begins_item && !std::mem::take(&mut self.is_empty) {
@@ -241,7 +239,7 @@ impl<'a> Open<'a> {
         }
     }
 
-    /// Sorts the members of an object that has been written completely.
+    /// Sorts the members of a complete object.
     fn sort(&self, form: Form, out: &mut String) {
         if self.members.is_sorted_by(|(a, _), (b, _)| form.cmp_names(*a, *b).is_lt()) {
             return;
@@ -253,7 +251,7 @@ impl<'a> Open<'a> {
             .zip(ends)
             .filter_map(|(&(name, start), end)| Some((name, out.get(start..end)?)))
             .collect();
-        // A stable sort, so that of members with one name the last stays behind the others.
+        // Stable: the last of several members with the same name remains the last.
         members.sort_by(|(a, _), (b, _)| form.cmp_names(*a, *b));
         let mut sorted = String::with_capacity(out.len() - self.start);
         let mut members = members.into_iter().peekable();
@@ -271,10 +269,10 @@ impl<'a> Open<'a> {
     }
 }
 
-/// Whether the string is one that the reference writes without escaping.
+/// Whether the reference writes the string without escapes.
 fn is_raw(string: RawString<'_>) -> bool {
     if string.escaped {
-        // The prefixes could be written with escapes themselves.
+        // The prefix may have escapes.
         let text = string.decode_lossy();
         RAW_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
     } else {

@@ -1,4 +1,4 @@
-//! Reading the sessions of content messages.
+//! Decoding the sessions of content messages.
 
 use std::borrow::Cow;
 

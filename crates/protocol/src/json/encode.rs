@@ -1,4 +1,4 @@
-//! Writing messages.
+//! Encoding messages.
 
 use std::io::Write;
 
@@ -7,8 +7,8 @@ use crate::json::string::quote;
 use crate::known_state::{KnownState, SessionCounts};
 use crate::message::{Content, Message, Ping, Unknown, UnknownKind};
 
-/// Appends a message as the reference writes it. Stored transactions and headers are copied as
-/// they are. Several messages in one frame are joined by `\n`, which is for the caller to write.
+/// Appends a message in the reference's JSON. The JSON of transactions and headers is copied. In a
+/// frame of several messages, the caller writes the `\n` between them.
 pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
     match message {
         Message::Load(state) => {
@@ -73,7 +73,7 @@ fn write_unknown(unknown: &Unknown, out: &mut Vec<u8>) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-/// Appends the server's sign of life.
+/// Appends a ping.
 pub fn encode_ping(ping: &Ping, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"ping\",\"time\":");
     write_count(ping.time, out);
@@ -118,19 +118,19 @@ fn write_content(content: &Content, out: &mut Vec<u8>) {
     }
 }
 
-/// About how long a content message will be, so that it is copied once and not again and again.
+/// The approximate length of a content message, so that the buffer grows only once.
 fn content_len(content: &Content) -> usize {
-    /// What stands around the parts of a message, around a session's and between transactions.
-    const AROUND: [usize; 3] = [120, 400, 1];
+    /// The overhead of a message, of a session and of a transaction.
+    const OVERHEAD: [usize; 3] = [120, 400, 1];
     let counts = content.expect_content_until.as_ref().map_or(0, SessionCounts::len);
     let transactions: usize = content
         .sessions
         .iter()
         .flat_map(|session| &session.transactions)
-        .map(|transaction| transaction.json().len() + AROUND[2])
+        .map(|transaction| transaction.json().len() + OVERHEAD[2])
         .sum();
     let header = content.header.as_ref().map_or(0, |header| header.json().len());
-    AROUND[0] + header + AROUND[1] * (content.sessions.len() + counts) + transactions
+    OVERHEAD[0] + header + OVERHEAD[1] * (content.sessions.len() + counts) + transactions
 }
 
 fn write_known_state(state: &KnownState, out: &mut Vec<u8>) {
@@ -159,7 +159,7 @@ fn separate(index: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// An identifier, which has no characters to escape.
+/// Writes an identifier, which never needs escapes.
 fn write_id(id: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(id.as_bytes());
@@ -173,5 +173,5 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
 }
 
 fn write_count(count: u64, out: &mut Vec<u8>) {
-    write!(out, "{count}").expect("a vector takes whatever is written");
+    write!(out, "{count}").expect("writing to a vector does not fail");
 }

@@ -1,4 +1,4 @@
-//! Reading frames: one message, or several on lines of their own.
+//! Decoding frames of one or several messages.
 
 use std::borrow::Cow;
 
@@ -21,21 +21,21 @@ use crate::limits::Limits;
 use crate::message::{Content, Known, Message, Ping, Reconcile, Unknown, UnknownKind};
 use crate::sessions::Sessions;
 
-/// The longest action that is repeated in an error, in characters.
+/// The longest action in an error, in characters.
 const MAX_QUOTED_ACTION: usize = 40;
 
 /// Decodes a frame of JSON messages joined by newlines.
 ///
 /// The transactions of content messages are slices of the frame. As in the reference:
 ///
-/// - An empty frame is no message. A frame with a line that is not JSON is an error as a whole.
-/// - A line that is JSON but no valid message, or is over a limit, goes into [`Frame::rejected`]
-///   and leaves the others alone. Unknown members are ignored; of repeated ones the last counts.
-/// - A message about a text that is no CoValue id is [`Message::Unknown`]. An entry of a reconcile
-///   message with such a text, and a session of a known state whose id is malformed, are left out:
-///   nobody can have either.
-/// - A session of a content message that is malformed goes into [`Content::malformed`] and leaves
-///   the others alone.
+/// - An empty frame has no messages. A frame with a line that is not JSON is an error as a whole.
+/// - A line that is JSON but not a valid message, or exceeds a limit, is in [`Frame::rejected`]. The
+///   other lines are unaffected. Unknown members are ignored; the last of repeated members counts.
+/// - A message about a text that is not a CoValue id is [`Message::Unknown`]. An entry of a reconcile
+///   message with such a text is skipped, and so is a session of a known state whose id is
+///   malformed, because neither can exist.
+/// - A malformed session of a content message is in [`Content::malformed`]. The other sessions are
+///   unaffected.
 pub fn decode_frame(frame: &Bytes, limits: &Limits) -> Result<Frame, DecodeError> {
     let mut decoded = Frame::default();
     let text = decode_utf8(frame)?;
@@ -83,12 +83,12 @@ fn decode_line(frame: &Bytes, line: &str, limits: &Limits) -> Result<Line, Decod
     members.into_line(limits)
 }
 
-/// The members of a message, of whatever kind it turns out to be.
+/// The members of a message of any kind.
 struct Members<'a> {
     action: Slot<Cow<'a, str>>,
     kind: Slot<Cow<'a, str>>,
     id: Slot<Cow<'a, str>>,
-    /// A truth value or a header: the text of any value.
+    /// A boolean or a header, as JSON.
     header: Slot<&'a str>,
     sessions: Slot<SessionCounts>,
     is_correction: Slot<Option<bool>>,
@@ -251,7 +251,7 @@ fn read_counts(
     Ok(counts.into_iter().collect())
 }
 
-/// The priority, for which a receiver has no use: any number is accepted.
+/// The priority. Any number is accepted, because receivers do not use it.
 fn read_priority(scanner: &mut Scanner<'_>) -> Result<Priority, DecodeError> {
     if !matches!(scanner.peek(), Some(b'-' | b'0'..=b'9' | b'n')) {
         return Err(DecodeError::invalid("priority", "a number"));
@@ -263,7 +263,7 @@ fn read_priority(scanner: &mut Scanner<'_>) -> Result<Priority, DecodeError> {
     })
 }
 
-/// The array of pairs of a reconcile message.
+/// The pairs of a reconcile message.
 fn read_values(
     scanner: &mut Scanner<'_>,
     limits: &Limits,

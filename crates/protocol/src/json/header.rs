@@ -1,4 +1,4 @@
-//! Reading headers, and writing them canonically.
+//! Parsing headers, and writing them canonically.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,15 +18,15 @@ use crate::json::string::quote;
 use crate::json::value;
 use crate::limits::Limits;
 
-/// The bound, both ways, on the integers that the reference's native core takes for `uniqueness`.
-/// JavaScript prints the bound itself with a magnitude above 2^63.
+/// The bound, exclusive, on the magnitude of an integer `uniqueness` in the reference's native core.
+/// JavaScript prints the bound itself as a larger number than 2^63.
 const UNIQUENESS_BOUND: f64 = 9_223_372_036_854_775_808.0;
 
-/// How deep `meta` may be nested: the reference's native core reads a header with a parser that
-/// stops at 128 levels, so no client takes a deeper one.
+/// The maximum depth of `meta`. The parser in the reference's native core fails at 128 levels, so no
+/// client accepts a deeper header.
 const MAX_META_DEPTH: usize = 126;
 
-/// Reads a header from a text that holds it and nothing else.
+/// Parses a text that is a header.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> {
     let text = whole(text, limits.depth, Scanner::skipped)?;
     let text = last_members(text)?;
@@ -58,20 +58,20 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> 
     .into_header()
 }
 
-/// Checks that there are no half surrogate pairs but in the values of members that are dropped.
+/// Checks that only the values of dropped members have lone surrogates.
 fn check_unicode(header: &str) -> Result<(), DecodeError> {
     const KEPT: [&str; 5] = ["createdAt", "meta", "ruleset", "type", "uniqueness"];
     Scanner::new(header, usize::MAX).object(|scanner, name| {
         let value = scanner.skipped()?;
         let is_dropped = name.decode().is_some_and(|name| !KEPT.contains(&&*name));
         if !is_dropped && (name.decode().is_none() || has_half_surrogate_pairs(value)?) {
-            return Err(DecodeError::invalid("header", "free of half surrogate pairs"));
+            return Err(DecodeError::invalid("header", "free of lone surrogates"));
         }
         Ok(())
     })
 }
 
-/// Makes a header of the JSON texts of its members and a ruleset.
+/// Makes a header from a ruleset and the JSON of its other members.
 pub(crate) fn build(
     co_type: &str,
     ruleset: (Ruleset, Option<bool>),
@@ -90,7 +90,7 @@ pub(crate) fn build(
     .into_header()
 }
 
-/// Reads a text that holds one value and nothing else.
+/// Reads a text that is one value.
 fn whole<'a, T>(
     text: &'a str,
     max_depth: usize,
@@ -103,7 +103,7 @@ fn whole<'a, T>(
 }
 
 struct Members<'a> {
-    /// The text of a value, as are meta and uniqueness.
+    /// JSON, like `meta` and `uniqueness`.
     created_at: Option<&'a str>,
     meta: Meta<'a>,
     ruleset: (Ruleset, Option<bool>),
@@ -114,7 +114,7 @@ struct Members<'a> {
 impl Members<'_> {
     fn into_header(self) -> Result<Header, DecodeError> {
         let json = self.write(Form::Escaped)?;
-        // The forms differ in numbers and in the order of names.
+        // The forms differ only in numbers and in the order of names.
         let can_differ = [Some(self.meta.json), self.uniqueness]
             .into_iter()
             .flatten()
@@ -156,11 +156,11 @@ struct Meta<'a> {
 }
 
 impl Meta<'_> {
-    /// What stands for no meta at all.
+    /// The value for an absent meta.
     const NULL: Self = Self { json: "null", co_type: None, source: None };
 }
 
-/// Any value; what the protocol looks at are two members of an object.
+/// A value of any type. The protocol uses two members of an object.
 fn read_meta<'a>(scanner: &mut Scanner<'a>) -> Result<Meta<'a>, DecodeError> {
     let json = scanner.skipped()?;
     if Scanner::new(json, MAX_META_DEPTH).skip().is_err() {
@@ -176,12 +176,12 @@ fn read_meta<'a>(scanner: &mut Scanner<'a>) -> Result<Meta<'a>, DecodeError> {
             _ => meta.skip(),
         })?;
     }
-    // A type of another kind is none that the protocol knows.
+    // The protocol has no use for a type that is not a string.
     Ok(Meta { json, co_type: co_type.valid(), source: source.optional()?.flatten() })
 }
 
-/// The source of a branch. The reference takes whatever is not "falsy" for an id, and waits for a
-/// CoValue that cannot be there if it is none.
+/// The source of a branch. The reference accepts every "truthy" value as an id, and waits for a
+/// CoValue that cannot exist.
 fn read_source(scanner: &mut Scanner<'_>) -> Result<Option<CoValueId>, DecodeError> {
     match scanner.peek() {
         Some(b'"') => {
@@ -190,7 +190,7 @@ fn read_source(scanner: &mut Scanner<'_>) -> Result<Option<CoValueId>, DecodeErr
         }
         Some(b'n' | b'f') => scanner.skip().map(|()| None),
         Some(b'-' | b'0'..=b'9') => match number::value(scanner.number()?) {
-            // What is too large becomes null on its way.
+            // JavaScript turns a number that is too large into null.
             0.0 | f64::INFINITY | f64::NEG_INFINITY => Ok(None),
             _ => Err(DecodeError::invalid("meta.source", "a CoValue id")),
         },
@@ -198,8 +198,7 @@ fn read_source(scanner: &mut Scanner<'_>) -> Result<Option<CoValueId>, DecodeErr
     }
 }
 
-/// The ruleset, with `restrictDeletion`. Other members are dropped, as by the reference's native
-/// core.
+/// The ruleset and `restrictDeletion`. Other members are dropped, as in the reference's native core.
 fn read_ruleset(scanner: &mut Scanner<'_>) -> Result<(Ruleset, Option<bool>), DecodeError> {
     value::expect_object(scanner, "ruleset")?;
     let mut kind = Slot::empty();
@@ -233,7 +232,7 @@ fn read_ruleset(scanner: &mut Scanner<'_>) -> Result<(Ruleset, Option<bool>), De
     }
 }
 
-/// `null` or a string; any string.
+/// `null` or any string.
 fn read_created_at<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError> {
     let expected = DecodeError::invalid("createdAt", "null or a string");
     let created_at = value::json_nullable(scanner, |scanner| match scanner.peek() {
@@ -243,14 +242,14 @@ fn read_created_at<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError
     Ok(created_at.unwrap_or("null"))
 }
 
-/// A string, a truth value, `null`, an integer, or an object of strings, none of them nameless.
+/// A string, a boolean, `null`, an integer, or an object of strings with non-empty names.
 fn read_uniqueness<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError> {
     let kind = scanner.peek();
     let json = scanner.skipped()?;
     let mut value = Scanner::new(json, usize::MAX);
     let fits = match kind {
         Some(b'{') => {
-            // Of members with one name the last counts.
+            // The last of repeated members counts.
             let mut fit = BTreeMap::new();
             value.object(|value, name| {
                 let fits = !name.raw.is_empty() && value.peek() == Some(b'"');
@@ -261,7 +260,7 @@ fn read_uniqueness<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError
         }
         Some(b'-' | b'0'..=b'9') => {
             let number = number::value(json);
-            // What is too large becomes null on its way.
+            // JavaScript turns a number that is too large into null.
             number.is_infinite() || (number.fract() == 0.0 && number.abs() < UNIQUENESS_BOUND)
         }
         kind => kind != Some(b'['),
@@ -275,14 +274,14 @@ fn read_uniqueness<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, DecodeError
     Ok(json)
 }
 
-/// A header that is being written, its members in canonical order.
+/// Writes the members of a header, which come in canonical order.
 struct Writer {
     form: Form,
     text: String,
 }
 
 impl Writer {
-    /// A member whose value is well-formed JSON.
+    /// Writes a member whose value is well-formed JSON.
     fn member(&mut self, name: &str, json: &str) -> Result<(), DecodeError> {
         self.name(name);
         write_canonical(json, usize::MAX, self.form, &mut self.text)
@@ -304,7 +303,7 @@ impl Writer {
         };
         self.text.push('{');
         if let Some((name, id)) = id {
-            // Ids have no characters to escape.
+            // Ids never need escapes.
             for part in ["\"", name, "\":\"", id, "\","] {
                 self.text.push_str(part);
             }

@@ -1,18 +1,17 @@
-//! Numbers as the reference's native core reads and prints them.
+//! Numbers as the reference's native core parses and prints them.
 //!
-//! The native core gets headers from JavaScript as JSON, and hashes what it prints itself. Its
-//! reader of fractions is fast but not exact, and it prints large and small numbers in another
-//! form than JavaScript, so that the two agree on all integers up to 2^63 and on most fractions,
-//! but not on every number. Since a header whose id does not match the native core's hash is
-//! refused by every client, its numbers are the ones that count.
+//! The native core receives headers from JavaScript as JSON, and hashes the JSON that it prints
+//! again. Its parser rounds some fractions, and it prints large and small numbers in another notation
+//! than JavaScript. Both agree on all integers up to 2^63 and on most fractions. Every client refuses
+//! a header whose id does not match the native core's hash, so the native core's numbers decide.
 
 use crate::json::number;
 
-/// A number as the native core prints it when it has come through JavaScript. `None` is for a
-/// number that it refuses.
+/// A number as the native core prints it after JavaScript has printed it. `None` if the native core
+/// refuses it.
 pub(crate) fn canonical(json: &str) -> Option<String> {
     let printed = number::canonical(json);
-    // What JavaScript cannot hold has become null.
+    // JavaScript prints null for a number that is too large.
     if printed == "null" || is_integer_of_64_bits(&printed) {
         return Some(printed.into_owned());
     }
@@ -23,8 +22,8 @@ fn is_integer_of_64_bits(number: &str) -> bool {
     number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok()
 }
 
-/// Reads a number: as many of the leading digits as 64 bits hold, times or divided by a power of
-/// ten, with the rounding errors of doing just that.
+/// Parses a number: the leading digits that fit 64 bits, multiplied or divided by a power of ten, with
+/// the rounding errors of this method.
 fn read(json: &str) -> Option<f64> {
     let (negative, digits) = match json.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -46,8 +45,8 @@ fn read(json: &str) -> Option<f64> {
             .filter(|_| !full);
         full = longer.is_none();
         significand = longer.unwrap_or(significand);
-        // A digit that is taken moves the point if it stands behind it, one that is left out if
-        // it stands before it.
+        // A digit that fits moves the point if it is a digit of the fraction. A digit that does not
+        // fit moves the point if it is a digit of the integer.
         exponent += i32::from(full) - i32::from(is_fraction);
     }
     let value = scale(significand, exponent)?;
@@ -56,9 +55,9 @@ fn read(json: &str) -> Option<f64> {
 
 /// `significand * 10^exponent`, rounded after every step.
 fn scale(significand: u64, mut exponent: i32) -> Option<f64> {
-    /// The largest power of ten that is a number.
+    /// The largest power of ten that is finite.
     const MAX_POWER: i32 = 308;
-    #[expect(clippy::cast_precision_loss, reason = "the very rounding that is to be reproduced")]
+    #[expect(clippy::cast_precision_loss, reason = "reproduces the rounding of the native core")]
     let mut value = significand as f64;
     while exponent < -MAX_POWER {
         if value == 0.0 {
@@ -73,13 +72,13 @@ fn scale(significand: u64, mut exponent: i32) -> Option<f64> {
     Some(value * power_of_ten(exponent)?).filter(|value| value.is_finite())
 }
 
-/// A power of ten as exact as it can be, which `powi` would not give.
+/// The nearest number to a power of ten. `powi` is less exact.
 fn power_of_ten(exponent: i32) -> Option<f64> {
     format!("1e{exponent}").parse().ok().filter(|power: &f64| power.is_finite())
 }
 
-/// Prints a number: with the digits that JavaScript prints, but with an exponent from 1e16 on and
-/// below 1e-5, and with a point in every fraction, even if it has come to be an integer.
+/// Prints a number with the digits that JavaScript prints, but with an exponent from 1e16 and below
+/// 1e-5, and with a point even if the fraction is zero.
 fn print(value: f64) -> String {
     let printed = number::print(value);
     let (sign, digits) = match printed.strip_prefix('-') {
@@ -100,7 +99,7 @@ fn print(value: f64) -> String {
     }
 }
 
-/// Digits with a point behind the first one, if there are more.
+/// Digits with a point after the first one, if there are several.
 fn with_point(digits: &str) -> String {
     match digits.split_at_checked(1) {
         Some((first, rest)) if !rest.is_empty() => format!("{first}.{rest}"),
@@ -131,9 +130,9 @@ mod tests {
             ("1e21", "1e21"),
             ("1.7976931348623157e308", "1.7976931348623157e308"),
             ("1e309", "null"),
-            // Half way between two that have as many digits.
+            // Half way between two numbers with the same count of digits.
             ("1298487918110469.25", "1298487918110469.2"),
-            // Not read exactly.
+            // Not parsed exactly.
             ("2.5198666249170602e269", "2.51986662491706e269"),
             ("-5.2398311410194375e259", "-5.239831141019438e259"),
         ] {

@@ -1,21 +1,21 @@
-//! JSON numbers, as JavaScript reads and prints them.
+//! JSON numbers, as JavaScript parses and prints them.
 
 use std::borrow::Cow;
 
-/// The largest count that a JavaScript number holds exactly together with its neighbours,
-/// `Number.MAX_SAFE_INTEGER`.
+/// `Number.MAX_SAFE_INTEGER`: the largest integer n for which JavaScript represents both n and n + 1
+/// exactly.
 pub(crate) const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// Decimal numbers of up to this many digits are all exact in a JavaScript number.
+/// JavaScript represents all integers of up to this many decimal digits exactly.
 const MAX_EXACT_DIGITS: usize = 15;
 
 /// The value of a well-formed JSON number.
 pub(crate) fn value(number: &str) -> f64 {
-    // The grammar of JSON numbers is a part of Rust's.
+    // Rust accepts every JSON number.
     number.parse().unwrap_or(f64::NAN)
 }
 
-/// The value of a JSON number as a count, if JavaScript holds it exactly.
+/// The value of a JSON number as a count, if JavaScript represents it exactly.
 pub(crate) fn count(number: &str) -> Option<u64> {
     if is_plain_integer(number) {
         return number.parse().ok();
@@ -23,14 +23,14 @@ pub(crate) fn count(number: &str) -> Option<u64> {
     integer_below(value(number), 9_007_199_254_740_992.0).filter(|&count| count <= MAX_SAFE_INTEGER)
 }
 
-/// A number as an integer, if it is one and from 0 up to `bound`.
+/// A number as an integer, if it is an integer from 0 up to `bound`, exclusive.
 pub(crate) fn integer_below(value: f64, bound: f64) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked here")]
     (value.fract() == 0.0 && value >= 0.0 && value < bound).then_some(value as u64)
 }
 
-/// Reads the non-negative integer that the text starts with, if it is written canonically and
-/// short enough to be exact for certain. Returns its value and the text behind it.
+/// Reads the non-negative integer at the start of the text, if it is canonical and short enough to be
+/// exact. Returns its value and the rest of the text.
 pub(crate) fn plain_integer(text: &str) -> Option<(f64, &str)> {
     let mut value: u64 = 0;
     let mut len = 0;
@@ -49,7 +49,7 @@ pub(crate) fn plain_integer(text: &str) -> Option<(f64, &str)> {
     Some((value as f64, text.get(len..)?))
 }
 
-/// The number as JavaScript prints it. What is too large to be a number becomes `null`.
+/// The number as JavaScript prints it. A number that is too large becomes `null`.
 pub(crate) fn canonical(number: &str) -> Cow<'_, str> {
     if is_plain_integer(number) {
         return Cow::Borrowed(number);
@@ -67,7 +67,7 @@ pub(crate) fn print(value: f64) -> String {
     }
 }
 
-/// Whether this is a non-negative integer in the only way to write it, and exact.
+/// Whether this is a canonical, exact, non-negative integer.
 fn is_plain_integer(number: &str) -> bool {
     plain_integer(number).is_some_and(|(_, rest)| rest.is_empty())
 }

@@ -1,51 +1,50 @@
-//! A strict scanner over JSON text, as `JSON.parse` accepts it.
+//! A scanner of JSON text that is as strict as `JSON.parse`.
 
 use memchr::memchr2;
 
 use crate::error::{DecodeError, Limit};
 use crate::json::string::RawString;
 
-/// Walks over one JSON text from left to right.
+/// Scans one JSON text from left to right.
 ///
-/// Errors come in two kinds. A *fatal* one (not JSON, or a limit exceeded) leaves the scanner
-/// nowhere; any other leaves the text readable, and [`Scanner::attempt`] goes on behind the value
-/// that it is about.
+/// After a *fatal* error (not JSON, or a limit exceeded), scanning cannot continue. After any other
+/// error, [`Scanner::attempt`] continues behind the value with the error.
 pub(crate) struct Scanner<'a> {
     text: &'a str,
     pos: usize,
     depth: usize,
     max_depth: usize,
-    /// Whether the text is ASCII throughout.
+    /// Whether the whole text is ASCII.
     is_ascii: bool,
-    /// Whether the text holds control characters: only then can strings hold forbidden ones.
+    /// Whether the text has control characters. If not, strings need not be checked for them.
     has_controls: bool,
-    /// Whether white space has been stepped over.
+    /// Whether white space has been skipped.
     saw_space: bool,
 }
 
-/// A part of a value that is walked over.
+/// A part of a value, for [`Scanner::walk`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Part<'a> {
-    /// An object opens.
+    /// The start of an object.
     Object,
-    /// An array opens.
+    /// The start of an array.
     Array,
     /// The name of the next member of an object.
     Name(RawString<'a>),
-    /// A whole value.
+    /// A string value.
     String(RawString<'a>),
-    /// A whole value, as it is written.
+    /// A number, in its notation.
     Number(&'a str),
     /// `null`, `true` or `false`.
     Literal(&'static str),
-    /// The innermost open object or array closes.
+    /// The end of the innermost object or array.
     End,
 }
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
-        // Two passes without branches, which become vector code; after them, the strings of a
-        // compact text need to be searched for quotes and backslashes alone.
+        // Two passes without branches, which compile to vector code. After them, strings need to be
+        // searched for quotes and backslashes only.
         let is_ascii = text.is_ascii();
         let has_controls = text.bytes().fold(u8::MAX, u8::min) < 0x20;
         Self { text, pos: 0, depth: 0, max_depth, is_ascii, has_controls, saw_space: false }
@@ -59,7 +58,7 @@ impl<'a> Scanner<'a> {
         self.is_ascii
     }
 
-    /// Whether white space has been stepped over.
+    /// Whether white space has been skipped.
     pub(crate) fn saw_space(&self) -> bool {
         self.saw_space
     }
@@ -68,23 +67,23 @@ impl<'a> Scanner<'a> {
         self.pos
     }
 
-    /// Moves to a position that was found by other means, behind a whole value.
+    /// Moves to a position behind a value that the caller has scanned itself.
     pub(crate) fn jump(&mut self, pos: usize) {
         self.pos = pos;
     }
 
-    /// Whether the next `len` bytes hold no control characters.
+    /// Whether the next `len` bytes have no control characters.
     pub(crate) fn is_free_of_controls(&self, len: usize) -> bool {
         let next = self.text.as_bytes().get(self.pos..self.pos + len).unwrap_or_default();
         !self.has_controls || next.iter().all(|&byte| byte >= 0x20)
     }
 
-    /// The text from `start` up to here.
+    /// The text from `start` to the current position.
     pub(crate) fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.pos).unwrap_or_default()
     }
 
-    /// The byte at this position, after white space.
+    /// Skips white space, and returns the next byte.
     pub(crate) fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         let mut byte = bytes.get(self.pos).copied();
@@ -96,7 +95,7 @@ impl<'a> Scanner<'a> {
         byte
     }
 
-    /// Steps over `byte`, after white space.
+    /// Skips white space and `byte`.
     pub(crate) fn expect(&mut self, byte: u8, reason: &'static str) -> Result<(), DecodeError> {
         if self.peek() != Some(byte) {
             return Err(self.error(reason));
@@ -105,11 +104,11 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Checks that nothing but white space follows.
+    /// Checks that only white space follows.
     pub(crate) fn end(&mut self) -> Result<(), DecodeError> {
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.error("something follows the value")),
+            Some(_) => Err(self.error("unexpected text after the value")),
         }
     }
 
@@ -117,8 +116,8 @@ impl<'a> Scanner<'a> {
         DecodeError::Syntax { reason, offset: self.pos }
     }
 
-    /// Reads a value with `read`. If that finds it wrong, though the text is JSON, the error is
-    /// handed back as a value, and the scanner stands behind what was read all the same.
+    /// Reads a value with `read`. An error that is not fatal becomes the inner result, and the scanner
+    /// continues behind the value.
     pub(crate) fn attempt<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
@@ -135,7 +134,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Walks over the object here; `member` is given each name and must step over the value.
+    /// Scans an object. `member` receives each name, and must scan the value.
     pub(crate) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, RawString<'a>) -> Result<(), DecodeError>,
@@ -154,7 +153,7 @@ impl<'a> Scanner<'a> {
         self.close(b'}')
     }
 
-    /// Walks over the array here; `element` must step over each element.
+    /// Scans an array. `element` must scan each element.
     pub(crate) fn array(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), DecodeError>,
@@ -172,19 +171,19 @@ impl<'a> Scanner<'a> {
         self.close(b']')
     }
 
-    /// Steps over the value here, whatever it is.
+    /// Skips a value of any type.
     pub(crate) fn skip(&mut self) -> Result<(), DecodeError> {
         self.walk(|_| Ok(()))
     }
 
-    /// Steps over the value here, showing each part of it to `visit`.
+    /// Skips a value, and calls `visit` with each of its parts.
     ///
-    /// The nesting is kept in a list and not on the stack, so that the limit of depth can be any.
+    /// Does not recurse, so that any depth is possible.
     pub(crate) fn walk(
         &mut self,
         mut visit: impl FnMut(Part<'a>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
-        // Which of the open containers are objects, the innermost last.
+        // For each open container, whether it is an object; the innermost is last.
         let mut objects: Vec<bool> = Vec::new();
         loop {
             let next = self.peek();
@@ -204,7 +203,7 @@ impl<'a> Scanner<'a> {
             } else {
                 visit(self.scalar()?)?;
             }
-            // A value has ended; so may have what contains it.
+            // The value is complete. Close the containers that end with it.
             loop {
                 let Some(&is_object) = objects.last() else {
                     return Ok(());
@@ -223,7 +222,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Steps over the value here and returns its text.
+    /// Skips a value, and returns its text.
     pub(crate) fn skipped(&mut self) -> Result<&'a str, DecodeError> {
         self.peek();
         let start = self.pos;
@@ -231,7 +230,7 @@ impl<'a> Scanner<'a> {
         Ok(self.since(start))
     }
 
-    /// Reads the string that starts here.
+    /// Reads a string.
     pub(crate) fn string(&mut self) -> Result<RawString<'a>, DecodeError> {
         self.expect(b'"', "expected a string")?;
         let bytes = self.text.as_bytes();
@@ -261,7 +260,7 @@ impl<'a> Scanner<'a> {
         Ok(RawString { raw, escaped })
     }
 
-    /// Reads the number that starts here, and returns it as it is written.
+    /// Reads a number, and returns its notation.
     pub(crate) fn number(&mut self) -> Result<&'a str, DecodeError> {
         self.peek();
         let start = self.pos;
@@ -287,7 +286,7 @@ impl<'a> Scanner<'a> {
         Ok(self.since(start))
     }
 
-    /// Steps over `literal`, if it stands here.
+    /// Skips `literal` if it is next. Returns whether it was.
     pub(crate) fn literal(&mut self, literal: &str) -> bool {
         self.peek();
         let here = self.text.as_bytes().get(self.pos..).unwrap_or_default();
@@ -310,7 +309,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A member's name and the colon behind it.
+    /// A member's name and the colon after it.
     fn name(&mut self) -> Result<RawString<'a>, DecodeError> {
         let name = self.string()?;
         self.expect(b':', "expected a colon")?;
@@ -332,7 +331,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// The length of the escape sequence here, in bytes.
+    /// The length of the next escape sequence, in bytes.
     fn escape_len(&self) -> Result<usize, DecodeError> {
         let escape = self.text.as_bytes().get(self.pos + 1..).unwrap_or_default();
         match escape {
@@ -361,10 +360,10 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where the next quote or backslash is in the rest of a string. Behind an escape sequence the next
-/// one is often near, as in JSON within JSON, and a vectorised search costs more than it saves.
+/// The position of the next quote or backslash in the rest of a string. After an escape sequence the
+/// next one is often near, as in JSON within JSON, where a vectorized search is slower.
 pub(crate) fn find_special(rest: &[u8], behind_escape: bool) -> Option<usize> {
-    /// How far to look byte by byte.
+    /// The number of bytes to search one by one.
     const NEAR: usize = 16;
     if behind_escape {
         let near = rest.iter().take(NEAR).position(|&byte| byte == b'"' || byte == b'\\');
@@ -379,7 +378,7 @@ fn closing(is_object: bool) -> u8 {
     if is_object { b'}' } else { b']' }
 }
 
-/// Whether reading cannot go on behind the value that the error is about.
+/// Whether scanning cannot continue after the error.
 pub(crate) fn is_fatal(error: &DecodeError) -> bool {
     matches!(error, DecodeError::Syntax { .. } | DecodeError::LimitExceeded { .. })
 }

@@ -1,11 +1,11 @@
-//! Members of an object, read in whatever order they come.
+//! The members of an object, which may be in any order.
 
 use crate::error::DecodeError;
 use crate::json::scan::Scanner;
 
-/// What has been read of one member: nothing yet, or its value, or what is wrong with it.
+/// One member: not read yet, its value, or the error of its value.
 ///
-/// Of a repeated member the last one counts, as for `JSON.parse`, even if an earlier one is wrong.
+/// The last of repeated members counts, as for `JSON.parse`, even if an earlier one is invalid.
 pub(crate) struct Slot<T>(Option<Result<T, DecodeError>>);
 
 impl<T> Slot<T> {
@@ -13,7 +13,7 @@ impl<T> Slot<T> {
         Self(None)
     }
 
-    /// Reads the value at the scanner, and replaces what was read before.
+    /// Reads the next value, and replaces the current one.
     pub(crate) fn fill<'a>(
         &mut self,
         scanner: &mut Scanner<'a>,
@@ -28,17 +28,17 @@ impl<T> Slot<T> {
         self.0.transpose()
     }
 
-    /// The value of a member that must be there.
+    /// The value of a required member.
     pub(crate) fn required(self, member: &'static str) -> Result<T, DecodeError> {
         self.0.unwrap_or(Err(DecodeError::Missing(member)))
     }
 
-    /// The value, if it is there and right, left where it is.
+    /// The value, if present and valid, by reference.
     pub(crate) fn as_valid(&self) -> Option<&T> {
         self.0.as_ref().and_then(|read| read.as_ref().ok())
     }
 
-    /// The value, if it is there and right.
+    /// The value, if present and valid.
     pub(crate) fn valid(self) -> Option<T> {
         self.0.and_then(Result::ok)
     }

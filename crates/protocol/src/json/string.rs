@@ -1,27 +1,27 @@
-//! JSON strings: what escapes stand for, and how JavaScript writes them.
+//! JSON strings: decoding escapes, and writing strings as JavaScript does.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// A JSON string as it is written, without its quotes, and known to be well-formed.
+/// A well-formed JSON string in its notation, without quotes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawString<'a> {
-    /// What stands between the quotes.
+    /// The text between the quotes.
     pub(crate) raw: &'a str,
-    /// Whether it holds escape sequences.
+    /// Whether it has escape sequences.
     pub(crate) escaped: bool,
 }
 
-/// A stretch of a string: text that stands for itself, or one escape sequence.
+/// A part of a string: text without escapes, or one escape sequence.
 enum Piece<'a> {
     Plain(&'a str),
     Char(char),
-    /// Half of a surrogate pair, which no Unicode text can hold but a JavaScript string can.
+    /// Half of a surrogate pair, which is possible in JavaScript strings but not in Unicode text.
     LoneSurrogate(u16),
 }
 
 impl<'a> RawString<'a> {
-    /// What the string stands for, unless it holds half a surrogate pair.
+    /// The decoded string, or `None` if it has a lone surrogate.
     pub(crate) fn decode(self) -> Option<Cow<'a, str>> {
         if !self.escaped {
             return Some(Cow::Borrowed(self.raw));
@@ -37,8 +37,8 @@ impl<'a> RawString<'a> {
         Some(Cow::Owned(text))
     }
 
-    /// The same, with U+FFFD where half a surrogate pair stands: for logs, and for the encoding
-    /// to UTF-8 as JavaScript does it.
+    /// The decoded string, with U+FFFD for lone surrogates: for logs, and for JavaScript's encoding to
+    /// UTF-8.
     pub(crate) fn decode_lossy(self) -> Cow<'a, str> {
         if !self.escaped {
             return Cow::Borrowed(self.raw);
@@ -54,7 +54,7 @@ impl<'a> RawString<'a> {
         Cow::Owned(text)
     }
 
-    /// Whether `JSON.stringify` writes the string as it is written here.
+    /// Whether `JSON.stringify` writes the string in this notation.
     pub(crate) fn is_canonical(self) -> bool {
         if !self.escaped {
             return true;
@@ -81,7 +81,7 @@ impl<'a> RawString<'a> {
 
     /// The order of JavaScript strings: by UTF-16 code units.
     pub(crate) fn cmp_utf16(self, other: Self) -> Ordering {
-        // Among ASCII texts the orders of bytes and of code units are the same.
+        // In ASCII texts, bytes and code units have the same order.
         if !self.escaped && !other.escaped && self.raw.is_ascii() && other.raw.is_ascii() {
             self.raw.cmp(other.raw)
         } else {
@@ -177,7 +177,7 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// The code unit that the escape sequence at the start of the text stands for, and what follows.
+/// The code unit of the escape sequence at the start of the text, and the rest of the text.
 fn read_escape(text: &str) -> Option<(u16, &str)> {
     let escape = text.strip_prefix('\\')?;
     let kind = escape.chars().next()?;

@@ -1,4 +1,4 @@
-//! Reading transactions, and writing them canonically.
+//! Parsing transactions, and writing them canonically.
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ use crate::json::value;
 use crate::limits::Limits;
 use crate::transaction::{Privacy, Transaction};
 
-/// The first number above those that the reference's native core takes for `madeAt`.
+/// The upper bound, exclusive, of `madeAt` in the reference's native core.
 const MADE_AT_BOUND: f64 = 18_446_744_073_709_551_616.0;
 
-/// Reads a transaction that is a text of its own.
+/// Parses a text that is a transaction.
 pub(crate) fn parse(json: &Bytes, limits: &Limits) -> Result<Transaction, DecodeError> {
     let mut scanner = Scanner::new(check_text(json, limits)?, limits.depth);
     let transaction = read(&mut scanner, json)?;
@@ -25,7 +25,7 @@ pub(crate) fn parse(json: &Bytes, limits: &Limits) -> Result<Transaction, Decode
     Ok(transaction)
 }
 
-/// Reads a transaction that is a text of its own and must be canonical.
+/// Parses a text that is a canonical transaction.
 pub(crate) fn parse_canonical(json: &Bytes, limits: &Limits) -> Result<Transaction, DecodeError> {
     let text = check_text(json, limits)?;
     let has_controls = text.bytes().fold(u8::MAX, u8::min) < 0x20;
@@ -35,7 +35,7 @@ pub(crate) fn parse_canonical(json: &Bytes, limits: &Limits) -> Result<Transacti
     {
         return Ok(parts.with_json(json.clone()));
     }
-    // What is not found canonical at first sight can be so nevertheless, if its time is far off.
+    // The fast check misses canonical transactions with a time of more than 15 digits.
     let transaction = parse(json, limits)?;
     if transaction.json != *json {
         return Err(DecodeError::Binary("a transaction is not canonical".to_owned()));
@@ -43,11 +43,11 @@ pub(crate) fn parse_canonical(json: &Bytes, limits: &Limits) -> Result<Transacti
     Ok(transaction)
 }
 
-/// Reads the transaction at the scanner, whose text lies in `bytes`.
+/// Reads the transaction at the scanner, whose text is a part of `bytes`.
 ///
-/// The canonical form, which is what is hashed and signed, is the one of the reference's native
-/// core: it has the members of one of the two forms and no others, sorted, and whether it is
-/// private is told by them alone and not by `privacy`.
+/// The canonical form, which is hashed and signed, is that of the reference's native core: it has the
+/// sorted members of one of the two forms and no others. These members, and not `privacy`, decide
+/// whether it is private.
 pub(crate) fn read(scanner: &mut Scanner<'_>, bytes: &Bytes) -> Result<Transaction, DecodeError> {
     scanner.peek();
     let start = scanner.pos();
@@ -63,7 +63,7 @@ pub(crate) fn read(scanner: &mut Scanner<'_>, bytes: &Bytes) -> Result<Transacti
     }
 }
 
-/// Writes a transaction canonically. For a trusting one there is no key.
+/// Writes a transaction canonically. A trusting transaction has no key.
 pub(crate) fn build(
     changes: &str,
     key_used: Option<&str>,
@@ -96,14 +96,14 @@ pub(crate) fn build(
     }
 }
 
-/// The strings in a transaction.
+/// The strings of a transaction.
 pub(crate) struct Strings<'a> {
     pub(crate) changes: Cow<'a, str>,
     pub(crate) key_used: Option<Cow<'a, str>>,
     pub(crate) meta: Option<Cow<'a, str>>,
 }
 
-/// The strings in a transaction's canonical JSON.
+/// Reads the strings of a transaction from its canonical JSON.
 pub(crate) fn strings(json: &str, privacy: Privacy) -> Option<Strings<'_>> {
     let (changes, mut rest) = raw_string(json.strip_prefix(changes_prefix(privacy))?)?;
     let mut key_used = None;
@@ -124,7 +124,7 @@ const KEY_USED: &str = ",\"keyUsed\":";
 const MADE_AT: &str = ",\"madeAt\":";
 const META: &str = ",\"meta\":";
 
-/// Room for what stands around the strings of a transaction, without escapes.
+/// Room for the other parts of a transaction than its strings.
 const FIXED_LEN: usize = 100;
 
 const fn changes_prefix(privacy: Privacy) -> &'static str {
@@ -141,7 +141,7 @@ const fn privacy_suffix(privacy: Privacy) -> &'static str {
     }
 }
 
-/// What is read from the text of a transaction that is canonical already.
+/// The facts about a canonical transaction.
 struct Parts {
     /// The length of its text.
     len: usize,
@@ -152,8 +152,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Reads the canonical transaction that the text starts with. Nothing is found if it is not
-    /// canonical or no transaction at all; control characters are not looked for.
+    /// Reads the canonical transaction at the start of the text. Returns `None` if it is not canonical
+    /// or not a transaction. Does not check for control characters.
     fn of_canonical(text: &str, text_is_ascii: bool) -> Option<Self> {
         let privacy = match text.as_bytes().get(2)? {
             b'e' => Privacy::Private,
@@ -186,7 +186,7 @@ impl Parts {
     }
 }
 
-/// Reads a transaction whose text is not canonical.
+/// Reads a transaction that is not canonical.
 fn read_any(scanner: &mut Scanner<'_>) -> Result<Transaction, DecodeError> {
     value::expect_object(scanner, "newTransactions[]")?;
     let text = unicode(scanner.skipped()?, "newTransactions[]")?;

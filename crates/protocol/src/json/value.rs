@@ -1,4 +1,4 @@
-//! Values of the kinds that members have.
+//! Reading the types of values that members have.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ pub(crate) fn text<'a>(
     scanner
         .string()?
         .decode()
-        .ok_or(DecodeError::invalid(member, "Unicode text (half a surrogate pair is in it)"))
+        .ok_or(DecodeError::invalid(member, "Unicode text (it has a lone surrogate)"))
 }
 
 /// `true` or `false`.
@@ -34,7 +34,7 @@ pub(crate) fn boolean(
     }
 }
 
-/// A number of things.
+/// A count.
 pub(crate) fn count(scanner: &mut Scanner<'_>, member: &'static str) -> Result<u64, DecodeError> {
     let expected = DecodeError::invalid(member, "a whole number from 0 to 2^53 - 1");
     if !matches!(scanner.peek(), Some(b'-' | b'0'..=b'9')) {
@@ -43,7 +43,7 @@ pub(crate) fn count(scanner: &mut Scanner<'_>, member: &'static str) -> Result<u
     number::count(scanner.number()?).ok_or(expected)
 }
 
-/// The value that `read` finds, or nothing for `null`.
+/// The value that `read` returns, or `None` for `null`.
 pub(crate) fn nullable<'a, T>(
     scanner: &mut Scanner<'a>,
     read: impl FnOnce(&mut Scanner<'a>) -> Result<T, DecodeError>,
@@ -51,8 +51,8 @@ pub(crate) fn nullable<'a, T>(
     if scanner.literal("null") { Ok(None) } else { read(scanner).map(Some) }
 }
 
-/// The same for what comes to the native core through JavaScript, where a number that is too large
-/// becomes `null`.
+/// Like [`nullable`], for values that the native core receives from JavaScript, which turns a number
+/// that is too large into `null`.
 pub(crate) fn json_nullable<'a, T>(
     scanner: &mut Scanner<'a>,
     read: impl FnOnce(&mut Scanner<'a>) -> Result<T, DecodeError>,
@@ -67,7 +67,7 @@ pub(crate) fn json_nullable<'a, T>(
     nullable(scanner, read)
 }
 
-/// Checks that an object stands at the scanner.
+/// Checks that the next value is an object.
 pub(crate) fn expect_object(
     scanner: &mut Scanner<'_>,
     member: &'static str,
@@ -78,7 +78,7 @@ pub(crate) fn expect_object(
     }
 }
 
-/// Checks that an array stands at the scanner.
+/// Checks that the next value is an array.
 pub(crate) fn expect_array(
     scanner: &mut Scanner<'_>,
     member: &'static str,

@@ -1,4 +1,4 @@
-//! Random values of everything that messages hold.
+//! Random messages and their parts.
 
 use downbeat_protocol::{
     AgentId, CoValueId, Content, Header, Known, KnownState, Message, Owner, Ping, Priority,
@@ -40,12 +40,12 @@ pub(crate) fn signature() -> impl Strategy<Value = Signature> {
         .prop_map(|(a, b)| Signature::from_bytes(&[a, b].concat().try_into().unwrap()))
 }
 
-/// A count that JavaScript holds exactly.
+/// A count that JavaScript represents exactly.
 pub(crate) fn count() -> impl Strategy<Value = u64> {
     prop_oneof![0..300_u64, 0..1_u64 << 53]
 }
 
-/// Text with what is awkward in JSON.
+/// Text with characters that need care in JSON.
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[ -~]{0,20}",

@@ -1,4 +1,4 @@
-//! Whatever the bytes, there is an answer or a typed error, within the limits.
+//! Arbitrary bytes: decoding returns a result or a typed error, within the limits.
 
 use bytes::Bytes;
 use downbeat_protocol::{
@@ -12,7 +12,7 @@ use crate::arbitrary;
 
 const TRANSACTION: &str = r#"{"changes":"[]","madeAt":1,"privacy":"trusting"}"#;
 
-/// Gives the bytes to everything that reads bytes.
+/// Gives the bytes to every parser and decoder.
 fn read_with_everything(bytes: Vec<u8>) {
     let bytes = Bytes::from(bytes);
     let limits = Limits::default();
@@ -23,7 +23,7 @@ fn read_with_everything(bytes: Vec<u8>) {
     let _ = binary::decode_frame(&bytes, &limits);
 }
 
-/// Pieces of messages, so that random strings of them get further than random bytes.
+/// Random sequences of parts of messages, which get further than random bytes.
 fn json_like() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(&b"{\"action\":\"content\",\"id\":\"co_z1\",\"new\":{\"co_z1_session_z1\":{"[..]),
@@ -92,7 +92,7 @@ fn error(codec: &dyn Codec, frame: Vec<u8>) -> Option<DecodeError> {
     }
 }
 
-/// Checks that with both codecs the messages are accepted at a limit and refused over it.
+/// Checks that both codecs accept the messages at a limit and refuse them over it.
 fn check_limit(messages: &[Message], limit: Limit, max: usize, set: fn(&mut Limits, usize)) {
     for (max, expected) in
         [(max, None), (max - 1, Some(DecodeError::LimitExceeded { limit, max: max as u64 - 1 }))]
@@ -172,7 +172,7 @@ fn a_reconcile_message_holds_so_many_values() {
 
 #[test]
 fn only_the_message_size_limits_a_transaction() {
-    // As long as what clients before 0.18 write; with escapes, which count in no other way.
+    // As long as transactions of clients before 0.18, with and without escapes.
     for changes in ["x".repeat(3 << 20), "\n".repeat(1 << 20)] {
         let transaction = Transaction::private(&changes, "key_z1", 1, None);
         let text = std::str::from_utf8(transaction.json()).unwrap();
@@ -208,7 +208,7 @@ fn what_is_in_a_header_is_nested_as_deep_as_the_reference_takes_it() {
     }
     assert!(parse(&arrays(127)).is_err());
     assert!(parse(&objects(127)).is_err());
-    // What is not a part of the header may be nested deeper.
+    // Members that are not part of the header may be deeper.
     assert!(parse(&format!(r#"null,"more":{}"#, arrays(2_000))).is_ok());
 }
 
@@ -237,7 +237,7 @@ fn no_depth_is_too_much_for_the_stack() {
     let arrays = "[".repeat(DEPTH) + &"]".repeat(DEPTH);
     let objects = "{\"a\":".repeat(DEPTH) + "1" + &"}".repeat(DEPTH);
     for nested in [arrays, objects] {
-        // Each level that is sorted may copy all that is in it.
+        // Sorting a level may copy its whole content.
         let too_deep = Err(DecodeError::LimitExceeded { limit: Limit::Depth, max: 128 });
         assert_eq!(json::canonicalize(&nested.clone().into(), &limits), too_deep);
         assert_eq!(json::canonicalize(&format!(" {nested}").into(), &limits), too_deep);

@@ -1,4 +1,4 @@
-//! The binary form, byte by byte.
+//! The binary encoding, byte by byte.
 
 use bytes::Bytes;
 use downbeat_protocol::{
@@ -116,7 +116,7 @@ fn a_frame_that_is_cut_short_is_an_error_and_a_wrong_message_is_not() {
 
 #[test]
 fn a_length_beyond_the_frame_allocates_nothing() {
-    // A content message that says to have 2^63 sessions, and a text of as many bytes.
+    // A content message that claims 2^63 sessions, and a text that claims as many bytes.
     for body in [&b"\x02\x011\0\x03\xfd\0\0\0\0\0\0\0\x80"[..], b"\x05\xfd\0\0\0\0\0\0\0\x80"] {
         let frame = [&[1, u8::try_from(body.len()).unwrap()], body].concat();
         assert_eq!(decode(&frame).unwrap().rejected.len(), 1);

@@ -14,7 +14,7 @@ fn canonicalize(json: &str) -> Result<String, DecodeError> {
     Ok(String::from_utf8(canonical.to_vec()).expect("canonical JSON is UTF-8"))
 }
 
-/// Values whose strings are all escaped in the usual way.
+/// Values whose strings all have the usual escapes.
 fn value() -> impl Strategy<Value = Value> {
     let text = arbitrary::text().prop_filter("not written raw", |text| {
         !text.starts_with("encrypted_U") && !text.starts_with("binary_U")
@@ -55,11 +55,11 @@ proptest! {
     }
 }
 
-/// Whether two values are the same to JavaScript, for which all numbers are fractions.
+/// Whether two values are equal in JavaScript, where all numbers are floating-point.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
-            // serde_json does not read fractions quite exactly.
+            // serde_json rounds some fractions.
             let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
             a.to_bits() == b.to_bits() || (a - b).abs() <= a.abs() * 1e-15
         }

@@ -1,6 +1,6 @@
-//! What reading and writing messages costs, in allocations: unlike time they are the same at every
-//! run. The bounds are what was measured when they were written (it stands beside each) and a tenth.
-//! Where more is needed for a good reason, they are to be raised; where less, lowered.
+//! Allocations for decoding and encoding messages. Unlike times, they are the same in every run. Each
+//! bound is the measured value (in the comment) plus a tenth. Raise a bound only for a good reason,
+//! and lower it after an improvement.
 
 use bytes::Bytes;
 use downbeat_protocol::{BinaryCodec, Codec, JsonCodec, Message, binary, json};
@@ -22,7 +22,7 @@ fn content() -> Bytes {
     .into()
 }
 
-/// What a client sends that has two sessions of a CoValue.
+/// The LOAD message of a client with two sessions of a CoValue.
 fn load() -> Bytes {
     Bytes::from_static(
         br#"{"action":"load","id":"co_z3KtTqHpdiLVqUedLN8UzsfaYrx","header":true,"sessions":{"co_z4ht58AuLQgjaGmagVHAARGVRWk_session_zRWdnriVjeWM":17,"co_z4ht58AuLQgjaGmagVHAARGVRWk_session_zBWdnriVjeWM":5}}"#,
@@ -40,7 +40,7 @@ fn in_binary(message: &Message) -> Bytes {
     frame.into()
 }
 
-/// Checks what some work costs this thread: how often it allocates, and how many bytes in all.
+/// Checks how often some work allocates on this thread, and how many bytes in total.
 #[track_caller]
 fn assert_costs<T>(allocations: u64, bytes: u64, work: impl FnOnce() -> T) {
     let info = allocation_counter::measure(|| drop(work()));

@@ -1,4 +1,4 @@
-//! Frames of JSON: what is a message, what is not, and what the rest of the frame makes of it.
+//! JSON frames: valid and invalid messages, and the effect of an invalid one on the frame.
 
 use bytes::Bytes;
 use downbeat_protocol::{
@@ -13,7 +13,7 @@ fn decode(frame: &str) -> Frame {
     json::decode_frame(&Bytes::copy_from_slice(frame.as_bytes()), &Limits::default()).unwrap()
 }
 
-/// The only message of a frame with nothing else in it.
+/// The message of a frame that has only this message.
 fn message(frame: &str) -> Message {
     let mut frame = decode(frame);
     assert_eq!(frame.rejected, []);
@@ -21,7 +21,7 @@ fn message(frame: &str) -> Message {
     frame.messages.remove(0)
 }
 
-/// Why the only line of a frame is no message.
+/// The error of the only line of a frame.
 fn rejected(frame: &str) -> DecodeError {
     let mut frame = decode(frame);
     assert_eq!(frame.messages, []);
@@ -211,7 +211,7 @@ fn counts_are_whole_numbers_that_javascript_holds_exactly() {
         assert_eq!(message(&load(text)), Message::Load(state(true, &[(SESSION, count)])), "{text}");
     }
     for text in ["-1", "1.5", "9007199254740992", "1e400", "1e-400001", "\"1\"", "null", "true"] {
-        // What is too small for a number is zero, as in JavaScript.
+        // A number that is too small becomes zero, as in JavaScript.
         if text == "1e-400001" {
             assert_eq!(message(&load(text)), Message::Load(state(true, &[])));
         } else {
@@ -252,7 +252,7 @@ fn a_malformed_session_leaves_the_others_alone() {
 
 #[test]
 fn malformed_sessions_do_not_add_up() {
-    // Each is left in the middle, at some depth.
+    // Each error occurs in the middle of a value, at some depth.
     let sessions: Vec<_> = (1..100)
         .map(|index| session(&format!("co_z1_session_z1{}", "1".repeat(index)), r#"{"madeAt":[]}"#))
         .collect();

@@ -1,4 +1,4 @@
-//! Headers: the facts that are read out, and what is refused.
+//! Headers: the parsed facts, and the refused values.
 
 use bytes::Bytes;
 use downbeat_protocol::{

@@ -1,4 +1,4 @@
-//! The crate from outside: against vectors recorded from the reference, and with random input.
+//! Integration tests, with vectors recorded from the reference and with random input.
 
 mod arbitrary;
 mod bad_input;

@@ -1,4 +1,4 @@
-//! What one side writes, the other reads the same.
+//! Round trips: decoding returns the encoded value.
 
 use downbeat_protocol::{
     BinaryCodec, Codec, Header, JsonCodec, Limits, Message, Transaction, json,
@@ -80,7 +80,7 @@ proptest! {
     fn a_transaction_in_any_disguise_becomes_canonical(transaction in arbitrary::transaction()) {
         let members: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(transaction.json()).unwrap();
-        // Sorted by name they are canonical; the other way round, and spaced out, they are not.
+        // Canonical members are sorted by name and have no white space between them.
         let members: Vec<_> =
             members.iter().rev().map(|(name, value)| format!(" \"{name}\"\n:\t{value}\r")).collect();
         let disguised = format!("{{{},\"more\":[]}}", members.join(","));
@@ -95,7 +95,7 @@ proptest! {
         prop_assert_eq!(again.hashed_json(), header.hashed_json());
         prop_assert_eq!(again.co_type(), header.co_type());
         prop_assert_eq!(again.ruleset(), header.ruleset());
-        // What is written without escaping there is no JSON, but headers always are.
+        // Strings without escapes may not be JSON there, but headers always are JSON.
         prop_assert!(json::canonicalize(header.json(), &Limits::default()).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Transactions: which texts are one, and that the quick way to read them leads to the same.
+//! Transactions: valid texts, and the equality of the fast path's results.
 
 use bytes::Bytes;
 use downbeat_protocol::{DecodeError, Limits, Message, Privacy, Transaction, binary, json};
@@ -51,7 +51,7 @@ fn what_is_no_json_is_no_transaction_even_where_it_looks_canonical() {
         r#"{"changes":"","madeAt":1,"privacy":"trusting""#,
     ] {
         assert!(matches!(parse(json), Err(DecodeError::Syntax { .. })), "{json}");
-        // Nor in a binary frame, which holds it as it is.
+        // The same in a binary frame, which has the JSON unchanged.
         let decoded = binary::decode_frame(&binary_content(json), &Limits::default()).unwrap();
         let [Message::Content(content)] = &decoded.messages[..] else { panic!("{decoded:?}") };
         assert!(content.sessions.is_empty());
@@ -71,7 +71,7 @@ fn binary_content(transaction: &str) -> Bytes {
 
 #[test]
 fn control_characters_spoil_the_frame_that_a_transaction_is_in() {
-    // A tab, for a newline ends the message.
+    // A tab, because a newline would end the message.
     let frame = "{\"action\":\"content\",\"id\":\"co_z1\",\"new\":{\"co_z1_session_z1\":{\"after\":0,\"newTransactions\":[{\"changes\":\"\t\",\"madeAt\":1,\"privacy\":\"trusting\"}],\"lastSignature\":\"signature_z1\"}}}";
     let decoded = json::decode_frame(&Bytes::from_static(frame.as_bytes()), &Limits::default());
     assert!(matches!(decoded, Err(DecodeError::Syntax { .. })), "{decoded:?}");

@@ -42,7 +42,7 @@ fn a_load_of_what_is_no_id_is_answered_with_the_same_text() {
             Some(format!(r#"{{"action":"known","id":"{id}","header":false,"sessions":{{}}}}"#))
         );
     }
-    // Whatever it says that it has.
+    // Whatever known state the peer claims.
     let load = r#"{"action":"load","id":"no","header":true,"sessions":{"co_z1_session_z1":3}}"#;
     assert!(answer(load).is_some());
 }
@@ -54,7 +54,7 @@ fn content_without_a_header_is_corrected_and_known_is_not_answered() {
         r#"{"action":"known","isCorrection":true,"id":"no","header":false,"sessions":{}}"#
     );
     assert_eq!(answer(r#"{"action":"known","id":"no","header":false,"sessions":{}}"#), None);
-    // No header hashes to such an id.
+    // No header has such an id.
     let with_header = r#"{"action":"content","id":"no","header":{"type":"x"},"new":{}}"#;
     assert!(matches!(decode(with_header).rejected[..], [DecodeError::Id(_)]));
 }

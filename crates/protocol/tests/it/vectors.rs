@@ -21,7 +21,7 @@ fn canonical_json_is_what_the_reference_prints() {
 #[derive(Deserialize)]
 struct HeaderCase {
     header: String,
-    /// What the native core makes of it, if it takes it.
+    /// The native core's result, if it accepts the text.
     canonical: Option<String>,
 }
 
@@ -31,12 +31,12 @@ fn headers_are_taken_and_written_as_by_the_native_core() {
         let HeaderCase { header: json, mut canonical } = case;
         let members: Value = serde_json::from_str(&json).unwrap_or_default();
         if members["ruleset"].is_array() {
-            // It reads an array as an object, which is a quirk that no client makes use of.
+            // The native core accepts an array as an object, which no client uses.
             canonical = None;
         }
         let header = Header::parse(&json.clone().into(), &Limits::default());
         if members.is_object() && members.get("uniqueness").is_none() {
-            // The protocol has this form, though the native core does not take it (any longer).
+            // The protocol allows this form, but the current native core refuses it.
             assert!(header.is_ok(), "{json}");
             continue;
         }
@@ -48,7 +48,7 @@ fn headers_are_taken_and_written_as_by_the_native_core() {
 #[derive(Deserialize)]
 struct TransactionCase {
     transaction: String,
-    /// What the native core makes of it, if it takes it.
+    /// The native core's result, if it accepts the text.
     canonical: Option<String>,
 }
 

@@ -59,9 +59,9 @@ pub(crate) struct World {
     pub slow_lists: bool,
     /// Storage answers no look-up.
     pub broken_loads: bool,
-    /// The next store is told that somebody else was there first.
+    /// The next store has a conflict with another writer.
     pub conflict: bool,
-    /// Whether whoever deletes is an admin.
+    /// Whether authors may delete.
     pub may_delete: bool,
     pub waiting: VecDeque<Action>,
     peers: BTreeMap<PeerId, &'static str>,
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Lets the first action happen that had to wait and of which this is true.
+    /// Completes the first waiting action for which this is true.
     pub(crate) fn catch_up_one(&mut self, wanted: impl Fn(&Action) -> bool) {
         let position = self.waiting.iter().position(wanted).expect("such an action waits");
         let slow = (self.slow_loads, self.slow_stores, self.slow_verifier);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use downbeat_protocol::Message;
 use downbeat_protocol::binary::encode_message;
-use downbeat_transport::{Connection, Fault, Incoming, Listener, Rejection, TransportError};
+use downbeat_transport::{Blame, Connection, Incoming, Listener, Rejection, TransportError};
 use downbeat_transport_tcp::{TcpListener, TcpOptions};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -126,7 +126,7 @@ async fn broken_framing_closes_with_1002() {
             drop(client);
         };
         let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
-        assert_eq!(error.fault(), Fault::Peer, "{bad:?}: {error:?}");
+        assert_eq!(error.blame(), Blame::Peer, "{bad:?}: {error:?}");
         assert_eq!(counters.snapshot().frames_malformed, 1);
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::Message;
-use downbeat_transport::{Connection, Fault, Incoming, Rejection, TransportError};
+use downbeat_transport::{Blame, Connection, Incoming, Rejection, TransportError};
 use downbeat_transport_ws::WsOptions;
 use tokio::io::AsyncWriteExt;
 
@@ -95,7 +95,7 @@ async fn a_frame_over_the_limit_is_rejected_by_its_head_and_ends_the_connection(
     };
     let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
     assert!(matches!(error, TransportError::FrameTooLarge { max: 10_000 }), "{error:?}");
-    assert_eq!(error.fault(), Fault::Peer);
+    assert_eq!(error.blame(), Blame::Peer);
     assert_eq!(counters.snapshot().frames_too_large, 1);
 }
 
@@ -141,7 +141,7 @@ async fn a_message_of_endless_empty_fragments_ends_the_connection() {
         drop(client);
     };
     let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
-    assert_eq!(error.fault(), Fault::Peer, "{error:?}");
+    assert_eq!(error.blame(), Blame::Peer, "{error:?}");
     assert_eq!(counters.snapshot().frames_fragmented, 1);
 }
 
@@ -186,7 +186,7 @@ async fn broken_framing_closes_with_1002() {
             drop(client);
         };
         let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
-        assert_eq!(error.fault(), Fault::Peer, "{bad:?}: {error:?}");
+        assert_eq!(error.blame(), Blame::Peer, "{bad:?}: {error:?}");
         assert_eq!(counters.snapshot().frames_malformed, 1);
     }
 }
@@ -345,6 +345,6 @@ async fn a_compressed_frame_is_against_the_rules_however_small_it_is() {
         drop(client);
     };
     let (error, ()) = tokio::join!(assert_failed(&mut server), telling);
-    assert_eq!(error.fault(), Fault::Peer);
+    assert_eq!(error.blame(), Blame::Peer);
     assert_eq!(counters.snapshot().frames_malformed, 1);
 }

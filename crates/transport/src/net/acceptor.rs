@@ -1,4 +1,4 @@
-//! Taking TCP connections and carrying out their handshakes, within limits.
+//! Accepts TCP connections and runs their handshakes, within limits.
 
 use std::future::Future;
 use std::io;
@@ -12,51 +12,53 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::connection::Connection;
 use crate::counters::TransportCounters;
-use crate::net::notices::NOTICE_PERIOD;
-use crate::net::pending::Pending;
-use crate::net::reserve::Loan;
-use crate::net::{AddressKey, ConnectionLimits, Notices, Reserve, TrustedProxies, configure};
+use crate::net::TrustedProxies;
+use crate::net::limiter::{AddressKey, ConnectionLimits};
+use crate::net::log_throttle::{LogThrottle, REPORT_PERIOD};
+use crate::net::pending::PendingHandshakes;
+use crate::net::socket::configure;
+use crate::net::spare_files::{SpareFile, SpareFiles, is_out_of_files};
 
-/// Connections that the system keeps until they are accepted: a few thousand clients that come back
-/// at once. Beyond it the system drops them, and they try again after a second. Systems lower it to a
+/// Connections that the system queues until they are accepted: enough for a few thousand clients that
+/// reconnect together. The system drops further ones, and they retry after a second. Systems apply a
 /// maximum of their own (Linux: `net.core.somaxconn`, 4,096).
 const BACKLOG: u32 = 4_096;
 
-/// How long no connection is accepted after the system refused one, for want of descriptors or
-/// memory: trying again at once would only burn a core.
+/// The pause after the system has no descriptor or memory for a connection. Without it the acceptor
+/// would use a whole core for retries.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Spare descriptors that are not used to refuse clients, so that the admin port has them.
-const KEPT_FOR_OTHERS: usize = 8;
+/// Spare descriptors that the acceptor leaves for the admin port.
+const LEFT_FOR_OTHERS: usize = 8;
 
-/// The time for refusing a client when descriptors are short, each of which holds a spare one.
+/// The time for refusing one client with a spare descriptor.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
-/// What is told when there are no descriptors left.
+/// The log line when no descriptors are left.
 const NO_FILES: &str = "connections refused: no file descriptors are left for more; raise the limit \
     (`ulimit -n`, LimitNOFILE of systemd), or lower `--max-connections`";
 
-/// What a listener is made of: a TCP port, and the handshakes under way.
+/// A TCP port and its pending handshakes.
 ///
-/// Everything happens within [`accept`](Self::accept): while nobody calls it, new connections wait
-/// in the operating system's queue, and handshakes that are complete wait here.
+/// All work happens within [`accept`](Self::accept). Between two calls new connections wait in the
+/// operating system's queue, and completed handshakes wait here.
 #[derive(Debug)]
-pub struct Acceptor {
+pub(super) struct Acceptor {
     tcp: TcpListener,
     address: SocketAddr,
     settings: AcceptorSettings,
     handshakes: JoinSet<Option<Connection>>,
-    pending: Pending,
+    pending: PendingHandshakes,
     paused_until: Option<Instant>,
-    /// A spare descriptor that was given up to accept with.
-    loan: Option<Loan>,
+    /// A spare descriptor that was closed so that the next connection can be accepted.
+    spare_file: Option<SpareFile>,
     report: Interval,
 }
 
-/// How an [`Acceptor`] treats handshakes.
+/// The settings of an [`Acceptor`].
 #[derive(Debug, Clone)]
-pub struct AcceptorSettings {
-    /// Those on pending handshakes are its affair; the others the handshakes' own.
+pub(super) struct AcceptorSettings {
+    /// The acceptor applies the limits on pending handshakes; the handshakes apply the others.
     pub limits: ConnectionLimits,
     /// The time for one handshake.
     pub handshake_timeout: Duration,
@@ -64,53 +66,56 @@ pub struct AcceptorSettings {
     pub dead_peer_timeout: Duration,
     /// Addresses that are not held to the limit of one address.
     pub proxies: TrustedProxies,
-    /// Counts the handshakes that are given up.
+    /// Counts the handshakes that are dropped.
     pub counters: Arc<TransportCounters>,
-    /// Tells the log, once a minute.
-    pub notices: Arc<Notices>,
-    /// Spare descriptors with which clients are refused when there are no others.
-    pub reserve: Option<Arc<Reserve>>,
+    /// Limits the log lines to one a minute for each cause.
+    pub log: Arc<LogThrottle>,
+    /// Spare descriptors for refusing clients when no others are left.
+    pub spare_files: Option<Arc<SpareFiles>>,
 }
 
-/// Whether there is room for a connection.
+/// Whether there are file descriptors for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// It may become one, if the limits and whoever admits peers let it.
-    Free,
-    /// It has to be refused: there are no descriptors for it.
-    None,
+pub enum Descriptors {
+    /// The connection may be admitted.
+    Available,
+    /// The connection must be refused.
+    Exhausted,
 }
 
 impl Acceptor {
     /// Listens on an address; port 0 lets the system choose one.
-    pub async fn bind(address: impl ToSocketAddrs, settings: AcceptorSettings) -> io::Result<Self> {
+    pub(super) async fn bind(
+        address: impl ToSocketAddrs,
+        settings: AcceptorSettings,
+    ) -> io::Result<Self> {
         let tcp = listen(address).await?;
-        let mut report = tokio::time::interval(NOTICE_PERIOD);
+        let mut report = tokio::time::interval(REPORT_PERIOD);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             address: tcp.local_addr()?,
             tcp,
             settings,
             handshakes: JoinSet::new(),
-            pending: Pending::default(),
+            pending: PendingHandshakes::default(),
             paused_until: None,
-            loan: None,
+            spare_file: None,
             report,
         })
     }
 
     /// The address that it listens on, with the port that the system chose.
-    pub fn local_address(&self) -> SocketAddr {
+    pub(super) fn local_address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The next connection that came of a handshake. The call may be dropped at any time.
+    /// The next connection whose handshake has succeeded. The call may be dropped at any time.
     ///
-    /// Each handshake is dropped when its time is over, or when it is old and has to make room for
-    /// another; one that fails counts itself.
-    pub async fn accept<F>(
+    /// Drops a handshake at its timeout, or when a new connection displaces it. A handshake counts
+    /// its own failure.
+    pub(super) async fn accept<F>(
         &mut self,
-        handshake: impl Fn(TcpStream, SocketAddr, Room) -> F,
+        handshake: impl Fn(TcpStream, SocketAddr, Descriptors) -> F,
     ) -> Connection
     where
         F: Future<Output = Option<Connection>> + Send + 'static,
@@ -130,9 +135,9 @@ impl Acceptor {
                     Ok(Some(connection)) => return connection,
                     Ok(None) => {}
                     Err(error) if error.is_cancelled() => {}
-                    Err(error) => tracing::error!(%error, "a handshake broke off"),
+                    Err(error) => tracing::error!(%error, "a handshake panicked"),
                 },
-                _ = self.report.tick() => self.settings.notices.report(),
+                _ = self.report.tick() => self.settings.log.report(),
                 () = waited => self.paused_until = None,
                 accepted = self.tcp.accept(), if waits_until.is_none() => match accepted {
                     Ok((stream, peer)) => self.begin(stream, peer, &handshake),
@@ -142,9 +147,9 @@ impl Acceptor {
         }
     }
 
-    /// Until when no connection is accepted: after an error, and while there are as many handshakes
-    /// as there may be and all of them are young. Those are real ones that a busy machine has not
-    /// come to, so none is given up, and new connections wait in the system's queue.
+    /// The time until which no connection is accepted: after an error, and while all handshakes are
+    /// young and their limit is reached. Young handshakes are probably genuine ones on a busy machine,
+    /// so they are not displaced; new connections wait in the system's queue.
     fn waits_until(&mut self) -> Option<Instant> {
         if self.paused_until.is_some() {
             return self.paused_until;
@@ -161,34 +166,34 @@ impl Acceptor {
         &mut self,
         stream: TcpStream,
         peer: SocketAddr,
-        handshake: impl Fn(TcpStream, SocketAddr, Room) -> F,
+        handshake: impl Fn(TcpStream, SocketAddr, Descriptors) -> F,
     ) where
         F: Future<Output = Option<Connection>> + Send + 'static,
     {
-        let loan = self.loan.take();
-        let is_short =
-            loan.is_some() || self.settings.reserve.as_ref().is_some_and(|files| !files.is_whole());
+        let spare_file = self.spare_file.take();
+        let is_short = spare_file.is_some()
+            || self.settings.spare_files.as_ref().is_some_and(|files| !files.is_complete());
         if let Err(error) = configure(&stream, self.settings.dead_peer_timeout) {
             tracing::debug!(%peer, %error, "a connection ended before it began");
             return;
         }
         let exempt = self.settings.proxies.trusts(peer.ip());
         let address = (!exempt).then(|| AddressKey::from(peer.ip()));
-        self.make_room(peer, address);
+        self.displace_if_full(peer, address);
         let (room, limit) = if is_short {
             self.settings.counters.refused_no_files.increment();
-            self.settings.notices.note(NO_FILES, peer);
-            (Room::None, REFUSAL_TIME)
+            self.settings.log.warn(NO_FILES, peer);
+            (Descriptors::Exhausted, REFUSAL_TIME)
         } else {
-            (Room::Free, self.settings.handshake_timeout)
+            (Descriptors::Available, self.settings.handshake_timeout)
         };
         let counters = Arc::clone(&self.settings.counters);
-        let under_way = UnderWay::new(Arc::clone(&counters));
+        let pending = PendingGuard::new(Arc::clone(&counters));
         let handshake = handshake(stream, peer, room);
         let handle = self.handshakes.spawn(async move {
             let done = tokio::time::timeout(limit, handshake).await;
-            drop(under_way);
-            drop(loan);
+            drop(pending);
+            drop(spare_file);
             done.unwrap_or_else(|_| {
                 counters.handshakes_timed_out.increment();
                 tracing::debug!(%peer, "no handshake in time");
@@ -198,76 +203,69 @@ impl Acceptor {
         self.pending.add(address, handle);
     }
 
-    /// Gives up an old handshake if there are as many as there may be: of this address if it has
-    /// more than its share, or else of another address that has, or else the oldest of all.
+    /// Displaces an old handshake if the limit is reached: one of this address if it exceeds its
+    /// share, else one of another address that exceeds its share, else the oldest of all.
     ///
-    /// An address may have more than its share as long as there is room: on a busy machine the
-    /// handshakes of an office that comes back all at once are old before they are done.
-    fn make_room(&mut self, peer: SocketAddr, address: Option<AddressKey>) {
+    /// Below the limit an address may exceed its share: when an office reconnects to a busy machine,
+    /// its handshakes grow old before they complete.
+    fn displace_if_full(&mut self, peer: SocketAddr, address: Option<AddressKey>) {
         let ConnectionLimits { pending, pending_per_address, displace_after, .. } =
             self.settings.limits;
         let (max, share) = (pending.max(1), pending_per_address.max(1));
-        self.pending.forget_finished_beyond(max);
+        self.pending.prune_beyond(max);
         if self.handshakes.len() < max {
             return;
         }
-        // None is that old on a clock that has just begun.
+        // On a clock that has just started no handshake is that old.
         let Some(before) = Instant::now().checked_sub(displace_after) else { return };
         let of_address = address.is_some_and(|address| {
             self.pending.has(address, share)
-                && self.pending.give_up(before, |_, other| other == Some(address))
+                && self.pending.displace(before, |_, other| other == Some(address))
         });
         let displaced = of_address
-            || self.pending.give_up(before, |counts, other| {
+            || self.pending.displace(before, |counts, other| {
                 other.and_then(|other| counts.get(&other)).is_some_and(|count| *count > share)
             })
-            || self.pending.give_up(before, |_, _| true);
+            || self.pending.displace(before, |_, _| true);
         if displaced {
             self.settings.counters.handshakes_displaced.increment();
-            tracing::debug!(%peer, of_address, "too many pending handshakes: giving up an old one");
+            tracing::debug!(%peer, of_address, "too many pending handshakes: displacing an old one");
         }
     }
 
     fn accept_failed(&mut self, error: &io::Error) {
         match error.kind() {
-            // That one connection was gone before it was accepted.
+            // The client has disconnected before its connection was accepted.
             io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted => return,
             _ => {}
         }
-        // One that did not help was taken by another part of the program.
-        let had_none = self.loan.take().is_none();
+        // If a spare descriptor was closed already, another part of the program has taken it.
+        let had_none = self.spare_file.take().is_none();
         if had_none
             && is_out_of_files(error)
-            && let Some(reserve) = &self.settings.reserve
+            && let Some(spare_files) = &self.settings.spare_files
         {
-            self.loan = reserve.lend(KEPT_FOR_OTHERS);
+            self.spare_file = spare_files.take(LEFT_FOR_OTHERS);
         }
-        if self.loan.is_none() {
+        if self.spare_file.is_none() {
             let cause = format!("no connection can be accepted, which is tried again: {error}");
-            self.settings.notices.note(cause, self.address);
+            self.settings.log.warn(cause, self.address);
             self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
         }
     }
 }
 
-/// Whether an error of the system says that this process, or the system, has no descriptors left.
-pub fn is_out_of_files(error: &io::Error) -> bool {
-    /// `EMFILE` and `ENFILE`, which are the same on all systems that have them.
-    const CODES: [i32; 2] = [24, 23];
-    cfg!(unix) && error.raw_os_error().is_some_and(|code| CODES.contains(&code))
-}
-
-/// Listens on the first of the addresses that can be listened on.
+/// Listens on the first usable address.
 async fn listen(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
     let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
     for address in lookup_host(address).await? {
         let listening = || {
             let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            // So that a server that is started again gets its port back at once. Windows gives it
-            // a meaning that is not wanted.
+            // A restarted server gets its port back at once. On Windows the option would let two
+            // servers share the port.
             #[cfg(not(windows))]
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;
@@ -281,17 +279,17 @@ async fn listen(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
     Err(failed)
 }
 
-/// Counts a handshake as long as it is under way.
-struct UnderWay(Arc<TransportCounters>);
+/// Counts one pending handshake.
+pub(super) struct PendingGuard(Arc<TransportCounters>);
 
-impl UnderWay {
-    fn new(counters: Arc<TransportCounters>) -> Self {
+impl PendingGuard {
+    pub(super) fn new(counters: Arc<TransportCounters>) -> Self {
         counters.pending.increment();
         Self(counters)
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for PendingGuard {
     fn drop(&mut self) {
         self.0.pending.decrement();
     }

@@ -1,22 +1,41 @@
-//! What the transports over TCP share: taking connections within limits, trusted proxies, sockets.
+//! TCP listeners: connection limits, trusted proxies and spare file descriptors.
 
 mod acceptor;
-mod aside;
-mod door;
-mod limits;
-mod notices;
+mod admission_control;
+mod blocking;
+mod closing;
+#[cfg(feature = "tls")]
+mod dialer;
+mod limiter;
+mod log_throttle;
 mod pending;
-mod progress;
 mod proxies;
-mod reserve;
 mod socket;
+mod spare_files;
+mod stall;
+#[cfg(feature = "tls")]
+mod tcp_port;
 
-pub use acceptor::{Acceptor, AcceptorSettings, Room, is_out_of_files};
-pub use aside::decode_aside;
-pub use door::{Door, Pass};
-pub use limits::{AddressKey, ConnectionLimits, Full, Gate, Place};
-pub use notices::Notices;
-pub use progress::Progress;
+pub use limiter::{ConnectionLimiter, ConnectionLimits};
 pub use proxies::{ForwardedHeader, InvalidNetwork, Network, TrustedProxies};
-pub use reserve::{Loan, Reserve};
-pub use socket::{Io, Linger, configure};
+pub use socket::Io;
+pub use spare_files::{SpareFile, SpareFiles, is_out_of_files};
+
+/// The parts that `downbeat-transport-ws` and `downbeat-transport-tcp` share.
+///
+/// Not for other crates: any release may change or remove these items.
+#[doc(hidden)]
+pub mod internal {
+    pub use super::admission_control::{AdmissionControl, Permit};
+    pub use super::blocking::decode_blocking;
+    pub use super::closing::{
+        CLOSE_TIMEOUT, CloseTimer, ClosingStream, FinalClose, LAST_WORD_TIMEOUT, ReceiveState,
+        close_within_timeout,
+    };
+    #[cfg(feature = "tls")]
+    pub use super::dialer::{ClientHandshake, Dialer, within};
+    pub use super::socket::LingeringClose;
+    pub use super::stall::StallDetector;
+    #[cfg(feature = "tls")]
+    pub use super::tcp_port::{Handshake, PortOptions, RemoteClient, TcpPort, accept_over};
+}

@@ -1,29 +1,28 @@
-//! Handshakes under way, by age and by address.
+//! Pending handshakes, by age and by address.
 
 use std::collections::{HashMap, VecDeque};
 
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::net::AddressKey;
+use crate::net::limiter::AddressKey;
 
-/// The handshakes by age; those done are taken out when the oldest are looked at, and when there are
-/// many.
+/// Pending handshakes by age. Finished ones are removed lazily: at the front, and when there are many.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(super) struct PendingHandshakes {
     by_age: VecDeque<Handshake>,
     by_address: HashMap<AddressKey, usize>,
 }
 
 #[derive(Debug)]
 struct Handshake {
-    /// `None` for a proxy, whose handshakes are those of many clients.
+    /// `None` for a trusted proxy, which connects for many clients.
     address: Option<AddressKey>,
     since: Instant,
     handle: AbortHandle,
 }
 
-impl Pending {
+impl PendingHandshakes {
     pub(super) fn add(&mut self, address: Option<AddressKey>, handle: AbortHandle) {
         if let Some(address) = address {
             *self.by_address.entry(address).or_default() += 1;
@@ -31,7 +30,7 @@ impl Pending {
         self.by_age.push_back(Handshake { address, since: Instant::now(), handle });
     }
 
-    /// When the oldest handshake has begun.
+    /// The start of the oldest handshake.
     pub(super) fn oldest(&mut self) -> Option<Instant> {
         while let Some(done) = self.by_age.pop_front_if(|oldest| oldest.handle.is_finished()) {
             self.uncount(done.address);
@@ -39,26 +38,26 @@ impl Pending {
         self.by_age.front().map(|oldest| oldest.since)
     }
 
-    /// Whether an address has this many handshakes under way.
+    /// Whether an address has at least this many pending handshakes.
     pub(super) fn has(&mut self, address: AddressKey, max: usize) -> bool {
-        // Those that are done are counted until they are forgotten.
+        // Finished handshakes count until they are removed.
         if self.count(address) >= max {
-            self.forget_finished();
+            self.prune();
         }
         self.count(address) >= max
     }
 
-    /// Takes out those done in the middle once they are as many as may be pending: they would
-    /// otherwise stay as long as the oldest.
-    pub(super) fn forget_finished_beyond(&mut self, max: usize) {
+    /// Removes finished handshakes once there are as many of them as may be pending. Without this
+    /// those in the middle would stay as long as the oldest.
+    pub(super) fn prune_beyond(&mut self, max: usize) {
         if self.by_age.len() >= 2 * max {
-            self.forget_finished();
+            self.prune();
         }
     }
 
-    /// Gives up the oldest handshake that has begun before this moment and whose address fits.
-    /// Whether there was one.
-    pub(super) fn give_up(
+    /// Aborts the oldest handshake that began before this time and whose address fits. Returns whether
+    /// there was one.
+    pub(super) fn displace(
         &mut self,
         before: Instant,
         fits: impl Fn(&HashMap<AddressKey, usize>, Option<AddressKey>) -> bool,
@@ -71,9 +70,9 @@ impl Pending {
         else {
             return false;
         };
-        let Some(given_up) = self.by_age.remove(position) else { return false };
-        self.uncount(given_up.address);
-        given_up.handle.abort();
+        let Some(displaced) = self.by_age.remove(position) else { return false };
+        self.uncount(displaced.address);
+        displaced.handle.abort();
         true
     }
 
@@ -81,14 +80,14 @@ impl Pending {
         self.by_address.get(&address).copied().unwrap_or_default()
     }
 
-    fn forget_finished(&mut self) {
+    fn prune(&mut self) {
         self.by_address.clear();
         self.by_age.retain(|handshake| {
-            let under_way = !handshake.handle.is_finished();
-            if let Some(address) = handshake.address.filter(|_| under_way) {
+            let is_pending = !handshake.handle.is_finished();
+            if let Some(address) = handshake.address.filter(|_| is_pending) {
                 *self.by_address.entry(address).or_default() += 1;
             }
-            under_way
+            is_pending
         });
     }
 

@@ -1,18 +1,17 @@
-//! Where a client is, when it comes through a proxy.
+//! The address of a client behind a proxy.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// The longest chain of proxies that is followed. Real ones have two or three; a client can send as
+/// The longest chain of proxies to follow. Genuine chains have two or three; a client can write as
 /// many as fit into the headers.
 const MAX_HOPS: usize = 16;
 
-/// The proxies in front of a listener whose word on a client's address is taken, and where they put
-/// it.
+/// The proxies in front of a listener, which say where a client is, and the header in which they do.
 ///
-/// Nobody else's headers are looked at. A proxy only takes care of its own header and passes on
-/// what the client wrote into another; so it must be said which one it is.
+/// A listener ignores that header from other addresses, and all other headers: a proxy sets its own
+/// header and passes the others on as the client wrote them.
 ///
 /// ```
 /// use downbeat_transport::net::TrustedProxies;
@@ -25,14 +24,14 @@ const MAX_HOPS: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrustedProxies {
     networks: Vec<Network>,
-    /// Which header the proxies write.
+    /// The header that the proxies write.
     pub header: ForwardedHeader,
 }
 
-/// The header in which a proxy tells the client's address.
+/// The header in which a proxy writes the client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ForwardedHeader {
-    /// `X-Forwarded-For: 203.0.113.7, 10.0.0.2`, as nearly all proxies write.
+    /// `X-Forwarded-For: 203.0.113.7, 10.0.0.2`, the usual header.
     #[default]
     XForwardedFor,
     /// `Forwarded: for=203.0.113.7;proto=https` (RFC 7239).
@@ -46,7 +45,7 @@ pub struct Network {
     mask: u128,
 }
 
-/// Not a network.
+/// A text that is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no address or network; write it like 10.0.0.0/8, 2001:db8::/32 or 127.0.0.1")]
 pub struct InvalidNetwork {
@@ -54,7 +53,7 @@ pub struct InvalidNetwork {
 }
 
 impl TrustedProxies {
-    /// Trusts the addresses in these networks, to write `X-Forwarded-For`.
+    /// Trusts the addresses in these networks. The header is `X-Forwarded-For`.
     pub fn new(networks: impl IntoIterator<Item = Network>) -> Self {
         Self { networks: networks.into_iter().collect(), header: ForwardedHeader::default() }
     }
@@ -72,10 +71,10 @@ impl TrustedProxies {
         }
     }
 
-    /// Where the client is, whose connection came from `peer` with these values of the header in
-    /// the order in which they came: the address nearest to us that is no trusted proxy's.
+    /// The address of the client whose request came from `peer` with these values of the header, in
+    /// their order: the nearest address to us that is not a trusted proxy.
     ///
-    /// What cannot be read ends the search: what is before it was written by whoever wrote that.
+    /// A part that is not an address ends the search, because no trusted proxy has written it.
     pub fn client<'a>(
         &self,
         peer: IpAddr,
@@ -117,14 +116,14 @@ fn address_of(text: &str) -> Option<IpAddr> {
 }
 
 impl Network {
-    /// Whether an address is in it. An IPv4 address counts as the same when it comes as an IPv6 one
-    /// that stands for it.
+    /// Whether the network contains an address. An IPv6 address that maps to an IPv4 address counts as
+    /// that one.
     pub fn contains(&self, address: IpAddr) -> bool {
         as_v6(address) & self.mask == self.bits
     }
 }
 
-/// IPv4 addresses as the IPv6 ones that stand for them.
+/// The bits of an address, with IPv4 addresses mapped to IPv6.
 fn as_v6(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
@@ -133,7 +132,7 @@ fn as_v6(address: IpAddr) -> u128 {
 }
 
 impl fmt::Display for Network {
-    /// As it can be read again, with the length of its prefix.
+    /// The form that [`FromStr`] reads, with the prefix length.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = self.mask.leading_ones();
         let address = Ipv6Addr::from_bits(self.bits);

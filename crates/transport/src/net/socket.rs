@@ -1,4 +1,4 @@
-//! Sockets: their settings, and how they end.
+//! TCP socket options, and the lingering close.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -8,24 +8,26 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What is read and thrown away at most: a few seconds of a fast sender, at next to no cost.
+/// The most bytes to discard: a few seconds of a fast sender, at almost no cost.
 const MAX_LINGER_BYTES: usize = 16 << 20;
-/// How many times a system that is silent is asked, within the time after which it counts as gone.
+/// Keepalive probes within the time after which a silent system counts as gone.
 const KEEPALIVE_PROBES: u32 = 3;
-/// What is read at once.
+/// The bytes of one read.
 const LINGER_BUFFER_BYTES: usize = 8 << 10;
 
-/// What a connection is made of, with or without encryption.
+/// A byte stream that can carry a connection: a TCP or Unix socket, a TLS or QUIC stream, a pipe.
+///
+/// Every type that fits implements this trait.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
-/// Frames leave at once, and a peer whose system answers no more is noticed about this time after
-/// it has stopped, whether something is being sent to it (Linux; elsewhere the operating system
-/// decides) or not.
-pub fn configure(stream: &TcpStream, dead_peer_timeout: Duration) -> io::Result<()> {
+/// Switches off Nagle's algorithm, and detects a peer whose system has stopped to answer about
+/// `dead_peer_timeout` later. While bytes wait for acknowledgement this works on Linux only; elsewhere
+/// the operating system decides.
+pub(super) fn configure(stream: &TcpStream, dead_peer_timeout: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    // Whole seconds are all that systems know.
+    // Systems accept whole seconds only.
     let interval = (dead_peer_timeout / KEEPALIVE_PROBES).max(Duration::from_secs(1));
     let keepalive = TcpKeepalive::new().with_time(interval).with_interval(interval);
     socket.set_tcp_keepalive(&keepalive)?;
@@ -36,22 +38,17 @@ pub fn configure(stream: &TcpStream, dead_peer_timeout: Duration) -> io::Result<
     Ok(())
 }
 
-/// Throws away what a peer still sends, until it stops or has sent too much.
+/// Discards bytes from the peer until it stops, or has sent too much.
 ///
-/// A socket that is closed while bytes wait to be read is reset, and a reset makes the peer's system
-/// forget what it had received but not read yet: our last word.
+/// Closing a socket with unread bytes resets the connection. A reset makes the peer's system drop the
+/// bytes that the peer has not read yet, and with them our close frame.
 #[derive(Debug, Default)]
-pub struct Linger {
+pub struct LingeringClose {
     read: usize,
 }
 
-impl Linger {
-    /// Nothing has been thrown away yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Ready at the end of what the peer sends, at an error, or at the bound.
+impl LingeringClose {
+    /// Ready at the end of the stream, at an error, or at the bound.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,21 +1,30 @@
-//! The client's side: which servers are trusted.
+//! The client's side: trusted authorities, and the TLS handshake with one host.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
-use tokio_rustls::TlsConnector;
+use rustls::RootCertStore;
+#[cfg(feature = "net")]
+use {
+    crate::error::TransportError,
+    crate::tls::error::transport_error,
+    rustls::ClientConfig,
+    rustls::crypto::ring,
+    rustls::pki_types::ServerName,
+    tokio::io::{AsyncRead, AsyncWrite},
+    tokio_rustls::TlsConnector,
+    tokio_rustls::client::TlsStream,
+};
 
 use crate::tls::{TlsError, files};
 
-/// Which authorities vouch for the servers that we connect to: Mozilla's list as it was when the
-/// program was built, and whichever are added.
+/// The authorities that a client trusts: Mozilla's list at the time of the build, and those of
+/// further files.
 ///
-/// The list is part of the program, so that it is the same on every system and there in the
-/// smallest container; it does not hold what a system's administrator has added, which goes into a
-/// file of its own.
+/// The list is part of the program: it is the same on every system, the smallest container included.
+/// It does not contain authorities that an administrator has added to the system; put those into a
+/// file for [`with_authorities`](Self::with_authorities).
 #[derive(Clone)]
 pub struct ClientTls {
     roots: Arc<RootCertStore>,
@@ -28,7 +37,7 @@ impl ClientTls {
         Self { roots: Arc::new(roots) }
     }
 
-    /// The same, and the authorities whose certificates are in this PEM file.
+    /// Trusts the authorities in this PEM file too.
     pub fn with_authorities(self, path: impl Into<PathBuf>) -> Result<Self, TlsError> {
         let path = path.into();
         let mut roots = Arc::unwrap_or_clone(self.roots);
@@ -41,8 +50,9 @@ impl ClientTls {
         Ok(Self { roots: Arc::new(roots) })
     }
 
-    /// What makes the TLS handshakes of one transport, which goes by these names (ALPN).
-    pub fn connector(&self, protocols: &[&str]) -> Result<TlsConnector, TlsError> {
+    /// The settings for one host, with these protocol names (ALPN).
+    #[cfg(feature = "net")]
+    pub(crate) fn for_host(&self, host: &str, protocols: &[&str]) -> Result<HostTls, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -50,7 +60,27 @@ impl ClientTls {
             .with_root_certificates(Arc::clone(&self.roots))
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Ok(TlsConnector::from(Arc::new(config)))
+        let host = ServerName::try_from(host.to_owned())
+            .map_err(|_| TlsError::InvalidHost { host: host.to_owned() })?;
+        Ok(HostTls { connector: TlsConnector::from(Arc::new(config)), host })
+    }
+}
+
+/// A client's TLS settings for one host.
+#[cfg(feature = "net")]
+pub(crate) struct HostTls {
+    connector: TlsConnector,
+    host: ServerName<'static>,
+}
+
+#[cfg(feature = "net")]
+impl HostTls {
+    /// Runs the TLS handshake.
+    pub(crate) async fn connect<S>(&self, stream: S) -> Result<TlsStream<S>, TransportError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.connector.connect(self.host.clone(), stream).await.map_err(transport_error)
     }
 }
 

@@ -1,74 +1,75 @@
-//! What can be wrong with certificates and keys.
+//! Errors of certificates, keys and TLS handshakes.
 
 use std::io;
 use std::path::PathBuf;
 
+#[cfg(feature = "net")]
 use crate::error::TransportError;
 
-/// Why encryption cannot be set up. Says which file it is, and what to do about it.
+/// Why TLS cannot be set up. The text names the file and says how to correct it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{} cannot be read: {source}", path.display())]
+    /// A file that cannot be read.
+    #[error("{} cannot be read", path.display())]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// A file is larger than any certificate or key.
-    #[error("{} is larger than {max} bytes; that is no certificate or key", path.display())]
+    /// A file that is larger than any certificate or key.
+    #[error("{} is larger than {max} bytes, so it is not a certificate or key", path.display())]
     TooLarge {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is accepted, in bytes.
+        /// The limit in bytes.
         max: u64,
     },
-    /// A file is no PEM, or a part of it is broken.
+    /// A file that is not PEM, or that has a broken part.
     #[error("{} is not a sound PEM file: {reason}", path.display())]
     NotPem {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What was found.
+        /// The reason.
         reason: String,
     },
     /// A file without a certificate.
     #[error("{} holds no certificate (a part that starts with -----BEGIN CERTIFICATE-----)", path.display())]
     NoCertificate {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
     /// A file without a private key.
     #[error("{} holds no private key (a part that starts with -----BEGIN PRIVATE KEY-----)", path.display())]
     NoKey {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
     /// A private key that needs a password.
     #[error(
-        "the private key in {} is encrypted; write it without a password, readable for the server \
-         alone: openssl pkey -in {} -out server.key",
+        "the private key in {} is encrypted; write it without a password, readable only for the \
+         server: openssl pkey -in {} -out server.key",
         path.display(), path.display()
     )]
     EncryptedKey {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
     /// A private key of a kind that is not supported.
     #[error("the private key in {} cannot be used: {reason}", path.display())]
     UnusableKey {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// A certificate that cannot be used.
     #[error("the certificate in {} cannot be used: {reason}", path.display())]
     UnusableCertificate {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// A certificate and a key that do not belong together.
@@ -83,14 +84,21 @@ pub enum TlsError {
         /// The file with the key.
         key: PathBuf,
     },
-    /// The library refused the settings.
+    /// A host name that no certificate can have.
+    #[error("no certificate can be valid for the host {host:?}")]
+    InvalidHost {
+        /// The name.
+        host: String,
+    },
+    /// Settings that the TLS library refuses.
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
 }
 
-/// What an error of a TLS handshake means to whoever wanted to connect: a server that cannot prove
-/// who it is counts as one that is not there.
-pub fn tls_error(error: io::Error) -> TransportError {
+/// The error of a client whose TLS handshake failed. A server with a certificate that is not trusted
+/// counts as a server that refuses.
+#[cfg(feature = "net")]
+pub(super) fn transport_error(error: io::Error) -> TransportError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(tls) => {
             let reason = match tls {

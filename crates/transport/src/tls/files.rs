@@ -1,4 +1,4 @@
-//! Certificates and keys from PEM files.
+//! Reads certificates and keys from PEM files.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +9,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::tls::TlsError;
 
-/// What a file of certificates may hold: system-wide bundles of authorities are about 250 KiB.
+/// The largest file. System-wide bundles of authorities have about 250 KiB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// The certificates of a file, at least one.
+/// Reads the certificates of a file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -25,7 +25,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// The first private key of a file. Warns if others than its owner can read it.
+/// Reads the first private key of a file. Warns if users other than its owner can read it.
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let bytes = read(path)?;
     #[cfg(unix)]
@@ -63,8 +63,8 @@ fn warn_if_exposed(path: &Path) {
     }
 }
 
-/// Whether a private key with these permissions and this owner can be read by who should not. A
-/// group may read a key of root's: that is how a service that is not root gets it.
+/// Whether users other than the intended ones can read a private key. A group may read a key that
+/// root owns: services that do not run as root get their key this way.
 #[cfg(unix)]
 fn is_exposed(mode: u32, owner: u32) -> bool {
     const GROUP: u32 = 0o070;
@@ -74,7 +74,7 @@ fn is_exposed(mode: u32, owner: u32) -> bool {
     mode & (OTHERS | GROUP) & !allowed_to_group != 0
 }
 
-/// PKCS #8 says so in its label, older formats in a header of the part.
+/// PKCS #8 shows encryption in the label, older formats in a header.
 fn is_encrypted(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     text.lines().any(|line| {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_for_its_owner_and_one_of_root_for_a_group_too() {
+    fn only_the_owner_reads_a_key_and_a_group_one_of_root() {
         for (mode, owner, exposed) in [
             (0o100_600, 1000, false),
             (0o100_400, 1000, false),

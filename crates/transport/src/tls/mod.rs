@@ -1,4 +1,4 @@
-//! Encryption for the transports over TCP: rustls with the ring provider, TLS 1.2 and 1.3.
+//! TLS 1.2 and 1.3 for the transports: rustls with the ring provider.
 
 mod client;
 mod error;
@@ -7,7 +7,8 @@ mod server;
 mod validity;
 
 pub use client::ClientTls;
-pub use error::{TlsError, tls_error};
-pub use rustls::pki_types::ServerName;
+#[cfg(feature = "net")]
+pub(crate) use client::HostTls;
+pub use error::TlsError;
 pub use server::{ServerTls, TlsReloader};
 pub use validity::Validity;

@@ -1,18 +1,18 @@
-//! The server's side: a certificate that can be replaced while connections come and go.
+//! The server's side: a certificate that can be replaced while the server runs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio_rustls::TlsAcceptor;
+#[cfg(feature = "net")]
+use {rustls::ServerConfig, tokio_rustls::TlsAcceptor};
 
 use crate::tls::{TlsError, Validity, files};
 
-/// A certificate and its key, from files, for a listener. Clones share them, and their reloading.
+/// A listener's certificate and key, from files. Clones share them, and a reload changes all clones.
 ///
 /// ```no_run
 /// use downbeat_transport::tls::ServerTls;
@@ -41,8 +41,8 @@ struct Files {
 }
 
 impl ServerTls {
-    /// Reads the server's certificate, followed by those of its issuers, and its private key; both
-    /// files are PEM, and may be the same one.
+    /// Reads the certificate chain (the server's certificate first, then its issuers) and the private
+    /// key. Both are PEM, and may be the same file.
     pub fn from_files(
         certificates: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
@@ -52,14 +52,15 @@ impl ServerTls {
         Ok(Self { files: Arc::new(Files { certificates, key, current }) })
     }
 
-    /// What reads the files again.
+    /// The handle that reads the files again.
     pub fn reloader(&self) -> TlsReloader {
         TlsReloader { files: Arc::clone(&self.files) }
     }
 
-    /// What takes the TLS handshakes of one transport, which goes by these names in the handshake
-    /// (ALPN): a client that offers only others is refused by TLS itself.
-    pub fn acceptor(&self, protocols: &[&str]) -> Result<TlsAcceptor, TlsError> {
+    /// Accepts TLS handshakes with these protocol names (ALPN). TLS refuses clients that offer only
+    /// other names.
+    #[cfg(feature = "net")]
+    pub(crate) fn acceptor(&self, protocols: &[&str]) -> Result<TlsAcceptor, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Files>::clone(&self.files);
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -73,30 +74,30 @@ impl ServerTls {
 }
 
 impl TlsReloader {
-    /// Reads both files again; connections that come from now on get the new certificate. When
-    /// anything is wrong with them, the certificate in use stays, and the error says what it is.
+    /// Reads both files again. New connections get the new certificate. On an error the certificate in
+    /// use stays in use.
     ///
-    /// Reads files: not for an async task that others wait for.
+    /// Blocks on file reads, so call it outside of async tasks.
     pub fn reload(&self) -> Result<(), TlsError> {
         let new = Arc::new(load(&self.files.certificates, &self.files.key)?);
-        // Nothing panics while the lock is held.
+        // No code panics while it holds the lock.
         *self.files.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
-    /// When the certificate in use is valid; `None` if it does not say so.
+    /// The validity period of the certificate in use; `None` if it has none.
     pub fn validity(&self) -> Option<Validity> {
         let current =
             Arc::clone(&self.files.current.read().unwrap_or_else(PoisonError::into_inner));
         current.cert.first().and_then(Validity::of)
     }
 
-    /// The file with the certificates.
+    /// The certificate file.
     pub fn certificates(&self) -> &Path {
         &self.files.certificates
     }
 
-    /// The file with the key.
+    /// The key file.
     pub fn key(&self) -> &Path {
         &self.files.key
     }

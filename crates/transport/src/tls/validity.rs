@@ -1,4 +1,4 @@
-//! From when until when a certificate is valid.
+//! The validity period of a certificate.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, RootCertStore};
 
-/// The time in which clients accept a certificate.
+/// The period in which clients accept a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     /// Its first second.
@@ -18,11 +18,11 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// `None` if the certificate cannot be read.
+    /// `None` if the certificate is not readable.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = ParsedCertificate::try_from(certificate).ok()?;
-        // rustls tells the dates of a certificate in its error for a wrong time, and it looks at the
-        // time before it looks for an authority.
+        // rustls has no accessor for the dates, but puts them into the error for a wrong time, which it
+        // checks before the authority.
         let error_at = |now| {
             let algorithms = ring::default_provider().signature_verification_algorithms.all;
             let roots = RootCertStore::empty();

@@ -271,7 +271,7 @@ impl World {
         self.upload(client, id, Some(&before));
     }
 
-    /// A client has an account, its own or that of somebody it has met.
+    /// A client has an account, its own or that of a client that it has met.
     fn know_account(&mut self, client: usize, person: &Person) {
         if !self.values.iter().any(|known| known.id == person.account) {
             let header = person.account_header.clone();
@@ -368,7 +368,7 @@ impl World {
         }
     }
 
-    /// Makes somebody a member of a group, or another group a parent.
+    /// Adds a member to a group, or another group as a parent.
     fn extend_some_group(&mut self, client: usize) {
         let groups = self.own_values(client, Kind::Group);
         let Some(group) = self.rng.pick(&groups).copied() else { return self.make(client) };

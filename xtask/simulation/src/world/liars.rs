@@ -74,7 +74,7 @@ impl World {
         self.people[self.liars[liar].person].clone()
     }
 
-    /// A state of an existing CoValue that nobody has.
+    /// A state of an existing CoValue that does not exist anywhere.
     fn some_state(&mut self) -> Option<KnownState> {
         let id = self.rng.pick(&self.values)?.id;
         let mut sessions = SessionCounts::new();
@@ -84,7 +84,7 @@ impl World {
         Some(KnownState { id, header: self.rng.percent(70), sessions })
     }
 
-    /// Content of somebody else, with something done to it.
+    /// Content of another client, changed.
     fn repeat(
         &mut self,
         change: impl FnOnce(&mut crate::rng::Rng, &mut SessionContent),
@@ -101,7 +101,7 @@ impl World {
         self.values.iter().find(|known| known.id == id).map(|known| known.header.clone())
     }
 
-    /// Content for a session that is somebody else's, or nobody's.
+    /// Content for the session of another client, or for a session that does not exist.
     fn for_others(&mut self, liar: usize) -> Vec<Message> {
         let Some((id, run)) = self.rng.pick(&self.overheard).cloned() else { return Vec::new() };
         let session = if self.rng.percent(50) {

@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// Tells the machine something, and has it say what is to be done, now or soon.
+    /// Gives the machine an event, and polls it now or soon.
     fn tell(&mut self, node: usize, event: Event) {
         let now = self.now;
         self.note_event(node, &event);
@@ -328,7 +328,7 @@ impl World {
         self.fail(|| format!("a storage in memory does not fail: {error}"));
     }
 
-    /// Somebody else is faster, and writes a part of what the node is about to write.
+    /// Another writer is faster, and writes a part of the node's next batch.
     fn write_before(&mut self, node: usize, batch: &WriteBatch<()>) {
         if self.healed || !self.rng.percent(self.plan.foreign_writes) {
             return;
@@ -339,7 +339,7 @@ impl World {
         let Some(run) = job.sessions.iter().find(|run| is_several(run)) else { return };
         let left = 1 + self.rng.below(run.transactions.len() - 1);
         let Some(part) = self.truth.begin(job.id, run, left) else { return };
-        self.note(|| format!("somebody else writes {} to the storage of node {node}", job.id));
+        self.note(|| format!("another writer writes {} to the storage of node {node}", job.id));
         let write = Write::Append { id: job.id, header: job.header.clone(), sessions: vec![part] };
         if let Err(error) = block_on(self.nodes[node].storage.append(vec![write])) {
             self.storage_failed(&error);

@@ -122,7 +122,7 @@ impl World {
         if !self.truth.holds(id, run) {
             let (session, after, end) = (&run.session, run.after, run.end());
             self.fail(|| {
-                format!("node {node} {does} {id} {session} {after} to {end}: nobody signed that")
+                format!("node {node} {does} {id} {session} {after} to {end}: that was never signed")
             });
         }
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use downbeat_core::dependencies;
 use downbeat_protocol::{CoValueId, Content, Header, Ruleset};
 
-use super::{Gate, Reason, Verdict, is_of, needs_of};
+use super::{ContentPolicy, Reason, Verdict, is_of, needs_of};
 use crate::access::account_of;
-use crate::connection::Link;
+use crate::link::Link;
 
-impl Gate {
-    /// An upstream sends what it was asked for, and was chosen by whoever runs the node: what it
+impl ContentPolicy {
+    /// An upstream sends what it was asked for, and the operator chose it: what it
     /// sends is not taken apart, but it is only kept where a listed account may load it.
     pub(super) async fn of_upstream(
         &self,
@@ -56,7 +56,7 @@ impl Gate {
             Ruleset::Group { initial_admin } => {
                 let is_ours = listed.contains(&account_of(initial_admin))
                     || self.names_listed(listed, content).await
-                    // Who is named in the pieces that follow cannot be told.
+                    // The pieces that follow may name other accounts.
                     || content.expect_content_until.is_some();
                 self.memory().set_standing(id, is_ours);
                 is_ours

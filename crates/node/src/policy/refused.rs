@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_protocol::{CoValueId, Content, KnownState, SessionId};
-use downbeat_sync::{Refusal, content_bytes};
+use downbeat_protocol::{CoValueId, Content, KnownState, SessionContent, SessionId};
+use downbeat_sync::Refusal;
 
-use super::{Gate, Reason};
+use super::{ContentPolicy, Reason};
 use crate::access::account_of;
-use crate::connection::{Kind, Link};
+use crate::link::{Kind, Link};
 
 /// How long a refusal counts whose reason may end without anything that is seen here.
 const REFUSED_TIME: Duration = Duration::from_mins(1);
@@ -40,7 +40,7 @@ enum Until {
     Later(Instant),
 }
 
-impl Gate {
+impl ContentPolicy {
     /// Keeps in mind that content was refused: `sessions` of it, or all if the CoValue is not here.
     pub(super) fn remember_refused(
         &self,
@@ -116,5 +116,5 @@ impl Gate {
 /// The bytes of a message that count for quotas.
 pub(super) fn bytes_of(content: &Content) -> u64 {
     let header = content.header.as_ref().map_or(0, |header| header.json().len() as u64);
-    content.sessions.iter().map(content_bytes).sum::<u64>() + header
+    content.sessions.iter().map(SessionContent::json_len).sum::<u64>() + header
 }

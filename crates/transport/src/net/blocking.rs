@@ -1,21 +1,19 @@
-//! Work that takes long, on a runtime that has other things to do.
+//! Decoding of large frames without blocking other tasks.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// Bytes of a frame that are decoded as quickly as anything else is done between two awaits: a
-/// few milliseconds.
-const QUICK_BYTES: usize = 1 << 20;
+/// The largest frame that is decoded within a few milliseconds, like other work between two awaits.
+const INLINE_BYTES: usize = 1 << 20;
 
-/// Decodes a frame of so many bytes. A large one, of which 32 MiB take a tenth of a second, is no
-/// reason for other connections to wait: where the runtime has more threads, another one goes on
-/// with them.
-pub fn decode_aside<T>(bytes: usize, decode: impl FnOnce() -> T) -> T {
+/// Decodes a frame of `bytes` bytes. While a thread decodes a large frame (32 MiB take a tenth of a
+/// second), a multi-threaded runtime serves other connections on another thread.
+pub fn decode_blocking<T>(bytes: usize, decode: impl FnOnce() -> T) -> T {
     let has_threads = || {
         Handle::try_current()
             .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
     };
-    if bytes > QUICK_BYTES && has_threads() { block_in_place(decode) } else { decode() }
+    if bytes > INLINE_BYTES && has_threads() { block_in_place(decode) } else { decode() }
 }
 
 #[cfg(test)]
@@ -26,12 +24,12 @@ mod tests {
 
     use super::*;
 
-    /// Decodes for as long as nothing else happens, and at most two seconds.
+    /// Decodes until another task has run, or for two seconds.
     async fn others_go_on(bytes: usize) -> bool {
         let done = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&done);
         let other = tokio::spawn(async move { done.store(true, Ordering::Relaxed) });
-        let went_on = decode_aside(bytes, || {
+        let went_on = decode_blocking(bytes, || {
             let started = Instant::now();
             while started.elapsed() < Duration::from_secs(2) {
                 if seen.load(Ordering::Relaxed) {
@@ -46,17 +44,17 @@ mod tests {
     }
 
     #[test]
-    fn a_large_frame_holds_nobody_up_where_there_are_threads() {
+    fn a_large_frame_blocks_no_other_task_where_there_are_threads() {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-        let large = runtime.spawn(others_go_on(QUICK_BYTES + 1));
+        let large = runtime.spawn(others_go_on(INLINE_BYTES + 1));
         assert!(runtime.block_on(large).unwrap());
-        let small = runtime.spawn(others_go_on(QUICK_BYTES));
+        let small = runtime.spawn(others_go_on(INLINE_BYTES));
         assert!(!runtime.block_on(small).unwrap());
     }
 
     #[tokio::test]
     async fn on_a_single_thread_it_is_decoded_there() {
-        assert!(!others_go_on(QUICK_BYTES + 1).await);
+        assert!(!others_go_on(INLINE_BYTES + 1).await);
     }
 }

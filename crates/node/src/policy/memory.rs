@@ -1,4 +1,4 @@
-//! What the gate remembers, in bounded memory.
+//! The policy's memory, which is bounded.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ const REMEMBERED: usize = 50_000;
 /// A map that keeps the keys that were used last.
 pub(super) type Recent<K, V> = GenerationCache<K, V, REMEMBERED, FxBuildHasher>;
 
-/// How long it counts that a CoValue is of nobody's concern here: a client that asks again and
-/// again is not a reason to bring it from upstream each time.
+/// How long a CoValue stays unwanted once no listed account has to do with it. A client that asks
+/// repeatedly does not make the node fetch it from an upstream each time.
 const UNWANTED_TIME: Duration = Duration::from_mins(1);
 
 /// How long it counts who has a role in a group, where the group does not pass by.
@@ -37,7 +37,7 @@ pub(super) struct Memory {
     pub agents: Recent<CoValueId, AgentId>,
     /// What was refused of clients' content.
     pub refused: Recent<CoValueId, Refused>,
-    /// CoValues of which the operator knows that something was refused, and why.
+    /// CoValues for which a refusal has been logged, with the reason.
     pub told: Recent<(CoValueId, &'static str), ()>,
     unwanted: Recent<CoValueId, Instant>,
     standing: Recent<CoValueId, (bool, Instant)>,

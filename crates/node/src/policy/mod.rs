@@ -1,12 +1,12 @@
-//! What is let in of the content that peers send: within the quotas, and where only some accounts
-//! may store content, what those have to do with.
+//! Decides which incoming content is accepted: content within the quotas, and where only some
+//! accounts may store content, the content that concerns these accounts.
 //!
-//! `docs/access.md` says what is decided and why. The gate stands before the machine, in the tasks
-//! that read: it takes sessions out of a message, or keeps the whole message from the machine. What
-//! it goes by is who *claims* to have written a session; the machine then has the claim verified.
+//! `docs/access.md` explains the rules. The policy is applied before the machine, in the tasks that
+//! read from connections: it removes sessions from a message, or refuses the whole message. It
+//! relies on the author that a session *claims*; the machine has the claim verified afterwards.
 
 mod memory;
-mod proof;
+mod parking;
 mod quota;
 mod refused;
 mod upstream;
@@ -21,15 +21,15 @@ use downbeat_crypto::header_id;
 use downbeat_driver::{ContentStore, load_family};
 use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId};
 use downbeat_storage::{StorageError, Stored};
-use downbeat_sync::{StoreJob, content_bytes};
+use downbeat_sync::StoreJob;
 
 use self::memory::Memory;
-pub(crate) use self::proof::{Parked, Proof};
 use self::quota::Room;
 use self::refused::bytes_of;
 use crate::access::{Access, account_of};
-use crate::connection::{Kind, Link};
 use crate::failure::retry;
+use crate::link::{Kind, Link};
+use crate::proof::Proof;
 use crate::stats::{Counters, add};
 use crate::usage::Usage;
 
@@ -37,7 +37,7 @@ use crate::usage::Usage;
 /// that listed ones need: the history of a large group.
 const MAX_OTHERS_BYTES: u64 = 1 << 20;
 
-/// The same where nobody has shown yet that the content which needs it is a listed account's: an
+/// The same while no listed account is proven to need the content: an
 /// account with its keys and profile.
 const MAX_UNPROVEN_BYTES: u64 = 16 << 10;
 
@@ -69,7 +69,7 @@ enum Reason {
 }
 
 /// Decides what is let in.
-pub(crate) struct Gate {
+pub(crate) struct ContentPolicy {
     access: Access,
     content: ContentStore,
     usage: Arc<Usage>,
@@ -79,7 +79,7 @@ pub(crate) struct Gate {
     parked: AtomicU64,
 }
 
-impl Gate {
+impl ContentPolicy {
     pub(crate) fn new(
         access: Access,
         content: ContentStore,
@@ -123,7 +123,7 @@ impl Gate {
         }
     }
 
-    /// Whether what a client asks for is not wanted here, so that nobody is to be asked for it.
+    /// Whether a CoValue that a client asks for is not wanted here, so that no upstream is asked.
     pub(crate) fn is_unwanted(&self, link: &Link, id: CoValueId) -> bool {
         matches!(link.kind, Kind::Client)
             && self.listed().is_some()
@@ -145,11 +145,12 @@ impl Gate {
         link.proof.account(&*self.listed()?)
     }
 
-    /// Content of a client is verified, and about to be stored. What is only claimed to be somebody's
+    /// Content of a client is verified, and about to be stored. What is only claimed to be an account's
     /// takes no room from them.
     pub(crate) fn count_others(&self, job: &StoreJob) {
         let Some(listed) = self.listed() else { return };
-        let others = job.sessions.iter().filter(|run| !is_of(&listed, run)).map(content_bytes);
+        let others =
+            job.sessions.iter().filter(|run| !is_of(&listed, run)).map(SessionContent::json_len);
         let others: u64 = others.sum();
         if others > 0 {
             let mut memory = self.memory();
@@ -242,7 +243,7 @@ impl Gate {
             Some(_) if is_proven => Ok(true),
             Some(run) => self.is_signed(run).await.map(|()| true),
             None if !is_whole => Err(Reason::NotWanted),
-            // Nobody has written to it yet, so it is that of whoever sends it.
+            // It has no content yet, so it counts as its sender's.
             None => match header.ruleset() {
                 Ruleset::Group { initial_admin }
                     if !listed.contains(&account_of(initial_admin)) =>
@@ -327,7 +328,7 @@ impl Gate {
         });
     }
 
-    /// Something passes the gate.
+    /// Something passes the policy.
     fn let_in(&self, listed: &Arc<BTreeSet<CoValueId>>, content: &Content) {
         let mut memory = self.memory();
         memory.is_for(listed);
@@ -406,7 +407,7 @@ impl Gate {
         self.counters.tell(&link.info, Some(id), session, name, detail);
     }
 
-    /// The accounts that may store content, if not everybody may.
+    /// The accounts that may store content, unless all accounts may.
     fn listed(&self) -> Option<Arc<BTreeSet<CoValueId>>> {
         match &self.access {
             Access::Open => None,

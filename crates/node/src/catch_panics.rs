@@ -1,4 +1,7 @@
-//! A storage whose panics are errors.
+//! Panics as errors. The node catches panics here and nowhere else, around two kinds of calls: those
+//! of a storage, whose backend may be someone else's code, and those that verify what peers send.
+//! Backends and other tasks need not catch panics: a panic elsewhere is a bug that ends the node,
+//! which [`Node::failed`](crate::Node::failed) reports.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -13,54 +16,62 @@ use downbeat_storage::{
     Erased, Outcome, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate, Write,
 };
 
-/// Calls another storage. A panic in there is a bug of the backend; the node goes on as if a disk
-/// had failed, instead of losing the task that happened to call.
-pub(crate) struct Contained(pub Arc<dyn Storage>);
+/// Calls another storage. After a panic in it the node goes on as if a disk had failed, so that the
+/// task which made the call is not lost.
+pub(crate) struct CatchPanics(pub Arc<dyn Storage>);
 
 #[derive(Debug, thiserror::Error)]
 #[error("it panicked: {0}")]
 struct Panicked(String);
 
-/// Waits for an answer, or for a panic.
-async fn contain<T>(
-    call: &'static str,
-    answer: impl Future<Output = Result<T, StorageError>>,
-) -> Result<T, StorageError> {
-    let mut answer = pin!(answer);
+/// Runs a future. Returns the message of its panic, if it panics.
+pub(crate) async fn catch<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = pin!(future);
     poll_fn(|context| {
         // After a panic the future is not polled again.
-        let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)));
-        polled.unwrap_or_else(|panic| {
-            let source = Arc::new(Panicked(words(&*panic)));
-            Poll::Ready(Err(StorageError::Backend { action: call.to_owned(), source }))
-        })
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic_message(&*panic))),
+        }
     })
     .await
 }
 
-/// What a panic says.
-pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
+/// Makes a call to storage. A panic is an error of the backend.
+async fn call<T>(
+    action: &'static str,
+    answer: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, StorageError> {
+    catch(answer).await.unwrap_or_else(|message| {
+        let source = Arc::new(Panicked(message));
+        Err(StorageError::Backend { action: action.to_owned(), source })
+    })
+}
+
+/// The message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no words".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 #[async_trait]
-impl Storage for Contained {
+impl Storage for CatchPanics {
     async fn append(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError> {
-        contain("storing content", self.0.append(batch)).await
+        call("storing content", self.0.append(batch)).await
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-        contain("looking up a CoValue", self.0.load(id)).await
+        call("looking up a CoValue", self.0.load(id)).await
     }
 
     async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
         let together = async { Ok(self.0.load_many(ids.clone()).await) };
-        match contain("looking up CoValues", together).await {
+        match call("looking up CoValues", together).await {
             Ok(answers) if answers.len() == ids.len() => return answers,
             _ => {}
         }
-        // One by one, so that a panic over one of them is no failure of the others.
+        // One by one, so that a panic over one of them does not fail the others.
         let mut answers = Vec::with_capacity(ids.len());
         for id in ids {
             answers.push(self.load(id).await);
@@ -74,7 +85,7 @@ impl Storage for Contained {
         have: &SessionCounts,
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
-        contain("reading content", self.0.read(id, have, max_bytes)).await
+        call("reading content", self.0.read(id, have, max_bytes)).await
     }
 
     async fn read_many(
@@ -84,7 +95,7 @@ impl Storage for Contained {
     ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
         let together = async { Ok(self.0.read_many(have, max_bytes).await) };
         // Without answers, each is read by itself.
-        contain("reading content", together).await.unwrap_or_default()
+        call("reading content", together).await.unwrap_or_default()
     }
 
     async fn list(
@@ -92,15 +103,15 @@ impl Storage for Contained {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        contain("listing CoValues", self.0.list(after, limit)).await
+        call("listing CoValues", self.0.list(after, limit)).await
     }
 
     async fn count(&self) -> Result<u64, StorageError> {
-        contain("counting CoValues", self.0.count()).await
+        call("counting CoValues", self.0.count()).await
     }
 
     async fn erase(&self, id: CoValueId) -> Result<Erased, StorageError> {
-        contain("erasing what was deleted", self.0.erase(id)).await
+        call("erasing a deleted CoValue", self.0.erase(id)).await
     }
 
     async fn erasable(
@@ -108,11 +119,11 @@ impl Storage for Contained {
         after: Option<CoValueId>,
         limit: usize,
     ) -> Result<Vec<CoValueId>, StorageError> {
-        contain("listing what is to be erased", self.0.erasable(after, limit)).await
+        call("listing deleted CoValues", self.0.erasable(after, limit)).await
     }
 
     async fn track_unsynced(&self, updates: Vec<UnsyncedUpdate>) -> Result<(), StorageError> {
-        contain("noting what upstreams lack", self.0.track_unsynced(updates)).await
+        call("noting unsynced CoValues", self.0.track_unsynced(updates)).await
     }
 
     async fn unsynced(
@@ -120,18 +131,18 @@ impl Storage for Contained {
         after: Option<Unsynced>,
         limit: usize,
     ) -> Result<Vec<Unsynced>, StorageError> {
-        contain("listing what upstreams lack", self.0.unsynced(after, limit)).await
+        call("listing unsynced CoValues", self.0.unsynced(after, limit)).await
     }
 
     async fn stats(&self) -> Result<Stats, StorageError> {
-        contain("measuring", self.0.stats()).await
+        call("measuring the store", self.0.stats()).await
     }
 
     async fn check(&self) -> Result<(), StorageError> {
-        contain("checking the store", self.0.check()).await
+        call("checking the store", self.0.check()).await
     }
 
     async fn close(&self) -> Result<(), StorageError> {
-        contain("closing", self.0.close()).await
+        call("closing the store", self.0.close()).await
     }
 }

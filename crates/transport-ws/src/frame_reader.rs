@@ -1,71 +1,69 @@
-//! Hands a WebSocket's bytes to the library one frame at a time.
+//! Reads a WebSocket's bytes for the library, one frame at a time.
 
 use std::io::{self, Cursor};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use downbeat_transport::net::Progress;
+use downbeat_transport::net::internal::StallDetector;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// What is read from the socket at once. On the stack while reading; kept only as long as it holds
-/// bytes of a frame that the library has not asked for yet.
+/// The bytes of one read, on the stack. The reader keeps those that the library has not read yet.
 const READ_BYTES: usize = 8 << 10;
 
-/// Fragments that a message may have however short they are. Fragments are invisible to whoever
-/// counts messages and their bytes, and empty ones could go on for ever: with this many, 10,000
-/// messages a second come to 15 MB of frame heads, which is less than the bytes that go with them.
+/// The fragments that a message may have, however short they are. The limits on messages and bytes do
+/// not see fragments, and a peer could send empty ones for ever. With this limit 10,000 messages a
+/// second have at most 15 MB of frame heads, which is less than the limit on bytes.
 const FREE_FRAGMENTS: u64 = 256;
 
-/// What each further fragment must bring on average, in bytes. Programs that cut a message into
-/// fragments do so at several KiB.
+/// The bytes that each further fragment must have on average. Programs that use fragments make them
+/// several KiB long.
 const MIN_FRAGMENT_BYTES: u64 = 256;
 
-/// A stream that never lets a read run past the end of a WebSocket frame.
+/// A stream whose reads end at the end of a WebSocket frame.
 ///
-/// The library keeps the buffer of the largest frame that ever came, for as long as the connection
-/// lasts. With this below it there are moments when that buffer is known to be empty, and the
-/// library's state can be made anew: at 10,000 clients that each have sent one file, the difference
-/// is gigabytes.
-pub(crate) struct FrameGate<S> {
+/// The library keeps the buffer of the largest frame until the connection ends. With this stream
+/// below it, there are times at which that buffer is known to be empty, so that the library's state can
+/// be renewed. For 10,000 clients that have each sent one file, this saves gigabytes.
+pub(crate) struct FrameReader<S> {
     stream: S,
-    /// Bytes that were read, from `taken` on.
+    /// Bytes that were read; those before `taken` are used up.
     buffer: Vec<u8>,
     taken: usize,
-    /// Bytes of the current frame that have not been handed on, its head included.
+    /// Bytes of the current frame that the library has not read yet, its head included.
     remaining: u64,
-    /// Whether a message of several fragments has begun.
+    /// Whether a message of several fragments is unfinished.
     message_open: bool,
     /// Fragments of the current message.
     fragments: u64,
-    /// What they hold, in bytes.
+    /// The bytes in those fragments.
     message_bytes: u64,
     /// Whether a message had too many fragments.
     too_fragmented: bool,
-    /// How an unfinished message comes on.
-    progress: Progress,
-    /// When something has come the last time; only of a stream that is listened to for that.
+    stall: StallDetector,
+    /// When the last bytes arrived; only on a transparent stream.
     heard: Option<Instant>,
     /// Whether the stream ended within a frame.
     cut_off: bool,
-    kind: Kind,
+    mode: Mode,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Mode {
+    /// Reads end at the end of a frame.
     Frames,
-    /// Hands on all bytes as they come: for a client, which keeps its buffers, or after something
-    /// that is no frame, which the library finds as well.
-    Anything,
+    /// Reads return all bytes: for a client, which keeps its buffers, and after a malformed frame,
+    /// which the library reports.
+    Transparent,
 }
 
-impl<S> FrameGate<S> {
-    /// A stream of frames that begins with these bytes.
+impl<S> FrameReader<S> {
+    /// A server's stream, which begins with these bytes.
     pub(crate) fn new(stream: S, begin: Vec<u8>) -> Self {
-        let kind = Kind::Frames;
+        let mode = Mode::Frames;
         Self {
             stream,
             buffer: begin,
@@ -75,64 +73,64 @@ impl<S> FrameGate<S> {
             fragments: 0,
             message_bytes: 0,
             too_fragmented: false,
-            progress: Progress::default(),
+            stall: StallDetector::default(),
             heard: None,
             cut_off: false,
-            kind,
+            mode,
         }
     }
 
-    /// A stream whose ends of messages are of no interest; it begins with these bytes.
+    /// A client's stream, which begins with these bytes.
     pub(crate) fn transparent(stream: S, begin: Vec<u8>) -> Self {
         let heard = Some(Instant::now());
-        Self { kind: Kind::Anything, heard, ..Self::new(stream, begin) }
+        Self { mode: Mode::Transparent, heard, ..Self::new(stream, begin) }
     }
 
-    /// When something has come the last time, of a transparent stream.
+    /// When the last bytes arrived, on a transparent stream.
     pub(crate) fn heard(&self) -> Option<Instant> {
         self.heard
     }
 
-    /// Whether everything handed on so far is whole messages.
+    /// Whether the library has read whole messages only.
     pub(crate) fn between_messages(&self) -> bool {
-        self.kind == Kind::Frames && self.remaining == 0 && !self.message_open
+        self.mode == Mode::Frames && self.remaining == 0 && !self.message_open
     }
 
-    /// Since when an unfinished message has hardly come nearer.
+    /// See [`StallDetector::stalled_since`].
     pub(crate) fn stalled_since(&self) -> Option<Instant> {
-        self.progress.stalled_since()
+        self.stall.stalled_since()
     }
 
-    /// Whether the stream ended in the middle of a frame.
+    /// Whether the stream ended within a frame.
     pub(crate) fn cut_off(&self) -> bool {
         self.cut_off
     }
 
-    /// Whether the peer has cut a message into more fragments than are accepted. Reading has failed
-    /// with it, once; what comes afterwards is handed on as it is.
+    /// Whether the peer has sent a message in too many fragments. One read has failed with it; later
+    /// reads return all bytes.
     pub(crate) fn too_fragmented(&self) -> bool {
         self.too_fragmented
     }
 
-    /// Whether a message has begun and its end has not come yet.
+    /// Whether a message is incomplete.
     fn unfinished(&self) -> bool {
-        self.kind == Kind::Frames
-            && (self.remaining > 0 || self.message_open || !self.waiting().is_empty())
+        self.mode == Mode::Frames
+            && (self.remaining > 0 || self.message_open || !self.unread().is_empty())
     }
 
-    fn waiting(&self) -> &[u8] {
+    fn unread(&self) -> &[u8] {
         self.buffer.get(self.taken..).unwrap_or_default()
     }
 
-    /// Reads the next frame's head, once all of it is there. An error is a fragment too many.
+    /// Reads the next frame's head if it is complete. Fails if there are too many fragments.
     fn begin_frame(&mut self) -> io::Result<()> {
-        let mut cursor = Cursor::new(self.waiting());
+        let mut cursor = Cursor::new(self.unread());
         match FrameHeader::parse(&mut cursor) {
             Ok(None) => {}
             Ok(Some((header, length))) => {
                 self.remaining = length.saturating_add(cursor.position());
                 if !self.message_open {
-                    self.progress.begun();
+                    self.stall.reset();
                 }
                 match header.opcode {
                     OpCode::Data(Data::Text | Data::Binary | Data::Continue) => {
@@ -142,10 +140,10 @@ impl<S> FrameGate<S> {
                     OpCode::Data(Data::Reserved(_)) | OpCode::Control(_) => {}
                 }
             }
-            Err(_) => self.kind = Kind::Anything,
+            Err(_) => self.mode = Mode::Transparent,
         }
         if self.too_fragmented {
-            self.kind = Kind::Anything;
+            self.mode = Mode::Transparent;
             return Err(io::Error::other("a message of too many fragments"));
         }
         Ok(())
@@ -161,35 +159,35 @@ impl<S> FrameGate<S> {
             self.fragments > FREE_FRAGMENTS + self.message_bytes / MIN_FRAGMENT_BYTES;
     }
 
-    /// How much of what waits may be handed on.
+    /// The number of buffered bytes that the library may read now.
     fn available(&self) -> usize {
-        let waiting = self.waiting().len();
-        match self.kind {
-            Kind::Anything => waiting,
-            Kind::Frames => {
-                usize::try_from(self.remaining).map_or(waiting, |remaining| remaining.min(waiting))
+        let unread = self.unread().len();
+        match self.mode {
+            Mode::Transparent => unread,
+            Mode::Frames => {
+                usize::try_from(self.remaining).map_or(unread, |remaining| remaining.min(unread))
             }
         }
     }
 
-    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
+    fn copy_to(&mut self, buf: &mut ReadBuf<'_>) {
         let count = self.available().min(buf.remaining());
-        if let Some(bytes) = self.waiting().get(..count) {
+        if let Some(bytes) = self.unread().get(..count) {
             buf.put_slice(bytes);
         }
         self.taken += count;
         self.remaining = self.remaining.saturating_sub(count as u64);
-        if self.waiting().is_empty() {
+        if self.unread().is_empty() {
             self.buffer = Vec::new();
             self.taken = 0;
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> FrameGate<S> {
-    /// Reads more behind what waits; 0 at the end of the stream.
+impl<S: AsyncRead + Unpin> FrameReader<S> {
+    /// Reads into the buffer; 0 at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // Not filled with zeros: most of it is never used, and every poll comes through here.
+        // Not filled with zeros: every poll comes here, and most of the bytes are never used.
         let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
         let mut buf = ReadBuf::uninit(&mut bytes);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
@@ -199,11 +197,11 @@ impl<S: AsyncRead + Unpin> FrameGate<S> {
                 return Poll::Ready(Err(error));
             }
             Poll::Pending => {
-                self.progress.waiting(self.unfinished());
+                self.stall.read_pending(self.unfinished());
                 return Poll::Pending;
             }
         }
-        self.progress.received(buf.filled().len());
+        self.stall.received(buf.filled().len());
         if let Some(heard) = &mut self.heard {
             *heard = Instant::now();
         }
@@ -214,33 +212,33 @@ impl<S: AsyncRead + Unpin> FrameGate<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for FrameGate<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FrameReader<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            if self.kind == Kind::Frames && self.remaining == 0 {
+            if self.mode == Mode::Frames && self.remaining == 0 {
                 self.begin_frame()?;
             }
             if self.available() > 0 {
-                self.hand_on(buf);
+                self.copy_to(buf);
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.poll_more(cx))? == 0 {
                 self.cut_off |= self.unfinished();
-                if self.waiting().is_empty() {
+                if self.unread().is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                // The stream ends within a frame's head.
-                self.kind = Kind::Anything;
+                // The stream has ended within a frame's head.
+                self.mode = Mode::Transparent;
             }
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for FrameGate<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FrameReader<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -264,17 +262,17 @@ mod tests {
 
     use super::*;
 
-    /// What each read brings, and whether the gate is between messages after it.
+    /// The bytes of each read, and whether the reader is between messages after it.
     async fn reads(begin: &[u8], rest: &[u8]) -> Vec<(Vec<u8>, bool)> {
-        let mut gate = FrameGate::new(rest, begin.to_vec());
+        let mut reader = FrameReader::new(rest, begin.to_vec());
         let mut reads = Vec::new();
         let mut buf = [0; 100];
         loop {
-            let count = gate.read(&mut buf).await.unwrap();
+            let count = reader.read(&mut buf).await.unwrap();
             if count == 0 {
                 return reads;
             }
-            reads.push((buf[..count].to_vec(), gate.between_messages()));
+            reads.push((buf[..count].to_vec(), reader.between_messages()));
         }
     }
 
@@ -300,27 +298,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_frame_is_handed_on() {
+    async fn malformed_frames_are_passed_on() {
         let cut = [0x81, 0xFE, 0x01];
         assert_eq!(reads(&[], &cut).await, [(cut.to_vec(), false)]);
         let endless = [&[0x82, 0x7F][..], &[0xFF; 8], b"payload"].concat();
         assert_eq!(reads(&[], &endless).await, [(endless.clone(), false)]);
     }
 
-    /// A message of this many fragments of this length behind an empty first one, and whether it is
-    /// read to its end.
+    /// Whether a message of an empty fragment and this many further ones of this length is read to its
+    /// end.
     async fn is_read(fragments: usize, length: u8) -> bool {
         let mut bytes = vec![0x01, 0];
         for left in (0..fragments).rev() {
             bytes.extend([u8::from(left == 0) << 7, length]);
             bytes.resize(bytes.len() + usize::from(length), b' ');
         }
-        let mut gate = FrameGate::new(&bytes[..], Vec::new());
+        let mut reader = FrameReader::new(&bytes[..], Vec::new());
         let mut read = Vec::new();
-        let result = gate.read_to_end(&mut read).await;
-        assert_eq!(result.is_err(), gate.too_fragmented());
-        // The error comes once: the rest is for whoever throws it away.
-        gate.read_to_end(&mut read).await.unwrap();
+        let result = reader.read_to_end(&mut read).await;
+        assert_eq!(result.is_err(), reader.too_fragmented());
+        // The error comes once; the rest can be read and discarded.
+        reader.read_to_end(&mut read).await.unwrap();
         result.is_ok()
     }
 
@@ -338,19 +336,19 @@ mod tests {
     async fn each_message_has_fragments_of_its_own() {
         let message = [[0x01, 0], [0x89, 0], [0x80, 0]].concat();
         let bytes = message.repeat(1_000);
-        let mut gate = FrameGate::new(&bytes[..], Vec::new());
-        gate.read_to_end(&mut Vec::new()).await.unwrap();
-        assert!(gate.between_messages());
+        let mut reader = FrameReader::new(&bytes[..], Vec::new());
+        reader.read_to_end(&mut Vec::new()).await.unwrap();
+        assert!(reader.between_messages());
     }
 
     #[tokio::test]
     async fn nothing_is_kept_between_frames() {
         let bytes = [[0x81, 1, b'a'], [0x81, 1, b'b']].concat();
-        let mut gate = FrameGate::new(&bytes[..], Vec::new());
+        let mut reader = FrameReader::new(&bytes[..], Vec::new());
         let mut buf = [0; 100];
-        assert_eq!(gate.read(&mut buf).await.unwrap(), 3);
-        assert_ne!(gate.buffer.capacity(), 0);
-        assert_eq!(gate.read(&mut buf).await.unwrap(), 3);
-        assert_eq!(gate.buffer.capacity(), 0);
+        assert_eq!(reader.read(&mut buf).await.unwrap(), 3);
+        assert_ne!(reader.buffer.capacity(), 0);
+        assert_eq!(reader.read(&mut buf).await.unwrap(), 3);
+        assert_eq!(reader.buffer.capacity(), 0);
     }
 }

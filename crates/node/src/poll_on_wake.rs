@@ -1,4 +1,4 @@
-//! Parts of a task that do not wake each other.
+//! Futures that share a task and are polled only when they were woken themselves.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use futures_util::task::AtomicWaker;
 /// A future that shares its task with others and is polled only when it was woken itself. Most of
 /// what one half of a connection does costs less than finding out that the other half has nothing
 /// to do.
-pub(crate) struct Apart<F> {
+pub(crate) struct PollOnWake<F> {
     future: F,
     signal: Arc<Signal>,
     /// Wakes through the signal.
@@ -22,7 +22,7 @@ struct Signal {
     task: AtomicWaker,
 }
 
-impl<F: Future + Unpin> Apart<F> {
+impl<F: Future + Unpin> PollOnWake<F> {
     pub(crate) fn new(future: F) -> Self {
         // Woken, because it was never polled.
         let signal = Arc::new(Signal { woken: AtomicBool::new(true), task: AtomicWaker::new() });
@@ -31,12 +31,12 @@ impl<F: Future + Unpin> Apart<F> {
     }
 }
 
-impl<F: Future + Unpin> Future for Apart<F> {
+impl<F: Future + Unpin> Future for PollOnWake<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { future, signal, waker } = &mut *self;
-        // First, so that whoever signals after the question wakes the task.
+        // First, so that a signal after the check wakes the task.
         signal.task.register(cx.waker());
         if !signal.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
@@ -51,7 +51,7 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Whoever was first wakes the task.
+        // Only the first signal wakes the task.
         if !self.woken.swap(true, Ordering::AcqRel) {
             self.task.wake();
         }
@@ -81,14 +81,14 @@ mod tests {
         }
     }
 
-    fn poll<F: Future + Unpin>(apart: &mut Apart<F>, task: &Arc<Task>) -> Poll<F::Output> {
+    fn poll<F: Future + Unpin>(apart: &mut PollOnWake<F>, task: &Arc<Task>) -> Poll<F::Output> {
         Pin::new(apart).poll(&mut Context::from_waker(&Waker::from(Arc::clone(task))))
     }
 
     #[test]
     fn it_is_polled_only_when_it_was_woken_itself() {
         let mut wakers = Vec::new();
-        let mut apart = Apart::new(poll_fn(|cx| {
+        let mut apart = PollOnWake::new(poll_fn(|cx| {
             wakers.push(cx.waker().clone());
             if wakers.len() < 3 { Poll::Pending } else { Poll::Ready(wakers.clone()) }
         }));
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_wake_during_the_poll_is_not_lost() {
         let mut polls = 0;
-        let mut apart = Apart::new(poll_fn(|cx| {
+        let mut apart = PollOnWake::new(poll_fn(|cx| {
             polls += 1;
             cx.waker().wake_by_ref();
             if polls < 3 { Poll::Pending } else { Poll::Ready(()) }

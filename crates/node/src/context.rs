@@ -1,0 +1,25 @@
+//! What connections share with the node.
+
+use std::sync::Arc;
+
+use downbeat_driver::ContentStore;
+use downbeat_sync::Event;
+use tokio::sync::{mpsc, watch};
+
+use crate::limits::Limits;
+use crate::policy::ContentPolicy;
+use crate::stage::Stage;
+use crate::stats::Counters;
+use crate::usage::Usage;
+
+/// What a connection needs of the node.
+#[derive(Clone)]
+pub(crate) struct NodeContext {
+    pub events: mpsc::Sender<Event>,
+    pub content: ContentStore,
+    pub stage: watch::Receiver<Stage>,
+    pub counters: Arc<Counters>,
+    pub usage: Arc<Usage>,
+    pub policy: Arc<ContentPolicy>,
+    pub limits: Limits,
+}
