@@ -1,4 +1,4 @@
-//! Upstreams that are asked for a CoValue that storage does not have, and their answers.
+//! Upstreams that are asked for a CoValue that storage does not have.
 
 use downbeat_protocol::CoValueId;
 

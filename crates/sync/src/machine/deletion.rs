@@ -18,10 +18,6 @@ use crate::state::index::Index;
 use crate::state::pending::PendingContent;
 use crate::state::pipeline::Deletion;
 
-/// Groups that one deletion watches. A group has a few parents, which have a few as well. If there
-/// are more, the deletion is judged when one of these changes, or by the next deletion.
-const MAX_GROUPS: usize = 1_000;
-
 impl Machine {
     /// The claim to delete the CoValue that runs make, checked as far as that is possible without
     /// the group's history.

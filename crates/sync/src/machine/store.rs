@@ -1,4 +1,4 @@
-//! Jobs for storage.
+//! Stores, and the messages that follow from stored content.
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
 

@@ -1,4 +1,4 @@
-//! Verification: the jobs for the verifiers.
+//! Verification: from runs of transactions to jobs for the verifiers.
 
 use downbeat_protocol::{AgentId, CoValueId, Owner, SessionContent, SessionId, SignerId};
 

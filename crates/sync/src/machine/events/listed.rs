@@ -7,9 +7,6 @@ use crate::machine::Machine;
 use crate::state::upstream_link::Pages;
 use crate::state::upstreams::StoredComparison;
 
-/// CoValues in one reconcile message (reference: 100).
-const RECONCILE_PAGE: usize = 100;
-
 impl Machine {
     pub(in crate::machine) fn listed_stored(
         &mut self,

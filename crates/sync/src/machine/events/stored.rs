@@ -1,4 +1,4 @@
-//! Stores, and event `Stored`: verified content becomes durable.
+//! Event `Stored`: verified content is durable.
 
 use crate::event::Stored;
 use crate::injected_bug::InjectedBug;

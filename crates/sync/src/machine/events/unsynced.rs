@@ -1,4 +1,4 @@
-//! Event `Unsynced`, and the notes of CoValues that an upstream has not acknowledged.
+//! Event `Unsynced`: a page of the CoValues that an upstream has not acknowledged.
 
 use downbeat_protocol::CoValueId;
 
@@ -6,9 +6,6 @@ use crate::event::UpstreamName;
 use crate::machine::Machine;
 use crate::state::subscription::Subscription;
 use crate::state::upstream_link::Pages;
-
-/// CoValues in one page of the list of those that an upstream has not acknowledged.
-const UNSYNCED_PAGE: usize = 100;
 
 impl Machine {
     pub(in crate::machine) fn listed_unsynced(&mut self, name: &UpstreamName, ids: &[CoValueId]) {
