@@ -27,8 +27,8 @@ const LOAD_TIME: Duration = Duration::from_secs(75);
 /// The size of the window: the width of a small laptop, and the height of the page.
 const WINDOW: &str = "1280,1550";
 
-/// Test the status page under load in a headless Chromium (`apt-get install chromium`), and make its
-/// pictures for the docs.
+/// Test the status page under load in a headless Chromium (`apt-get install chromium`), and make
+/// its pictures for the docs.
 ///
 /// `cargo xtask test` does not include it, because many machines have no browser.
 #[derive(Args)]

@@ -14,8 +14,8 @@ const IN_TESTS: [&str; 4] = ["--kills", "8", "--places", "8"];
 /// Kill the server at random times, damage its files and fill its disk: `cargo xtask crash
 /// [--kills N] [--places N] [--storage sled|sqlite] [--seed S]`.
 ///
-/// Runs 100 kills and 200 damaged places for each kind of storage by default. Afterwards the store must
-/// have all acknowledged content, valid, and no other content.
+/// Runs 100 kills and 200 damaged places for each kind of storage by default. Afterwards the store
+/// must have all acknowledged content, valid, and no other content.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {

@@ -12,9 +12,9 @@ use crate::workspace::{cargo, root};
 /// Compare the lower crates with the reference (Node.js) on random inputs: `cargo xtask
 /// differential [--seed N] [--cases N] [--suite NAME [--case N]] [--record]`.
 ///
-/// Runs 10,000 cases of each cheap suite and fewer of the others by default, in about a minute. Each
-/// different case is printed with the command to run it again. `cargo xtask differential --help` lists
-/// the options.
+/// Runs 10,000 cases of each cheap suite and fewer of the others by default, in about a minute.
+/// Each different case is printed with the command to run it again. `cargo xtask differential
+/// --help` lists the options.
 #[derive(Args, Default)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
@@ -29,8 +29,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     steps::run(program().args(&arguments.arguments))
 }
 
-/// Builds and runs the program of the `downbeat-differential` crate, with the profile for fuzzing: fast,
-/// but with checks.
+/// Builds and runs the program of the `downbeat-differential` crate, with the profile for fuzzing:
+/// fast, but with checks.
 fn program() -> Command {
     let mut command = cargo();
     command.args(["run", "--quiet", "--package", "downbeat-differential"]);

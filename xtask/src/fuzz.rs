@@ -11,15 +11,15 @@ use crate::workspace::cargo;
 /// How long each target is fuzzed by the full test command, in seconds.
 const SECONDS_IN_TESTS: &str = "60";
 
-/// How many targets the full test command fuzzes at a time. A slow case is a failure, so each target
-/// needs its own processor.
+/// How many targets the full test command fuzzes at a time. A slow case is a failure, so each
+/// target needs its own processor.
 const JOBS_IN_TESTS: &str = "2";
 
 /// Fuzz the decoders and ingestion: `cargo xtask fuzz [TARGET]... [--seconds N] [--seed N]
 /// [--input FILE]`.
 ///
-/// Runs all targets for a minute each by default; `cargo xtask fuzz --help` lists them. A failing input is
-/// minimised and kept, and the command to run it again is printed.
+/// Runs all targets for a minute each by default; `cargo xtask fuzz --help` lists them. A failing
+/// input is minimised and kept, and the command to run it again is printed.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {

@@ -28,8 +28,9 @@ pub(crate) struct Arguments {
 
     /// Test the release build.
     ///
-    /// The default is the debug build. It shares its dependencies with `cargo test`, so it builds in
-    /// seconds, and it checks overflows and debug assertions. Dependencies are optimised in both.
+    /// The default is the debug build. It shares its dependencies with `cargo test`, so it builds
+    /// in seconds, and it checks overflows and debug assertions. Dependencies are optimised in
+    /// both.
     #[arg(long)]
     release: bool,
 }

@@ -1,9 +1,9 @@
 //! The commands of this workspace that need more than one `cargo` call: `cargo xtask --help`.
 //!
-//! Each command is a module with a struct of its arguments and a `run`. Shared code is in `steps` (a
-//! sequence of named child processes with headings and times), `server` (servers that a command starts),
-//! `tools` (checks for installed programs), `npm` (the packages of the Node.js programs) and `workspace`
-//! (paths and builds).
+//! Each command is a module with a struct of its arguments and a `run`. Shared code is in `steps`
+//! (a sequence of named child processes with headings and times), `server` (servers that a command
+//! starts), `tools` (checks for installed programs), `npm` (the packages of the Node.js programs)
+//! and `workspace` (paths and builds).
 
 mod admin_page;
 mod bench;

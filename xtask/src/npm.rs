@@ -1,5 +1,5 @@
-//! Installs the npm packages of the Node.js programs from the lock file, and builds packages with native
-//! code from source.
+//! Installs the npm packages of the Node.js programs from the lock file, and builds packages with
+//! native code from source.
 
 use std::fs;
 use std::path::Path;

@@ -11,8 +11,8 @@ use crate::workspace::cargo;
 /// Run seeds of the simulation: `cargo xtask simulate [--seeds N] [--from SEED]
 /// [--seed S [--log]]`.
 ///
-/// Runs 10,000 seeds by default. A seed that breaks a rule prints its whole log and the command to run
-/// it again.
+/// Runs 10,000 seeds by default. A seed that breaks a rule prints its whole log and the command to
+/// run it again.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {

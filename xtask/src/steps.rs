@@ -1,7 +1,7 @@
 //! A sequence of steps, each with a heading and its duration. The first failure ends the sequence.
 //!
-//! Headings go to standard output, like the results of the test runners, so that a file with the output
-//! has the right order.
+//! Headings go to standard output, like the results of the test runners, so that a file with the
+//! output has the right order.
 
 use std::fmt::Write as _;
 use std::process::{Child, Command, ExitStatus};

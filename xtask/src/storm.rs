@@ -1,5 +1,5 @@
-//! `cargo xtask bench storm`: many clients reconnect at once to Downbeat and to the reference server,
-//! directly, behind nginx, and with TLS.
+//! `cargo xtask bench storm`: many clients reconnect at once to Downbeat and to the reference
+//! server, directly, behind nginx, and with TLS.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -26,9 +26,9 @@ const TOLERANCE: f64 = 1.1;
 
 /// Reconnect many clients at once: `cargo xtask bench storm [--clients N] [--tls-clients N]`.
 ///
-/// Fails if a client needs more than one try to connect to Downbeat, or if Downbeat takes longer than the
-/// reference server. Needs nginx (Debian package `nginx`) and openssl, and a limit of open files
-/// (`ulimit -n`) above the number of clients, or twice that for nginx.
+/// Fails if a client needs more than one try to connect to Downbeat, or if Downbeat takes longer
+/// than the reference server. Needs nginx (Debian package `nginx`) and openssl, and a limit of open
+/// files (`ulimit -n`) above the number of clients, or twice that for nginx.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Number of clients without TLS.

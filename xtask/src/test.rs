@@ -18,8 +18,8 @@ const CARGO_STEPS: usize = 6;
 /// Run every check: formatting, lints, tests, documentation, fuzzing, comparison with the
 /// reference, crashes, metrics, interop.
 ///
-/// No check is ever skipped. A missing program that cannot be installed by npm is a failure that names it.
-/// The first failure ends the run.
+/// No check is ever skipped. A missing program that cannot be installed by npm is a failure that
+/// names it. The first failure ends the run.
 #[derive(Args)]
 pub(crate) struct Arguments {}
 

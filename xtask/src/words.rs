@@ -80,7 +80,8 @@ fn files() -> Result<Vec<String>> {
     Ok(text.split('\0').filter(holds_prose).map(str::to_owned).collect())
 }
 
-/// The hard words of a text, each with its line. A phrase may continue on the next line of a comment.
+/// The hard words of a text, each with its line. A phrase may continue on the next line of a
+/// comment.
 fn occurrences(text: &str) -> Vec<(usize, &'static str)> {
     let phrases: Vec<(&'static str, Vec<&str>)> =
         WORDS.iter().map(|phrase| (*phrase, phrase.split(' ').collect())).collect();

@@ -203,11 +203,11 @@ fn node(
     storage: Arc<dyn downbeat_storage::Storage>,
 ) -> anyhow::Result<Node> {
     let mut node = Node::builder(storage)
-        .listen(Box::new(listener))
+        .listen(listener)
         .sync_config(sync_config(config))
         .content_cache(config.memory.content_cache)
         .limits(config.limits)
-        .access(access.of_node())
+        .access(access.node_access())
         .drain_time(config.drain_time);
     if let Some(path) = usage_file(&config.storage) {
         node = node.usage_file(path);
@@ -225,7 +225,7 @@ fn node(
         };
         let connector = WsConnector::new(&upstream.0, options)
             .with_context(|| format!("the upstream {upstream:?}"))?;
-        node = node.upstream(Arc::new(connector));
+        node = node.upstream(connector);
     }
     Ok(node.start()?)
 }

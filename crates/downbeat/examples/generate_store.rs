@@ -6,8 +6,8 @@
 //!     [--large-bytes N]
 //! ```
 //!
-//! All content is signed, and the same seed gives the same store. `--large-bytes` adds one CoValue of
-//! about this size. The example prints its id, or otherwise the id of the last CoValue.
+//! All content is signed, and the same seed gives the same store. `--large-bytes` adds one CoValue
+//! of about this size. The example prints its id, or otherwise the id of the last CoValue.
 
 #[allow(dead_code, reason = "the tests of the tools use the rest")]
 #[path = "../tests/tools/generate.rs"]
@@ -41,7 +41,8 @@ struct Args {
     large_bytes: u64,
 }
 
-/// The changes of each transaction of the large CoValue: the size that clients use for file uploads.
+/// The changes of each transaction of the large CoValue: the size that clients use for file
+/// uploads.
 const LARGE_CHANGES_LEN: usize = 100 << 10;
 
 fn main() {

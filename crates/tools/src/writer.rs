@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::findings::Findings;
 use crate::store::Store;
 
-/// Bytes that may wait in the queue; producers of more must wait. Enough that a batch collects while
-/// another one is written.
+/// Bytes that may wait in the queue; producers of more must wait. Enough that a batch collects
+/// while another one is written.
 const MAX_WAITING_BYTES: u64 = 32 << 20;
 
 /// Bytes and writes per batch. Many writes share the cost of a flush, and the store's memory for a
@@ -29,12 +29,12 @@ pub(crate) struct Writer<'a> {
     queue: Mutex<Queue>,
     /// Signals that a write was queued or a batch is stored.
     changed: Condvar,
-    taken: Taken,
+    counts: Counts,
 }
 
 /// Counts of written content.
 #[derive(Default)]
-pub(crate) struct Taken {
+pub(crate) struct Counts {
     /// New CoValues.
     pub co_values: AtomicU64,
     /// Transactions.
@@ -61,7 +61,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn new(store: &'a Store, findings: &'a Findings) -> Self {
         let waiting = Batcher::new(BATCH_LIMITS);
         let queue = Mutex::new(Queue { waiting, bytes: 0, closed: false, stopped: false });
-        Self { store, findings, queue, changed: Condvar::new(), taken: Taken::default() }
+        Self { store, findings, queue, changed: Condvar::new(), counts: Counts::default() }
     }
 
     /// Writes until it is closed. After an error all further writes are refused.
@@ -109,8 +109,8 @@ impl<'a> Writer<'a> {
     }
 
     /// The counts so far.
-    pub(crate) fn taken(&self) -> &Taken {
-        &self.taken
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     fn next_batch(&self) -> Option<Vec<Write>> {
@@ -141,12 +141,12 @@ impl<'a> Writer<'a> {
                 return self.findings.add(written.id, None, Reason::Damaged(damage));
             }
         };
-        self.taken.co_values.fetch_add(u64::from(written.creates), Ordering::Relaxed);
+        self.counts.co_values.fetch_add(u64::from(written.creates), Ordering::Relaxed);
         for (run, outcome) in written.runs.iter().zip(outcomes) {
             match outcome {
                 SessionOutcome::Applied => {
-                    self.taken.transactions.fetch_add(run.end - run.after, Ordering::Relaxed);
-                    self.taken.bytes.fetch_add(run.bytes, Ordering::Relaxed);
+                    self.counts.transactions.fetch_add(run.end - run.after, Ordering::Relaxed);
+                    self.counts.bytes.fetch_add(run.bytes, Ordering::Relaxed);
                 }
                 // The run was queued twice, or an earlier write deleted the CoValue.
                 SessionOutcome::Conflict { stored } if stored >= run.end => {}

@@ -138,8 +138,8 @@ impl Dumped {
     }
 }
 
-/// Two people with a group each, and what they wrote: a small CoValue by both of them, one with a
-/// log over many checkpoints, a deleted one, and a header alone.
+/// Two people with a group each, and their content: a small CoValue by both of them, one with a log
+/// over many checkpoints, a deleted one, and one with a header alone.
 pub(crate) struct Cast {
     pub alice: Person,
     pub bob: Person,

@@ -1,4 +1,4 @@
-//! From store to store.
+//! Imports from store to store.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

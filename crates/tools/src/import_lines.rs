@@ -34,12 +34,12 @@ const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 /// arrived by then.
 const MAX_HELD_BYTES: u64 = 16 << 20;
 
-/// CoValues that a thread remembers, 2 KiB for each session. An export writes all lines of a CoValue
-/// in a row, so few are needed.
+/// CoValues that a thread remembers, 2 KiB for each session. An export writes all lines of a
+/// CoValue in a row, so few are needed.
 const MAX_RECENT: usize = 8;
 
 /// Imports all lines of a file.
-pub(crate) fn take_all(
+pub(crate) fn import_lines(
     mut input: Input,
     to: &Store,
     writer: &Writer<'_>,
@@ -121,11 +121,11 @@ impl Shared<'_> {
     fn work(&self, lines: Receiver<Line>) -> Result<(), Error> {
         // Wakes the reader, also after a panic.
         let _end = End(&self.in_flight);
-        let mut taker = Taker { shared: self, recent: Vec::new(), is_last_try: false };
+        let mut importer = Importer { shared: self, recent: Vec::new(), is_last_try: false };
         for line in lines {
             let len = line.text.len();
             match line.content() {
-                Ok(content) => taker.take(line.number, content)?,
+                Ok(content) => importer.import(line.number, content)?,
                 Err(error) => self.find(line.number, None, None, Reason::Malformed(error)),
             }
             self.in_flight.remove(len);
@@ -147,9 +147,9 @@ impl Shared<'_> {
             held.items.sort_by_key(|(line, _)| *line);
             let is_last_try = before == Some(held.bytes);
             before = Some(held.bytes);
-            let mut taker = Taker { shared: self, recent: Vec::new(), is_last_try };
+            let mut importer = Importer { shared: self, recent: Vec::new(), is_last_try };
             for (line, content) in held.items {
-                taker.take(line, content)?;
+                importer.import(line, content)?;
             }
         }
     }
@@ -167,7 +167,7 @@ impl Shared<'_> {
 }
 
 /// Imports content messages, one after the other.
-struct Taker<'a, 'b> {
+struct Importer<'a, 'b> {
     shared: &'a Shared<'b>,
     /// The last CoValues, the most recent one at the end.
     recent: Vec<Recent<'b>>,
@@ -182,8 +182,8 @@ struct Recent<'a> {
     given_up: Vec<SessionId>,
 }
 
-impl<'b> Taker<'_, 'b> {
-    fn take(&mut self, line: u64, content: Content) -> Result<(), Error> {
+impl<'b> Importer<'_, 'b> {
+    fn import(&mut self, line: u64, content: Content) -> Result<(), Error> {
         let id = content.id;
         for malformed in &content.malformed {
             let reason = Reason::Malformed(format!("{}: {}", malformed.session, malformed.error));
