@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change is merged.
+//! `cargo xtask test`: all checks that a change must pass.
 
 use anyhow::Result;
 use clap::Args;
@@ -12,19 +12,19 @@ use crate::steps::Steps;
 use crate::tools;
 use crate::workspace::cargo;
 
-/// The steps besides those of crashes, metrics and interop scenarios.
+/// The steps except those of crashes, metrics and interop scenarios.
 const CARGO_STEPS: usize = 6;
 
 /// Run every check: formatting, lints, tests, documentation, fuzzing, comparison with the
 /// reference, crashes, metrics, interop.
 ///
-/// Nothing is ever skipped: what is missing on the machine and cannot be installed from here is a
-/// failure that says what it is. The first failure ends the run.
+/// No check is ever skipped. A missing program that cannot be installed by npm is a failure that
+/// names it. The first failure ends the run.
 #[derive(Args)]
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(_: &Arguments) -> Result<()> {
-    // Said now rather than after minutes of compiling.
+    // Fails now rather than after minutes of compiling.
     tools::require_c_compiler()?;
     tools::require_node()?;
     tools::require_promtool()?;

@@ -14,6 +14,7 @@ pub struct Checkpoint {
 
 /// Why a run of transactions cannot extend a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LogError {
     /// The run starts beyond the end of the log.
     #[error("the log has {have} transactions, but the new ones start after {after}")]

@@ -201,8 +201,8 @@ impl Checked {
     }
 }
 
-/// Reads and checks a CoValue in a store beyond some counts. Passes valid runs to `sink` as they are
-/// read, and problems to `refuse`, with the session that has the problem.
+/// Reads and checks a CoValue in a store beyond some counts. Passes valid runs to `sink` as they
+/// are read, and problems to `refuse`, with the session that has the problem.
 ///
 /// The rest of a session after a problem is skipped.
 pub(crate) fn check<E: From<StorageError>>(

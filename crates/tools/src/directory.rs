@@ -139,8 +139,8 @@ pub(crate) struct Groups {
     pub members: Vec<Member>,
 }
 
-/// `None` for damaged data. To its dependents it is missing; the damage is reported when the CoValue
-/// itself is checked.
+/// `None` for damaged data. To its dependents it is missing; the damage is reported when the
+/// CoValue itself is checked.
 fn readable<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -14,7 +14,6 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::findings::{Findings, Report};
 use crate::store::Store;
-use crate::writer::json_len;
 
 /// A CoValue as it is stored.
 #[derive(Debug, Serialize)]
@@ -113,7 +112,7 @@ pub fn inspect(store: &Store, id: CoValueId) -> Result<Option<Inspected>, Error>
                         let set = dependencies::of_group_transactions(&content.transactions);
                         needs.extend(set);
                     }
-                    let bytes = json_len(&content) as u64;
+                    let bytes = content.json_len();
                     let read = read.entry(content.session).or_default();
                     read.count += content.transactions.len() as u64;
                     read.bytes += bytes;

@@ -11,16 +11,16 @@ use crate::error::Error;
 use crate::findings::Findings;
 use crate::store::Store;
 
-/// Bytes that may wait in the queue; producers of more must wait. Enough that a batch collects while
-/// another one is written.
-const MAX_WAITING_BYTES: usize = 32 << 20;
+/// Bytes that may wait in the queue; producers of more must wait. Enough that a batch collects
+/// while another one is written.
+const MAX_WAITING_BYTES: u64 = 32 << 20;
 
 /// Bytes and writes per batch. Many writes share the cost of a flush, and the store's memory for a
 /// batch stays bounded.
 const BATCH_LIMITS: BatchLimits = BatchLimits { jobs: 4_096, bytes: 8 << 20 };
 
 /// Bytes of a write besides its transactions: ids, header, signatures.
-const WRITE_OVERHEAD: usize = 600;
+const WRITE_OVERHEAD: u64 = 600;
 
 /// Collects writes from several threads, and writes them to a store.
 pub(crate) struct Writer<'a> {
@@ -29,12 +29,12 @@ pub(crate) struct Writer<'a> {
     queue: Mutex<Queue>,
     /// Signals that a write was queued or a batch is stored.
     changed: Condvar,
-    taken: Taken,
+    counts: Counts,
 }
 
 /// Counts of written content.
 #[derive(Default)]
-pub(crate) struct Taken {
+pub(crate) struct Counts {
     /// New CoValues.
     pub co_values: AtomicU64,
     /// Transactions.
@@ -46,7 +46,7 @@ pub(crate) struct Taken {
 struct Queue {
     waiting: Batcher<Write>,
     /// Bytes that wait in the queue or are in the present batch.
-    bytes: usize,
+    bytes: u64,
     closed: bool,
     stopped: bool,
 }
@@ -61,15 +61,15 @@ impl<'a> Writer<'a> {
     pub(crate) fn new(store: &'a Store, findings: &'a Findings) -> Self {
         let waiting = Batcher::new(BATCH_LIMITS);
         let queue = Mutex::new(Queue { waiting, bytes: 0, closed: false, stopped: false });
-        let changed = Condvar::new();
-        Self { store, findings, queue, changed, taken: Taken::default() }
+        Self { store, findings, queue, changed: Condvar::new(), counts: Counts::default() }
     }
 
     /// Writes until it is closed. After an error all further writes are refused.
     pub(crate) fn run(&self) -> Result<(), StorageError> {
         // Wakes the waiting threads, also after a panic.
         let _end = End(self);
-        while let Some((batch, bytes)) = self.next_batch() {
+        while let Some(batch) = self.next_batch() {
+            let bytes = batch.iter().map(size).sum::<u64>();
             self.write(batch)?;
             self.lock().bytes -= bytes;
             self.changed.notify_all();
@@ -88,7 +88,7 @@ impl<'a> Writer<'a> {
             return Err(Stopped);
         }
         queue.bytes += bytes;
-        queue.waiting.push(write, bytes as u64);
+        queue.waiting.push(write, bytes);
         self.changed.notify_all();
         Ok(())
     }
@@ -109,11 +109,11 @@ impl<'a> Writer<'a> {
     }
 
     /// The counts so far.
-    pub(crate) fn taken(&self) -> &Taken {
-        &self.taken
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
-    fn next_batch(&self) -> Option<(Vec<Write>, usize)> {
+    fn next_batch(&self) -> Option<Vec<Write>> {
         let mut queue = self.lock();
         while queue.waiting.is_empty() {
             if queue.closed {
@@ -121,10 +121,7 @@ impl<'a> Writer<'a> {
             }
             queue = self.wait(queue);
         }
-        let waited = queue.waiting.bytes();
-        let batch = queue.waiting.next_batch();
-        let bytes = waited - queue.waiting.bytes();
-        Some((batch, usize::try_from(bytes).unwrap_or(usize::MAX)))
+        Some(queue.waiting.next_batch())
     }
 
     fn write(&self, batch: Vec<Write>) -> Result<(), StorageError> {
@@ -144,12 +141,12 @@ impl<'a> Writer<'a> {
                 return self.findings.add(written.id, None, Reason::Damaged(damage));
             }
         };
-        self.taken.co_values.fetch_add(u64::from(written.creates), Ordering::Relaxed);
+        self.counts.co_values.fetch_add(u64::from(written.creates), Ordering::Relaxed);
         for (run, outcome) in written.runs.iter().zip(outcomes) {
             match outcome {
                 SessionOutcome::Applied => {
-                    self.taken.transactions.fetch_add(run.end - run.after, Ordering::Relaxed);
-                    self.taken.bytes.fetch_add(run.bytes, Ordering::Relaxed);
+                    self.counts.transactions.fetch_add(run.end - run.after, Ordering::Relaxed);
+                    self.counts.bytes.fetch_add(run.bytes, Ordering::Relaxed);
                 }
                 // The run was queued twice, or an earlier write deleted the CoValue.
                 SessionOutcome::Conflict { stored } if stored >= run.end => {}
@@ -210,26 +207,21 @@ impl Written {
             session: content.session.clone(),
             after: content.after,
             end: content.end(),
-            bytes: json_len(content) as u64,
+            bytes: content.json_len(),
         };
         Self { id: write.id(), creates, runs: sessions.iter().map(run).collect() }
     }
 }
 
-/// Bytes of JSON in the transactions of a run.
-pub(crate) fn json_len(content: &SessionContent) -> usize {
-    content.transactions.iter().map(|transaction| transaction.json().len()).sum()
-}
-
-fn size(write: &Write) -> usize {
+fn size(write: &Write) -> u64 {
     /// Bytes of a transaction besides its JSON.
-    const TRANSACTION_OVERHEAD: usize = 64;
+    const TRANSACTION_OVERHEAD: u64 = 64;
     let content = |content: &SessionContent| {
-        json_len(content) + content.transactions.len() * TRANSACTION_OVERHEAD
+        content.json_len() + content.transactions.len() as u64 * TRANSACTION_OVERHEAD
     };
     WRITE_OVERHEAD
         + match write {
-            Write::Append { sessions, .. } => sessions.iter().map(content).sum::<usize>(),
+            Write::Append { sessions, .. } => sessions.iter().map(content).sum::<u64>(),
             Write::Tombstone { session, .. } => content(session),
         }
 }

@@ -1,5 +1,5 @@
-//! The types of setting values. Each type parses its text, whether it comes from a flag, a variable or
-//! a file.
+//! The types of setting values. Each type parses its text, whether it comes from a flag, a variable
+//! or a file.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -376,10 +376,13 @@ impl Scalar for UpstreamUrl {
     const HINT: ValueHint = ValueHint::Url;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let rest = text.strip_prefix("ws://").or_else(|| text.strip_prefix("wss://"));
-        match rest {
-            Some(rest) if !rest.is_empty() => Ok(Self(text.to_owned())),
-            _ => Err("write a URL like wss://sync.example.com or ws://127.0.0.1:4200".to_owned()),
+        match text.split_once("://") {
+            Some(("ws" | "wss" | "tcp" | "tcps", rest)) if !rest.is_empty() => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err("write a URL like wss://sync.example.com, ws://127.0.0.1:4200 or \
+                      tcps://sync.example.com:4202"
+                .to_owned()),
         }
     }
 
@@ -401,8 +404,8 @@ impl std::fmt::Debug for UpstreamUrl {
 /// The replacement of a secret.
 const MASK: &str = "***";
 
-/// A URL without its possible secrets: the query, which holds keys, and the user name and password. A
-/// text that is no URL is hidden completely: it may be the second half of a key with a comma.
+/// A URL without its possible secrets: the query, which holds keys, and the user name and password.
+/// A text that is no URL is hidden completely: it may be the second half of a key with a comma.
 fn mask(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
     let scheme_ok = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));

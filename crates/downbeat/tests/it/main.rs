@@ -1,4 +1,4 @@
-//! The program as its users run it: the real binary, with flags, files, variables and signals.
+//! Tests of the real binary, with flags, files, variables and signals.
 
 mod access;
 mod admin;
@@ -9,6 +9,7 @@ mod log;
 mod open_files;
 mod program;
 mod stopping;
+mod tcp;
 mod tls;
 #[cfg(unix)]
 mod upstream;

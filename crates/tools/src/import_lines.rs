@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use downbeat_core::delete::DeleteError;
-use downbeat_protocol::{CoValueId, Content, SessionId};
+use downbeat_protocol::{CoValueId, Content, SessionContent, SessionId};
 
 use crate::check::{Checked, Reason, Refusal};
 use crate::directory::Directory;
@@ -22,7 +22,7 @@ use crate::import::Outgoing;
 use crate::progress::Progress;
 use crate::store::Store;
 use crate::walk::{join, threads};
-use crate::writer::{Stopped, Writer, json_len};
+use crate::writer::{Stopped, Writer};
 
 /// Lines that wait for one thread. [`MAX_IN_FLIGHT_BYTES`] bounds their bytes.
 const MAX_WAITING_LINES: usize = 1_024;
@@ -32,14 +32,14 @@ const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 
 /// Bytes of held content. Beyond that, the held lines are tried again with the content that has
 /// arrived by then.
-const MAX_HELD_BYTES: usize = 16 << 20;
+const MAX_HELD_BYTES: u64 = 16 << 20;
 
-/// CoValues that a thread remembers, 2 KiB for each session. An export writes all lines of a CoValue
-/// in a row, so few are needed.
+/// CoValues that a thread remembers, 2 KiB for each session. An export writes all lines of a
+/// CoValue in a row, so few are needed.
 const MAX_RECENT: usize = 8;
 
 /// Imports all lines of a file.
-pub(crate) fn take_all(
+pub(crate) fn import_lines(
     mut input: Input,
     to: &Store,
     writer: &Writer<'_>,
@@ -86,7 +86,7 @@ struct Shared<'a> {
 #[derive(Default)]
 struct Held {
     items: Vec<(u64, Content)>,
-    bytes: usize,
+    bytes: u64,
 }
 
 impl Shared<'_> {
@@ -121,11 +121,11 @@ impl Shared<'_> {
     fn work(&self, lines: Receiver<Line>) -> Result<(), Error> {
         // Wakes the reader, also after a panic.
         let _end = End(&self.in_flight);
-        let mut taker = Taker { shared: self, recent: Vec::new(), is_last_try: false };
+        let mut importer = Importer { shared: self, recent: Vec::new(), is_last_try: false };
         for line in lines {
             let len = line.text.len();
             match line.content() {
-                Ok(content) => taker.take(line.number, content)?,
+                Ok(content) => importer.import(line.number, content)?,
                 Err(error) => self.find(line.number, None, None, Reason::Malformed(error)),
             }
             self.in_flight.remove(len);
@@ -147,9 +147,9 @@ impl Shared<'_> {
             held.items.sort_by_key(|(line, _)| *line);
             let is_last_try = before == Some(held.bytes);
             before = Some(held.bytes);
-            let mut taker = Taker { shared: self, recent: Vec::new(), is_last_try };
+            let mut importer = Importer { shared: self, recent: Vec::new(), is_last_try };
             for (line, content) in held.items {
-                taker.take(line, content)?;
+                importer.import(line, content)?;
             }
         }
     }
@@ -167,7 +167,7 @@ impl Shared<'_> {
 }
 
 /// Imports content messages, one after the other.
-struct Taker<'a, 'b> {
+struct Importer<'a, 'b> {
     shared: &'a Shared<'b>,
     /// The last CoValues, the most recent one at the end.
     recent: Vec<Recent<'b>>,
@@ -182,8 +182,8 @@ struct Recent<'a> {
     given_up: Vec<SessionId>,
 }
 
-impl<'b> Taker<'_, 'b> {
-    fn take(&mut self, line: u64, content: Content) -> Result<(), Error> {
+impl<'b> Importer<'_, 'b> {
+    fn import(&mut self, line: u64, content: Content) -> Result<(), Error> {
         let id = content.id;
         for malformed in &content.malformed {
             let reason = Reason::Malformed(format!("{}: {}", malformed.session, malformed.error));
@@ -271,8 +271,9 @@ impl<'b> Taker<'_, 'b> {
 
     fn hold(&self, line: u64, content: Content) {
         /// Bytes of a message besides its transactions.
-        const OVERHEAD: usize = 1_000;
-        let bytes = OVERHEAD + content.sessions.iter().map(json_len).sum::<usize>();
+        const OVERHEAD: u64 = 1_000;
+        let sessions = content.sessions.iter();
+        let bytes = OVERHEAD + sessions.map(SessionContent::json_len).sum::<u64>();
         let mut held = lock(&self.shared.held);
         held.bytes += bytes;
         held.items.push((line, content));
