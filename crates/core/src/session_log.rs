@@ -29,6 +29,33 @@ pub enum LogError {
     Signature(#[from] VerifyError),
 }
 
+/// The transactions of a run that a log of `have` transactions lacks, or an error if there is a gap
+/// before the run.
+pub fn new_part(have: u64, run: &SessionContent) -> Result<&[Transaction], LogError> {
+    let gap = LogError::Gap { have, after: run.after };
+    let known = have.checked_sub(run.after).ok_or(gap)?;
+    // No run has more transactions than there are addresses.
+    let new = usize::try_from(known).ok().and_then(|known| run.transactions.get(known..));
+    Ok(new.unwrap_or_default())
+}
+
+/// Extends the hash chain of a log by new transactions, if `check` accepts the chain of the longer
+/// log: if the signature that came with the transactions is valid for it.
+pub fn extend_chain<E>(
+    chain: &HashChain,
+    new: &[Transaction],
+    check: impl FnOnce(&HashChain) -> Result<(), E>,
+) -> Result<HashChain, E> {
+    let mut longer = chain.clone();
+    match new {
+        // Without a buffer: most runs are one small edit.
+        [transaction] => longer.append(transaction.json()),
+        _ => longer.append_all(new.iter().map(|transaction| &transaction.json()[..])),
+    }
+    check(&longer)?;
+    Ok(longer)
+}
+
 /// The append-only, verified log of one session.
 ///
 /// Signatures of the session's agent cover all transactions. A content message can end at the end
@@ -90,21 +117,15 @@ impl SessionLog {
         if new.is_empty() {
             return Ok(0);
         }
-        let mut chain = self.chain.clone();
-        chain.append_all(new.iter().map(|transaction| &transaction.json()[..]));
-        key.verify_chain(&chain, &run.last_signature)?;
+        let is_valid = |chain: &_| key.verify_chain(chain, &run.last_signature);
+        let chain = extend_chain(&self.chain, new, is_valid)?;
         self.commit(new, chain, run.last_signature);
         Ok(new.len() as u64)
     }
 
     /// The transactions of a run that the log lacks, or an error if there is a gap before the run.
     pub fn new_part<'a>(&self, run: &'a SessionContent) -> Result<&'a [Transaction], LogError> {
-        let have = self.len();
-        let gap = LogError::Gap { have, after: run.after };
-        let known = have.checked_sub(run.after).ok_or(gap)?;
-        // No run has more transactions than there are addresses.
-        let new = usize::try_from(known).ok().and_then(|known| run.transactions.get(known..));
-        Ok(new.unwrap_or_default())
+        new_part(self.len(), run)
     }
 
     /// Adds and signs a new transaction. `secret` is the secret of the session's agent.

@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use downbeat_protocol::{Content, Message, SessionId};
-use downbeat_sync::{Event, Refusal, content_bytes, content_credit};
+use downbeat_protocol::{Content, Message, SessionContent, SessionId};
+use downbeat_sync::{Event, Refusal, content_credit};
 use downbeat_transport::{Blame, CloseCode, CloseReason, Incoming, Receiver, TransportError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -271,7 +271,7 @@ impl<'a> Throttle<'a> {
 
 fn transaction_bytes(message: &Message) -> u64 {
     match message {
-        Message::Content(content) => content.sessions.iter().map(content_bytes).sum(),
+        Message::Content(content) => content.sessions.iter().map(SessionContent::json_len).sum(),
         _ => 0,
     }
 }
