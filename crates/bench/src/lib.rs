@@ -36,6 +36,9 @@ mod report;
 mod target;
 mod workloads;
 
+pub use downbeat_transport::TransportError;
+pub use downbeat_transport::tls::ClientTls;
+pub use downbeat_transport_ws::InvalidUrl;
 pub use error::BenchError;
 pub use null_server::NullServer;
 pub use process::ServerProcess;

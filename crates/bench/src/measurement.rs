@@ -46,7 +46,7 @@ impl Measurement {
     pub(crate) fn start(target: &Target, traffic: &Traffic) -> Result<Self, BenchError> {
         let process = match target.process {
             Some(process) => {
-                process.forget_peak()?;
+                process.reset_peak()?;
                 Some((process, process.usage()?))
             }
             None => None,

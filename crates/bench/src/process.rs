@@ -26,7 +26,7 @@ pub(crate) struct Usage {
     threads: BTreeMap<u64, Duration>,
     /// The resident memory, in bytes.
     pub resident: u64,
-    /// The peak of the resident memory since [`ServerProcess::forget_peak`].
+    /// The peak of the resident memory since [`ServerProcess::reset_peak`].
     pub peak: u64,
 }
 
@@ -85,7 +85,7 @@ impl ServerProcess {
     }
 
     /// Resets the peak of the resident memory. Only the owner of the process may do so.
-    pub(crate) fn forget_peak(self) -> Result<(), BenchError> {
+    pub(crate) fn reset_peak(self) -> Result<(), BenchError> {
         fs::write(format!("/proc/{}/clear_refs", self.pid), "5")
             .map_err(|source| BenchError::Process { pid: self.pid, source })
     }

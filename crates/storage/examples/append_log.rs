@@ -261,7 +261,7 @@ fn decode(json: &[u8]) -> Option<Change> {
     // The content was checked before it was stored.
     let limits = Limits::unlimited();
     let session = |(session, after, signature, transactions): SessionFields| {
-        let transactions = transactions.into_iter().map(|json| json.into());
+        let transactions = transactions.into_iter().map(Into::into);
         let transactions = transactions.map(|json| Transaction::parse(&json, &limits).ok());
         let transactions = transactions.collect::<Option<_>>()?;
         let session = SessionId::parse(&session).ok()?;

@@ -98,7 +98,9 @@ impl LongLoad {
             }
         }
         if signature != log.signature() {
-            return Err(BenchError::Wrong("the end of the log differs from the written one".to_owned()));
+            return Err(BenchError::Wrong(
+                "the end of the log differs from the written one".to_owned(),
+            ));
         }
         let report = measurement.finish(
             format!("load of {} transactions", self.transactions),

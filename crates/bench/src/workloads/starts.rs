@@ -61,7 +61,7 @@ impl Starts {
         }
         let seconds = starts.iter().map(|start| start.answered.as_secs_f64()).sum::<f64>();
         let cpu_seconds = starts.iter().map(|start| start.after.cpu.as_secs_f64()).sum::<f64>();
-        #[allow(clippy::cast_precision_loss, reason = "nobody starts a server 2^52 times")]
+        #[allow(clippy::cast_precision_loss, reason = "a server never starts 2^52 times")]
         let count = starts.len() as f64;
         let (sent_bytes, received_bytes) = traffic.so_far();
         Ok(Report {
@@ -167,7 +167,7 @@ impl<'a> Running<'a> {
         let pid = self.process.id().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status();
         if !told.is_ok_and(|status| status.success()) {
-            return Err(self.problem("cannot be told to stop"));
+            return Err(self.problem("cannot be stopped"));
         }
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {

@@ -69,7 +69,7 @@ impl Storm {
         let seconds = latencies.iter().max().copied().unwrap_or_default().as_secs_f64();
         let workload = format!("{} clients at once", self.clients);
         let report = measurement.finish(workload, "client", count, latencies)?;
-        #[allow(clippy::cast_precision_loss, reason = "nobody has 2^52 file descriptors")]
+        #[allow(clippy::cast_precision_loss, reason = "there are never 2^52 file descriptors")]
         let per_second = count as f64 / seconds.max(f64::MIN_POSITIVE);
         Ok(Report { seconds, per_second, failed, first_failure, ..report })
     }

@@ -161,7 +161,7 @@ fn check_outcome(
         features.note("deleted");
         assert!(after.sessions().all(|log| log.session().is_delete()));
         let by_alice = |log: &SessionLog| log.session().account() == Some(alice().account_id());
-        assert!(after.sessions().any(by_alice), "deleted by somebody who may not");
+        assert!(after.sessions().any(by_alice), "deleted without the right to delete");
     }
 }
 
