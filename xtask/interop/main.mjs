@@ -32,6 +32,7 @@ const GROUPS = [
   "deletion",
   "reconciliation",
   "chains",
+  "tcp",
   "access",
   "limits",
   "tls",

@@ -70,7 +70,7 @@ impl CertificateWatch {
                 info!("reloaded the certificate");
                 None
             }
-            Ok(Some(Err(error))) => Some(error.to_string()),
+            Ok(Some(Err(error))) => Some(format!("{:#}", anyhow::Error::from(error))),
             Err(error) => Some(error.to_string()),
         };
         if let Some(error) = error

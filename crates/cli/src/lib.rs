@@ -18,6 +18,7 @@ mod serve;
 mod signals;
 mod storage;
 mod tools;
+mod upstream;
 mod watched;
 
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! `downbeat serve`.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use downbeat_admin::{
 use downbeat_node::{Node, NodeError, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
-use downbeat_transport::net::SpareFiles;
+use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, SpareFiles};
 use downbeat_transport::tls::ClientTls;
-use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
+use downbeat_transport_tcp::{TcpListener, TcpOptions};
+use downbeat_transport_ws::{WsListener, WsOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -71,6 +73,11 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let reserve = options.spare_files.clone();
     let counters = Arc::clone(&options.counters);
 
+    let tcp = match config.tcp {
+        Some(address) => Some(listen_tcp(address, config, &options).await?),
+        None => None,
+    };
+    let tcp_url = tcp.as_ref().map(Listener::url);
     let listener = WsListener::bind(config.address, options)
         .await
         .with_context(|| format!("cannot listen on {}", config.address))?;
@@ -91,11 +98,11 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     };
     let cache = config.memory.storage_cache;
     let storage = storage::open_with_cache(&config.storage, config.durability, Some(cache)).await?;
-    let node = node(config, &access, listener, storage)?;
+    let node = node(config, &access, (listener, tcp), storage)?;
     *shared.write().await = Some(node);
     access.apply_limits(&shared).await;
 
-    announce(&url, config, admin_port.as_ref())?;
+    announce(&url, tcp_url.as_deref(), config, admin_port.as_ref())?;
     warn_about_exposure(config, admin_port.as_ref());
     let mut tasks = JoinSet::new();
     if let Some(port) = admin_port {
@@ -172,10 +179,6 @@ impl std::fmt::Display for ForcedShutdown {
 
 impl std::error::Error for ForcedShutdown {}
 
-/// The size limit of messages from upstreams. It is higher than that for clients: an upstream may
-/// have a higher limit, may store content from before it had a limit, and adds headers to messages.
-const UPSTREAM_MESSAGE_BYTES: usize = 256 << 20;
-
 fn ws_options(
     config: &Config,
     access: &AccessControl,
@@ -185,7 +188,8 @@ fn ws_options(
     let options = WsOptions {
         limits: Limits { message_bytes: config.max_message_bytes, ..Limits::default() },
         max_frame_bytes: config.max_message_bytes,
-        connection_limits: config.connections,
+        connection_limits: handshake_limits(config).0,
+        limiter: Some(ConnectionLimiter::new(config.connections)),
         spare_files: Some(SpareFiles::new(RESERVED_FILES)),
         admission: Some(Arc::clone(&access.admissions) as Arc<_>),
         trusted_proxies: config.proxies.clone(),
@@ -196,10 +200,43 @@ fn ws_options(
     Ok((options, certificate))
 }
 
+/// The limits of the WebSocket port and of the TCP port. They share the pending handshakes: servers
+/// are fewer than clients.
+fn handshake_limits(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
+    let all = config.connections;
+    let tcp = if config.tcp.is_some() { all.pending / 8 } else { 0 };
+    let with = |pending: usize| ConnectionLimits {
+        pending,
+        pending_per_address: all.pending_per_address.min(pending),
+        ..all
+    };
+    (with(all.pending - tcp), with(tcp))
+}
+
+/// Listens on the TCP port. It has the limits, keys, certificate and counters of the WebSocket port.
+async fn listen_tcp(
+    address: SocketAddr,
+    config: &Config,
+    ws: &WsOptions,
+) -> anyhow::Result<TcpListener> {
+    let options = TcpOptions {
+        limits: ws.limits,
+        max_frame_bytes: ws.max_frame_bytes,
+        connection_limits: handshake_limits(config).1,
+        limiter: ws.limiter.clone(),
+        spare_files: ws.spare_files.clone(),
+        admission: ws.admission.clone(),
+        tls: ws.tls.clone(),
+        counters: Arc::clone(&ws.counters),
+        ..TcpOptions::default()
+    };
+    TcpListener::bind(address, options).await.with_context(|| format!("cannot listen on {address}"))
+}
+
 fn node(
     config: &Config,
     access: &AccessControl,
-    listener: WsListener,
+    (listener, tcp): (WsListener, Option<TcpListener>),
     storage: Arc<dyn downbeat_storage::Storage>,
 ) -> anyhow::Result<Node> {
     let mut node = Node::builder(storage)
@@ -209,6 +246,9 @@ fn node(
         .limits(config.limits)
         .access(access.node_access())
         .drain_time(config.drain_time);
+    if let Some(tcp) = tcp {
+        node = node.listen(Box::new(tcp));
+    }
     if let Some(path) = usage_file(&config.storage) {
         node = node.usage_file(path);
     }
@@ -217,13 +257,8 @@ fn node(
         client_tls = client_tls.with_authorities(path)?;
     }
     for upstream in &config.upstreams {
-        let options = WsOptions {
-            client_tls: client_tls.clone(),
-            limits: Limits { message_bytes: UPSTREAM_MESSAGE_BYTES, ..Limits::default() },
-            max_frame_bytes: UPSTREAM_MESSAGE_BYTES,
-            ..WsOptions::default()
-        };
-        let connector = WsConnector::new(&upstream.0, options)
+        let connector = upstream
+            .connector(&client_tls)
             .with_context(|| format!("the upstream {upstream:?}"))?;
         node = node.upstream(connector);
     }
@@ -267,10 +302,18 @@ fn server_info(config: &Config, url: String) -> ServerInfo {
     }
 }
 
-/// Prints the URL of the server on standard output, for people and for parent processes.
-fn announce(url: &str, config: &Config, admin: Option<&AdminServer>) -> anyhow::Result<()> {
+/// Prints the URLs of the server on standard output, for people and for parent processes.
+fn announce(
+    url: &str,
+    tcp_url: Option<&str>,
+    config: &Config,
+    admin: Option<&AdminServer>,
+) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Downbeat is listening. Set the sync peer of your Jazz app to:\n\n    {url}\n")?;
+    if let Some(url) = tcp_url {
+        writeln!(out, "Other Downbeat servers can sync with {url}")?;
+    }
     if let Some(admin) = admin {
         writeln!(out, "The status page is at http://{}/", admin.address())?;
     }

@@ -39,8 +39,8 @@ pub fn new_part(have: u64, run: &SessionContent) -> Result<&[Transaction], LogEr
     Ok(new.unwrap_or_default())
 }
 
-/// Extends the hash chain of a log by new transactions, if `check` accepts the chain of the longer
-/// log: if the signature that came with the transactions is valid for it.
+/// The hash chain of a log with new transactions added, if `check` accepts that chain: if the
+/// signature of the transactions is valid for it.
 pub fn extend_chain<E>(
     chain: &HashChain,
     new: &[Transaction],
@@ -48,7 +48,7 @@ pub fn extend_chain<E>(
 ) -> Result<HashChain, E> {
     let mut longer = chain.clone();
     match new {
-        // Without a buffer: most runs are one small edit.
+        // Most runs are one small edit, which needs no buffer.
         [transaction] => longer.append(transaction.json()),
         _ => longer.append_all(new.iter().map(|transaction| &transaction.json()[..])),
     }

@@ -213,10 +213,21 @@ impl NodeBuilder {
         });
         tasks.spawn(engine.run(orders, incoming));
         tasks.spawn(Arc::clone(&usage).keep_saving());
-        let context =
-            NodeContext { events, content, stage: stages, counters, usage, policy, limits };
-        let next_peer = AtomicU64::new(0);
-        let shared = Arc::new(Shared { storage, commands, context, stage, next_peer });
+        let shared = Arc::new(Shared {
+            storage,
+            commands,
+            context: NodeContext {
+                events,
+                content,
+                stage: stages,
+                counters,
+                usage,
+                policy,
+                limits,
+            },
+            stage,
+            next_peer: AtomicU64::new(0),
+        });
         for listener in listeners {
             tasks.spawn(accept(listener, Arc::clone(&shared)));
         }

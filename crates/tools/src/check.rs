@@ -10,7 +10,7 @@ use downbeat_crypto::{HashChain, InvalidKey, VerifyingKey, header_id};
 use downbeat_protocol::{
     CoValueId, Header, Owner, SessionContent, SessionCounts, SessionId, Transaction,
 };
-use downbeat_storage::{Damage, StorageError, Stored};
+use downbeat_storage::{Damage, StorageError, StoredCoValue};
 
 use crate::directory::Directory;
 use crate::store::{Step, Store};
@@ -125,7 +125,7 @@ impl Checked {
     /// they are about to delete the CoValue.
     pub(crate) fn stored(
         id: CoValueId,
-        stored: &Stored,
+        stored: &StoredCoValue,
         store: &Store,
         recheck_deletion: bool,
     ) -> Self {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use downbeat_protocol::{CoValueId, Header, SessionCounts};
-use downbeat_storage::{StorageError, Stored, Write};
+use downbeat_storage::{StorageError, StoredCoValue, Write};
 use serde::Serialize;
 
 use crate::check::{Checked, Extension, Reason, check};
@@ -202,13 +202,13 @@ impl StoreImport<'_> {
 }
 
 enum Loaded {
-    Found(Stored),
+    Found(StoredCoValue),
     Nothing,
     Damaged,
 }
 
 /// Whether the target lacks content of a CoValue.
-fn is_behind(ours: &Stored, theirs: &Stored) -> bool {
+fn is_behind(ours: &StoredCoValue, theirs: &StoredCoValue) -> bool {
     if ours.deleted != theirs.deleted {
         // A CoValue that is deleted in the target takes no more content.
         return theirs.deleted;

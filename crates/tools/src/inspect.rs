@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use downbeat_core::dependencies;
 use downbeat_core::roles::Role;
 use downbeat_protocol::{CoValueId, Ruleset, SessionCounts, SessionId, Transaction};
-use downbeat_storage::{StorageError, Stored};
+use downbeat_storage::{StorageError, StoredCoValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -157,7 +157,7 @@ fn raw_json(json: &[u8]) -> Box<RawValue> {
     serde_json::from_slice(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn sessions(stored: &Stored, read: &BTreeMap<SessionId, Read>) -> Vec<SessionFigures> {
+fn sessions(stored: &StoredCoValue, read: &BTreeMap<SessionId, Read>) -> Vec<SessionFigures> {
     let none = Read::default();
     stored
         .sessions
@@ -214,7 +214,7 @@ fn roles(
     Ok(Some(granted))
 }
 
-fn kind(stored: &Stored) -> &'static str {
+fn kind(stored: &StoredCoValue) -> &'static str {
     let header = &stored.header;
     match header.ruleset() {
         Ruleset::Group { .. } if header.account_agent().is_some() => "account",

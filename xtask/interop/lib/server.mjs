@@ -145,6 +145,18 @@ export class Server {
     assert.equal(complaints().length, 1, `one line is enough:\n${complaints().join("\n")}`);
   }
 
+  /** The port for other servers (`--tcp-port`), to be used as their upstream. */
+  async tcpPort() {
+    const printed = async () => {
+      for (;;) {
+        const found = this.said.match(/tcps?:\/\/127\.0\.0\.1:[1-9]\d*/);
+        if (found) return { url: found[0] };
+        await pause(10);
+      }
+    };
+    return within(START_LIMIT, "TCP address printed by the server", printed());
+  }
+
   /** For the end of a scenario: the process is gone afterwards, whatever state it was in. */
   async close() {
     if (running.has(this.#child)) {

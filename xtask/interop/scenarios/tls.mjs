@@ -1,10 +1,10 @@
-// Clients over wss://, with a certificate of an authority of our own. The reference server leaves
-// TLS to whatever stands in front of it.
+// Clients over wss://, with a certificate from our own authority. The reference server has no TLS: it
+// needs a proxy for that.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
 
+import { certificate, TLS_FLAGS } from "../lib/certificates.mjs";
 import { assertReads, writeFile } from "../lib/files.mjs";
 import { handshakeStatus } from "../lib/handshake.mjs";
 import { scenario } from "../lib/scenario.mjs";
@@ -14,12 +14,9 @@ import { untilValue } from "../lib/waiting.mjs";
 
 const FILE_BYTES = 300 * 1024;
 
-const certificate = (name) =>
-  fileURLToPath(new URL(`../lib/certificates/${name}`, import.meta.url));
-
 async function tlsServer(world) {
   return world.server("memory", {
-    flags: ["--tls-cert", certificate("server.pem"), "--tls-key", certificate("server-key.pem")],
+    flags: TLS_FLAGS,
     authority: await readFile(certificate("authority.pem"), "utf8"),
   });
 }
@@ -41,11 +38,11 @@ const tls = [
     await assertReads(ben, file.id, bytes);
   }),
 
-  scenario("whoever does not know the authority, or TLS, gets no connection", async (world) => {
+  scenario("clients without the authority, or without TLS, get no connection", async (world) => {
     const server = await tlsServer(world);
     await assert.rejects(handshakeStatus(server.url), { code: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" });
     await assert.rejects(handshakeStatus(server.url.replace("wss:", "ws:")));
-    // Everybody else is unaffected.
+    // Other clients are not affected.
     const ada = await world.client(server, "Ada");
     ada.publicGroup().createMap({ state: "there" });
     await ada.synced();

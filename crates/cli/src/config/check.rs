@@ -8,6 +8,7 @@ use std::time::Duration;
 use downbeat_node::{KeyLimits, Limits, Rates};
 use downbeat_protocol::CoValueId;
 use downbeat_transport::net::{ConnectionLimits, TrustedProxies};
+use downbeat_transport::tls::ClientTls;
 
 use super::origin::{Origin, Problems};
 use super::settings::Settings;
@@ -18,6 +19,8 @@ use crate::storage::{DurabilityChoice, StorageChoice};
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub address: SocketAddr,
+    /// Where other servers connect over TCP.
+    pub tcp: Option<SocketAddr>,
     pub tls: Option<TlsFiles>,
     pub access: AccessConfig,
     pub allowed_origins: Vec<Site>,
@@ -94,6 +97,7 @@ impl Config {
         upstreams(settings, &mut problems);
         let config = Self {
             address: SocketAddr::new(settings.host.value.0, settings.port.value),
+            tcp: tcp(settings, &mut problems),
             tls,
             access,
             allowed_origins: settings.allowed_origin.value.clone(),
@@ -183,6 +187,22 @@ fn tls(settings: &Settings, problems: &mut Problems) -> Option<TlsFiles> {
             None
         }
     }
+}
+
+fn tcp(settings: &Settings, problems: &mut Problems) -> Option<SocketAddr> {
+    let Settings { host, port, tcp_port, admin_port, .. } = settings;
+    let number = tcp_port.value?;
+    if number != 0 && number == port.value {
+        problems.add(
+            &tcp_port.origin,
+            "`tcp-port` is the port for WebSockets: write another one, like 4202",
+        );
+    }
+    if number != 0 && Some(number) == admin_port.value {
+        problems
+            .add(&tcp_port.origin, "`tcp-port` is the admin port: write another one, like 4202");
+    }
+    Some(SocketAddr::new(host.value.0, number))
 }
 
 fn access(settings: &Settings, problems: &mut Problems) -> AccessConfig {
@@ -297,6 +317,12 @@ fn admin(settings: &Settings, problems: &mut Problems) -> Option<SocketAddr> {
 }
 
 fn upstreams(settings: &Settings, problems: &mut Problems) {
+    for url in &settings.upstream.value {
+        if let Err(error) = url.connector(&ClientTls::new()) {
+            let origin = &settings.upstream.origin;
+            problems.add(origin, format_args!("`upstream`: {url:?} is not valid: {error}"));
+        }
+    }
     if !settings.upstream.value.is_empty() {
         return;
     }

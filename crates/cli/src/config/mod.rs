@@ -22,7 +22,7 @@ pub(crate) use origin::{FileLine, Problems};
 pub(crate) use show::{plain, show};
 pub(crate) use source::Flags;
 pub(crate) use table::Fields;
-pub(crate) use value::{Count, LogFormat, Scalar, Site, Size, Value};
+pub(crate) use value::{Count, LogFormat, Scalar, Site, Size, UpstreamUrl, Value};
 
 use settings::Settings;
 use source::Layer;

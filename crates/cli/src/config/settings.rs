@@ -126,6 +126,11 @@ settings! {
         host("host", "IP"): Host = "127.0.0.1";
         /// Port to listen on. 0 chooses a free port.
         port("port", "PORT"): u16 = "4200";
+        /// TCP port for other Downbeat servers. TCP costs less than WebSocket between servers. 0 chooses
+        /// a free port. Default: off.
+        ///
+        /// The host, certificate, access keys and limits are those of the WebSocket port.
+        tcp_port("tcp-port", "PORT"): Option<u16> = "";
         /// PEM file with the TLS certificate chain. Changes take effect within two seconds.
         tls_cert("tls-cert", "FILE"): Option<std::path::PathBuf> = "";
         /// PEM file with the private key of the certificate. Changes take effect within two
@@ -202,8 +207,9 @@ settings! {
         max_stored_per_account("max-stored-per-account", "SIZE"): Option<Size> = "";
     }
     "Upstreams" {
-        /// URL of a server to sync with: `wss://sync.example.com/?key=KEY`. Missing CoValues are
-        /// loaded from it, and new content is sent to it. Repeatable.
+        /// URL of a server to sync with: `wss://sync.example.com/?key=KEY`, or
+        /// `tcps://sync.example.com:4202?key=KEY` for the `--tcp-port` of a Downbeat server. Missing
+        /// CoValues are loaded from it, and new content is sent to it. Repeatable.
         upstream("upstream", "URL"): Vec<UpstreamUrl> = "";
         /// PEM file with additional certificate authorities for upstreams. Public authorities are
         /// always trusted.

@@ -376,10 +376,13 @@ impl Scalar for UpstreamUrl {
     const HINT: ValueHint = ValueHint::Url;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let rest = text.strip_prefix("ws://").or_else(|| text.strip_prefix("wss://"));
-        match rest {
-            Some(rest) if !rest.is_empty() => Ok(Self(text.to_owned())),
-            _ => Err("write a URL like wss://sync.example.com or ws://127.0.0.1:4200".to_owned()),
+        match text.split_once("://") {
+            Some(("ws" | "wss" | "tcp" | "tcps", rest)) if !rest.is_empty() => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err("write a URL like wss://sync.example.com, ws://127.0.0.1:4200 or \
+                      tcps://sync.example.com:4202"
+                .to_owned()),
         }
     }
 

@@ -1,14 +1,14 @@
-//! Gathering a group with all of its parents.
+//! Loading a group with all of its ancestors.
 
 use downbeat_protocol::CoValueId;
 
 use super::{Group, Roles};
 
-/// Groups in a family. Real groups have a handful of ancestors.
+/// The maximum number of groups that are loaded to compute a role. Real groups have few ancestors.
 pub const MAX_GROUPS: usize = 10_000;
 
-/// Gathers a group and all its parents from wherever they are stored: load the groups that
-/// [`Self::next_missing`] returns, and [`insert`](Self::insert) each of them.
+/// Loads a group and all of its ancestors, from any storage: the caller loads each group that
+/// [`Self::next_missing`] returns, and [`insert`](Self::insert)s it.
 ///
 /// ```
 /// use downbeat_core::roles::FamilyLoader;
@@ -24,19 +24,19 @@ pub const MAX_GROUPS: usize = 10_000;
 #[derive(Debug)]
 pub struct FamilyLoader {
     roles: Roles,
-    /// Groups to load next.
+    /// The groups to load next.
     missing: Vec<CoValueId>,
     loaded: usize,
     is_too_large: bool,
 }
 
 impl FamilyLoader {
-    /// Begins with a group.
+    /// Starts with a group.
     pub fn new(group: CoValueId) -> Self {
         Self { roles: Roles::new(), missing: vec![group], loaded: 0, is_too_large: false }
     }
 
-    /// The next group to load. `None` if all are there, or if there are more than [`MAX_GROUPS`].
+    /// The next group to load. `None` if all groups are loaded, or more than [`MAX_GROUPS`] are needed.
     pub fn next_missing(&mut self) -> Option<CoValueId> {
         if self.missing.is_empty() && self.loaded > 0 {
             self.missing = self.roles.missing();
@@ -47,12 +47,12 @@ impl FamilyLoader {
         (!self.is_too_large).then_some(next)
     }
 
-    /// Adds a group that has been loaded.
+    /// Adds a loaded group.
     pub fn insert(&mut self, group: Group) {
         self.roles.insert(group);
     }
 
-    /// The roles in all of the groups. `None` if there were too many.
+    /// The roles in all loaded groups. `None` if more than [`MAX_GROUPS`] were needed.
     pub fn finish(self) -> Option<Roles> {
         (!self.is_too_large).then_some(self.roles)
     }

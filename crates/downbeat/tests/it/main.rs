@@ -9,6 +9,7 @@ mod log;
 mod open_files;
 mod program;
 mod stopping;
+mod tcp;
 mod tls;
 #[cfg(unix)]
 mod upstream;

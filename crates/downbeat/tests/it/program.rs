@@ -89,6 +89,12 @@ impl Server {
         line.expect("a URL").trim().to_owned()
     }
 
+    /// Where other servers connect over TCP.
+    pub(crate) fn tcp_url(&self) -> String {
+        let mut words = self.said.split_whitespace();
+        words.find(|word| word.starts_with("tcp")).expect("a TCP port").to_owned()
+    }
+
     /// The public address.
     pub(crate) fn address(&self) -> String {
         self.url().split_once("://").unwrap().1.to_owned()

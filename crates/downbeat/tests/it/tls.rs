@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::program::{Server, eventually, get, run, stderr, text};
 
 /// Writes a certificate for 127.0.0.1, its key, and its certificate authority.
-fn write_certificate(dir: &Path, authority: &str) {
+pub(crate) fn write_certificate(dir: &Path, authority: &str) {
     write_certificate_for(dir, authority, -30..365);
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use downbeat_core::delete;
 use downbeat_crypto::header_id;
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, Signature};
-use downbeat_storage::{Storage, Stored, Write};
+use downbeat_storage::{Storage, StoredCoValue, Write};
 use downbeat_storage_sled::SledStorage;
 use downbeat_storage_sqlite::SqliteStorage;
 use serde_json::Value;
@@ -118,7 +118,7 @@ pub(crate) struct Dumped {
 }
 
 impl Dumped {
-    fn of(id: CoValueId, stored: &Stored, runs: &[SessionContent]) -> Self {
+    fn of(id: CoValueId, stored: &StoredCoValue, runs: &[SessionContent]) -> Self {
         let text = |json: &[u8]| String::from_utf8(json.to_vec()).unwrap();
         Self {
             id,

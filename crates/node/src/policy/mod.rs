@@ -20,7 +20,7 @@ use downbeat_core::roles::Member;
 use downbeat_crypto::header_id;
 use downbeat_driver::{ContentStore, load_family};
 use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId};
-use downbeat_storage::{StorageError, Stored};
+use downbeat_storage::{StorageError, StoredCoValue};
 use downbeat_sync::StoreJob;
 
 use self::memory::Memory;
@@ -349,7 +349,7 @@ impl ContentPolicy {
         is_stored
     }
 
-    async fn stored(&self, id: CoValueId) -> Option<Stored> {
+    async fn stored(&self, id: CoValueId) -> Option<StoredCoValue> {
         self.ask(|| self.content.storage().load(id)).await.flatten()
     }
 
