@@ -10,13 +10,14 @@ use crate::interop;
 use crate::metrics;
 use crate::steps::Steps;
 use crate::tools;
+use crate::words;
 use crate::workspace::cargo;
 
 /// The steps except those of crashes, metrics and interop scenarios.
-const CARGO_STEPS: usize = 6;
+const OTHER_STEPS: usize = 7;
 
-/// Run every check: formatting, lints, tests, documentation, fuzzing, comparison with the
-/// reference, crashes, metrics, interop.
+/// Run every check: formatting, plain words, lints, tests, documentation, fuzzing, comparison with
+/// the reference, crashes, metrics, interop.
 ///
 /// No check is ever skipped. A missing program that cannot be installed by npm is a failure that
 /// names it. The first failure ends the run.
@@ -30,8 +31,9 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     tools::require_promtool()?;
 
     let interop = interop::Arguments::default();
-    let mut steps = Steps::new(CARGO_STEPS + crash::STEPS + metrics::STEPS + interop.step_count());
+    let mut steps = Steps::new(OTHER_STEPS + crash::STEPS + metrics::STEPS + interop.step_count());
     steps.command("formatting", cargo().args(["fmt", "--all", "--check"]))?;
+    steps.step("plain words", "cargo xtask words", || words::run(&words::Arguments {}))?;
     steps.command(
         "lints",
         cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),

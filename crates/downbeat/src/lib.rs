@@ -29,7 +29,7 @@
 //!
 //! | feature | content |
 //! |---|---|
-//! | `cli` (default) | the `downbeat` binary; turns on `sled`, `sqlite` and `ws` |
+//! | `cli` (default) | the `downbeat` binary; turns on `sled`, `sqlite`, `ws` and `tcp` |
 //! | `sled` | `SledStorage`, the embedded store |
 //! | `sqlite` | `SqliteStorage`, the SQLite file of the reference server |
 //! | `ws` | `WsListener` and `WsConnector`, the transport of Jazz clients |

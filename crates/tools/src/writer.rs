@@ -68,8 +68,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn run(&self) -> Result<(), StorageError> {
         // Wakes the waiting threads, also after a panic.
         let _end = End(self);
-        while let Some(batch) = self.next_batch() {
-            let bytes = batch.iter().map(size).sum::<u64>();
+        while let Some((batch, bytes)) = self.next_batch() {
             self.write(batch)?;
             self.lock().bytes -= bytes;
             self.changed.notify_all();
@@ -113,7 +112,7 @@ impl<'a> Writer<'a> {
         &self.counts
     }
 
-    fn next_batch(&self) -> Option<Vec<Write>> {
+    fn next_batch(&self) -> Option<(Vec<Write>, u64)> {
         let mut queue = self.lock();
         while queue.waiting.is_empty() {
             if queue.closed {
@@ -121,7 +120,9 @@ impl<'a> Writer<'a> {
             }
             queue = self.wait(queue);
         }
-        Some(queue.waiting.next_batch())
+        let waited = queue.waiting.bytes();
+        let batch = queue.waiting.next_batch();
+        Some((batch, waited - queue.waiting.bytes()))
     }
 
     fn write(&self, batch: Vec<Write>) -> Result<(), StorageError> {
