@@ -18,7 +18,7 @@ use crate::catch_panics::CatchPanics;
 use crate::context::NodeContext;
 use crate::engine::{Engine, Parts};
 use crate::erasing;
-use crate::error::{NodeError, check_name};
+use crate::error::{NodeError, upstream_name};
 use crate::into::{IntoConnector, IntoListener, IntoStorage};
 use crate::limits::Limits;
 use crate::listening::accept;
@@ -184,7 +184,7 @@ impl NodeBuilder {
         let mut tasks = storage_tasks(&writer, &content, &events, &counters);
         let engine = Engine::new(Parts {
             machine,
-            upstreams: names,
+            upstreams: names.clone(),
             content: content.clone(),
             verifier,
             writer,
@@ -213,8 +213,8 @@ impl NodeBuilder {
         for listener in listeners {
             tasks.spawn(accept(listener, Arc::clone(&shared)));
         }
-        for upstream in upstreams {
-            tasks.spawn(upstream::keep_connected(upstream, Arc::clone(&shared)));
+        for (upstream, name) in upstreams.into_iter().zip(names) {
+            tasks.spawn(upstream::keep_connected(upstream, name, Arc::clone(&shared)));
         }
         Ok(Node::new(shared, tasks, threads, drain_time))
     }
@@ -222,11 +222,7 @@ impl NodeBuilder {
 
 /// The names of upstreams, all of which can be used in storage.
 fn names_of(upstreams: &[Arc<dyn Connector>]) -> Result<Vec<UpstreamName>, NodeError> {
-    let name = |upstream: &Arc<dyn Connector>| {
-        check_name(upstream.name())?;
-        Ok(upstream.name().into())
-    };
-    upstreams.iter().map(name).collect()
+    upstreams.iter().map(|upstream| upstream_name(upstream.name())).collect()
 }
 
 /// Starts the tasks that write to storage, erase from it and check it.

@@ -14,7 +14,7 @@ use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
 use crate::link::{Kind, Link};
 use crate::loader::Loader;
@@ -259,7 +259,7 @@ impl Engine {
         let (peer, role) = (link.peer, link.kind.role());
         debug!(peer = %link.info.address, ?role, "connected");
         if let Kind::Upstream(name) = &link.kind {
-            info!(upstream = &**name, "connected to the upstream");
+            info!(upstream = %name, "connected to the upstream");
             let state = UpstreamStats { connected: true, ..not_connected(name.clone()) };
             self.upstreams.insert(name.clone(), state);
         }
@@ -360,11 +360,7 @@ impl Engine {
             Action::Verify(job) => self.verify(job),
             Action::Store(job) => self.store(job),
             Action::Track { id, upstream, synced } => {
-                if let Some(upstream) = storage_name(&upstream) {
-                    self.writer.push(Job::track(id, upstream, synced));
-                } else {
-                    error!(%upstream, "an upstream's name cannot be stored");
-                }
+                self.writer.push(Job::track(id, upstream, synced));
             }
             Action::ListUnsynced { upstream, after, limit } => {
                 self.loader.list_unsynced(upstream, after, limit);
@@ -463,10 +459,6 @@ impl Engine {
 
 fn not_connected(name: UpstreamName) -> UpstreamStats {
     UpstreamStats { name, connected: false, since: SystemTime::now(), unsynced: 0 }
-}
-
-fn storage_name(name: &UpstreamName) -> Option<downbeat_storage::UpstreamName> {
-    downbeat_storage::UpstreamName::new(name).ok()
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -32,10 +32,8 @@ pub enum NodeError {
     },
 }
 
-/// Checks that an upstream's name can be used in storage.
-pub(crate) fn check_name(name: &str) -> Result<(), NodeError> {
-    match UpstreamName::new(name) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(NodeError::UpstreamName { name: name.to_owned(), source }),
-    }
+/// Checks the name of an upstream.
+pub(crate) fn upstream_name(name: &str) -> Result<UpstreamName, NodeError> {
+    UpstreamName::new(name)
+        .map_err(|source| NodeError::UpstreamName { name: name.to_owned(), source })
 }

@@ -24,7 +24,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn role(&self) -> Role {
         match self {
-            Self::Upstream(name) => Role::Upstream(Arc::clone(name)),
+            Self::Upstream(name) => Role::Upstream(name.clone()),
             Self::Client | Self::Local(_) => Role::Client,
         }
     }

@@ -108,16 +108,10 @@ impl Inquirer {
     }
 
     async fn list_unsynced(self, upstream: UpstreamName, after: Option<CoValueId>, limit: usize) {
-        let ids = match downbeat_storage::UpstreamName::new(&upstream) {
-            Ok(name) => {
-                let ask = || list_unsynced(&*self.storage, &name, after, limit);
-                let found =
-                    retry("what an upstream lacks could not be looked up", &self.counters, ask);
-                // An empty page says that there is nothing more.
-                found.await.unwrap_or_default()
-            }
-            Err(_) => Vec::new(),
-        };
+        let ask = || list_unsynced(&*self.storage, &upstream, after, limit);
+        let found = retry("what an upstream lacks could not be looked up", &self.counters, ask);
+        // An empty page says that there is nothing more.
+        let ids = found.await.unwrap_or_default();
         self.report(Event::Unsynced { upstream, ids }).await;
     }
 

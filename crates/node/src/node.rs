@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::engine::Command;
-use crate::error::{NodeError, check_name};
+use crate::error::{NodeError, upstream_name};
 use crate::limits::KeyLimits;
 use crate::link::Kind;
 use crate::local::Local;
@@ -53,8 +53,8 @@ impl Node {
         name: &str,
         connection: Connection,
     ) -> Result<(), NodeError> {
-        check_name(name)?;
-        self.shared.serve(connection, Kind::Upstream(name.into())).await.map(|_| ())
+        let name = upstream_name(name)?;
+        self.shared.serve(connection, Kind::Upstream(name)).await.map(|_| ())
     }
 
     /// Reads and writes CoValues in this program.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use downbeat_protocol::UpstreamName;
 use downbeat_transport::Connector;
 use tokio::time::Instant;
 use tracing::warn;
@@ -23,15 +24,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const STABLE: Duration = Duration::from_secs(10);
 
 /// Connects, and connects again when the connection ends, until the node shuts down.
-pub(crate) async fn keep_connected(connector: Arc<dyn Connector>, shared: Arc<Shared>) {
+pub(crate) async fn keep_connected(
+    connector: Arc<dyn Connector>,
+    name: UpstreamName,
+    shared: Arc<Shared>,
+) {
     let mut stage = shared.stage.subscribe();
     tokio::select! {
-        () = connect_for_ever(connector, &shared) => {}
+        () = connect_for_ever(connector, name, &shared) => {}
         () = reached(&mut stage, Stage::Draining) => {}
     }
 }
 
-async fn connect_for_ever(connector: Arc<dyn Connector>, shared: &Shared) {
+async fn connect_for_ever(connector: Arc<dyn Connector>, name: UpstreamName, shared: &Shared) {
     let waits = ExponentialBuilder::new()
         .with_min_delay(FIRST_WAIT)
         .with_max_delay(LONGEST_WAIT)
@@ -42,11 +47,11 @@ async fn connect_for_ever(connector: Arc<dyn Connector>, shared: &Shared) {
         match connector.connect().await {
             Ok(connection) => {
                 let started = Instant::now();
-                let kind = Kind::Upstream(connector.name().into());
+                let kind = Kind::Upstream(name.clone());
                 let Ok(connected) = shared.serve(connection, kind).await else { return };
                 let cause = connected.await.unwrap_or(Cause::Broken);
                 warn!(
-                    upstream = connector.name(),
+                    upstream = %name,
                     %cause,
                     "the connection to the upstream has ended"
                 );
@@ -55,7 +60,7 @@ async fn connect_for_ever(connector: Arc<dyn Connector>, shared: &Shared) {
                 }
             }
             Err(error) => {
-                warn!(upstream = connector.name(), %error, "no connection to the upstream");
+                warn!(upstream = %name, %error, "no connection to the upstream");
             }
         }
         tokio::time::sleep(wait.next().unwrap_or(LONGEST_WAIT)).await;

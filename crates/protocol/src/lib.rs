@@ -78,6 +78,7 @@ mod serde_impls;
 mod sessions;
 mod text;
 mod transaction;
+mod upstream_name;
 
 pub use bytes::Bytes;
 pub use codec::{BinaryCodec, Codec, JsonCodec};
@@ -96,3 +97,4 @@ pub use message::{
     UnknownKind,
 };
 pub use transaction::{CHUNK_LEN, Privacy, Transaction};
+pub use upstream_name::{InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, UpstreamName};

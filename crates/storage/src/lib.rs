@@ -127,6 +127,7 @@ pub use downbeat_protocol as protocol;
 pub use tokio::sync::Notify;
 
 pub use batch::{BatchLimits, Batcher};
+pub use downbeat_protocol::{InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, UpstreamName};
 pub use durability::Durability;
 pub use error::{Damage, StorageError};
 #[cfg(feature = "faults")]
@@ -137,6 +138,6 @@ pub use storage::Storage;
 #[cfg(feature = "threads")]
 pub use threads::{ReadExtent, ReaderThreads, WriterState, WriterThread};
 pub use types::{
-    Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome, Stats,
-    StoredCoValue, StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
+    Erased, Outcome, SessionOutcome, Stats, StoredCoValue, StoredSession, Unsynced, UnsyncedUpdate,
+    Write,
 };

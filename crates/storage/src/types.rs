@@ -1,16 +1,11 @@
 //! The data that goes into a store and comes out of it.
 
-use std::fmt;
-use std::sync::Arc;
-
 use downbeat_protocol::{
     CoValueId, Header, KnownState, SessionContent, SessionCounts, SessionId, Signature,
+    UpstreamName,
 };
 
 use crate::error::Damage;
-
-/// The longest name of an upstream, in bytes. Short enough that every backend can put it into a key.
-pub const MAX_UPSTREAM_NAME_LEN: usize = 255;
 
 /// One change to a store. The caller has verified its content.
 ///
@@ -94,16 +89,6 @@ pub struct StoredSession {
     /// Bytes since the last checkpoint, counted as for [`CHUNK_LEN`](downbeat_protocol::CHUNK_LEN).
     pub since_checkpoint: u64,
 }
-
-/// The name of an upstream in the store: 1 to [`MAX_UPSTREAM_NAME_LEN`] bytes, without NUL. Clones
-/// share the text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UpstreamName(Arc<str>);
-
-/// The text is no [`UpstreamName`]: it is empty, too long, or contains a NUL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an upstream's name must have 1 to {MAX_UPSTREAM_NAME_LEN} bytes, none of them NUL")]
-pub struct InvalidUpstreamName;
 
 /// A CoValue that an upstream has not fully acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,32 +181,5 @@ impl StoredCoValue {
     /// The known state of the CoValue; `id` is its id.
     pub fn known_state(&self, id: CoValueId) -> KnownState {
         KnownState { id, header: true, sessions: self.counts() }
-    }
-}
-
-impl UpstreamName {
-    /// Checks a text and makes it a name.
-    pub fn new(name: &str) -> Result<Self, InvalidUpstreamName> {
-        if name.is_empty() || name.len() > MAX_UPSTREAM_NAME_LEN || name.contains('\0') {
-            return Err(InvalidUpstreamName);
-        }
-        Ok(Self(name.into()))
-    }
-
-    /// The text of the name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for UpstreamName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for UpstreamName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
     }
 }

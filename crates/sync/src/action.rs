@@ -3,10 +3,10 @@
 use downbeat_core::delete::Claim;
 use downbeat_crypto::HashChain;
 use downbeat_protocol::{
-    CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, SignerId,
+    CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, SignerId, UpstreamName,
 };
 
-use crate::event::{PeerId, UpstreamName};
+use crate::event::PeerId;
 use crate::report::Report;
 
 /// Something for the runtime to do. The runtime starts actions in their order. Actions with a

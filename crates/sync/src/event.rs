@@ -1,10 +1,8 @@
 //! The machine's input.
 
-use std::sync::Arc;
-
 use downbeat_crypto::HashChain;
 use downbeat_protocol::{
-    CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, ShortHash,
+    CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, ShortHash, UpstreamName,
 };
 
 use crate::rejection::Rejection;
@@ -15,10 +13,6 @@ pub type Millis = u64;
 /// A connection to a peer. The number is not used again after the connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
-
-/// The name of an upstream server. It is the same for every connection to it, and selects the
-/// CoValues that the upstream is asked for.
-pub type UpstreamName = Arc<str>;
 
 /// The role of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]

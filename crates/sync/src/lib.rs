@@ -75,9 +75,9 @@ pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 #[doc(hidden)]
 pub use credit::{content_bytes, content_credit};
+pub use downbeat_protocol::UpstreamName;
 pub use event::{
-    Event, Loaded, Millis, PeerId, Progress, Refusal, Role, StorageFailed, Stored, UpstreamName,
-    Verified,
+    Event, Loaded, Millis, PeerId, Progress, Refusal, Role, StorageFailed, Stored, Verified,
 };
 #[cfg(feature = "faults")]
 pub use injected_bug::InjectedBug;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 
 pub(crate) use self::counters::{Counters, add, micros};
 pub use self::histogram::Histogram;
@@ -104,7 +104,7 @@ pub struct Stats {
 #[non_exhaustive]
 pub struct UpstreamStats {
     /// Its name.
-    pub name: Arc<str>,
+    pub name: UpstreamName,
     /// Whether there is a connection at the moment.
     pub connected: bool,
     /// Since when it has been connected, or not connected.

@@ -1,11 +1,11 @@
 //! Ids that are unusual, or similar to each other.
 
-use downbeat_protocol::{CoValueId, MAX_SESSION_ID_LEN};
+use downbeat_protocol::{CoValueId, MAX_SESSION_ID_LEN, MAX_UPSTREAM_NAME_LEN, UpstreamName};
 
 use super::Store;
 use super::content::{Author, CoValueFixture, append, append_all, assert_holds};
 use super::paging::walk;
-use crate::types::{MAX_UPSTREAM_NAME_LEN, Unsynced, UnsyncedUpdate, UpstreamName};
+use crate::types::{Unsynced, UnsyncedUpdate};
 
 /// Ids in the right alphabet that are no hashes. Some are prefixes of others.
 fn odd_ids() -> Vec<CoValueId> {

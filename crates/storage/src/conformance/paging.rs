@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::slice;
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 
 use super::Store;
 use super::content::{CoValueFixture, append, append_all};
-use crate::types::{Unsynced, UnsyncedUpdate, UpstreamName};
+use crate::types::{Unsynced, UnsyncedUpdate};
 
 pub(super) async fn covalues_are_listed_in_pages(store: &Store) {
     let created: BTreeSet<_> = create(store, 0..25).await;

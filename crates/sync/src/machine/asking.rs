@@ -1,8 +1,8 @@
 //! Upstreams that are asked for a CoValue that storage does not have.
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 
-use crate::event::{PeerId, UpstreamName};
+use crate::event::PeerId;
 use crate::machine::Machine;
 use crate::state::entry::Entry;
 use crate::state::presence::{Asked, Change, Presence};

@@ -1,8 +1,8 @@
 //! A view into the machine, and bugs in it, for the simulation and the tests.
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 
-use crate::event::{PeerId, UpstreamName};
+use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::state::peer::{MAX_OPEN_BATCHES, Peer};

@@ -1,10 +1,10 @@
 //! The notes of CoValues that an upstream has not acknowledged.
 
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, KnownState};
+use downbeat_protocol::{CoValueId, KnownState, UpstreamName};
 
 use crate::action::Action;
-use crate::event::{PeerId, UpstreamName};
+use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::state::peer::Peer;

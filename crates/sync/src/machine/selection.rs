@@ -1,8 +1,8 @@
 //! The upstreams of each CoValue, and their connections.
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 
-use crate::event::{PeerId, UpstreamName};
+use crate::event::PeerId;
 use crate::machine::Machine;
 use crate::state::peer::Peer;
 use crate::state::upstream_link::UpstreamLink;

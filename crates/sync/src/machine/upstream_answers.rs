@@ -1,8 +1,8 @@
 //! The answers of upstreams, and their absence.
 
-use downbeat_protocol::{CoValueId, Content};
+use downbeat_protocol::{CoValueId, Content, UpstreamName};
 
-use crate::event::{Millis, PeerId, UpstreamName};
+use crate::event::{Millis, PeerId};
 use crate::machine::Machine;
 use crate::state::presence::Change;
 use crate::state::timers::Timer;

@@ -1,8 +1,8 @@
 //! CoValues that upstreams are subscribed to: those that clients watch, and those in memory.
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 
-use crate::event::{PeerId, UpstreamName};
+use crate::event::PeerId;
 use crate::machine::Machine;
 use crate::state::subscription::Subscription;
 use crate::state::unsynced::UnsyncedNotes;

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use downbeat_protocol::{CoValueId, Priority};
+use downbeat_protocol::{CoValueId, Priority, UpstreamName};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::event::UpstreamName;
 use crate::state::subscription::Subscription;
 use crate::state::table::Key;
 use crate::state::upstream_link::UpstreamLink;

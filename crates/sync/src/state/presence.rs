@@ -1,7 +1,8 @@
 //! Whether a CoValue is here, and what can change that.
 
-use crate::event::{Millis, UpstreamName};
+use crate::event::Millis;
 use crate::state::index::Index;
+use downbeat_protocol::UpstreamName;
 
 /// Whether a CoValue is here.
 #[derive(Debug)]
@@ -102,16 +103,20 @@ impl Presence {
 mod tests {
     use super::*;
 
+    fn upstream(name: &str) -> UpstreamName {
+        UpstreamName::new(name).unwrap()
+    }
+
     fn asking(names: &[&str]) -> Presence {
-        let pending = names.iter().map(|name| UpstreamName::from(*name)).collect();
+        let pending = names.iter().map(|name| upstream(name)).collect();
         Presence::Absent.after(Change::Asked(Asked { pending, until: 10 }))
     }
 
     #[test]
     fn a_covalue_is_absent_when_the_last_upstream_lacks_it() {
-        let presence = asking(&["a", "b"]).after(Change::UpstreamLacks(&"a".into()));
+        let presence = asking(&["a", "b"]).after(Change::UpstreamLacks(&upstream("a")));
         assert!(presence.is_asking());
-        assert!(presence.after(Change::UpstreamLacks(&"b".into())).is_absent());
+        assert!(presence.after(Change::UpstreamLacks(&upstream("b"))).is_absent());
     }
 
     #[test]

@@ -3,10 +3,8 @@
 
 use std::cmp::Reverse;
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 use md5::{Digest, Md5};
-
-use crate::event::UpstreamName;
 
 /// The names with the `count` highest weights. A weight is the first 4 bytes, big-endian, of
 /// MD5(id + name).
@@ -17,8 +15,10 @@ pub(crate) fn select(
 ) -> Vec<UpstreamName> {
     if names.len() > count {
         let weight = |name: &UpstreamName| {
-            let hash =
-                Md5::new().chain_update(id.as_str()).chain_update(name.as_bytes()).finalize();
+            let hash = Md5::new()
+                .chain_update(id.as_str())
+                .chain_update(name.as_str().as_bytes())
+                .finalize();
             u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
         };
         names.sort_by_cached_key(|name| Reverse(weight(name)));
@@ -50,7 +50,7 @@ mod tests {
     fn the_reference_chooses_the_same_upstreams() {
         for (id, letters) in CHOSEN {
             for count in 1..=3 {
-                let names = UPSTREAMS.iter().map(|name| UpstreamName::from(*name)).collect();
+                let names = UPSTREAMS.iter().map(|name| UpstreamName::new(name).unwrap()).collect();
                 let chosen = select(CoValueId::parse(id).unwrap(), names, count);
                 let expected = letters[..count].iter().map(|name| format!("wss://{name}.example"));
                 assert!(expected.eq(chosen.iter().map(ToString::to_string)), "{id} {count}");
@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn each_covalue_has_its_own_order_of_upstreams() {
-        let names = || ["wss://a".into(), "wss://b".into(), "wss://c".into()].to_vec();
+        let names = || {
+            ["wss://a", "wss://b", "wss://c"].map(|name| UpstreamName::new(name).unwrap()).to_vec()
+        };
         let chosen: FxHashSet<UpstreamName> = ["co_z1", "co_z2", "co_z3", "co_z4", "co_z5"]
             .iter()
             .flat_map(|id| select(CoValueId::parse(id).unwrap(), names(), 1))

@@ -1,9 +1,7 @@
 //! Notes in memory of CoValues that an upstream has not acknowledged in full.
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 use rustc_hash::FxHashMap;
-
-use crate::event::UpstreamName;
 
 /// Notes that may be in memory even if few CoValues are, so that the list in storage is not read
 /// for a few.

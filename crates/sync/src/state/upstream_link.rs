@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
-use downbeat_protocol::{CoValueId, Reconcile};
+use downbeat_protocol::{CoValueId, Reconcile, UpstreamName};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::event::{Millis, UpstreamName};
+use crate::event::Millis;
 
 /// Waiting LOADs that are no longer needed, before the list is compacted, so that this is not
 /// done for a few.

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 use rustc_hash::FxHashMap;
 
-use crate::event::{Millis, PeerId, UpstreamName};
+use crate::event::{Millis, PeerId};
 use crate::state::selection::select;
 use crate::state::subscription::Subscription;
 

@@ -4,7 +4,7 @@ use downbeat_sync::{Action, Config};
 
 use crate::authors::{Author, Log, Value};
 use crate::upstream::{world_and_map, world_and_map_with};
-use crate::world::World;
+use crate::world::{World, upstream};
 
 /// Maps with one transaction each, in the order of their ids.
 pub(crate) fn many(count: usize) -> Vec<(Value, Log)> {
@@ -165,7 +165,7 @@ fn a_note_whose_page_comes_when_the_value_is_forgotten_again_is_compared_once_mo
 #[test]
 fn a_note_of_a_value_that_was_never_stored_is_removed_when_the_upstream_lacks_it_too() {
     let (mut world, map, _) = world_and_map();
-    world.notes.insert(("core".into(), map.id));
+    world.notes.insert((upstream("core"), map.id));
     let core = world.connect_upstream("core");
     world.send(core, map.known_nothing());
     world.expect(&["core ← LOAD map nothing", "core → KNOWN map nothing"]);

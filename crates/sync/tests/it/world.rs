@@ -157,16 +157,16 @@ impl World {
 
     /// Makes an upstream known, without a connection to it.
     pub(crate) fn add_upstream(&mut self, name: &'static str) {
-        if !self.upstreams.iter().any(|other| &**other == name) {
-            self.upstreams.push(name.into());
+        if !self.upstreams.iter().any(|other| other.as_str() == name) {
+            self.upstreams.push(upstream(name));
         }
-        self.machine.add_upstream(name.into());
+        self.machine.add_upstream(upstream(name));
     }
 
     /// A connection to an upstream.
     pub(crate) fn connect_upstream(&mut self, name: &'static str) -> PeerId {
         self.add_upstream(name);
-        self.connect_as(name, Role::Upstream(name.into()))
+        self.connect_as(name, Role::Upstream(upstream(name)))
     }
 
     /// The next peer to connect is a machine.
@@ -176,7 +176,7 @@ impl World {
 
     /// Whether it is noted that an upstream has not acknowledged all of a CoValue.
     pub(crate) fn is_noted(&self, upstream: &str, value: &Value) -> bool {
-        self.notes.contains(&(upstream.into(), value.id))
+        self.notes.contains(&(self::upstream(upstream), value.id))
     }
 
     pub(crate) fn connect(&mut self, name: &'static str) -> PeerId {
@@ -558,6 +558,11 @@ impl World {
         }
         line
     }
+}
+
+/// The name of an upstream.
+pub(crate) fn upstream(name: &str) -> UpstreamName {
+    UpstreamName::new(name).unwrap()
 }
 
 fn content_store(storage: &Arc<MemoryStorage>) -> ContentStore {

@@ -117,5 +117,5 @@ impl World {
 
 /// How nodes name each other.
 pub(super) fn node_name(node: usize) -> UpstreamName {
-    format!("node{node}").into()
+    UpstreamName::new(&format!("node{node}")).expect("the name is short")
 }

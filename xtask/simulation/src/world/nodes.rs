@@ -8,8 +8,7 @@ use downbeat_driver::{
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent};
 use downbeat_storage::{Outcome, Storage, StorageError, Write};
 use downbeat_sync::{
-    Action, Event, Item, PeerId, Role, StorageFailed, StoreJob, UpstreamName, VerifyJob,
-    content_credit,
+    Action, Event, Item, PeerId, Role, StorageFailed, StoreJob, VerifyJob, content_credit,
 };
 
 use super::chaos::node_name;
@@ -154,7 +153,7 @@ impl World {
             }
             Action::Track { id, upstream, synced } => {
                 self.note(|| format!("node {node} tracks {id} for {upstream}: synced {synced}"));
-                self.push_job(node, WriteJob::track(id, storage_name(&upstream), synced));
+                self.push_job(node, WriteJob::track(id, upstream, synced));
             }
             Action::ListUnsynced { upstream, after, limit } => {
                 let delay = self.storage_time();
@@ -206,9 +205,8 @@ impl World {
             }
             NodeStep::Erase => self.erase(node),
             NodeStep::ListUnsynced { upstream, after, limit } => {
-                let name = storage_name(&upstream);
                 let storage = &*self.nodes[node].storage;
-                match block_on(list_unsynced(storage, &name, after, limit)) {
+                match block_on(list_unsynced(storage, &upstream, after, limit)) {
                     Ok(ids) => self.tell(node, Event::Unsynced { upstream, ids }),
                     Err(error) => self.storage_failed(&error),
                 }
@@ -395,9 +393,4 @@ impl World {
 
 fn is_several(run: &SessionContent) -> bool {
     run.transactions.len() > 1
-}
-
-/// A node's name as storage has it.
-fn storage_name(name: &UpstreamName) -> downbeat_storage::UpstreamName {
-    downbeat_storage::UpstreamName::new(name).expect("the simulation's names are short")
 }

@@ -1,9 +1,9 @@
 //! Events `Connected` and `Disconnected`.
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 use rustc_hash::FxHashMap;
 
-use crate::event::{Millis, PeerId, Role, UpstreamName};
+use crate::event::{Millis, PeerId, Role};
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::state::subscription::Subscription;

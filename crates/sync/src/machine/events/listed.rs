@@ -1,8 +1,8 @@
 //! Event `Listed`: everything in storage is compared with an upstream, batch by batch.
 
-use downbeat_protocol::{CoValueId, Reconcile, ShortHash};
+use downbeat_protocol::{CoValueId, Reconcile, ShortHash, UpstreamName};
 
-use crate::event::{PeerId, UpstreamName};
+use crate::event::PeerId;
 use crate::machine::Machine;
 use crate::state::upstream_link::Pages;
 use crate::state::upstreams::StoredComparison;

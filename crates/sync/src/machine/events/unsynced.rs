@@ -1,8 +1,7 @@
 //! Event `Unsynced`: a page of the CoValues that an upstream has not acknowledged.
 
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, UpstreamName};
 
-use crate::event::UpstreamName;
 use crate::machine::Machine;
 use crate::state::subscription::Subscription;
 use crate::state::upstream_link::Pages;
