@@ -15,24 +15,25 @@ use crate::server::{Ended, Folder, Running};
 use crate::steps::Steps;
 use crate::workspace::{Profile, binary, build, root};
 
-/// What Chromium is called on different systems.
+/// The names of Chromium on different systems.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
-/// How long the browser may take for one look at the page.
+/// The time limit of the browser for one look at the page.
 const BROWSER_TIME: Duration = Duration::from_mins(2);
-/// Time of the page's own, which stands still while it waits for an answer: enough for two updates.
+/// The virtual time of the page, which stops while the page waits for an answer: enough for two
+/// updates.
 const VIRTUAL_MILLIS: u32 = 5_000;
-/// How long load is driven before the page is looked at, so that the plots have something to show.
+/// How long load runs before the first look at the page, so that the plots have lines.
 const LOAD_TIME: Duration = Duration::from_secs(75);
-/// The window: as wide as a small laptop, and as high as the page.
+/// The size of the window: the width of a small laptop, and the height of the page.
 const WINDOW: &str = "1280,1550";
 
-/// Test the status page in a headless Chromium (`apt-get install chromium`), under load, and make
-/// the pictures of it in the docs.
+/// Test the status page under load in a headless Chromium (`apt-get install chromium`), and make
+/// its pictures for the docs.
 ///
-/// Not a part of `cargo xtask test`, because a browser is not on every machine.
+/// `cargo xtask test` does not include it, because many machines have no browser.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Where the pictures go.
+    /// Directory of the pictures.
     #[arg(long, default_value_os_t = root().join("docs/images"))]
     pictures: PathBuf,
 }
@@ -68,7 +69,7 @@ fn find_browser() -> Result<&'static str> {
     BROWSERS.into_iter().find(runs).context("no Chromium: apt-get install chromium")
 }
 
-/// An edge server with keys and two upstreams, of which one is away.
+/// An edge server with keys and two upstreams. One upstream is unreachable.
 struct Scene {
     program: PathBuf,
     _upstream: Running,
@@ -86,7 +87,7 @@ impl Scene {
         let key = |name: &str| -> Result<String> {
             let mut command = Command::new(&program);
             command.args(["key", "add", name, "--keys"]).arg(&key_file).stderr(Stdio::null());
-            let output = command.output().context("the key cannot be made")?;
+            let output = command.output().context("cannot create the key")?;
             ensure!(output.status.success(), "`downbeat key add` failed");
             Ok(String::from_utf8(output.stdout)?.trim().to_owned())
         };
@@ -103,7 +104,7 @@ impl Scene {
         Ok(Self { program, _upstream: upstream, edge, admin, keys, _folder: folder })
     }
 
-    /// Drives load for some time, of strangers too.
+    /// Generates load for some time, including that of strangers.
     fn play(&self) -> Result<()> {
         let url = self.edge.url()?;
         let started = Instant::now();
@@ -129,14 +130,14 @@ impl Scene {
         Ok(())
     }
 
-    /// Drives load until what is returned is dropped.
+    /// Generates load until the returned value is dropped.
     fn go_on(&self) -> Result<Ended> {
         let mut command = Command::new(&self.program);
         command.args(["bench", "live", "--writers", "6", "--edits", "6000", "--seed", "0"]);
         let [key, _] = &self.keys;
         command.args(["--url", &format!("{}/?key={key}", self.edge.url()?)]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        // So that what comes now is in the first figures that the page shows.
+        // So that the following load is in the first sample of the page.
         thread::sleep(Duration::from_secs(12));
         Ok(Ended(child))
     }
@@ -146,24 +147,24 @@ impl Scene {
         let mut command = Command::new(&self.program);
         command.arg("bench").args(arguments).args(["--url", &format!("{url}/?key={key}")]);
         command.args(["--seed", &seed.to_string()]).stdout(Stdio::null());
-        let status = command.status().context("the load cannot be driven")?;
+        let status = command.status().context("cannot generate load")?;
         ensure!(status.success(), "`downbeat bench {}` failed", arguments.join(" "));
         Ok(())
     }
 
-    /// Frames that are no messages, from somebody with a key, and connections without one.
+    /// Sends invalid frames from a client with a key, and connects without a key.
     fn send_nonsense(&self, url: &str) -> Result<()> {
         let address = url.trim_start_matches("ws://");
         let mut stream = handshake(address, &format!("/?key={}", self.keys[0]))?;
         for text in ["nonsense", r#"{"action":"load"}"#, r#"{"action":"content","id":"co_zx"}"#] {
             let length = u8::try_from(text.len())?;
-            // A whole text frame, with the mask 0, which leaves the text as it is.
+            // A complete text frame with the mask 0, which does not change the text.
             stream.write_all(&[0x81, 0x80 | length, 0, 0, 0, 0])?;
             stream.write_all(text.as_bytes())?;
         }
         handshake(address, "/?key=wrong")?;
         handshake(address, "/")?;
-        // What was sent must be read before the socket is closed.
+        // The server must read the frames before the socket closes.
         thread::sleep(Duration::from_secs(1));
         Ok(())
     }
@@ -180,13 +181,13 @@ fn handshake(address: &str, path: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// What must be on the page once its script has run.
+/// Checks the content of the page after its script has run.
 fn check_page(browser: &str, url: &str) -> Result<()> {
     let mut command = headless(browser);
     command.args(["--enable-logging=stderr", "--dump-dom", url]);
     let (page, log) = output_within(&mut command)?;
     if let Some(line) = log.lines().find(|line| line.contains(":CONSOLE")) {
-        bail!("the page complains: {line}");
+        bail!("the page logs an error: {line}");
     }
     let count = |part: &str| page.matches(part).count();
     for (part, least) in [
@@ -194,7 +195,7 @@ fn check_page(browser: &str, url: &str) -> Result<()> {
         ("class=\"tile\"", 7),
         ("class=\"plot\" role=\"img\" tabindex=\"0\"", 6),
         ("aria-label=\"Clients, now: connected", 1),
-        // Two lines in each plot but one, each of more than a point.
+        // Two lines in each plot except one.
         ("class=\"line s", 11),
         ("<caption", 5),
         ("mobile-app", 2),
@@ -214,7 +215,7 @@ fn check_page(browser: &str, url: &str) -> Result<()> {
     });
     let drawn = drawn.count();
     ensure!(drawn >= 9, "only {drawn} lines of the plots are drawn");
-    ensure!(count("class=\"stale\"") == 0, "the page has lost the server");
+    ensure!(count("class=\"stale\"") == 0, "the page cannot reach the server");
     Ok(())
 }
 
@@ -227,20 +228,20 @@ fn picture(browser: &str, url: &str, path: &Path, dark: bool) -> Result<()> {
         command.args(["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]);
     }
     output_within(command.arg(url))?;
-    ensure!(path.exists(), "the browser has made no picture");
+    ensure!(path.exists(), "the browser made no picture");
     println!("    made {}", path.display());
     Ok(())
 }
 
 fn headless(browser: &str) -> Command {
     let mut command = Command::new(browser);
-    // Without a sandbox of its own it runs as root too; all it sees is our page.
+    // Without its sandbox, Chromium also runs as root. It only loads our page.
     command.args(["--headless=new", "--no-sandbox", "--disable-gpu"]);
     command.arg(format!("--virtual-time-budget={VIRTUAL_MILLIS}"));
     command
 }
 
-/// What a program prints to either side, if it ends in time.
+/// Returns the standard output and error of a program, if it ends in time.
 fn output_within(command: &mut Command) -> Result<(String, String)> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut out = child.stdout.take().context("no standard output")?;
@@ -256,7 +257,7 @@ fn output_within(command: &mut Command) -> Result<(String, String)> {
     while child.try_wait()?.is_none() {
         if started.elapsed() > BROWSER_TIME {
             child.kill()?;
-            bail!("the browser does not end");
+            bail!("the browser did not end in time");
         }
         thread::sleep(Duration::from_millis(50));
     }

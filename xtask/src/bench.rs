@@ -9,7 +9,7 @@ use crate::storm;
 use crate::tools;
 use crate::workspace::{Profile, binary, build, cargo, root};
 
-/// Benchmarks that are more than those of one crate (`cargo bench -p CRATE`).
+/// Run benchmarks of whole servers. (`cargo bench -p CRATE` runs those of one crate.)
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -22,7 +22,7 @@ enum Benchmark {
     /// ACT,... | --all] [--without SERVER,...] [--co-values N] [--write docs]`.
     #[command(disable_help_flag = true)]
     Compare {
-        /// As `downbeat-compare` takes them.
+        /// The arguments of `downbeat-compare`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -56,7 +56,7 @@ pub(crate) fn run_benchmark(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Whether an act is played that begins with a large store.
+/// Whether the arguments select an act that needs a large store.
 fn makes_a_store(arguments: &[String]) -> bool {
     arguments.iter().any(|word| word == "--all" || word.contains("startup"))
 }

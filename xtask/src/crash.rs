@@ -1,4 +1,4 @@
-//! `cargo xtask crash`: the real server, killed, with damaged files, and on a full disk.
+//! `cargo xtask crash`: kills the real server, damages its files, and fills its disk.
 
 use std::process::Command;
 
@@ -8,18 +8,18 @@ use clap::Args;
 use crate::steps::{self, Steps};
 use crate::workspace::{Profile, binary, build, cargo};
 
-/// What the full test command does of it: less than a minute.
+/// The short version for the full test command: less than a minute.
 const IN_TESTS: [&str; 4] = ["--kills", "8", "--places", "8"];
 
-/// Kill the server at random moments, damage its files and take its room away: `cargo xtask crash
+/// Kill the server at random times, damage its files and fill its disk: `cargo xtask crash
 /// [--kills N] [--places N] [--storage sled|sqlite] [--seed S]`.
 ///
-/// 100 kills and 200 damaged places for each kind of storage, unless said otherwise. What was
-/// acknowledged must be there afterwards and verify, and nothing else may be.
+/// Runs 100 kills and 200 damaged places for each kind of storage by default. Afterwards the store
+/// must have all acknowledged content, valid, and no other content.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
-    /// As `downbeat-crash` takes them.
+    /// The arguments of `downbeat-crash`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     steps::run(program()?.args(&arguments.arguments))
 }
 
-/// How many steps [`steps()`] takes.
+/// The number of steps in [`steps()`].
 pub(crate) const STEPS: usize = 2;
 
 /// The steps of the full test command.

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the decoders and ingestion against bytes that nobody sane would send.
+//! `cargo xtask fuzz`: feeds arbitrary bytes to the decoders and to ingestion.
 
 use std::process::Command;
 
@@ -11,19 +11,19 @@ use crate::workspace::cargo;
 /// How long each target is fuzzed by the full test command, in seconds.
 const SECONDS_IN_TESTS: &str = "60";
 
-/// How many targets the full test command fuzzes at a time. A case that is slow is a failure, so
-/// there should be a processor for each.
+/// How many targets the full test command fuzzes at a time. A slow case is a failure, so each
+/// target needs its own processor.
 const JOBS_IN_TESTS: &str = "2";
 
 /// Fuzz the decoders and ingestion: `cargo xtask fuzz [TARGET]... [--seconds N] [--seed N]
 /// [--input FILE]`.
 ///
-/// All targets, a minute each, unless said otherwise; `cargo xtask fuzz --help` lists them. A
-/// failing input is made small and kept, and the command to try it again is printed.
+/// Runs all targets for a minute each by default; `cargo xtask fuzz --help` lists them. A failing
+/// input is minimised and kept, and the command to run it again is printed.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
-    /// As `downbeat-fuzz` takes them.
+    /// The arguments of `downbeat-fuzz`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -12,25 +12,25 @@ use crate::steps::{Steps, command_line, run_within};
 use crate::tools;
 use crate::workspace::{Profile, binary, build, root};
 
-/// For all scenarios together. The Node.js program gives up by itself before that (and stops the
-/// servers that it has started), so this only ends one that hangs entirely.
+/// The time limit for all scenarios together. The Node.js program has its own limits (and stops the
+/// servers that it started), so this only ends a program that hangs.
 const SCENARIOS_LIMIT: Duration = Duration::from_mins(10);
 
 /// Run real Jazz clients (Node.js) against a sync server.
 #[derive(Args, Default)]
 pub(crate) struct Arguments {
-    /// Run only scenarios whose "group: name" contains this, in any case.
+    /// Run only scenarios whose "group: name" contains this text, ignoring case.
     filter: Option<String>,
 
-    /// The server that the clients talk to.
+    /// The server under test.
     #[arg(long, value_enum, default_value_t)]
     server: Server,
 
-    /// Test the binary as it is shipped.
+    /// Test the release build.
     ///
-    /// Without it the debug build is tested: it shares everything with `cargo test`, so it is
-    /// there in seconds, and it checks overflow and debug assertions. Dependencies are optimised
-    /// in both.
+    /// The default is the debug build. It shares its dependencies with `cargo test`, so it builds
+    /// in seconds, and it checks overflows and debug assertions. Dependencies are optimised in
+    /// both.
     #[arg(long)]
     release: bool,
 }
@@ -40,12 +40,12 @@ enum Server {
     /// The binary of this workspace.
     #[default]
     Downbeat,
-    /// A small server made of the reference engine, to tell whether a scenario itself holds.
+    /// A small server with the reference engine, to test the scenarios themselves.
     Reference,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    // Said now rather than after the server has been built.
+    // Fails now rather than after the build of the server.
     tools::require_node()?;
     let mut steps = Steps::new(arguments.step_count());
     self::steps(&mut steps, arguments)?;
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds the server, installs the clients and plays the scenarios.
+/// Builds the server, installs the clients and runs the scenarios.
 pub(crate) fn steps(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
     let folder = root().join("xtask/interop");
     if arguments.server == Server::Downbeat {
@@ -76,7 +76,7 @@ pub(crate) fn steps(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
 }
 
 impl Arguments {
-    /// How many steps [`steps`] takes.
+    /// The number of steps in [`steps`].
     pub(crate) fn step_count(&self) -> usize {
         match self.server {
             Server::Downbeat => 3,
@@ -84,7 +84,7 @@ impl Arguments {
         }
     }
 
-    /// The command that has these arguments.
+    /// The command with these arguments.
     fn command(&self) -> Command {
         let mut command = Command::new("cargo");
         command.args(["xtask", "interop"]);
@@ -104,7 +104,7 @@ impl Arguments {
 }
 
 impl Server {
-    /// As on the command line, and as the programs are told.
+    /// The name on the command line and for the Node.js programs.
     fn name(self) -> &'static str {
         match self {
             Self::Downbeat => "downbeat",

@@ -1,9 +1,9 @@
-//! The commands of this workspace that are more than one `cargo` call: `cargo xtask --help`.
+//! The commands of this workspace that need more than one `cargo` call: `cargo xtask --help`.
 //!
-//! Each command is a module with a struct of its arguments and a `run`. What they share is in
-//! `steps` (a sequence of named child processes with headings and times), `server` (servers that a
-//! command starts), `tools` (what must be installed), `npm` (the packages of the Node.js programs)
-//! and `workspace` (where things are and how they are built).
+//! Each command is a module with a struct of its arguments and a `run`. Shared code is in `steps`
+//! (a sequence of named child processes with headings and times), `server` (servers that a command
+//! starts), `tools` (checks for installed programs), `npm` (the packages of the Node.js programs)
+//! and `workspace` (paths and builds).
 
 mod admin_page;
 mod bench;
@@ -19,6 +19,7 @@ mod steps;
 mod storm;
 mod test;
 mod tools;
+mod words;
 mod workspace;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ enum Command {
     Crash(crash::Arguments),
     AdminPage(admin_page::Arguments),
     Metrics(metrics::Arguments),
+    Words(words::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Crash(arguments) => crash::run(&arguments),
         Command::AdminPage(arguments) => admin_page::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
+        Command::Words(arguments) => words::run(&arguments),
         Command::Bench(arguments) => bench::run_benchmark(&arguments),
     };
     match result {

@@ -15,12 +15,12 @@ use crate::steps::{self, Steps};
 use crate::tools::{self, PROMTOOL};
 use crate::workspace::{Profile, binary, build, root};
 
-/// How long the server may take for an answer.
+/// The time limit for an answer of the server.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// Check the metrics and the alert rules with Prometheus' promtool.
 ///
-/// A server's `/metrics` in both formats, and the rules in docs/deploy with their tests.
+/// Checks `/metrics` of a server in both formats, and the rules in docs/deploy with their tests.
 #[derive(Args)]
 pub(crate) struct Arguments {}
 
@@ -33,10 +33,10 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// How many steps [`steps()`] takes.
+/// The number of steps in [`steps()`].
 pub(crate) const STEPS: usize = 3;
 
-/// The steps of the full test command; the server has been built before.
+/// The steps of the full test command. They need a built server.
 pub(crate) fn steps(steps: &mut Steps) -> Result<()> {
     steps.step("metrics", "cargo xtask metrics", check_metrics)?;
     steps.command("alert rules", &mut promtool(&["check", "rules", "docs/deploy/alerts.yaml"]))?;
@@ -46,8 +46,7 @@ pub(crate) fn steps(steps: &mut Steps) -> Result<()> {
     )
 }
 
-/// Checks what a server exports that has everything that may be exported: keys, an upstream, TLS,
-/// and a store on disk.
+/// Checks the metrics of a server with all features: keys, an upstream, TLS, and a store on disk.
 fn check_metrics() -> Result<()> {
     let folder = Folder::new("downbeat-metrics")?;
     let program = binary(Profile::Debug)?;
@@ -71,7 +70,7 @@ fn check_metrics() -> Result<()> {
     )
 }
 
-/// `promtool check metrics` reads the text format 0.0.4 alone.
+/// Checks the text format 0.0.4, the only one that `promtool check metrics` reads.
 fn check_plain_text(metrics: &str) -> Result<()> {
     let mut child = promtool(&["check", "metrics"])
         .stdin(Stdio::piped())
@@ -83,7 +82,7 @@ fn check_plain_text(metrics: &str) -> Result<()> {
     written.context("promtool did not read the metrics")
 }
 
-/// Only the import of old samples reads `OpenMetrics`, and it needs a time beside each.
+/// Checks `OpenMetrics` through the import of old samples, which needs a time for each sample.
 fn check_open_metrics(metrics: &str, folder: &Path) -> Result<()> {
     let mut samples = String::new();
     for line in metrics.lines() {

@@ -1,5 +1,5 @@
-//! The npm packages of the Node.js programs, installed from the lock file when they are not there,
-//! and built from source where they have native code.
+//! Installs the npm packages of the Node.js programs from the lock file, and builds packages with
+//! native code from source.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::steps::run;
 use crate::tools;
 
-/// Installs the packages of `folder` if they are missing or older than what they are made from.
+/// Installs the packages of `folder` if they are missing or older than the lock file.
 pub(crate) fn install(folder: &Path) -> Result<()> {
     if is_current(folder) {
         return Ok(());
@@ -20,16 +20,16 @@ pub(crate) fn install(folder: &Path) -> Result<()> {
     run(Command::new(tools::npm()).arg("ci").current_dir(folder)).context("npm ci failed")
 }
 
-/// Builds `better-sqlite3`, which the reference keeps its data by, in `folder`.
+/// Builds `better-sqlite3`, the storage of the reference, in `folder`.
 pub(crate) fn build_better_sqlite3(folder: &Path) -> Result<()> {
     build(folder, "better-sqlite3", "new (require('better-sqlite3'))(':memory:')")
 }
 
-/// Builds a package with native code of `folder` from its source, unless Node.js can load it
-/// already. `probe` is a JavaScript expression that works if it can.
+/// Builds a package of `folder` with native code from source, unless Node.js can already load it.
+/// `probe` is a JavaScript expression that fails if it cannot.
 ///
-/// Nothing built is downloaded. Compiling takes Python, a C++ compiler and the headers of Node.js;
-/// only if there are none beside Node.js itself, `node-gyp` fetches them.
+/// No binaries are downloaded. The build needs Python, a C++ compiler and the headers of Node.js;
+/// `node-gyp` downloads the headers if Node.js was installed without them.
 fn build(folder: &Path, package: &str, probe: &str) -> Result<()> {
     if loads(folder, probe)? {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Servers that a command starts and ends, and folders for their files.
+//! Starts and ends servers for a command, with folders for their files.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// A program that is ended when this is dropped.
+/// A child process. Ends when this is dropped.
 pub(crate) struct Ended(pub Child);
 
 impl Drop for Ended {
@@ -17,7 +17,7 @@ impl Drop for Ended {
     }
 }
 
-/// A server; ended when dropped.
+/// A running server. Ends when this is dropped.
 pub(crate) struct Running {
     _child: Ended,
     said: String,
@@ -37,7 +37,7 @@ impl Running {
         Ok(Self { _child: child, said })
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     pub(crate) fn url(&self) -> Result<String> {
         let url = self.said.split_whitespace().find(|word| word.starts_with("ws://"));
         Ok(url.context("the server has no URL")?.to_owned())
@@ -50,13 +50,13 @@ impl Running {
     }
 }
 
-/// A folder for the server's files; removed when dropped.
+/// A folder for the files of a server. Removed when this is dropped.
 pub(crate) struct Folder {
     pub path: PathBuf,
 }
 
 impl Folder {
-    /// A new folder whose name begins with this.
+    /// Creates a folder with this prefix in its name.
     pub(crate) fn new(name: &str) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;

@@ -11,12 +11,12 @@ use crate::workspace::cargo;
 /// Run seeds of the simulation: `cargo xtask simulate [--seeds N] [--from SEED]
 /// [--seed S [--log]]`.
 ///
-/// 10,000 seeds unless said otherwise. A seed that breaks a rule prints its whole log, and the
-/// command to run it again.
+/// Runs 10,000 seeds by default. A seed that breaks a rule prints its whole log and the command to
+/// run it again.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
-    /// As `downbeat-simulation` takes them.
+    /// The arguments of `downbeat-simulation`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -1,7 +1,7 @@
-//! A sequence of steps, each with a heading and the time it took; the first failure ends it.
+//! A sequence of steps, each with a heading and its duration. The first failure ends the sequence.
 //!
-//! Headings go to the standard output, where the test runners print their results, so that the
-//! two stay in order when the output is kept in a file.
+//! Headings go to standard output, like the results of the test runners, so that a file with the
+//! output has the right order.
 
 use std::fmt::Write as _;
 use std::process::{Child, Command, ExitStatus};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// How often a child process with a time limit is looked at.
+/// The time between two checks of a child process with a time limit.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs steps and numbers them.
@@ -21,13 +21,12 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// `total` is how many steps there will be, for the headings.
+    /// `total` is the number of steps, for the headings.
     pub(crate) fn new(total: usize) -> Self {
         Self { total, done: 0, started: Instant::now() }
     }
 
-    /// Runs one step. `rerun` is the command line that runs just this step again; a failure is
-    /// reported with it.
+    /// Runs one step. `rerun` is the command line that repeats only this step; a failure shows it.
     pub(crate) fn step<T>(
         &mut self,
         name: &str,
@@ -48,13 +47,13 @@ impl Steps {
         })
     }
 
-    /// Runs a child process as a step, its own command line being the one to run it again.
+    /// Runs a child process as a step.
     pub(crate) fn command(&mut self, name: &str, command: &mut Command) -> Result<()> {
         let rerun = command_line(command);
         self.step(name, &rerun, || run(command))
     }
 
-    /// Says that all steps are done.
+    /// Prints that all steps are done.
     pub(crate) fn finish(self) {
         debug_assert_eq!(self.done, self.total, "the headings count the steps");
         println!(
@@ -65,7 +64,7 @@ impl Steps {
     }
 }
 
-/// Runs a child process to its end; anything but success is an error.
+/// Runs a child process to its end. A failure of the process is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| cannot_start(command))?;
     succeeded(status)
@@ -87,7 +86,7 @@ pub(crate) fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
     }
 }
 
-/// A command as one would type it, with the environment that it sets.
+/// A command as typed in a shell, with its environment.
 pub(crate) fn command_line(command: &Command) -> String {
     let mut line = String::new();
     for (name, value) in command.get_envs() {
@@ -124,7 +123,7 @@ fn cannot_start(command: &Command) -> String {
 }
 
 fn end(child: &mut Child) {
-    // Fails only for a process that has ended by itself meanwhile.
+    // Fails only if the process has just ended by itself.
     let _ = child.kill();
     let _ = child.wait();
 }

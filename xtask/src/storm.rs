@@ -1,5 +1,5 @@
-//! `cargo xtask bench storm`: clients that come back all at once, on Downbeat and on the reference
-//! server, direct, behind nginx, and with TLS.
+//! `cargo xtask bench storm`: many clients reconnect at once to Downbeat and to the reference
+//! server, directly, behind nginx, and with TLS.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,26 +18,26 @@ use crate::steps::{Steps, run as run_command};
 use crate::tools;
 use crate::workspace::{Profile, binary, build, root};
 
-/// How long nginx may take until it listens.
+/// The time limit for nginx to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How much longer than the reference Downbeat may take: what differs between two runs of the same.
+/// How much longer than the reference Downbeat may take: the noise between two runs of one server.
 const TOLERANCE: f64 = 1.1;
 
-/// Clients that come back all at once: `cargo xtask bench storm [--clients N] [--tls-clients N]`.
+/// Reconnect many clients at once: `cargo xtask bench storm [--clients N] [--tls-clients N]`.
 ///
-/// Fails if a client of Downbeat does not get in at the first try, or if all being in takes longer
-/// than with the reference server. Takes nginx (Debian package `nginx`) and openssl, and as many
-/// open files as there are clients (`ulimit -n`), twice that for nginx.
+/// Fails if a client needs more than one try to connect to Downbeat, or if Downbeat takes longer
+/// than the reference server. Needs nginx (Debian package `nginx`) and openssl, and a limit of open
+/// files (`ulimit -n`) above the number of clients, or twice that for nginx.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// How many clients come without TLS.
+    /// Number of clients without TLS.
     #[arg(long, default_value_t = 4_000, value_name = "N")]
     clients: usize,
-    /// How many come with TLS.
+    /// Number of clients with TLS.
     #[arg(long, default_value_t = 900, value_name = "N")]
     tls_clients: usize,
-    /// How often each storm is played; the best time of a server counts.
+    /// Number of rounds. The best time of each server counts.
     #[arg(long, default_value_t = 3, value_name = "N")]
     rounds: usize,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
 enum Way {
     Direct,
     Nginx,
-    /// The reference has no TLS of its own, so nginx has it there.
+    /// For the reference, nginx adds TLS.
     Tls,
 }
 
@@ -57,7 +57,7 @@ enum Contender {
     Reference,
 }
 
-/// What came of a storm.
+/// The result of a storm.
 #[derive(Clone, Copy)]
 struct Outcome {
     failed: u64,
@@ -104,7 +104,7 @@ fn play_all(arguments: &Arguments, reference: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What all storms need.
+/// The programs and servers for all storms.
 struct Stage<'a> {
     downbeat: std::path::PathBuf,
     reference: &'a Path,
@@ -169,7 +169,7 @@ impl Stage<'_> {
             Contender::Downbeat => {
                 let mut command = Command::new(&self.downbeat);
                 command.args(["serve", "--port", "0", "--in-memory", "--log", "warn"]);
-                // All of them come from one address here, though not as a rule.
+                // All clients have one address here.
                 command.args(["--max-connections-per-address", "20000"]);
                 if way == Way::Tls {
                     command.arg("--tls-cert").arg(self.file("cert.pem"));
@@ -250,7 +250,7 @@ impl Stage<'_> {
         openssl.arg(self.file("key.pem")).arg("-out").arg(self.file("cert.pem"));
         openssl.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
         openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-        run_command(openssl.stderr(Stdio::null())).context("no certificate was made")
+        run_command(openssl.stderr(Stdio::null())).context("cannot make a certificate")
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
@@ -266,7 +266,7 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // In order, as nginx would leave its workers behind otherwise.
+        // With SIGTERM, because a killed nginx would leave its workers behind.
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let end = Instant::now() + PATIENCE;
         while matches!(self.child.try_wait(), Ok(None)) {

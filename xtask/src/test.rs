@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change is merged.
+//! `cargo xtask test`: all checks that a change must pass.
 
 use anyhow::Result;
 use clap::Args;
@@ -10,28 +10,30 @@ use crate::interop;
 use crate::metrics;
 use crate::steps::Steps;
 use crate::tools;
+use crate::words;
 use crate::workspace::cargo;
 
-/// The steps besides those of crashes, metrics and interop scenarios.
-const CARGO_STEPS: usize = 6;
+/// The steps except those of crashes, metrics and interop scenarios.
+const OTHER_STEPS: usize = 7;
 
-/// Run every check: formatting, lints, tests, documentation, fuzzing, comparison with the
-/// reference, crashes, metrics, interop.
+/// Run every check: formatting, plain words, lints, tests, documentation, fuzzing, comparison with
+/// the reference, crashes, metrics, interop.
 ///
-/// Nothing is ever skipped: what is missing on the machine and cannot be installed from here is a
-/// failure that says what it is. The first failure ends the run.
+/// No check is ever skipped. A missing program that cannot be installed by npm is a failure that
+/// names it. The first failure ends the run.
 #[derive(Args)]
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(_: &Arguments) -> Result<()> {
-    // Said now rather than after minutes of compiling.
+    // Fails now rather than after minutes of compiling.
     tools::require_c_compiler()?;
     tools::require_node()?;
     tools::require_promtool()?;
 
     let interop = interop::Arguments::default();
-    let mut steps = Steps::new(CARGO_STEPS + crash::STEPS + metrics::STEPS + interop.step_count());
+    let mut steps = Steps::new(OTHER_STEPS + crash::STEPS + metrics::STEPS + interop.step_count());
     steps.command("formatting", cargo().args(["fmt", "--all", "--check"]))?;
+    steps.step("plain words", "cargo xtask words", || words::run(&words::Arguments {}))?;
     steps.command(
         "lints",
         cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),

@@ -1,4 +1,4 @@
-//! What must be installed, found out before it is needed and said in one line.
+//! Checks for installed programs before a command needs them.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-/// The oldest Node.js that the interop programs run on: the built-in test runner they use.
+/// The oldest Node.js with the built-in test runner that the interop programs use.
 const MIN_NODE: u32 = 20;
 
-/// Checks for everything that the scenarios need besides what `npm` installs.
+/// Checks for Node.js and npm, which install the rest.
 pub(crate) fn require_node() -> Result<()> {
     let missing = |what: &str| {
         format!(
@@ -29,9 +29,9 @@ pub(crate) fn require_node() -> Result<()> {
     Ok(())
 }
 
-/// Checks for the C compiler that dependencies with C parts are built by.
+/// Checks for the C compiler, which builds dependencies with C code.
 pub(crate) fn require_c_compiler() -> Result<()> {
-    // With the MSVC toolchain the compiler is found through the registry, by the `cc` crate.
+    // With the MSVC toolchain the `cc` crate finds the compiler in the registry.
     if cfg!(windows) {
         return Ok(());
     }
@@ -45,7 +45,7 @@ pub(crate) fn require_c_compiler() -> Result<()> {
 /// The program that checks metrics and alert rules.
 pub(crate) const PROMTOOL: &str = "promtool";
 
-/// Checks for Prometheus' own tool.
+/// Checks for the tool of Prometheus.
 pub(crate) fn require_promtool() -> Result<()> {
     if first_line(PROMTOOL, "--version").is_none() {
         bail!(
@@ -56,12 +56,12 @@ pub(crate) fn require_promtool() -> Result<()> {
     Ok(())
 }
 
-/// The name under which npm is started.
+/// The name of the npm program.
 pub(crate) fn npm() -> &'static str {
     if cfg!(windows) { "npm.cmd" } else { "npm" }
 }
 
-/// Where Node.js is installed, if its headers are there as well.
+/// The directory of Node.js, if it contains the headers.
 pub(crate) fn node_with_headers() -> Option<PathBuf> {
     let output = Command::new("node").args(["--print", "process.execPath"]).output().ok()?;
     let program = String::from_utf8(output.stdout).ok()?;

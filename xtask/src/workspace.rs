@@ -1,4 +1,4 @@
-//! Where things are in the workspace, and how its binary is built.
+//! Paths in the workspace, and the build of its binary.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// How a binary is built.
+/// The build profile of a binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// As `cargo test` builds, with overflow checks and debug assertions.
+    /// The profile of `cargo test`, with overflow checks and debug assertions.
     Debug,
-    /// As it is shipped.
+    /// The profile of releases.
     Release,
 }
 
@@ -21,7 +21,7 @@ pub(crate) fn root() -> &'static Path {
     xtask.parent().unwrap_or(xtask)
 }
 
-/// Cargo, to be run in the root of the workspace.
+/// Cargo, in the root of the workspace.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(root());
@@ -38,8 +38,8 @@ pub(crate) fn build(profile: Profile) -> Command {
     command
 }
 
-/// Where [`build`] leaves the binary: in the same target directory that this program was built
-/// into, wherever the configuration of Cargo has put it.
+/// The path of the binary after [`build`]: in the target directory of this program, wherever the
+/// configuration of Cargo has put it.
 pub(crate) fn binary(profile: Profile) -> Result<PathBuf> {
     let this = env::current_exe().context("cannot tell where this program is")?;
     let target = this.ancestors().nth(2).context("this program is not in a target directory")?;

@@ -12,8 +12,8 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that an `Accept` header prefers. `OpenMetrics` only if the header names it, because
-    /// browsers and `curl` accept every type but show plain text.
+    /// The format that an `Accept` header prefers. `OpenMetrics` only if the header names it,
+    /// because browsers and `curl` accept every type but show plain text.
     pub(crate) fn wanted(accept: &str) -> Self {
         let mut quality = [None, None];
         for range in accept.split(',') {

@@ -1,8 +1,8 @@
 //! The admin server of a Downbeat node: a status page, Prometheus metrics, and `/ready`.
 //!
-//! [`Admin`] reads the statistics of a [`Node`]. [`Admin::listen`] opens a port with the status page,
-//! `/metrics`, `/status.json`, `/ready` and `/health`; [`PublicRoutes`] adds the short form of
-//! `/ready` to the public port. `docs/metrics.md` lists the metrics.
+//! [`Admin`] reads the statistics of a [`Node`]. [`Admin::listen`] opens a port with the status
+//! page, `/metrics`, `/status.json`, `/ready` and `/health`; [`PublicRoutes`] adds the short form
+//! of `/ready` to the public port. `docs/metrics.md` lists the metrics.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -14,7 +14,7 @@
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let node = SharedNode::default();
-//! *node.write().await = Some(Node::builder(Arc::new(MemoryStorage::new())).start()?);
+//! *node.write().await = Some(Node::builder(MemoryStorage::new()).start()?);
 //! let info = ServerInfo { url: "ws://127.0.0.1:4200".to_owned(), ..ServerInfo::default() };
 //! let admin = Arc::new(Admin::new(Sources::new(node), info));
 //! let server = admin.listen("127.0.0.1:4201".parse()?, &[], None).await?;

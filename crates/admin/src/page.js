@@ -1,9 +1,9 @@
-// The status page: asks /status.json every two seconds and draws what it says. Everything from the
-// server is written as text, never as markup: addresses and reasons may come from strangers.
+// The status page. It loads /status.json every two seconds and draws the figures. All data is written as
+// text, never as markup, because addresses and reasons may come from strangers.
 "use strict";
 
 const PERIOD = 2000;
-/** What the plots may span, in minutes: as much as there is. */
+/** The possible time spans of the plots, in minutes. */
 const SPANS = [1, 2, 5, 10];
 const PLOT_HEIGHT = 152;
 const MARGIN = { top: 8, right: 2, bottom: 18, left: 2 };
@@ -81,7 +81,7 @@ function shape(name, attributes = {}, ...children) {
   return made;
 }
 
-/** A table with these columns; a row is a list of texts or elements. */
+/** Fills a table. A row is a list of texts or elements. */
 function table(id, caption, columns, rows, nothing) {
   const head = columns.map(({ name, number }) => element("th", number ? { scope: "col", class: "number" } : { scope: "col" }, name));
   const body = rows.map((row) =>
@@ -109,8 +109,8 @@ function pairs(id, entries, make) {
 
 const charts = [
   { title: "Clients", format: count, series: [["connected", (s) => s.clients]] },
-  { title: "Messages a second", format: count, series: [["in", (s) => s.messages[0]], ["out", (s) => s.messages[1]]] },
-  { title: "Traffic a second", format: bytes, series: [["in", (s) => s.bytes[0]], ["out", (s) => s.bytes[1]]], binary: true },
+  { title: "Messages per second", format: count, series: [["in", (s) => s.messages[0]], ["out", (s) => s.messages[1]]] },
+  { title: "Traffic per second", format: bytes, series: [["in", (s) => s.bytes[0]], ["out", (s) => s.bytes[1]]], binary: true },
   { title: "Time to acknowledge", format: time, series: [["median", (s) => s.acknowledgement[0]], ["99 %", (s) => s.acknowledgement[1]]] },
   { title: "Time to verify", format: time, series: [["median", (s) => s.verification[0]], ["99 %", (s) => s.verification[1]]] },
   { title: "Time to store a batch", format: time, series: [["median", (s) => s.append[0]], ["99 %", (s) => s.append[1]]] },
@@ -119,7 +119,7 @@ const charts = [
 let samples = [];
 let latest = 0;
 let span = SPANS[0] * 60000;
-/** The moment that is pointed at, in every plot. */
+/** The sample under the pointer, in every plot. */
 let pointed = null;
 
 for (const chart of charts) {
@@ -160,7 +160,7 @@ function point(sample) {
   drawCharts();
 }
 
-/** The least round number that is not below a value. */
+/** The smallest round number that is at least a value. */
 function roundUp(value, binary) {
   if (!(value > 0)) return 1;
   if (binary) return 2 ** Math.ceil(Math.log2(value));
@@ -193,7 +193,7 @@ function draw(chart) {
     parts.push(shape("text", { class: "axis", x: x(latest - span * part), y: PLOT_HEIGHT - 3, "text-anchor": anchor }, text));
   }
   if (samples.length === 0 || values.every((value) => value === null)) {
-    const text = samples.length === 0 ? "the first figures come in a moment" : "nothing in this time";
+    const text = samples.length === 0 ? "waiting for the first figures" : "no values in this time";
     parts.push(shape("text", { class: "empty", x: width / 2, y: PLOT_HEIGHT / 2 }, text));
   }
   chart.series.forEach(([, of], index) => {
@@ -213,11 +213,11 @@ function draw(chart) {
     return name + " " + text;
   });
   const when = pointed === null ? "now" : "at " + clock(pointed.at);
-  const highest = most > 0 ? "; the most in this time was " + chart.format(most) : "";
-  chart.plot.setAttribute("aria-label", `${chart.title}, ${when}: ${said.join(", ")}${highest}. Arrow keys go through time.`);
+  const highest = most > 0 ? "; the maximum in this time was " + chart.format(most) : "";
+  chart.plot.setAttribute("aria-label", `${chart.title}, ${when}: ${said.join(", ")}${highest}. Arrow keys move through time.`);
 }
 
-/** A path with a gap wherever there is no value; a value alone is a dot. */
+/** A path with a gap where values are missing. A single value is a dot. */
 function line(samples, x, of, y) {
   let d = "";
   let open = false;
@@ -251,8 +251,8 @@ function show(status) {
 
   pairs("facts", [
     ["Up", lasting(status.now - status.started)],
-    ["Clients connect to", status.url],
-    ["Data in", status.storage + (status.storage === "memory" ? "" : ", " + status.durability)],
+    ["URL for clients", status.url],
+    ["Storage", status.storage + (status.storage === "memory" ? "" : ", " + status.durability)],
     ["Access", status.access],
     ["TLS", status.encrypted ? "yes" : "no"],
   ], ([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
@@ -260,15 +260,15 @@ function show(status) {
   const { memory, stored, writes, latencies } = status;
   const refused = sum(status.rejections);
   const turnedAway = sum(status.connections.refused);
-  const grouped = writes.batches > 0 ? trim(writes.stores / writes.batches) + " stores a batch" : "no batch yet";
+  const grouped = writes.batches > 0 ? trim(writes.stores / writes.batches) + " stores per batch" : "no batch yet";
   pairs("tiles", [
     ["Clients", count(status.peers.clients), count(status.connections.accepted) + " since the start"],
-    ["Messages a second", last ? count(last.messages[0] + last.messages[1]) : "–", count(sum(status.received)) + " in, " + count(sum(status.sent)) + " out"],
+    ["Messages per second", last ? count(last.messages[0] + last.messages[1]) : "–", count(sum(status.received)) + " in, " + count(sum(status.sent)) + " out"],
     ["Acknowledged in", time(latencies.acknowledgement.p50), "99 % within " + time(latencies.acknowledgement.p99)],
     ["CoValues known", stored ? count(stored.coValues) : "–", count(memory.warm) + " warm in memory"],
     ["Stored", stored ? bytes(stored.bytes) : "–", stored && stored.diskBytes !== null ? bytes(stored.diskBytes) + " on disk, " + grouped : grouped],
     ["Memory", bytes(memory.resident), bytes(memory.content) + " of content" + (memory.held > 0 ? ", " + bytes(memory.held) + " held" : "")],
-    ["Refused", count(refused), count(turnedAway) + " connections turned away", writes.write_retries > 0],
+    ["Refused", count(refused), count(turnedAway) + " connections refused", writes.write_retries > 0],
   ], ([name, value, sub, bad]) => element("div", { class: bad ? "tile bad" : "tile" },
     element("dt", {}, name), element("dd", {}, value), element("dd", { class: "sub" }, sub)));
 
@@ -279,22 +279,22 @@ function show(status) {
       const bar = element("span", { "aria-hidden": "true" });
       bar.style.width = (100 * traffic.bytes) / most + "%";
       return [element("span", { class: "id", title: traffic.id }, short(traffic.id)), bar, bytes(traffic.bytes)];
-    }), "Nothing has been synced yet.");
+    }), "No content has been synced yet.");
 
   const actions = Object.keys(status.received).filter((action) => status.received[action] + status.sent[action] > 0);
   table("messages", "Messages by action",
     [{ name: "Action" }, { name: "In", number: true }, { name: "Out", number: true }],
     actions.map((action) => [words(action), whole.format(status.received[action]), whole.format(status.sent[action])]),
-    "No message yet.");
+    "No messages yet.");
 
   table("upstreams", "Upstream servers",
-    [{ name: "Server" }, { name: "State" }, { name: "For", number: true }, { name: "To be sent", number: true }],
+    [{ name: "Server" }, { name: "State" }, { name: "For", number: true }, { name: "Unsynced", number: true }],
     status.upstreams.map((upstream) => [
       upstream.name,
       element("span", { class: upstream.connected ? "tag good" : "tag bad" }, upstream.connected ? "connected" : "away"),
       lasting(status.now - upstream.since),
       count(upstream.unsynced),
-    ]), "There is none: this server stands alone.");
+    ]), "This server has no upstreams.");
 
   byId("keys-card").hidden = status.keys.length === 0;
   table("keys", "Access keys",
@@ -303,17 +303,17 @@ function show(status) {
 
   const reasons = Object.entries({ ...status.rejections, ...status.connections.refused }).filter(([, number]) => number > 0);
   byId("refused-note").textContent = reasons.length === 0
-    ? "Nothing has been refused since the start."
+    ? "No content and no connection has been refused since the start."
     : "Since the start: " + reasons.map(([reason, number]) => words(reason) + " " + count(number)).join(", ") + ".";
-  table("refused", "The latest refusals",
-    [{ name: "When" }, { name: "Why" }, { name: "Who" }, { name: "CoValue" }, { name: "In words", kind: "detail" }],
+  table("refused", "Recent refusals",
+    [{ name: "Time" }, { name: "Reason" }, { name: "Peer" }, { name: "CoValue" }, { name: "Detail", kind: "detail" }],
     status.refused.slice(0, 20).map((one) => [
       clock(one.at),
       element("span", { class: "tag" }, words(one.reason)),
       one.key === null ? one.peer : one.peer + " (" + one.key + ")",
       one.coValue === null ? "–" : element("span", { class: "id", title: one.coValue }, short(one.coValue)),
       one.detail,
-    ]), "Nobody has sent anything that had to be refused.");
+    ]), "No content has been refused.");
 }
 
 async function update() {
@@ -334,7 +334,7 @@ async function update() {
     document.body.classList.remove("stale");
   } catch (error) {
     if (byId("alert").hidden) {
-      byId("alert").textContent = `No figures since ${clock(Date.now())} (${error.message}). Trying again.`;
+      byId("alert").textContent = `No figures since ${clock(Date.now())} (${error.message}). Retrying.`;
       byId("alert").hidden = false;
     }
     document.body.classList.add("stale");

@@ -1,4 +1,4 @@
-//! Content with real signatures, made from a seed.
+//! Content with valid signatures, created from a seed.
 
 use downbeat_crypto::{AgentSecret, HashChain, header_id, session_id};
 use downbeat_protocol::{
@@ -6,27 +6,27 @@ use downbeat_protocol::{
     SessionId, Signature, Transaction, Uniqueness,
 };
 
-/// When all transactions are made, in milliseconds since the Unix epoch.
+/// The time of all transactions, in milliseconds since the Unix epoch.
 const MADE_AT: u64 = 1_700_000_000_000;
 
-/// Characters of encrypted changes in a transaction that sets a key to a short text: about 100
-/// bytes of JSON in base64.
+/// The length of encrypted changes that set a key to a short text: about 100 bytes of JSON, in
+/// base64.
 const SMALL_CHANGES: usize = 150;
 
 /// A small generator of pseudo-random numbers (`SplitMix64`).
 pub(crate) struct Random(u64);
 
-/// An account and its group, and who signs for them.
+/// An account and its group, with the secret that signs for them.
 pub(crate) struct Author {
     secret: AgentSecret,
     account: CoValueId,
     group: CoValueId,
-    /// The account and the group themselves, without which nothing else can be checked or read.
+    /// The content of the account and the group, which all other content depends on.
     basics: Vec<Content>,
     seed: u64,
 }
 
-/// One session of a CoValue, being written.
+/// The log of one session of a CoValue, for writing.
 pub(crate) struct Log {
     header: Header,
     id: CoValueId,
@@ -50,7 +50,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Text that looks like base64 of encrypted bytes.
+    /// Text that resembles base64 of encrypted bytes.
     fn base64(&mut self, length: usize) -> String {
         const DIGITS: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -96,7 +96,7 @@ impl Author {
         author
     }
 
-    /// What everything else of the author depends on.
+    /// The content that all other content of the author depends on.
     pub(crate) fn basics(&self) -> &[Content] {
         &self.basics
     }
@@ -106,7 +106,7 @@ impl Author {
         session_id(&Owner::Account(self.account), number.to_be_bytes())
     }
 
-    /// A map of the group, to be written in one of the sessions.
+    /// A map of the group, for writing in one of the sessions.
     pub(crate) fn map(&self, name: &str, session: u64) -> Log {
         let ruleset = Ruleset::OwnedByGroup { group: self.group };
         let header = header("comap", ruleset, None, self.seed, name);
@@ -124,7 +124,7 @@ impl Author {
 impl Log {
     fn new(header: Header, session: SessionId, seed: u64) -> Self {
         let id = header_id(&header);
-        // So that the texts of two CoValues differ too.
+        // The texts of two CoValues differ, too.
         let salt = id.as_str().bytes().fold(seed, |sum, byte| sum.rotate_left(7) ^ u64::from(byte));
         Self {
             header,
@@ -149,25 +149,24 @@ impl Log {
         self.count
     }
 
-    /// The signature of all that has been written.
+    /// The signature of the whole log.
     pub(crate) fn signature(&self) -> Option<Signature> {
         self.signature
     }
 
-    /// What has been written, as a known state.
+    /// The known state of the log.
     pub(crate) fn known_state(&self) -> KnownState {
         let mut sessions = SessionCounts::new();
         sessions.set(&self.session, self.count);
         KnownState { id: self.id, header: true, sessions }
     }
 
-    /// Writes this many small private transactions under one signature. The header is with the
-    /// first.
+    /// Writes small private transactions with one signature. The first content includes the header.
     pub(crate) fn write(&mut self, author: &Author, transactions: usize) -> Content {
         self.write_sized(author, transactions, SMALL_CHANGES)
     }
 
-    /// Writes private transactions, each with this many characters of encrypted changes.
+    /// Writes private transactions with this length of encrypted changes each.
     pub(crate) fn write_sized(
         &mut self,
         author: &Author,
@@ -218,7 +217,7 @@ fn header(co_type: &str, ruleset: Ruleset, meta: Option<&str>, seed: u64, name: 
     if let Some(meta) = meta {
         builder = builder.meta(meta);
     }
-    builder.build().expect("no part of it is anybody's input")
+    builder.build().expect("the members of a benchmark's header are valid")
 }
 
 #[cfg(test)]

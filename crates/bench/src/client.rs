@@ -1,4 +1,4 @@
-//! A client's connection: sending never waits for receiving.
+//! A client's connection, on which sending never waits for receiving.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::error::BenchError;
 use crate::measurement::Traffic;
 use crate::target::Target;
 
-/// Messages that wait for the socket. More than any workload has under way on one connection, so
-/// that a client that is being answered never waits with its next message.
+/// The number of messages that may wait for the socket. No workload has more in flight on one
+/// connection, so a client never waits to send its next message.
 const OUTGOING: usize = 4096;
 
-/// Messages that are given to the socket at once.
+/// The number of messages that are written to the socket at once.
 const BATCH: usize = 64;
 
-/// How long a server may be silent while it owes an answer. The slowest operation of all workloads,
-/// to load 100 MB in many pieces, has an answer within a fraction of that.
+/// The timeout for an answer. The slowest operation of all workloads, loading 100 MB in many messages,
+/// has an answer within a fraction of it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One client.
@@ -41,18 +41,18 @@ impl Client {
             while queue.recv_many(&mut batch, BATCH).await > 0 {
                 match sender.send(&batch).await {
                     Ok(bytes) => sent.count_sent(bytes),
-                    // The receiving half has the same end to tell.
+                    // The receiving half reports the same error.
                     Err(_) => return,
                 }
                 batch.clear();
             }
-            // A server that is gone already needs no goodbye.
+            // A server that has disconnected needs no goodbye.
             let _ = sender.close(CloseReason::new(CloseCode::Normal, "done")).await;
         });
         Ok(Self { outgoing, writing, receiver: connection.receiver, traffic: traffic.clone() })
     }
 
-    /// Several clients.
+    /// Connects several clients.
     pub(crate) async fn connect_all(
         target: &Target,
         traffic: &Traffic,
@@ -75,12 +75,12 @@ impl Client {
             .await
     }
 
-    /// The messages of the next frame that holds any; `due` says what is waited for.
+    /// The messages of the next frame that has any. `due` names the expected answer.
     pub(crate) async fn receive(
         &mut self,
         due: impl Fn() -> String,
     ) -> Result<Vec<Message>, BenchError> {
-        // Signs of life are no answers.
+        // Pings are not answers.
         let waiting = async {
             loop {
                 let frame = self.receiver.receive().await?.ok_or(BenchError::Closed)?;
@@ -99,7 +99,7 @@ impl Client {
         }
     }
 
-    /// Uploads content and waits until each has been acknowledged to its end.
+    /// Uploads content, and waits until all of it is acknowledged.
     pub(crate) async fn upload(&mut self, contents: &[Content]) -> Result<(), BenchError> {
         for content in contents {
             self.send(Message::Content(content.clone())).await?;
@@ -120,16 +120,16 @@ impl Client {
         }
     }
 
-    /// Says goodbye and waits until that is on its way.
+    /// Closes the connection, and waits until the goodbye has been sent.
     pub(crate) async fn close(self) {
         drop(self.outgoing);
-        // It only fails when the task has panicked, which the test harness or the terminal shows.
+        // Fails only if the task has panicked, which the test harness or the terminal shows.
         let _ = self.writing.await;
     }
 }
 
-/// Whether this acknowledges all of the content. A correction of it is an error: nothing of what a
-/// workload sends has gaps.
+/// Whether the message acknowledges all of the content. A correction is an error, because workloads
+/// send content without gaps.
 pub(crate) fn covers(known: &Known, content: &Content) -> Result<bool, BenchError> {
     if known.state.id != content.id {
         return Ok(false);

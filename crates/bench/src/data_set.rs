@@ -7,8 +7,7 @@ use downbeat_protocol::{CoValueId, Content, KnownState, SessionId, Signature};
 use crate::author::Author;
 use crate::error::BenchError;
 
-/// Sessions among which the CoValues of a data set are distributed, as of an account on a few
-/// devices.
+/// The number of sessions of a data set, like those of an account with a few devices.
 const SESSIONS: u64 = 4;
 
 /// Many small CoValues of one author.
@@ -17,7 +16,7 @@ pub(crate) struct DataSet {
     pub values: Vec<Value>,
 }
 
-/// One of them: a session, and what is to be known of it.
+/// One CoValue of a data set: its session and its expected content.
 pub(crate) struct Value {
     pub content: Content,
     pub known: KnownState,
@@ -25,7 +24,7 @@ pub(crate) struct Value {
     signature: Signature,
 }
 
-/// How far a client is with each CoValue that it fetches.
+/// The progress of a client with each CoValue that it fetches.
 pub(crate) struct Fetched<'a> {
     expected: HashMap<CoValueId, &'a Value>,
 }
@@ -56,7 +55,7 @@ impl DataSet {
         Ok(Self { basics: author.basics().to_vec(), values })
     }
 
-    /// The values in parts of about the same size, one for each client.
+    /// The CoValues in parts of about the same size, one part for each client.
     pub(crate) fn shares(
         &self,
         clients: usize,
@@ -73,8 +72,7 @@ impl<'a> Fetched<'a> {
         Self { expected: values.iter().map(|value| (value.content.id, value)).collect() }
     }
 
-    /// Whether this content brings one of the CoValues to its end. Content that is not what its
-    /// author wrote is an error.
+    /// Whether this content completes a CoValue. Content that differs from the author's is an error.
     pub(crate) fn complete(&self, content: &Content) -> Result<bool, BenchError> {
         let Some(value) = self.expected.get(&content.id) else { return Ok(false) };
         let wrong = || BenchError::Wrong(format!("{} is not what was uploaded", content.id));

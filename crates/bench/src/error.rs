@@ -1,4 +1,4 @@
-//! What ends a workload without a figure.
+//! The errors of workloads.
 
 use std::io;
 use std::time::Duration;
@@ -6,50 +6,50 @@ use std::time::Duration;
 use downbeat_transport::TransportError;
 use downbeat_transport_ws::InvalidUrl;
 
-/// Why a workload has no figure.
+/// Why a workload has no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BenchError {
-    /// The server's URL is none.
-    #[error("{url}: {source}")]
+    /// The server's URL is invalid.
+    #[error("invalid URL {url}")]
     Url {
         /// The URL, without its query.
         url: String,
-        /// What is wrong with it.
+        /// The cause.
         source: InvalidUrl,
     },
-    /// The server could not be reached, or has broken a connection.
+    /// Connecting to the server failed, or a connection broke.
     #[error("the connection to the server failed")]
     Transport(#[from] TransportError),
-    /// The server has closed a connection in the middle of a workload.
-    #[error("the server has closed the connection while answers were due")]
+    /// The server closed a connection during a workload.
+    #[error("the server closed the connection before it sent all answers")]
     Closed,
-    /// The server does not answer.
+    /// The server does not answer in time.
     #[error("no answer for {0:?}: {1}")]
     Silent(Duration, String),
-    /// The server has answered what is not so.
-    #[error("a wrong answer: {0}")]
+    /// The server sent a wrong answer.
+    #[error("wrong answer: {0}")]
     Wrong(String),
-    /// The process of the server cannot be looked at.
+    /// The server's process cannot be measured.
     #[error("process {pid} cannot be measured")]
     Process {
-        /// The process.
+        /// The process id.
         pid: u32,
-        /// What failed.
+        /// The cause.
         source: io::Error,
     },
-    /// The server cannot be started, or does not run as it should.
+    /// The server cannot be started, or does not run as expected.
     #[error("the server {program}: {problem}")]
     Program {
-        /// What was to be started.
+        /// The program.
         program: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// The null server cannot listen.
     #[error("cannot listen")]
     Listen(#[source] io::Error),
-    /// A size of the workload makes no sense.
+    /// A size of the workload is invalid.
     #[error("{0}")]
     Size(&'static str),
 }

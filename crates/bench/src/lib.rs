@@ -1,18 +1,16 @@
-//! Load for any server that speaks the Jazz sync protocol over WebSocket, and a report of what the
-//! server made of it.
+//! Load tests for servers of the Jazz sync protocol over WebSocket.
 //!
-//! A workload is a struct with the sizes that matter to it; its `run` plays clients against the
-//! server at a [`Target`] and returns a [`Report`]: operations a second as the clients see them,
-//! percentiles of how long each waited, and, if the server is a process on this machine, its CPU
-//! time and memory. All content is authored before the clock starts, with real signatures, from a
-//! seed: the same seed makes the same CoValues, so that one workload can fetch what another has
-//! uploaded. Every answer is checked; a server that answers wrongly is an error and not a figure.
+//! A workload is a struct of sizes. Its `run` method connects clients to the server at a [`Target`]
+//! and returns a [`Report`]: operations per second, percentiles of the latency, and, if the server is
+//! a process on this machine, its CPU time and memory. All content has valid signatures and is created
+//! from a seed before the clock starts. The same seed creates the same CoValues, so one workload can
+//! fetch the uploads of another. Every answer is checked, and a wrong answer is an error.
 //!
 //! ```
 //! use downbeat_bench::{NullServer, Target, Upload};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-//! // In place of a real server: one that neither checks nor stores anything.
+//! // A server that neither verifies nor stores content, instead of a real one.
 //! let server = NullServer::bind("127.0.0.1:0").await?;
 //! let target = Target::new(&server.url());
 //! tokio::spawn(server.run());
@@ -25,7 +23,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`NullServer`] shows what the clients themselves could do at most.
+//! [`NullServer`] measures the upper limit of the clients.
 
 mod author;
 mod client;
@@ -38,6 +36,9 @@ mod report;
 mod target;
 mod workloads;
 
+pub use downbeat_transport::TransportError;
+pub use downbeat_transport::tls::ClientTls;
+pub use downbeat_transport_ws::InvalidUrl;
 pub use error::BenchError;
 pub use null_server::NullServer;
 pub use process::ServerProcess;

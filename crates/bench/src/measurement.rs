@@ -9,7 +9,7 @@ use crate::process::{ServerProcess, Usage};
 use crate::report::{Latency, Report, ServerCost};
 use crate::target::Target;
 
-/// Bytes of frames, counted by all clients of a workload.
+/// The bytes of frames that all clients of a workload send and receive.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Traffic {
     sent: Arc<AtomicU64>,
@@ -25,28 +25,28 @@ impl Traffic {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes sent and received.
+    /// The bytes sent and received.
     pub(crate) fn so_far(&self) -> (u64, u64) {
         (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
     }
 }
 
-/// What was there when the clock was started.
+/// The counters at the start of the clock.
 pub(crate) struct Measurement {
     process: Option<(ServerProcess, Usage)>,
     traffic: Traffic,
     before: (u64, u64),
     began: Instant,
-    /// When the clock was stopped, if before the end.
+    /// The time at which the clock was stopped, if it was.
     ended: Option<Instant>,
 }
 
 impl Measurement {
-    /// Starts the clock. The server is idle now.
+    /// Starts the clock. The server must be idle.
     pub(crate) fn start(target: &Target, traffic: &Traffic) -> Result<Self, BenchError> {
         let process = match target.process {
             Some(process) => {
-                process.forget_peak()?;
+                process.reset_peak()?;
                 Some((process, process.usage()?))
             }
             None => None,
@@ -55,13 +55,12 @@ impl Measurement {
         Ok(Self { process, traffic: traffic.clone(), before, began: Instant::now(), ended: None })
     }
 
-    /// Stops the clock: all operations are done, but CPU time and memory go on being counted until
-    /// the end.
+    /// Stops the clock after the last operation. CPU time and memory are counted until the end.
     pub(crate) fn stop_clock(&mut self) {
         self.ended = Some(Instant::now());
     }
 
-    /// Stops the clock, if that has not been done, and counts what was spent.
+    /// Stops the clock if it is running, and computes the costs.
     pub(crate) fn finish(
         self,
         workload: String,

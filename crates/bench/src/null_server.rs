@@ -1,4 +1,4 @@
-//! A server that does as little as one can.
+//! A server that does as little as possible.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +11,16 @@ use tokio::time::MissedTickBehavior;
 
 use crate::error::BenchError;
 
-/// Messages that wait for a client of the null server. Enough for whatever a workload has under
-/// way; a client that is slower than that is waited for.
+/// The number of messages that may wait for a client. More than any workload has in flight; the server
+/// waits for a slower client.
 const OUTGOING: usize = 4096;
 
-/// Messages that are given to a socket at once.
+/// The number of messages that are written to a socket at once.
 const BATCH: usize = 64;
 
-/// A server that neither checks nor stores anything: content is acknowledged as it comes, kept in
-/// memory as it came, and given to whoever asks or is subscribed. A workload against it shows the
-/// most that the clients and the connections between can do.
+/// A server that neither verifies nor stores content. It acknowledges content, keeps it in memory, and
+/// sends it to clients that load it or are subscribed. A workload against it measures the upper limit
+/// of the clients and their connections.
 pub struct NullServer {
     listener: WsListener,
     values: Arc<Mutex<HashMap<CoValueId, Value>>>,
@@ -34,16 +34,16 @@ struct Value {
 }
 
 impl NullServer {
-    /// Listens on an address, of which port 0 lets the system choose one.
+    /// Listens on an address. With port 0, the system chooses the port.
     pub async fn bind(address: &str) -> Result<Self, BenchError> {
         let mut options = WsOptions::default();
-        // All clients of a workload come from one address.
+        // All clients of a workload have the same address.
         options.connection_limits.per_address = options.connection_limits.total;
         let listener = WsListener::bind(address, options).await.map_err(BenchError::Listen)?;
         Ok(Self { listener, values: Arc::default() })
     }
 
-    /// Where it listens.
+    /// The URL of the server.
     pub fn url(&self) -> String {
         self.listener.url()
     }
@@ -61,7 +61,7 @@ async fn serve(connection: Connection, values: Arc<Mutex<HashMap<CoValueId, Valu
     let Connection { sender, mut receiver, .. } = connection;
     let (outgoing, queue) = mpsc::channel(OUTGOING);
     let writing = tokio::spawn(write(sender, queue));
-    // A client that goes away in whatever manner is none of its concern.
+    // A client may disconnect in any way.
     while let Ok(Some(frame)) = receiver.receive().await {
         for message in frame.messages {
             let (answers, subscribers) = {
@@ -69,7 +69,7 @@ async fn serve(connection: Connection, values: Arc<Mutex<HashMap<CoValueId, Valu
                 answer(message, &outgoing, &mut values)
             };
             for (subscriber, message) in subscribers {
-                // Of subscribers only the live ones count.
+                // Drop subscribers that have disconnected.
                 let _ = subscriber.send(message).await;
             }
             for answer in answers {
@@ -83,7 +83,7 @@ async fn serve(connection: Connection, values: Arc<Mutex<HashMap<CoValueId, Valu
     writing.abort();
 }
 
-/// What goes back, and what goes to others.
+/// The messages for the sender and for the other subscribers.
 fn answer(
     message: Message,
     from: &mpsc::Sender<Message>,

@@ -1,4 +1,4 @@
-//! The server's process as the operating system sees it (Linux).
+//! CPU time and memory of the server's process (Linux).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::error::BenchError;
 
-/// The clock of `/proc/PID/stat`: Linux fixes it at 100 ticks a second for what user space sees.
+/// The clock of `/proc/PID/stat`, which Linux fixes at 100 ticks per second.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process on this machine whose CPU time and memory are measured.
+/// A process on this machine, for measuring its CPU time and memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerProcess {
     pid: u32,
@@ -19,20 +19,20 @@ pub struct ServerProcess {
 /// CPU time and memory of a process at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Usage {
-    /// Time on a CPU of all threads since the process was started, in user space and in the kernel,
-    /// in ticks of 10 ms.
+    /// The CPU time of all threads since the start of the process, in user space and in the kernel, in
+    /// ticks of 10 ms.
     pub cpu: Duration,
-    /// The time of each thread that there is, to the nanosecond.
+    /// The CPU time of each current thread, in nanoseconds.
     threads: BTreeMap<u64, Duration>,
-    /// Resident memory now, in bytes.
+    /// The resident memory, in bytes.
     pub resident: u64,
-    /// The most that was resident since [`ServerProcess::forget_peak`].
+    /// The peak of the resident memory since [`ServerProcess::reset_peak`].
     pub peak: u64,
 }
 
 impl Usage {
-    /// Time on a CPU since an earlier moment. Exact if no thread has ended since: a kernel does not
-    /// tell how much of a tick those had used.
+    /// The CPU time since an earlier sample. It is exact if no thread has ended since; for ended threads
+    /// the kernel counts only whole ticks.
     pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
         if self.threads.is_empty() || before.threads.keys().any(|id| !self.threads.contains_key(id))
         {
@@ -46,7 +46,7 @@ impl Usage {
 }
 
 impl ServerProcess {
-    /// The process with this id, which must be there and readable.
+    /// The process with this id, which must exist and be readable.
     pub fn new(pid: u32) -> Result<Self, BenchError> {
         let process = Self { pid };
         process.usage()?;
@@ -68,14 +68,14 @@ impl ServerProcess {
         Ok(Usage { cpu, threads: self.threads()?, resident, peak })
     }
 
-    /// The CPU time of each thread; of none, where the kernel does not count it so.
+    /// The CPU time of each thread; empty if the kernel does not provide it.
     fn threads(self) -> Result<BTreeMap<u64, Duration>, BenchError> {
         let failed = |source| BenchError::Process { pid: self.pid, source };
         let mut threads = BTreeMap::new();
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid)).map_err(failed)? {
             let thread = thread.map_err(failed)?;
             let id = thread.file_name().to_str().and_then(|name| name.parse().ok());
-            // One that has ended meanwhile is not there any more.
+            // The thread may have ended in the meantime.
             let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok();
             if let (Some(id), Some(time)) = (id, schedstat.as_deref().and_then(thread_time)) {
                 threads.insert(id, time);
@@ -84,8 +84,8 @@ impl ServerProcess {
         Ok(threads)
     }
 
-    /// Counts the most resident memory from now on. The kernel allows it to the process's owner.
-    pub(crate) fn forget_peak(self) -> Result<(), BenchError> {
+    /// Resets the peak of the resident memory. Only the owner of the process may do so.
+    pub(crate) fn reset_peak(self) -> Result<(), BenchError> {
         fs::write(format!("/proc/{}/clear_refs", self.pid), "5")
             .map_err(|source| BenchError::Process { pid: self.pid, source })
     }
@@ -105,7 +105,7 @@ impl ServerProcess {
 }
 
 /// The 14th and 15th field of `/proc/PID/stat` (proc(5)). The second holds the program's name in
-/// parentheses and may contain anything, so counting begins behind it.
+/// parentheses and may contain any character, so counting starts after it.
 fn cpu_time(stat: &str) -> Option<Duration> {
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().skip(11);
     let user: u32 = fields.next()?.parse().ok()?;

@@ -1,69 +1,69 @@
-//! What a workload has measured.
+//! The results of workloads.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// What a workload has measured. As JSON (by serde) it has the same names.
+/// The result of a workload. The names in JSON (by serde) are the same.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The workload's name, with its sizes where they change what it is.
+    /// The name of the workload, with the sizes that distinguish variants.
     pub workload: String,
-    /// What one operation is: "CoValue", "edit", "delivery", "MB", "connection".
+    /// The kind of operation: "CoValue", "edit", "delivery", "MB", "connection".
     pub unit: &'static str,
-    /// How many were done.
+    /// The number of operations.
     pub operations: u64,
-    /// From the first that was begun to the last that was done.
+    /// The time from the start of the first operation to the end of the last.
     pub seconds: f64,
-    /// Operations a second.
+    /// Operations per second.
     pub per_second: f64,
-    /// How long single operations took, where that is meant.
+    /// The latency of single operations, if the workload measures it.
     pub latency: Option<Latency>,
-    /// Of starts of a server: how long from the start of its process until it said where it listens.
+    /// For starts of a server: the time from the start of its process until it listens.
     pub listening: Option<Latency>,
-    /// Operations that were tried and failed; only a storm goes on after one.
+    /// The number of failed operations. Only a storm continues after a failure.
     pub failed: u64,
-    /// Why the first of those failed.
+    /// The first failure.
     pub first_failure: Option<String>,
-    /// What the server spent, if its process is known.
+    /// The costs of the server, if its process is known.
     pub server: Option<ServerCost>,
-    /// Bytes of frames that the clients sent in that time.
+    /// Bytes of frames that the clients sent.
     pub sent_bytes: u64,
     /// Bytes of frames that the clients received.
     pub received_bytes: u64,
 }
 
-/// Percentiles of how long operations took, in milliseconds.
+/// Percentiles of the latency, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Latency {
     /// The median.
     pub p50: f64,
-    /// Nine in ten took less.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 in 100 took less.
+    /// The 99th percentile.
     pub p99: f64,
-    /// The longest.
+    /// The maximum.
     pub max: f64,
 }
 
 /// CPU time and memory of the server's process.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ServerCost {
-    /// CPU time of all its threads during the workload, in seconds.
+    /// The CPU time of all threads during the workload, in seconds.
     pub cpu_seconds: f64,
-    /// The same for one operation, in microseconds.
+    /// The CPU time per operation, in microseconds.
     pub cpu_per_operation: f64,
-    /// Resident memory before the workload, in bytes.
+    /// The resident memory before the workload, in bytes.
     pub resident_before: u64,
-    /// Resident memory after it.
+    /// The resident memory after the workload, in bytes.
     pub resident_after: u64,
-    /// The most that was resident during the workload.
+    /// The peak of the resident memory during the workload, in bytes.
     pub resident_peak: u64,
 }
 
 impl Latency {
-    /// The percentiles of some times; `None` of none.
+    /// The percentiles of some latencies, or `None` without any.
     pub(crate) fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
         let last = times.len().checked_sub(1)?;

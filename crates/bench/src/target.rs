@@ -1,4 +1,4 @@
-//! Where the load goes.
+//! The server under test.
 
 use downbeat_transport::tls::ClientTls;
 use downbeat_transport_ws::{WsConnector, WsOptions};
@@ -6,26 +6,26 @@ use downbeat_transport_ws::{WsConnector, WsOptions};
 use crate::error::BenchError;
 use crate::process::ServerProcess;
 
-/// The server that a workload is played against.
+/// The server under test.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Its URL, `ws://HOST:PORT` or `wss://HOST:PORT`, with `?key=` if it wants one.
+    /// The URL, `ws://HOST:PORT` or `wss://HOST:PORT`, with `?key=` if the server requires a key.
     pub url: String,
-    /// Its process, if it runs on this machine and is to be measured.
+    /// The process of the server, if it runs on this machine and its costs are measured.
     pub process: Option<ServerProcess>,
-    /// What all content is made from.
+    /// The seed of all content.
     pub seed: u64,
-    /// Which servers are trusted at a `wss://` URL.
+    /// The trusted certificates for a `wss://` URL.
     pub client_tls: ClientTls,
 }
 
 impl Target {
-    /// A server of which only the URL is known.
+    /// A server with this URL and the default settings.
     pub fn new(url: &str) -> Self {
         Self { url: url.to_owned(), process: None, seed: 1, client_tls: ClientTls::default() }
     }
 
-    /// The URL without its query, which may hold a key.
+    /// The URL without its query, which may contain a key.
     pub fn address(&self) -> &str {
         self.url.split('?').next().unwrap_or_default()
     }

@@ -33,7 +33,7 @@ pub use stream::{StreamDown, StreamUp};
 pub use up_to_date::UpToDate;
 pub use upload::Upload;
 
-/// What clients that ran at the same time bring back; the first error ends the others.
+/// The results of concurrent clients. The first error ends the other clients.
 async fn all<T: 'static>(
     mut clients: JoinSet<Result<T, BenchError>>,
 ) -> Result<Vec<T>, BenchError> {
@@ -47,10 +47,10 @@ async fn all<T: 'static>(
     Ok(results)
 }
 
-/// Sends content, at most `window` messages ahead of what has been acknowledged, and returns how
-/// long each waited for its acknowledgement.
+/// Sends content with at most `window` unacknowledged messages, and returns the time from each message
+/// to its acknowledgement.
 ///
-/// Content of one CoValue is in its order, and acknowledging the later acknowledges the earlier.
+/// The messages of a CoValue must be in order. An acknowledgement also covers the earlier ones.
 async fn send_windowed(
     client: &mut Client,
     contents: Vec<Content>,
@@ -71,7 +71,7 @@ async fn send_windowed(
         let left = waiting.len() + contents.len();
         for message in client.receive(|| format!("{left} acknowledgements")).await? {
             let Message::Known(known) = message else { continue };
-            // Answers come about in the order of the questions, so this looks at few of them.
+            // Answers come roughly in the order of the messages, so the search is short.
             let mut at = 0;
             while let Some((content, sent)) = waiting.get(at) {
                 if covers(&known, content)? {
@@ -87,7 +87,7 @@ async fn send_windowed(
     }
 }
 
-/// Asks for a CoValue as one who has nothing of it.
+/// The LOAD message of a client without the CoValue.
 fn load(id: CoValueId) -> Message {
     Message::Load(KnownState::empty(id))
 }

@@ -137,7 +137,7 @@ impl AccessControl {
     }
 
     /// The accounts whose content the node stores.
-    pub(crate) fn of_node(&self) -> Access {
+    pub(crate) fn node_access(&self) -> Access {
         match &self.accounts {
             Some(accounts) => Access::Accounts { accounts: accounts.clone(), quota: self.quota },
             None => Access::Open,

@@ -10,8 +10,8 @@ use crate::serve;
 const FAILED: u8 = 1;
 /// The command line or the configuration is wrong. clap exits with the same code.
 const WRONG_CONFIGURATION: u8 = 2;
-/// The server stopped before it had stored all received content. The lost part was not acknowledged.
-/// The tools use the same code if they left content out.
+/// The server stopped before it had stored all received content. The lost part was not
+/// acknowledged. The tools use the same code if they left content out.
 const UNFINISHED: u8 = 3;
 
 /// The text in `--help`.

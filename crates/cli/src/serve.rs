@@ -240,11 +240,11 @@ fn node(
     storage: Arc<dyn downbeat_storage::Storage>,
 ) -> anyhow::Result<Node> {
     let mut node = Node::builder(storage)
-        .listen(Box::new(listener))
+        .listen(listener)
         .sync_config(sync_config(config))
         .content_cache(config.memory.content_cache)
         .limits(config.limits)
-        .access(access.of_node())
+        .access(access.node_access())
         .drain_time(config.drain_time);
     if let Some(tcp) = tcp {
         node = node.listen(Box::new(tcp));

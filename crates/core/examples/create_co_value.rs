@@ -29,8 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut group = CoValue::new(Header::builder("comap", admin).build()?);
     group.append(&session, set(owner.as_str(), "admin", now), secret.signer_secret())?;
 
-    let owned = Ruleset::OwnedByGroup { group: group.id() };
-    let mut map = CoValue::new(Header::builder("comap", owned).build()?);
+    let ruleset = Ruleset::OwnedByGroup { group: group.id() };
+    let mut map = CoValue::new(Header::builder("comap", ruleset).build()?);
     map.append(&session, set("greeting", "hello", now), secret.signer_secret())?;
 
     // A CoValue comes after those that it depends on.

@@ -16,6 +16,7 @@ use crate::roles::Role;
 
 /// Why a deletion is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeleteError {
     /// The delete session has more than one transaction.
     #[error("a delete session must hold exactly one transaction")]

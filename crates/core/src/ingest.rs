@@ -33,6 +33,7 @@ impl<F: Fn(CoValueId) -> Option<AgentId>> Directory for F {
 
 /// Why a whole content message is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IngestError {
     /// The header belongs to another CoValue.
     #[error("the header belongs to {actual}, not to {id}")]
@@ -52,6 +53,7 @@ pub enum IngestError {
 
 /// Why the transactions of one session are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The transactions do not extend the log: there is a gap, or the signature is wrong.
     #[error(transparent)]
@@ -69,6 +71,7 @@ pub enum SessionError {
 
 /// Why a new transaction cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AppendError {
     /// The secret does not belong to the agent that owns the session.
     #[error("the secret does not belong to {0}, which owns the session")]

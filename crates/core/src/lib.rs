@@ -65,4 +65,4 @@ pub use co_value::CoValue;
 pub use delete::DeleteError;
 pub use ingest::{AppendError, Directory, IngestError, Ingested, SessionError};
 pub use roles::Roles;
-pub use session_log::{Checkpoint, LogError, SessionLog};
+pub use session_log::{Checkpoint, LogError, SessionLog, extend_chain, new_part};

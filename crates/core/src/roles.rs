@@ -49,6 +49,7 @@
 //! module ignores the transaction.
 
 mod evaluation;
+mod family;
 mod group;
 mod history;
 
@@ -57,6 +58,7 @@ use std::fmt;
 
 use downbeat_protocol::{CoValueId, InvalidId, Owner};
 
+pub use self::family::{FamilyLoader, MAX_GROUPS};
 pub use self::group::Group;
 use self::history::History;
 

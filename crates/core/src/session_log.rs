@@ -14,6 +14,7 @@ pub struct Checkpoint {
 
 /// Why a run of transactions cannot extend a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LogError {
     /// The run starts beyond the end of the log.
     #[error("the log has {have} transactions, but the new ones start after {after}")]
@@ -26,6 +27,33 @@ pub enum LogError {
     /// The signature does not cover the log with the new transactions.
     #[error(transparent)]
     Signature(#[from] VerifyError),
+}
+
+/// The transactions of a run that a log of `have` transactions lacks, or an error if there is a gap
+/// before the run.
+pub fn new_part(have: u64, run: &SessionContent) -> Result<&[Transaction], LogError> {
+    let gap = LogError::Gap { have, after: run.after };
+    let known = have.checked_sub(run.after).ok_or(gap)?;
+    // No run has more transactions than there are addresses.
+    let new = usize::try_from(known).ok().and_then(|known| run.transactions.get(known..));
+    Ok(new.unwrap_or_default())
+}
+
+/// The hash chain of a log with new transactions added, if `check` accepts that chain: if the
+/// signature of the transactions is valid for it.
+pub fn extend_chain<E>(
+    chain: &HashChain,
+    new: &[Transaction],
+    check: impl FnOnce(&HashChain) -> Result<(), E>,
+) -> Result<HashChain, E> {
+    let mut longer = chain.clone();
+    match new {
+        // Most runs are one small edit, which needs no buffer.
+        [transaction] => longer.append(transaction.json()),
+        _ => longer.append_all(new.iter().map(|transaction| &transaction.json()[..])),
+    }
+    check(&longer)?;
+    Ok(longer)
 }
 
 /// The append-only, verified log of one session.
@@ -89,21 +117,15 @@ impl SessionLog {
         if new.is_empty() {
             return Ok(0);
         }
-        let mut chain = self.chain.clone();
-        chain.append_all(new.iter().map(|transaction| &transaction.json()[..]));
-        key.verify_chain(&chain, &run.last_signature)?;
+        let is_valid = |chain: &_| key.verify_chain(chain, &run.last_signature);
+        let chain = extend_chain(&self.chain, new, is_valid)?;
         self.commit(new, chain, run.last_signature);
         Ok(new.len() as u64)
     }
 
     /// The transactions of a run that the log lacks, or an error if there is a gap before the run.
     pub fn new_part<'a>(&self, run: &'a SessionContent) -> Result<&'a [Transaction], LogError> {
-        let have = self.len();
-        let gap = LogError::Gap { have, after: run.after };
-        let known = have.checked_sub(run.after).ok_or(gap)?;
-        // No run has more transactions than there are addresses.
-        let new = usize::try_from(known).ok().and_then(|known| run.transactions.get(known..));
-        Ok(new.unwrap_or_default())
+        new_part(self.len(), run)
     }
 
     /// Adds and signs a new transaction. `secret` is the secret of the session's agent.

@@ -45,3 +45,4 @@ pub use hash::{HashChain, hash, header_id, sessions_hash, short_hash};
 pub use random::{delete_session_id, random_session_id, session_id};
 pub use secret::{AgentSecret, InvalidSecret, SealerSecret, SignerSecret};
 pub use verify::{InvalidKey, VerifyError, VerifyingKey};
+pub use zeroize::Zeroizing;

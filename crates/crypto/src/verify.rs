@@ -19,6 +19,7 @@ pub struct InvalidKey(
 
 /// Why a signature is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
     /// The signature's text does not encode 64 bytes.
     #[error(transparent)]

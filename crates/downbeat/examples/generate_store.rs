@@ -1,4 +1,4 @@
-//! Makes a store of any size, to try the tools and the server on:
+//! Makes a store of any size, to try the tools and the server with:
 //!
 //! ```sh
 //! cargo run --release -p downbeat --example generate_store -- \
@@ -6,11 +6,10 @@
 //!     [--large-bytes N]
 //! ```
 //!
-//! Everything is really signed, and the same seed gives the same store. `--large-bytes` adds one
-//! CoValue of about as many bytes. The id of that one is printed, or else that of the last of the
-//! others.
+//! All content is signed, and the same seed gives the same store. `--large-bytes` adds one CoValue
+//! of about this size. The example prints its id, or otherwise the id of the last CoValue.
 
-#[allow(dead_code, reason = "the tests of the tools use the rest of it")]
+#[allow(dead_code, reason = "the tests of the tools use the rest")]
 #[path = "../tests/tools/generate.rs"]
 mod generate;
 
@@ -42,8 +41,8 @@ struct Args {
     large_bytes: u64,
 }
 
-/// The changes of each transaction of the large CoValue: what a client puts into one when it
-/// uploads a file.
+/// The changes of each transaction of the large CoValue: the size that clients use for file
+/// uploads.
 const LARGE_CHANGES_LEN: usize = 100 << 10;
 
 fn main() {

@@ -5,9 +5,7 @@
 //! server for Jazz clients:
 //!
 //! ```
-//! use std::sync::Arc;
-//!
-//! use downbeat::{Node, SledStorage, WsListener, WsOptions};
+//! use downbeat::{Listener, Node, SledStorage, WsListener, WsOptions};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,8 +14,7 @@
 //! # let address = "127.0.0.1:0";
 //! let listener = WsListener::bind(address, WsOptions::default()).await?;
 //! println!("listening on {}", listener.url());
-//! let storage = SledStorage::open(path)?;
-//! let node = Node::builder(Arc::new(storage)).listen(Box::new(listener)).start()?;
+//! let node = Node::builder(SledStorage::open(path)?).listen(listener).start()?;
 //!
 //! # async fn ctrl_c() -> std::io::Result<()> { Ok(()) }
 //! ctrl_c().await?;
@@ -32,7 +29,7 @@
 //!
 //! | feature | content |
 //! |---|---|
-//! | `cli` (default) | the `downbeat` binary; turns on `sled`, `sqlite` and `ws` |
+//! | `cli` (default) | the `downbeat` binary; turns on `sled`, `sqlite`, `ws` and `tcp` |
 //! | `sled` | `SledStorage`, the embedded store |
 //! | `sqlite` | `SqliteStorage`, the SQLite file of the reference server |
 //! | `ws` | `WsListener` and `WsConnector`, the transport of Jazz clients |
@@ -47,8 +44,10 @@
 //!
 //! # Modules
 //!
-//! Each module is one crate of the workspace: [`storage`] is `downbeat-storage`. A program that needs
-//! a single part, such as the messages of the [`protocol`], can depend on that crate alone.
+//! Each module is one crate of the workspace: [`storage`] is `downbeat-storage`. A program that
+//! needs a single part, such as the messages of the [`protocol`], can depend on that crate alone.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use downbeat_core as core;
 pub use downbeat_crypto as crypto;

@@ -1,9 +1,6 @@
 //! Bugs that can be injected into this crate, one at a time, so that the simulation can show that it
 //! finds them. Without the feature `faults` no bug can be injected.
 
-#[cfg(feature = "faults")]
-use crate::content::ContentStore;
-
 /// A bug in how the machine's actions are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "faults"), allow(unreachable_pub, reason = "public with the feature"))]
@@ -41,6 +38,11 @@ pub(crate) struct Bugs {
 
 impl Bugs {
     #[cfg(feature = "faults")]
+    pub(crate) fn new(injected: Option<DriverBug>) -> Self {
+        Self { injected }
+    }
+
+    #[cfg(feature = "faults")]
     pub(crate) fn has(self, bug: DriverBug) -> bool {
         self.injected == Some(bug)
     }
@@ -49,13 +51,5 @@ impl Bugs {
     #[allow(clippy::unused_self, reason = "with the feature it is looked up")]
     pub(crate) const fn has(self, _bug: DriverBug) -> bool {
         false
-    }
-}
-
-#[cfg(feature = "faults")]
-impl ContentStore {
-    /// Injects a bug into everything that is carried out over this content store from now on.
-    pub fn inject_bug(&mut self, bug: Option<DriverBug>) {
-        self.bugs = Bugs { injected: bug };
     }
 }

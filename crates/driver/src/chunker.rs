@@ -2,8 +2,7 @@
 
 use downbeat_core::{dependencies, known_state};
 use downbeat_protocol::{CoValueId, Content, SessionContent, SessionCounts, SessionId};
-
-use downbeat_sync::{ContentItem, Progress, content_bytes};
+use downbeat_sync::{ContentItem, Progress};
 
 /// Cuts a [`ContentItem`] into messages. As long as [`Self::next_read`] returns a request, read for it
 /// and call [`Self::add`]; then [`Self::finish`] returns the messages. [`Turn`](crate::Turn) does all of
@@ -197,7 +196,7 @@ impl ContentChunker {
 
     /// Puts a run into the last message, or into a new one.
     fn put(&mut self, run: SessionContent) {
-        let bytes = content_bytes(&run);
+        let bytes = run.json_len();
         let fits = !self.contents.is_empty() && self.open + bytes <= self.message_bytes;
         let last = self.contents.last_mut().filter(|_| fits);
         let content = match last {
@@ -297,7 +296,7 @@ mod tests {
     #[test]
     fn messages_are_bounded_and_the_first_says_what_is_to_come() {
         let piece = vec![set("k"); 2];
-        let bytes = content_bytes(&run("a", 0, piece.clone()));
+        let bytes = run("a", 0, piece.clone()).json_len();
         let runs: Vec<_> = (0..5).map(|piece_no| run("a", 2 * piece_no, piece.clone())).collect();
         let mut chunker = ContentChunker::new(item(&[("a", 10)]), 1 << 20, 2 * bytes);
         chunker.add(runs);

@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{Storage, StorageError};
-use downbeat_sync::{StoreJob, content_bytes};
+use downbeat_sync::StoreJob;
 
 use crate::bugs::Bugs;
+#[cfg(feature = "faults")]
+use crate::bugs::DriverBug;
 use crate::chunker::ReadRequest;
 use crate::recent::RecentContent;
 
@@ -122,6 +124,13 @@ impl ContentStore {
         &self.storage
     }
 
+    /// Injects a bug into everything that is carried out over this content store from now on.
+    #[cfg(feature = "faults")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "faults")))]
+    pub fn inject_bug(&mut self, bug: Option<DriverBug>) {
+        self.bugs = Bugs::new(bug);
+    }
+
     fn recent(&self) -> MutexGuard<'_, RecentContent> {
         // It is consistent between any two statements that could panic.
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,5 +138,5 @@ impl ContentStore {
 }
 
 fn bytes_of(runs: &[SessionContent]) -> usize {
-    usize::try_from(runs.iter().map(content_bytes).sum::<u64>()).unwrap_or(usize::MAX)
+    usize::try_from(runs.iter().map(SessionContent::json_len).sum::<u64>()).unwrap_or(usize::MAX)
 }

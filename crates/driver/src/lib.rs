@@ -89,7 +89,7 @@ pub use erase::{EraseStep, Eraser};
 pub use failure::is_transient;
 pub use lookup::{LOOK_UP_BATCH, LookUp, list_stored, list_unsynced};
 pub use recent::RecentContent;
-pub use roles::{Family, MAX_GROUPS, load_family};
+pub use roles::{Family, load_family};
 pub use turn::{Turn, TurnLimits, TurnReport};
 pub use verify::{Ed25519, Failure, SignatureCheck, Verification, verify};
 pub use write::{WRITE_LIMITS, WriteBatch, WriteJob, Written};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use downbeat_core::dependencies;
 use downbeat_crypto::sessions_hash;
 use downbeat_protocol::{CoValueId, SessionCounts, ShortHash};
-use downbeat_storage::{Storage, StorageError, Stored, Unsynced, UpstreamName};
+use downbeat_storage::{Storage, StorageError, StoredCoValue, Unsynced, UpstreamName};
 use downbeat_sync::Loaded;
 
 use crate::content::READ_BYTES;
@@ -35,8 +35,8 @@ pub const LOOK_UP_BATCH: usize = 32;
 pub struct LookUp {
     /// The CoValues to look up, until they are.
     ids: Vec<CoValueId>,
-    found: VecDeque<(CoValueId, Result<Option<Stored>, StorageError>)>,
-    groups: VecDeque<(CoValueId, Stored)>,
+    found: VecDeque<(CoValueId, Result<Option<StoredCoValue>, StorageError>)>,
+    groups: VecDeque<(CoValueId, StoredCoValue)>,
 }
 
 impl LookUp {
@@ -96,13 +96,13 @@ async fn named_by_group(
 }
 
 /// Makes the machine's view of a stored CoValue whose transactions name the CoValues in `named`.
-fn loaded(id: CoValueId, stored: Stored, named: &[CoValueId]) -> Loaded {
+fn loaded(id: CoValueId, stored: StoredCoValue, named: &[CoValueId]) -> Loaded {
     let sessions = stored.counts();
     let mut found = dependencies::of_header(&stored.header);
     found.extend(dependencies::of_sessions(sessions.iter().map(|(session, _)| session)));
     found.extend(named);
     found.retain(|dependency| *dependency != id);
-    let Stored { header, deleted, .. } = stored;
+    let StoredCoValue { header, deleted, .. } = stored;
     Loaded { header, sessions, dependencies: found, deleted }
 }
 

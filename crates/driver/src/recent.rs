@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 
 use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, SessionContent, SessionId};
+use downbeat_sync::StoreJob;
 use rustc_hash::FxHashMap;
 
 use crate::chunker::ReadRequest;
-use downbeat_sync::{StoreJob, content_bytes};
 use runs::Runs;
 
 /// Approximate memory of a run beside its transactions' bytes: entries in two lists, the session's
@@ -87,7 +87,7 @@ impl RecentContent {
                 }
                 let run = tail(run, at);
                 at = run.end();
-                bytes += content_bytes(&run);
+                bytes += run.json_len();
                 result.push(run);
                 if bytes >= request.max_bytes as u64 {
                     return Some(result);
@@ -115,7 +115,7 @@ impl RecentContent {
         for run in &runs {
             reached.raise(&run.session, run.end());
         }
-        let mut bytes: u64 = runs.iter().map(content_bytes).sum();
+        let mut bytes: u64 = runs.iter().map(SessionContent::json_len).sum();
         for (session, end) in request.until {
             let mut at = reached.get(session);
             let Some(recent) = sessions.get(session) else { continue };
@@ -125,7 +125,7 @@ impl RecentContent {
                 }
                 let run = tail(run, at);
                 at = run.end();
-                bytes += content_bytes(&run);
+                bytes += run.json_len();
                 runs.push(run);
             }
         }
@@ -167,7 +167,7 @@ impl RecentContent {
 
 /// Bytes of memory that a run counts for.
 fn cost(run: &SessionContent) -> u64 {
-    content_bytes(run) + RUN_OVERHEAD
+    run.json_len() + RUN_OVERHEAD
 }
 
 /// The transactions of a run from a position on.

@@ -1,20 +1,14 @@
-//! Roles in groups: reading a group with all its parents, and checking who may delete.
+//! Roles in groups: reading a group with all its parents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use downbeat_core::delete::{Claim, DeleteError};
 use downbeat_core::dependencies;
-use downbeat_core::roles::{Group, Member, Roles};
+use downbeat_core::roles::{FamilyLoader, Group, Roles};
 use downbeat_protocol::{CoValueId, SessionCounts, SessionId, Transaction};
 use downbeat_storage::StorageError;
-use downbeat_sync::Rejection;
 
 use crate::chunker::ReadRequest;
 use crate::content::{ContentStore, READ_BYTES};
-use crate::verify::Failure;
-
-/// Groups that are read to find one role. Real groups have a handful of ancestors.
-pub const MAX_GROUPS: usize = 10_000;
 
 /// A group with all of its parents.
 #[derive(Debug)]
@@ -26,29 +20,18 @@ pub struct Family {
 }
 
 /// Reads a group and all its parents. Returns `None` if one of them is not stored, or if there are
-/// more than [`MAX_GROUPS`].
+/// more than [`MAX_GROUPS`](downbeat_core::roles::MAX_GROUPS).
 pub async fn load_family(
     content: &ContentStore,
     group: CoValueId,
 ) -> Result<Option<Family>, StorageError> {
     let mut named = BTreeSet::new();
-    let mut roles = Roles::new();
-    let mut missing = vec![group];
-    let mut read = 0;
-    while !missing.is_empty() {
-        for id in missing {
-            read += 1;
-            let Some(group) = load_group(content, id, &mut named).await? else {
-                return Ok(None);
-            };
-            if read > MAX_GROUPS {
-                return Ok(None);
-            }
-            roles.insert(group);
-        }
-        missing = roles.missing();
+    let mut loader = FamilyLoader::new(group);
+    while let Some(id) = loader.next_missing() {
+        let Some(group) = load_group(content, id, &mut named).await? else { return Ok(None) };
+        loader.insert(group);
     }
-    Ok(Some(Family { roles, named }))
+    Ok(loader.finish().map(|roles| Family { roles, named }))
 }
 
 async fn load_group(
@@ -74,16 +57,4 @@ async fn load_group(
     }
     let sessions = logs.iter().map(|(session, log)| (session, log.as_slice()));
     Ok(Some(Group::new(id, &stored.header, sessions)))
-}
-
-/// Checks whether the author of a deletion was an admin of the owning group at the time.
-pub(crate) async fn check_claim(content: &ContentStore, claim: &Claim) -> Result<(), Failure> {
-    let family = load_family(content, claim.group).await;
-    let family = family.map_err(|error| Failure::Storage { id: claim.group, error })?;
-    let author = Member::from(claim.author.clone());
-    let role = family.and_then(|mut family| {
-        family.roles.role_of(claim.group, &author, Some(claim.made_at)).ok()
-    });
-    let decision = role.ok_or(DeleteError::RoleUnknown).and_then(|role| claim.decide(role));
-    decision.map_err(|error| Rejection::from(error).into())
 }

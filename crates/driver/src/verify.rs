@@ -1,5 +1,8 @@
 //! Verifying runs of transactions: the machine's `Verify` action.
 
+use downbeat_core::delete::{Claim, DeleteError};
+use downbeat_core::extend_chain;
+use downbeat_core::roles::Member;
 use downbeat_crypto::{HashChain, InvalidKey, VerifyingKey};
 use downbeat_protocol::{
     CoValueId, SessionContent, SessionCounts, SessionId, Signature, SignerId, Transaction,
@@ -9,7 +12,7 @@ use downbeat_sync::{Rejection, Verified, VerifyJob};
 
 use crate::content::ContentStore;
 use crate::failure::is_transient;
-use crate::roles;
+use crate::roles::load_family;
 
 /// Checks signatures. A simulation that verifies the same logs at many nodes can cache the results.
 pub trait SignatureCheck {
@@ -118,6 +121,14 @@ async fn verify_runs<S: SignatureCheck>(
     verification: &mut Verification,
 ) -> Result<(), Failure> {
     let key = signatures.key(job.signer).map_err(|_| Rejection::InvalidSigner)?;
+    let key = &key;
+    let check = |run: &SessionContent| {
+        let (signature, after) = (run.last_signature, run.after);
+        move |chain: &HashChain| {
+            let is_valid = signatures.is_valid(key, chain, &signature);
+            if is_valid { Ok(()) } else { Err(Rejection::BadSignature { after }) }
+        }
+    };
     let log = StoredLog { content, id: job.id, session: &job.session };
     let chain = match &job.chain {
         Some(chain) => chain.clone(),
@@ -128,15 +139,13 @@ async fn verify_runs<S: SignatureCheck>(
         let Some(at) = log.first_difference(run, job.after).await? else { continue };
         // The run is a fork if the author has signed the log that it makes.
         let before = log.chain(run.after).await?;
-        let extended = extend(signatures, &key, &before, run);
-        let bad_signature = Rejection::BadSignature { after: run.after };
-        return Err(extended.map_or(bad_signature, |_| Rejection::Forked { at }).into());
+        extend_chain(&before, &run.transactions, check(run))?;
+        return Err(Rejection::Forked { at }.into());
     }
     for run in &job.runs {
-        let extended = extend(signatures, &key, chain, run);
-        let next = extended.ok_or(Rejection::BadSignature { after: run.after })?;
+        let next = extend_chain(chain, &run.transactions, check(run))?;
         if let Some(claim) = &job.claim {
-            roles::check_claim(content, claim).await?;
+            check_claim(content, claim).await?;
         }
         *chain = next;
         verification.accepted += 1;
@@ -144,16 +153,16 @@ async fn verify_runs<S: SignatureCheck>(
     Ok(())
 }
 
-/// Extends a hash chain by a run, if the run's signature covers the longer log.
-fn extend<S: SignatureCheck>(
-    signatures: &S,
-    key: &S::Key,
-    chain: &HashChain,
-    run: &SessionContent,
-) -> Option<HashChain> {
-    let mut next = chain.clone();
-    append(&mut next, &run.transactions);
-    signatures.is_valid(key, &next, &run.last_signature).then_some(next)
+/// Checks whether the author of a deletion was an admin of the owning group at the time.
+async fn check_claim(content: &ContentStore, claim: &Claim) -> Result<(), Failure> {
+    let family = load_family(content, claim.group).await;
+    let family = family.map_err(|error| Failure::Storage { id: claim.group, error })?;
+    let author = Member::from(claim.author.clone());
+    let role = family.and_then(|mut family| {
+        family.roles.role_of(claim.group, &author, Some(claim.made_at)).ok()
+    });
+    let decision = role.ok_or(DeleteError::RoleUnknown).and_then(|role| claim.decide(role));
+    decision.map_err(|error| Rejection::from(error).into())
 }
 
 fn append<'a>(chain: &mut HashChain, transactions: impl IntoIterator<Item = &'a Transaction>) {

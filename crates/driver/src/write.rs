@@ -5,7 +5,7 @@ use downbeat_storage::{
     BatchLimits, Outcome, SessionOutcome, Storage, StorageError, Unsynced, UnsyncedUpdate,
     UpstreamName, Write,
 };
-use downbeat_sync::{StoreJob, Stored, content_bytes};
+use downbeat_sync::{StoreJob, Stored};
 
 use crate::bugs::{Bugs, DriverBug};
 use crate::content::ContentStore;
@@ -122,7 +122,7 @@ impl<T> WriteBatch<T> {
 }
 
 fn bytes_of(job: &StoreJob) -> u64 {
-    job.sessions.iter().map(content_bytes).sum()
+    job.sessions.iter().map(SessionContent::json_len).sum()
 }
 
 /// The writes of a job: one, or for a deletion one for each session and one for a new header.

@@ -1,4 +1,4 @@
-//! Whose content a node stores.
+//! Which accounts' content a node stores.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,9 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use downbeat_crypto::header_id;
 use downbeat_protocol::{CoValueId, Header, Owner};
 
-/// Whose content a node stores, for [`NodeBuilder::access`](crate::NodeBuilder::access).
+/// The accounts whose content a node stores, for
+/// [`NodeBuilder::access`](crate::NodeBuilder::access).
 ///
-/// [`docs/access.md`] says in detail what is stored and what is refused.
+/// [`docs/access.md`] describes the rules in detail.
 ///
 /// [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md
 #[derive(Debug, Clone, Default)]
@@ -17,12 +18,11 @@ pub enum Access {
     /// Content of all accounts.
     #[default]
     Open,
-    /// That of some accounts, and what it depends on.
+    /// Content of some accounts, and the content that it depends on.
     Accounts {
         /// The accounts. The list can be changed while the node runs.
         accounts: AccountList,
-        /// Bytes of headers and transactions that each account may have stored; `None` for as many
-        /// as come.
+        /// Quota of each account, in bytes of headers and transactions; `None` for no quota.
         quota: Option<u64>,
     },
 }
@@ -41,8 +41,7 @@ impl AccountList {
         list
     }
 
-    /// From now on the list holds these accounts and no others. What others have stored before
-    /// stays.
+    /// Replaces the list. Content of accounts that are no longer listed stays stored.
     pub fn set(&self, accounts: impl IntoIterator<Item = CoValueId>) {
         let ids = Arc::new(accounts.into_iter().collect());
         *self.ids.write().unwrap_or_else(PoisonError::into_inner) = ids;
@@ -65,8 +64,8 @@ impl fmt::Debug for AccountList {
     }
 }
 
-/// The account that an owner of sessions is, or speaks for: an agent's account follows from the
-/// agent, for its header holds nothing else, and both sign with the same key.
+/// The account of a session's owner. An agent's account can be computed from the agent, because its
+/// header contains only the agent, and both sign with the same key.
 pub(crate) fn account_of(owner: &Owner) -> CoValueId {
     match owner {
         Owner::Account(account) => *account,

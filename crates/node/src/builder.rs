@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use downbeat_driver::ContentStore;
 use downbeat_storage::Storage;
-use downbeat_sync::{Config, Machine, UpstreamName};
+use downbeat_sync::{Config, Event, Machine, UpstreamName};
 use downbeat_transport::{Connector, Listener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -173,33 +173,15 @@ impl NodeBuilder {
         let mut sync = self.sync;
         sync.subscriptions_per_peer = sync.subscriptions_per_peer.min(limits.subscriptions);
         let mut machine = Machine::new(sync);
-        let mut names: Vec<UpstreamName> = Vec::new();
-        for upstream in &upstreams {
-            check_name(upstream.name())?;
-            names.push(upstream.name().into());
-            machine.add_upstream(upstream.name().into());
+        let names = names_of(&upstreams)?;
+        for name in &names {
+            machine.add_upstream(name.clone());
         }
         let (verifier, threads) =
             Verifier::start(self.verifier_threads, &content, &events, &counters)
                 .map_err(NodeError::Threads)?;
         let writer = WriteQueue::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(writer::run(
-            writer.clone(),
-            content.clone(),
-            events.clone(),
-            Arc::clone(&counters),
-        ));
-        tasks.spawn(erasing::run(
-            Arc::clone(&storage),
-            Arc::clone(writer.deleted()),
-            Arc::clone(&counters),
-        ));
-        tasks.spawn(storage_watch::watch(
-            Arc::clone(&storage),
-            writer.clone(),
-            Arc::clone(&counters),
-        ));
+        let mut tasks = storage_tasks(&writer, &content, &events, &counters);
         let engine = Engine::new(Parts {
             machine,
             upstreams: names,
@@ -213,10 +195,21 @@ impl NodeBuilder {
         });
         tasks.spawn(engine.run(orders, incoming));
         tasks.spawn(Arc::clone(&usage).keep_saving());
-        let context =
-            NodeContext { events, content, stage: stages, counters, usage, policy, limits };
-        let next_peer = AtomicU64::new(0);
-        let shared = Arc::new(Shared { storage, commands, context, stage, next_peer });
+        let shared = Arc::new(Shared {
+            storage,
+            commands,
+            context: NodeContext {
+                events,
+                content,
+                stage: stages,
+                counters,
+                usage,
+                policy,
+                limits,
+            },
+            stage,
+            next_peer: AtomicU64::new(0),
+        });
         for listener in listeners {
             tasks.spawn(accept(listener, Arc::clone(&shared)));
         }
@@ -225,4 +218,29 @@ impl NodeBuilder {
         }
         Ok(Node::new(shared, tasks, threads, drain_time))
     }
+}
+
+/// The names of upstreams, all of which can be used in storage.
+fn names_of(upstreams: &[Arc<dyn Connector>]) -> Result<Vec<UpstreamName>, NodeError> {
+    let name = |upstream: &Arc<dyn Connector>| {
+        check_name(upstream.name())?;
+        Ok(upstream.name().into())
+    };
+    upstreams.iter().map(name).collect()
+}
+
+/// Starts the tasks that write to storage, erase from it and check it.
+fn storage_tasks(
+    writer: &WriteQueue,
+    content: &ContentStore,
+    events: &mpsc::Sender<Event>,
+    counters: &Arc<Counters>,
+) -> JoinSet<()> {
+    let (storage, deleted) = (content.storage(), writer.deleted());
+    let mut tasks = JoinSet::new();
+    let counters = || Arc::clone(counters);
+    tasks.spawn(writer::run(writer.clone(), content.clone(), events.clone(), counters()));
+    tasks.spawn(erasing::run(Arc::clone(storage), Arc::clone(deleted), counters()));
+    tasks.spawn(storage_watch::watch(Arc::clone(storage), writer.clone(), counters()));
+    tasks
 }

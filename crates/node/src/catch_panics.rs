@@ -13,7 +13,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate, Write,
+    Erased, Outcome, Stats, Storage, StorageError, StoredCoValue, Unsynced, UnsyncedUpdate, Write,
 };
 
 /// Calls another storage. After a panic in it the node goes on as if a disk had failed, so that the
@@ -61,11 +61,14 @@ impl Storage for CatchPanics {
         call("storing content", self.0.append(batch)).await
     }
 
-    async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    async fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
         call("looking up a CoValue", self.0.load(id)).await
     }
 
-    async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
+    async fn load_many(
+        &self,
+        ids: Vec<CoValueId>,
+    ) -> Vec<Result<Option<StoredCoValue>, StorageError>> {
         let together = async { Ok(self.0.load_many(ids.clone()).await) };
         match call("looking up CoValues", together).await {
             Ok(answers) if answers.len() == ids.len() => return answers,

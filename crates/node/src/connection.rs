@@ -33,14 +33,14 @@ pub(crate) fn open(
     connection: Connection,
     peer: PeerId,
     kind: Kind,
-    context: NodeContext,
+    node: NodeContext,
 ) -> (Arc<Link>, mpsc::Sender<Vec<Item>>, Starter) {
     let Connection { info, sender, receiver } = connection;
     // One turn at a time: the machine waits for a turn to be done before it gives the next.
     let (turns, incoming_turns) = mpsc::channel(1);
     let (close, closing) = watch::channel(None);
     let key = match (&kind, &info.label) {
-        (Kind::Client, Some(label)) => Some(context.usage.key(label)),
+        (Kind::Client, Some(label)) => Some(node.usage.key(label)),
         _ => None,
     };
     let link = Arc::new(Link {
@@ -52,9 +52,9 @@ pub(crate) fn open(
         proof: Proof::default(),
         close,
     });
-    let end = End { stage: context.stage.clone(), close: closing };
+    let end = End { stage: node.stage.clone(), close: closing };
     let starter =
-        Starter { link: Arc::clone(&link), sender, receiver, turns: incoming_turns, end, context };
+        Starter { link: Arc::clone(&link), sender, receiver, turns: incoming_turns, end, node };
     (link, turns, starter)
 }
 
@@ -65,19 +65,19 @@ pub(crate) struct Starter {
     receiver: Box<dyn Receiver>,
     turns: mpsc::Receiver<Vec<Item>>,
     end: End,
-    context: NodeContext,
+    node: NodeContext,
 }
 
 impl Starter {
     /// Reads and writes until the connection ends, reports the end, and tells why it has come.
     pub(crate) async fn run(self) -> Cause {
-        let Self { link, mut sender, receiver, turns, mut end, context } = self;
+        let Self { link, mut sender, receiver, turns, mut end, node } = self;
         let cause = {
             let (answer, answers) = mpsc::channel(ANSWERS_WAITING);
-            let reader = pin!(reading::read(&link, receiver, &answer, &context));
+            let reader = pin!(reading::read(&link, receiver, &answer, &node));
             let mut reader = PollOnWake::new(reader);
             let ended = {
-                let writer = pin!(writing::write(&link, &mut *sender, turns, answers, &context));
+                let writer = pin!(writing::write(&link, &mut *sender, turns, answers, &node));
                 let mut writer = PollOnWake::new(writer);
                 let end = pin!(end.reached());
                 tokio::select! {
@@ -106,14 +106,14 @@ impl Starter {
                             debug!(peer = %link.info.address, %error, "closing");
                         },
                     }
-                    let shuts_down = *context.stage.borrow() >= Stage::Closing;
+                    let shuts_down = *node.stage.borrow() >= Stage::Closing;
                     if shuts_down { Cause::ShutDown } else { Cause::Closed }
                 }
             }
         };
-        context.counters.disconnects.count(&link.kind, cause);
+        node.counters.disconnects.count(&link.kind, cause);
         debug!(peer = %link.info.address, %cause, "disconnected");
-        let _ = context.events.send(Event::Disconnected(link.peer)).await;
+        let _ = node.events.send(Event::Disconnected(link.peer)).await;
         cause
     }
 }

@@ -46,11 +46,11 @@ impl From<&TransportError> for Cause {
         match error {
             TransportError::Closed => Self::PeerClosed,
             TransportError::Silent { .. } => Self::Silent,
-            // The system has asked the peer's, or sent to it, and got no answer.
+            // The system's keep-alive or retransmission got no answer.
             TransportError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Self::Silent,
             TransportError::TimedOut { .. } => Self::TooSlow,
             TransportError::Protocol(_) | TransportError::FrameTooLarge { .. } => Self::BrokeRules,
-            // Disconnected, Io, and whatever else a transport finds to say.
+            // Disconnected, Io, and errors that transports may add.
             _ => Self::Broken,
         }
     }
@@ -63,13 +63,13 @@ impl fmt::Display for Cause {
 }
 
 impl DisconnectCells {
-    /// A connection to a peer of this kind has ended.
+    /// Counts the end of a connection.
     pub(crate) fn count(&self, kind: &Kind, cause: Cause) {
         let EndCells { peer_closed, broken, silent, too_slow, broke_rules, closed, shut_down } =
             match kind {
                 Kind::Client => &self.clients,
                 Kind::Upstream(_) => &self.upstreams,
-                // Opening and closing a CoValue says nothing of any link.
+                // Local CoValues are no links.
                 Kind::Local(_) => return,
             };
         let cell = match cause {

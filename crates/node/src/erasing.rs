@@ -62,11 +62,11 @@ async fn erase_parts(
     loop {
         let started = Instant::now();
         match eraser.step(storage).await? {
-            EraseStep::Erased(id, erased) => {
-                add(&counters.storage.erased_transactions, erased.transactions);
-                add(&counters.storage.erased_bytes, erased.bytes);
-                debug!(co_value = %id, erased.transactions, erased.bytes, erased.more, "erased a part");
-                *count += u64::from(!erased.more);
+            EraseStep::Erased(id, part) => {
+                add(&counters.storage.erased_transactions, part.transactions);
+                add(&counters.storage.erased_bytes, part.bytes);
+                debug!(co_value = %id, part.transactions, part.bytes, part.more, "erased a part");
+                *count += u64::from(!part.more);
                 // Half of storage's time is left for everything else.
                 tokio::time::sleep(started.elapsed()).await;
             }

@@ -1,4 +1,4 @@
-//! Why a node fails as a whole.
+//! Errors of a node as a whole.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ pub enum NodeError {
     /// The counts of stored bytes could not be read from their file.
     #[error("the file with the stored bytes of keys and accounts cannot be read")]
     Usage(#[source] std::io::Error),
-    /// Storage failed when it was to be closed.
+    /// Storage failed while it was closed.
     #[error("storage could not be closed in order")]
     Close(#[source] StorageError),
-    /// What was taken in could not be made durable in time. None of it has been acknowledged.
-    #[error("not everything that was taken in could be stored within {0:?}")]
+    /// Accepted content could not be made durable in time. It has not been acknowledged.
+    #[error("not all accepted content could be stored within {0:?}")]
     NotDrained(Duration),
     /// The node has been shut down.
     #[error("the node is shut down")]
     ShutDown,
-    /// What an upstream lacks could not be noted under its name.
+    /// The name of an upstream cannot be used in storage.
     #[error("{name:?} cannot be the name of an upstream")]
     UpstreamName {
         /// The name.

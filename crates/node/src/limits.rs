@@ -1,21 +1,21 @@
-//! What one peer, or all peers that share an access key, may do.
+//! Limits of one connection, and of all connections that share an access key.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How much of a rate may be used at once, after a time of rest, in seconds: a client that connects
-/// sends what it has gathered, and then little.
+/// Size of a burst, in seconds of the rate: a client that connects sends the changes that it made
+/// offline, and then little.
 const BURST_SECONDS: f64 = 5.0;
 
-/// Without being held back for this long, a peer counts as having kept to its rates again.
+/// A peer that was not held back for this long has its whole patience again.
 const CALM: Duration = Duration::from_secs(10);
 
 /// Bounds on what peers may do, for [`NodeBuilder::limits`](crate::NodeBuilder::limits).
 ///
-/// They hold for clients that connect from outside: not for upstreams, which were chosen, nor for
-/// the program itself. Each that bites is counted in [`Stats::limits`](crate::Stats::limits).
+/// They apply to clients that connect from outside, but not to upstreams or to the program itself.
+/// [`Stats::limits`](crate::Stats::limits) counts how often each limit was reached.
 ///
 /// ```
 /// use downbeat_node::{KeyLimits, Limits};
@@ -26,46 +26,45 @@ const CALM: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// What one connection may send. Beyond that it is read more slowly.
+    /// Rates of one connection. A connection that sends faster is read more slowly.
     ///
     /// By default 10,000 messages and 64 MiB a second: many times what an application makes, and a
     /// fraction of what the machine takes, so that a client that floods it does not delay others.
     pub connection: Rates,
-    /// What all connections with the same access key may do together, where nothing else was said
-    /// of that key ([`Node::limit_key`](crate::Node::limit_key)). By default there is no limit: a
-    /// key is usually that of a whole application.
+    /// Limits of all connections with the same access key together. A key can have limits of its own
+    /// ([`Node::limit_key`](crate::Node::limit_key)). There is no limit by default, because a whole
+    /// application usually shares one key.
     pub key: KeyLimits,
-    /// CoValues that one connection may be subscribed to. One that asks for more is closed, because
-    /// the protocol has no other way to end subscriptions, nor to refuse one.
+    /// Number of CoValues that one connection may be subscribed to. A connection that asks for more
+    /// is closed, because the protocol cannot end or refuse a single subscription.
     ///
-    /// By default 1,000,000, which is for a node that connects as a client for all of its own. A
-    /// subscription takes some 200 bytes of memory.
+    /// 1,000,000 by default, for nodes that connect as a client on behalf of all of their clients. A
+    /// subscription takes about 200 bytes of memory.
     pub subscriptions: usize,
-    /// How long a connection may be held back by its rates, or by those of its key, without ten
-    /// seconds of rest. Then it is closed, and what would have had to wait for longer is dropped
-    /// ([`PolicyViolation`](downbeat_transport::CloseCode::PolicyViolation)). By default five
-    /// minutes, in which 18 GiB can be sent.
+    /// How long the rates may hold a connection back without a pause of ten seconds. After that the
+    /// connection is closed
+    /// ([`PolicyViolation`](downbeat_transport::CloseCode::PolicyViolation)), and messages that would
+    /// have to wait longer are dropped. Five minutes by default, enough to send 18 GiB.
     pub patience: Duration,
 }
 
-/// What may be sent in a second. Five times as much may come at once after a time of rest; what is
-/// beyond that waits, because it is not read.
+/// Messages and bytes per second. A burst of five seconds is allowed after a pause. A connection that
+/// sends more is not read until it is within its rates again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
-    /// Messages; `None` for as many as come.
+    /// Messages; `None` for no limit.
     pub messages: Option<NonZeroU64>,
-    /// Bytes of frames (of transactions, where nothing is encoded); `None` for as many as come.
+    /// Bytes of frames, or of transactions on connections without encoding; `None` for no limit.
     pub bytes: Option<NonZeroU64>,
 }
 
-/// What all connections with the same access key may do together.
+/// Limits of all connections with the same access key together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeyLimits {
-    /// What they may send.
+    /// Their rates.
     pub rates: Rates,
-    /// Bytes of headers and transactions that may be stored for them; `None` for as many as come.
-    /// Content beyond that is refused. What was under way when the limit was reached is stored all
-    /// the same.
+    /// Quota in stored bytes of headers and transactions; `None` for no quota. Content beyond it is
+    /// refused. Content that is already being stored when the quota is reached is still stored.
     pub stored_bytes: Option<u64>,
 }
 
@@ -95,15 +94,15 @@ impl Buckets {
         Self { messages: Bucket::new(rates.messages, now), bytes: Bucket::new(rates.bytes, now) }
     }
 
-    /// The rates from now on. What has been used stays used.
+    /// Changes the rates. Tokens that have been used stay used.
     pub(crate) fn set(&mut self, rates: Rates) {
         self.messages.set(rates.messages);
         self.bytes.set(rates.bytes);
     }
 
-    /// Takes what has come, and tells how long to wait before it is handed on. What would wait for
-    /// longer than `longest` is not to be handed on, and nothing is taken for it: so there is never
-    /// more debt than the caller has patience for.
+    /// Takes tokens for a frame, and returns how long to wait before the frame is handed on. If that
+    /// would be longer than `longest`, takes nothing and fails, so that there is never more debt than
+    /// the caller has patience for.
     pub(crate) fn take(
         &mut self,
         messages: u64,

@@ -10,14 +10,14 @@ use crate::credit::Credit;
 use crate::proof::Proof;
 use crate::usage::Key;
 
-/// What a peer is to the node.
+/// The role of a peer.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
     /// It has connected to us.
     Client,
     /// A server of ours.
     Upstream(UpstreamName),
-    /// This program itself, which is told here why its content was refused.
+    /// This program itself, with a channel for the reason if its content is refused.
     Local(watch::Sender<Option<Rejection>>),
 }
 

@@ -29,7 +29,7 @@ const MAX_UNSYNCED_COUNTED: u64 = 10_000;
 /// Unsynced entries that are read with one call.
 const UNSYNCED_PAGE: usize = 1_000;
 
-/// A running node. Dropping it ends the node without finishing what it has taken in; see
+/// A running node. Dropping it ends the node without storing all accepted content; see
 /// [`Node::shutdown`].
 pub struct Node {
     shared: Arc<Shared>,
@@ -45,9 +45,9 @@ impl Node {
         self.shared.serve(connection, Kind::Client).await.map(|_| ())
     }
 
-    /// Takes the peer at the other end of a connection for an upstream, until the connection ends.
-    /// Its name stands for it in storage and in the choice among several, so it must be the same
-    /// at every connection to the same server.
+    /// Treats the peer at the other end of a connection as an upstream, until the connection ends.
+    /// The name identifies the upstream in storage and in the choice among several upstreams, so it
+    /// must be the same for every connection to the same server.
     pub async fn connect_upstream(
         &self,
         name: &str,
@@ -57,7 +57,7 @@ impl Node {
         self.shared.serve(connection, Kind::Upstream(name.into())).await.map(|_| ())
     }
 
-    /// Reading and writing CoValues in this program itself.
+    /// Reads and writes CoValues in this program.
     pub fn local(&self) -> Local {
         Local::new(Arc::downgrade(&self.shared))
     }
@@ -75,22 +75,21 @@ impl Node {
         self.ask(|done| Command::Disconnect(Box::new(is_meant), reason, done)).await
     }
 
-    /// Gives an access key limits of its own, or with `None` those of all keys
-    /// ([`Limits::key`](crate::Limits::key)) again. They hold at once, for connections that there
-    /// are as well.
+    /// Gives an access key limits of its own, or with `None` the limits of all keys
+    /// ([`Limits::key`](crate::Limits::key)). They take effect at once, also for open connections.
     pub fn limit_key(&self, label: &str, limits: Option<KeyLimits>) {
         self.shared.context.usage.limit(&label.into(), limits);
     }
 
-    /// Leaves the access keys for which `is_gone` is true out of [`Node::stats`], and takes back the
-    /// limits of their own. A key is there again when a client comes with it or
-    /// [`Node::limit_key`] names it; what was stored for it counts all the time.
+    /// Removes the access keys for which `is_gone` is true from [`Node::stats`], together with their
+    /// own limits. A key comes back when a client uses it or [`Node::limit_key`] names it; its stored
+    /// bytes are never forgotten.
     pub fn forget_keys(&self, is_gone: impl Fn(&str) -> bool) {
         self.shared.context.usage.forget(is_gone);
     }
 
-    /// What the node has done since it was started, and how it is now. Costs a walk over the
-    /// peers, and some questions to storage.
+    /// Counters since the start, and the present state of the node. Costs a walk over the peers and
+    /// some calls to storage.
     pub async fn stats(&self) -> Result<Stats, NodeError> {
         let mut stats = self.ask(Command::Stats).await?;
         stats.stored = self.shared.storage.stats().await.ok();
@@ -101,21 +100,21 @@ impl Node {
         Ok(stats)
     }
 
-    /// Whether the node can do its work: asks storage, and tells which upstreams are connected.
+    /// Whether the node can do its work: checks storage, and lists the upstreams.
     pub async fn ready(&self) -> Result<Readiness, NodeError> {
         let upstreams = self.ask(Command::Upstreams).await?;
         let storage = ready::ask(&*self.shared.storage, &self.shared.context.counters).await;
         Ok(Readiness { storage, upstreams })
     }
 
-    /// Waits until the node has stopped by itself, which only a bug makes it do: nothing is served
-    /// from then on, and the log tells of the panic.
+    /// Waits until the node has stopped because of a bug: it serves nothing from then on, and the log
+    /// has the panic.
     pub async fn failed(&self) {
         self.shared.commands.closed().await;
     }
 
-    /// Takes nothing more in, waits until everything that was taken in is durable and
-    /// acknowledged, says goodbye to all peers, and closes the storage.
+    /// Stops reading, waits until all accepted content is durable and acknowledged, closes all
+    /// connections, and closes the storage.
     pub async fn shutdown(mut self) -> Result<(), NodeError> {
         let _ = self.shared.stage.send(Stage::Draining);
         let (done, drained) = oneshot::channel();

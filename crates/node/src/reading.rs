@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use downbeat_protocol::{Content, Message, SessionId};
-use downbeat_sync::{Event, Refusal, content_bytes, content_credit};
+use downbeat_protocol::{Content, Message, SessionContent, SessionId};
+use downbeat_sync::{Event, Refusal, content_credit};
 use downbeat_transport::{Blame, CloseCode, CloseReason, Incoming, Receiver, TransportError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -26,12 +26,12 @@ pub(crate) async fn read(
     link: &Link,
     mut receiver: Box<dyn Receiver>,
     answers: &mpsc::Sender<Message>,
-    context: &NodeContext,
+    node: &NodeContext,
 ) -> Cause {
-    let mut stage = context.stage.clone();
+    let mut stage = node.stage.clone();
     // Created once. A new one for each frame would cost more than everything else in this loop.
     let mut draining = pin!(reached(&mut stage, Stage::Draining));
-    let mut throttle = Throttle::new(link, context);
+    let mut throttle = Throttle::new(link, node);
     loop {
         let incoming = tokio::select! {
             biased;
@@ -57,7 +57,7 @@ pub(crate) async fn read(
                 return Cause::from(&error);
             }
         };
-        add(&context.counters.traffic.frames_received, incoming.bytes as u64);
+        add(&node.counters.traffic.frames_received, incoming.bytes as u64);
         if let Some(throttle) = &mut throttle {
             let wait = throttle.take(&incoming);
             if wait.is_last {
@@ -76,10 +76,10 @@ pub(crate) async fn read(
         }
         // Telling of them is work as well, which is why they are held back like messages.
         for rejection in &incoming.rejected {
-            context.counters.undecodable(&link.info, rejection);
+            node.counters.undecodable(&link.info, rejection);
         }
         for message in incoming.messages {
-            if hand_on(link, message, answers, context).await.is_err() {
+            if hand_on(link, message, answers, node).await.is_err() {
                 return Cause::ShutDown;
             }
         }
@@ -93,24 +93,24 @@ async fn hand_on(
     link: &Link,
     message: Message,
     answers: &mpsc::Sender<Message>,
-    context: &NodeContext,
+    node: &NodeContext,
 ) -> Result<(), EngineGone> {
-    context.counters.received(&message);
+    node.counters.received(&message);
     let peer = link.peer;
     match message {
         // Boxed, because its state is larger than all the rest of what reads, and would be a part
         // of every idle connection.
-        Message::Content(content) => Box::pin(hand_on_content(link, content, context)).await,
-        Message::Load(state) if context.policy.is_unwanted(link, state.id) => {
+        Message::Content(content) => Box::pin(hand_on_content(link, content, node)).await,
+        Message::Load(state) if node.policy.is_unwanted(link, state.id) => {
             // A client that has it would send it, whatever the answer.
             let refusal = if state.header { Refusal::Earlier } else { Refusal::Load };
-            tell(context, Event::Refused { peer, id: state.id, refusal }).await
+            tell(node, Event::Refused { peer, id: state.id, refusal }).await
         }
         Message::Load(state) => {
-            for refusal in context.policy.refusals(link, &state) {
-                tell(context, Event::Refused { peer, id: state.id, refusal }).await?;
+            for refusal in node.policy.refusals(link, &state) {
+                tell(node, Event::Refused { peer, id: state.id, refusal }).await?;
             }
-            tell(context, Event::Received { peer, message: Message::Load(state) }).await
+            tell(node, Event::Received { peer, message: Message::Load(state) }).await
         }
         // The machine knows CoValues alone, and nothing that it does changes this answer. A peer
         // that does not take its answers is read no further.
@@ -121,27 +121,27 @@ async fn hand_on(
             }
             Ok(())
         }
-        message => tell(context, Event::Received { peer, message }).await,
+        message => tell(node, Event::Received { peer, message }).await,
     }
 }
 
-async fn tell(context: &NodeContext, event: Event) -> Result<(), EngineGone> {
-    context.events.send(event).await.map_err(|_| EngineGone)
+async fn tell(node: &NodeContext, event: Event) -> Result<(), EngineGone> {
+    node.events.send(event).await.map_err(|_| EngineGone)
 }
 
 async fn hand_on_content(
     link: &Link,
     content: Content,
-    context: &NodeContext,
+    node: &NodeContext,
 ) -> Result<(), EngineGone> {
     let (peer, id) = (link.peer, content.id);
     let mut refused = Vec::new();
-    let event = apply_policy(link, content, context, &mut refused).await;
+    let event = apply_policy(link, content, node, &mut refused).await;
     for session in refused {
-        tell(context, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
+        tell(node, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
     }
     match event {
-        Some(event) => tell(context, event).await,
+        Some(event) => tell(node, event).await,
         None => Ok(()),
     }
 }
@@ -151,13 +151,13 @@ async fn hand_on_content(
 async fn apply_policy(
     link: &Link,
     content: Content,
-    context: &NodeContext,
+    node: &NodeContext,
     refused: &mut Vec<SessionId>,
 ) -> Option<Event> {
-    let waits = &context.counters.back_pressure;
+    let waits = &node.counters.back_pressure;
     let id = content.id;
     let refuse = |id| Some(Event::Refused { peer: link.peer, id, refusal: Refusal::Content });
-    let content = match context.policy.content(link, content, refused).await {
+    let content = match node.policy.content(link, content, refused).await {
         Verdict::Take(content) => {
             link.credit.take(content_credit(&content), waits).await;
             content
@@ -165,7 +165,7 @@ async fn apply_policy(
         Verdict::Refuse => return refuse(id),
         Verdict::Park(content) => {
             link.credit.take(content_credit(&content), waits).await;
-            match context.policy.park(link, content) {
+            match node.policy.park(link, content) {
                 Parked::NotNeeded(content) => content,
                 Parked::Kept => return None,
                 Parked::TooMuch(content) => {
@@ -181,7 +181,7 @@ async fn apply_policy(
 /// Holds a client to its rates, and to those of its key, by reading nothing for a while.
 struct Throttle<'a> {
     link: &'a Link,
-    context: &'a NodeContext,
+    node: &'a NodeContext,
     own: Buckets,
     patience: Patience,
 }
@@ -205,11 +205,11 @@ impl Wait {
 
 impl<'a> Throttle<'a> {
     /// `None` for those without limits.
-    fn new(link: &'a Link, context: &'a NodeContext) -> Option<Self> {
-        let rates = context.limits.connection;
+    fn new(link: &'a Link, node: &'a NodeContext) -> Option<Self> {
+        let rates = node.limits.connection;
         matches!(link.kind, Kind::Client).then(|| Self {
             link,
-            context,
+            node,
             own: Buckets::new(rates, Instant::now()),
             patience: Patience::default(),
         })
@@ -224,7 +224,7 @@ impl<'a> Throttle<'a> {
             incoming.bytes as u64
         };
         let now = Instant::now();
-        let left = self.patience.left(self.context.limits.patience, now);
+        let left = self.patience.left(self.node.limits.patience, now);
         let none = Duration::ZERO;
         let wait = match self.own.take(messages, bytes, left, now) {
             Err(TooLong) => Wait { own: left, key: none, is_last: true },
@@ -244,7 +244,7 @@ impl<'a> Throttle<'a> {
 
     /// Waits. An error is why the connection is to end instead.
     async fn hold_back(&self, wait: Wait) -> Result<(), CloseReason> {
-        let limits = &self.context.counters.limits;
+        let limits = &self.node.counters.limits;
         for (waits, micros_cell, wait) in [
             (&limits.connection_rate, &limits.connection_rate_micros, wait.own),
             (&limits.key_rate, &limits.key_rate_micros, wait.key),
@@ -262,7 +262,7 @@ impl<'a> Throttle<'a> {
             return Ok(());
         }
         add(&limits.closed_for_rate, 1);
-        let patience = self.context.limits.patience;
+        let patience = self.node.limits.patience;
         let text = format!("sending faster than allowed for {} s", patience.as_secs());
         warn!(peer = %self.link.info.address, "closing: {text}");
         Err(CloseReason::new(CloseCode::PolicyViolation, text))
@@ -271,7 +271,7 @@ impl<'a> Throttle<'a> {
 
 fn transaction_bytes(message: &Message) -> u64 {
     match message {
-        Message::Content(content) => content.sessions.iter().map(content_bytes).sum(),
+        Message::Content(content) => content.sessions.iter().map(SessionContent::json_len).sum(),
         _ => 0,
     }
 }

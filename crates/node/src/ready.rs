@@ -1,4 +1,4 @@
-//! Whether a node can do its work.
+//! Readiness: whether a node can do its work.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,25 +7,26 @@ use downbeat_storage::{Storage, StorageError};
 
 use crate::stats::{Counters, UpstreamStats};
 
-/// How long storage may take to answer a question that costs it nothing.
+/// How long storage may take for a cheap call.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// Whether a node can do its work; from [`Node::ready`](crate::Node::ready).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Readiness {
-    /// What is wrong with storage, if anything is.
+    /// The trouble with storage, if there is any.
     pub storage: Result<(), StorageTrouble>,
-    /// Every upstream, connected or not, without what it lacks
-    /// ([`unsynced`](UpstreamStats::unsynced) is 0). Without them the node serves what it has.
+    /// Every upstream, connected or not. [`unsynced`](UpstreamStats::unsynced) is always 0. Without
+    /// upstreams the node serves the content that it has.
     pub upstreams: Vec<UpstreamStats>,
 }
 
-/// What is wrong with a node's storage.
+/// Trouble with a node's storage.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageTrouble {
-    /// It did not take the last batch, which is tried again. Nothing is acknowledged meanwhile.
+    /// It did not take the last batch, which the node tries again. Meanwhile the node acknowledges
+    /// nothing.
     #[error("storage does not take content")]
     RefusesContent,
     /// It could not answer.
@@ -37,7 +38,7 @@ pub enum StorageTrouble {
 }
 
 impl Readiness {
-    /// Whether storage is well. Upstreams may be away: what is written meanwhile is kept for them.
+    /// Whether storage works. Upstreams may be away: the node keeps content for them.
     pub fn is_ready(&self) -> bool {
         self.storage.is_ok()
     }
@@ -48,7 +49,7 @@ impl Readiness {
     }
 }
 
-/// Asks storage.
+/// Checks storage.
 pub(crate) async fn ask(storage: &dyn Storage, counters: &Counters) -> Result<(), StorageTrouble> {
     let answers = async {
         storage.check().await?;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
-use downbeat_protocol::CoValueId;
-use downbeat_sync::{StoreJob, content_bytes};
+use downbeat_protocol::{CoValueId, SessionContent};
+use downbeat_sync::StoreJob;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -124,7 +124,7 @@ impl Usage {
     /// Counts what is about to be stored. A header counts for the account that begins the CoValue,
     /// or else for the one that is behind the connection.
     pub(crate) fn charge(&self, job: &StoreJob, key: Option<&Key>, behind: Option<CoValueId>) {
-        let bytes: u64 = job.sessions.iter().map(content_bytes).sum();
+        let bytes: u64 = job.sessions.iter().map(SessionContent::json_len).sum();
         let header = job.header.as_ref().map_or(0, |header| header.json().len() as u64);
         if let Some(key) = key {
             key.stored.fetch_add(bytes + header, Ordering::Relaxed);
@@ -135,7 +135,7 @@ impl Usage {
         let runs = job.sessions.iter().map(|run| (account_of(run.session.owner()), run));
         let runs: Vec<_> = runs.filter(|(account, _)| listed.contains(account)).collect();
         let of_header = runs.first().map(|(account, _)| *account).or(behind);
-        let charges = runs.iter().map(|(account, run)| (*account, content_bytes(run)));
+        let charges = runs.iter().map(|(account, run)| (*account, run.json_len()));
         for (account, bytes) in charges.chain(of_header.map(|account| (account, header))) {
             if bytes > 0 {
                 *lock(&self.accounts).entry(account).or_default() += bytes;

@@ -22,7 +22,7 @@ pub(crate) async fn write(
     sender: &mut dyn Sender,
     mut turns: mpsc::Receiver<Vec<Item>>,
     mut answers: mpsc::Receiver<Message>,
-    context: &NodeContext,
+    node: &NodeContext,
 ) -> Result<(), TransportError> {
     let mut keep_alive = KeepAlive::new(sender);
     loop {
@@ -33,12 +33,12 @@ pub(crate) async fn write(
             Some(answer) = answers.recv() => {
                 let messages = [answer];
                 let bytes = sender.send(&messages).await?;
-                context.counters.sent(&messages, bytes);
+                node.counters.sent(&messages, bytes);
             }
             turn = turns.recv() => {
                 let Some(items) = turn else { return Ok(()) };
-                let done = turn_written(link, sender, items, context).await?;
-                if context.events.send(done).await.is_err() {
+                let done = turn_written(link, sender, items, node).await?;
+                if node.events.send(done).await.is_err() {
                     return Ok(());
                 }
             }
@@ -50,12 +50,12 @@ async fn turn_written(
     link: &Link,
     sender: &mut dyn Sender,
     items: Vec<Item>,
-    context: &NodeContext,
+    node: &NodeContext,
 ) -> Result<Event, TransportError> {
     let started = Instant::now();
     // Boxed, because its state is the largest by far, and would be a part of every idle connection's
     // task. It is small enough (1,032 bytes with glibc) for the allocator's cache.
-    let progress = Box::pin(write_turn(sender, context, items)).await?;
+    let progress = Box::pin(write_turn(sender, node, items)).await?;
     debug!(peer = %link.info.address, took = ?started.elapsed(), "turn written");
     Ok(Event::TurnDone { peer: link.peer, progress })
 }
@@ -63,20 +63,20 @@ async fn turn_written(
 /// Writes a turn to a peer. Returns how far the content got that was not sent whole.
 async fn write_turn(
     sender: &mut dyn Sender,
-    context: &NodeContext,
+    node: &NodeContext,
     items: Vec<Item>,
 ) -> Result<Vec<Progress>, TransportError> {
     let mut turn = Turn::new(items, TurnLimits::default());
-    while let Some(messages) = turn.next(&context.content).await {
+    while let Some(messages) = turn.next(&node.content).await {
         let bytes = sender.send(messages).await?;
-        context.counters.sent(messages, bytes);
+        node.counters.sent(messages, bytes);
     }
     let report = turn.finish();
     for (id, error) in &report.failures {
-        reading_failed("content could not be read", Some(*id), error, &context.counters);
+        reading_failed("content could not be read", Some(*id), error, &node.counters);
     }
     if report.is_interrupted {
-        add(&context.counters.storage.read_retries, 1);
+        add(&node.counters.storage.read_retries, 1);
         // The machine gives the rest again at once, and storage still fails.
         tokio::time::sleep(RETRY).await;
     }

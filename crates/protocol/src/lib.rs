@@ -79,6 +79,7 @@ mod sessions;
 mod text;
 mod transaction;
 
+pub use bytes::Bytes;
 pub use codec::{BinaryCodec, Codec, JsonCodec};
 pub use error::{DecodeError, Limit};
 pub use frame::Frame;

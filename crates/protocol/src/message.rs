@@ -175,3 +175,24 @@ impl SessionContent {
         self.transactions.iter().map(|transaction| transaction.json().len() as u64).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_and_the_end_of_a_run_follow_from_its_transactions() {
+        let transactions = vec![
+            Transaction::trusting("[]", 1, None),
+            Transaction::private("encrypted_Ué", "key_z1", 2, None),
+        ];
+        let json_len = transactions[0].json().len() + transactions[1].json().len();
+        let run = SessionContent {
+            session: SessionId::parse("co_z1_session_z1").unwrap(),
+            after: 3,
+            transactions,
+            last_signature: Signature::from_bytes(&[0; 64]),
+        };
+        assert_eq!((run.json_len(), run.end()), (json_len as u64, 5));
+    }
+}

@@ -5,7 +5,7 @@
 //! CoValue without a tombstone is valid only if the CoValue has no tombstone afterwards either.
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId, Signature};
-use downbeat_storage::{Damage, Runs, StorageError, Stored, StoredSession, Unsynced};
+use downbeat_storage::{Damage, Runs, StorageError, StoredCoValue, StoredSession, Unsynced};
 use sled::IVec;
 
 use crate::chunks::{Log, read_header};
@@ -14,7 +14,7 @@ use crate::record::{self, CoValueRecord, HeadRecord};
 use crate::tree::{Records, Tree};
 
 /// See [`Storage::load`](downbeat_storage::Storage::load).
-pub(crate) fn load(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+pub(crate) fn load(tree: &Tree, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
     load_stored(tree, id).map_err(|error| name_damage(error, id))
 }
 
@@ -36,7 +36,7 @@ fn name_damage(error: StorageError, id: CoValueId) -> StorageError {
     }
 }
 
-fn load_stored(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+fn load_stored(tree: &Tree, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
     loop {
         let mut records = tree.prefix(&keys::co_value(id));
         let Some((key, value)) = own_record(id, &mut records)? else { return Ok(None) };
@@ -51,7 +51,7 @@ fn load_stored(tree: &Tree, id: CoValueId) -> Result<Option<Stored>, StorageErro
             }
         }
         if co_value.deleted || is_unchanged(tree, &key, &value)? {
-            return Ok(Some(Stored { header, sessions, deleted: co_value.deleted }));
+            return Ok(Some(StoredCoValue { header, sessions, deleted: co_value.deleted }));
         }
     }
 }

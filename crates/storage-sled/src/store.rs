@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Stats, Storage, StorageError, Stored, Unsynced,
-    UnsyncedUpdate, Write, WriterThread, read_each,
+    Erased, Outcome, ReadExtent, ReaderThreads, Stats, Storage, StorageError, StoredCoValue,
+    Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 
 use tracing::error;
@@ -87,11 +87,14 @@ impl Storage for SledStorage {
         self.inner.writer.run(bytes, move |writer| writer.append(&batch, bytes)).await
     }
 
-    async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    async fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
         self.read_with(1, move |tree| read::load(tree, id)).await
     }
 
-    async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
+    async fn load_many(
+        &self,
+        ids: Vec<CoValueId>,
+    ) -> Vec<Result<Option<StoredCoValue>, StorageError>> {
         let (count, extent) = (ids.len(), ReadExtent::CoValues(ids.len()));
         let load = |shared: &Shared, id| read::load(&shared.tree()?, id);
         let answers = self

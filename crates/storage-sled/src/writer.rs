@@ -241,7 +241,9 @@ impl Open {
         check: DamageCheck,
     ) -> Result<(), StorageError> {
         let mut draft = Draft::new(&self.tree, &mut self.remembered, check);
-        updates.iter().for_each(|update| draft.track(update));
+        for update in updates {
+            draft.track(update);
+        }
         draft.apply()?;
         self.make_durable(durability)
     }

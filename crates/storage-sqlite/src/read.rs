@@ -1,7 +1,9 @@
 //! Reads from the tables. Each function sees one snapshot.
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
-use downbeat_storage::{Damage, MAX_UPSTREAM_NAME_LEN, Runs, Stored, Unsynced, UpstreamName};
+use downbeat_storage::{
+    Damage, MAX_UPSTREAM_NAME_LEN, Runs, StoredCoValue, Unsynced, UpstreamName,
+};
 use rusqlite::{Connection, Row};
 
 use crate::error::FileError;
@@ -9,11 +11,14 @@ use crate::index::{self, text};
 use crate::log;
 
 /// See [`Storage::load`](downbeat_storage::Storage::load).
-pub(crate) fn load(connection: &Connection, id: CoValueId) -> Result<Option<Stored>, FileError> {
+pub(crate) fn load(
+    connection: &Connection,
+    id: CoValueId,
+) -> Result<Option<StoredCoValue>, FileError> {
     let Some(found) = index::header_and_sessions(connection, id)? else { return Ok(None) };
     let index::CoValueSessions { header, deleted, sessions } = found;
     let sessions = sessions.into_iter().map(|session| session.stored).collect();
-    Ok(Some(Stored { header, sessions, deleted }))
+    Ok(Some(StoredCoValue { header, sessions, deleted }))
 }
 
 /// See [`Storage::read`](downbeat_storage::Storage::read).

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::files::SpaceReserve;
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Stats, Storage, StorageError, Stored, Unsynced,
-    UnsyncedUpdate, Write, WriterThread, read_each,
+    Erased, Outcome, ReadExtent, ReaderThreads, Stats, Storage, StorageError, StoredCoValue,
+    Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 use rusqlite::Connection;
 use tokio::sync::{Mutex, watch};
@@ -184,12 +184,15 @@ impl Storage for SqliteStorage {
         self.threads.writer.run(bytes, move |writer| writer.append(&batch)).await
     }
 
-    async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    async fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
         let damaged = Arc::clone(&self.damaged);
         self.run(ONE, move |reader| load(reader, &damaged, id)).await?
     }
 
-    async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
+    async fn load_many(
+        &self,
+        ids: Vec<CoValueId>,
+    ) -> Vec<Result<Option<StoredCoValue>, StorageError>> {
         let count = ids.len();
         let damaged = Arc::clone(&self.damaged);
         let answers = self.run(ReadExtent::CoValues(count), move |reader| {
@@ -316,7 +319,7 @@ fn load(
     reader: &mut Reader,
     damaged: &Damaged,
     id: CoValueId,
-) -> Result<Option<Stored>, StorageError> {
+) -> Result<Option<StoredCoValue>, StorageError> {
     reader.read(|connection| {
         damaged.refuse(id)?;
         read::load(connection, id).map_err(|error| error.while_reading(id))

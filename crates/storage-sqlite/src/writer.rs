@@ -233,7 +233,7 @@ mod tests {
     }
 
     /// One attempt, without the second one after damage.
-    fn append(writer: &mut Writer, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError> {
+    fn append(writer: &mut Writer, batch: &[Write]) -> Result<Vec<Outcome>, StorageError> {
         let mut write = |draft: &mut Draft<'_>, scope: DamageScope| {
             batch.iter().map(|write| draft.write(write, scope)).collect()
         };
@@ -250,7 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = writer(dir.path());
         let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
-        append(&mut writer, vec![co_value.create(vec![author.write(1, 20)])]).unwrap();
+        append(&mut writer, &[co_value.create(vec![author.write(1, 20)])]).unwrap();
         let pages: i64 =
             writer.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         let limit = |writer: &Writer, pages: i64| {
@@ -266,13 +266,13 @@ mod tests {
             ]
         };
         for _ in 0..3 {
-            let error = append(&mut writer, batch(&mut before.clone())).unwrap_err();
+            let error = append(&mut writer, &batch(&mut before.clone())).unwrap_err();
             assert!(matches!(error, StorageError::Full { .. }), "{error:?}");
             assert_eq!(count(&writer, &co_value), 1, "nothing of the batch is stored");
         }
-        append(&mut writer, vec![co_value.extend(vec![author.write(1, 20)])]).unwrap();
+        append(&mut writer, &[co_value.extend(vec![author.write(1, 20)])]).unwrap();
         limit(&writer, i64::from(i32::MAX));
-        let outcomes = append(&mut writer, batch(&mut author)).unwrap();
+        let outcomes = append(&mut writer, &batch(&mut author)).unwrap();
         assert!(outcomes.iter().all(Outcome::is_complete));
         assert_eq!(count(&writer, &co_value), 4);
     }
@@ -283,14 +283,14 @@ mod tests {
         let mut writer = writer(dir.path());
         writer.connection.busy_timeout(Duration::from_millis(1)).unwrap();
         let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
-        append(&mut writer, vec![co_value.create(vec![author.write(1, 20)])]).unwrap();
+        append(&mut writer, &[co_value.create(vec![author.write(1, 20)])]).unwrap();
         let other = Connection::open(dir.path().join("storage.db")).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let late = vec![co_value.extend(vec![author.write(1, 20)])];
-        let error = append(&mut writer, late.clone()).unwrap_err();
+        let error = append(&mut writer, &late).unwrap_err();
         assert!(matches!(error, StorageError::Locked { .. }), "{error:?}");
         other.execute_batch("ROLLBACK").unwrap();
-        append(&mut writer, late).unwrap();
+        append(&mut writer, &late).unwrap();
         assert_eq!(count(&writer, &co_value), 2);
     }
 }

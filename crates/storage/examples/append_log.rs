@@ -19,7 +19,7 @@ use downbeat_protocol::{
 };
 use downbeat_storage::files::FileIdentity;
 use downbeat_storage::{
-    Damage, Erased, MemoryStorage, Outcome, Stats, Storage, StorageError, Stored, Unsynced,
+    Damage, Erased, MemoryStorage, Outcome, Stats, Storage, StorageError, StoredCoValue, Unsynced,
     UnsyncedUpdate, UpstreamName, Write, WriterState, WriterThread, async_trait,
 };
 
@@ -64,7 +64,7 @@ impl Storage for AppendLog {
         Ok(self.write(Change { erase: vec![id], ..Change::default() }).await?.1)
     }
 
-    async fn load(&self, id: CoValueId) -> Answer<Option<Stored>> {
+    async fn load(&self, id: CoValueId) -> Answer<Option<StoredCoValue>> {
         self.memory.load(id).await
     }
 
@@ -261,7 +261,7 @@ fn decode(json: &[u8]) -> Option<Change> {
     // The content was checked before it was stored.
     let limits = Limits::unlimited();
     let session = |(session, after, signature, transactions): SessionFields| {
-        let transactions = transactions.into_iter().map(|json| json.into());
+        let transactions = transactions.into_iter().map(Into::into);
         let transactions = transactions.map(|json| Transaction::parse(&json, &limits).ok());
         let transactions = transactions.collect::<Option<_>>()?;
         let session = SessionId::parse(&session).ok()?;

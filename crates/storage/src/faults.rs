@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::error::StorageError;
 use crate::storage::Storage;
-use crate::types::{Erased, Outcome, Stats, Stored, Unsynced, UnsyncedUpdate, Write};
+use crate::types::{Erased, Outcome, Stats, StoredCoValue, Unsynced, UnsyncedUpdate, Write};
 
 /// The operation that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -163,7 +163,7 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         error.map_or(Ok(outcomes), Err)
     }
 
-    async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    async fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
         self.call(Operation::Load, self.inner.load(id)).await
     }
 

@@ -137,6 +137,6 @@ pub use storage::Storage;
 #[cfg(feature = "threads")]
 pub use threads::{ReadExtent, ReaderThreads, WriterState, WriterThread};
 pub use types::{
-    Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome, Stats, Stored,
-    StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
+    Erased, InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, Outcome, SessionOutcome, Stats,
+    StoredCoValue, StoredSession, Unsynced, UnsyncedUpdate, UpstreamName, Write,
 };

@@ -13,7 +13,8 @@ use crate::error::StorageError;
 use crate::runs::{Extension, Runs, SinceCheckpoint};
 use crate::storage::Storage;
 use crate::types::{
-    Erased, Outcome, SessionOutcome, Stats, Stored, StoredSession, Unsynced, UnsyncedUpdate, Write,
+    Erased, Outcome, SessionOutcome, Stats, StoredCoValue, StoredSession, Unsynced, UnsyncedUpdate,
+    Write,
 };
 
 /// Transactions that one call of `erase` removes at most. Dropping them, and so the lock of the
@@ -87,8 +88,8 @@ impl Storage for MemoryStorage {
         Ok(batch.into_iter().map(|write| state.write(write)).collect())
     }
 
-    async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
-        Ok(self.open()?.co_values.get(&id).map(|entry| Stored {
+    async fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
+        Ok(self.open()?.co_values.get(&id).map(|entry| StoredCoValue {
             header: entry.header.clone(),
             sessions: entry.visible().filter_map(stored_session).collect(),
             deleted: entry.deleted,

@@ -5,7 +5,7 @@ use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 
 use crate::error::StorageError;
 use crate::runs::ReadBudget;
-use crate::types::{Erased, Outcome, Stats, Stored, Unsynced, UnsyncedUpdate, Write};
+use crate::types::{Erased, Outcome, Stats, StoredCoValue, Unsynced, UnsyncedUpdate, Write};
 
 /// A store of CoValues: headers, session logs with their signatures, and the CoValues that an
 /// upstream has not acknowledged yet.
@@ -55,13 +55,16 @@ pub trait Storage: Send + Sync + 'static {
     /// signature. `None` if the CoValue is not stored.
     ///
     /// A deleted CoValue shows only its delete sessions.
-    async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError>;
+    async fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError>;
 
     /// The answers of [`Self::load`] for all of these CoValues, in their order.
     ///
     /// A backend that reads on other threads should override this and hand over many CoValues at
     /// once: handing over takes longer than a look-up in memory.
-    async fn load_many(&self, ids: Vec<CoValueId>) -> Vec<Result<Option<Stored>, StorageError>> {
+    async fn load_many(
+        &self,
+        ids: Vec<CoValueId>,
+    ) -> Vec<Result<Option<StoredCoValue>, StorageError>> {
         let mut answers = Vec::with_capacity(ids.len());
         for id in ids {
             answers.push(self.load(id).await);

@@ -72,7 +72,7 @@ pub enum SessionOutcome {
 
 /// A stored CoValue, without its transactions.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+pub struct StoredCoValue {
     /// The header.
     pub header: Header,
     /// The sessions that have transactions, sorted by id. Only delete sessions if the CoValue is
@@ -187,7 +187,7 @@ impl Outcome {
     }
 }
 
-impl Stored {
+impl StoredCoValue {
     /// The transaction counts by session.
     pub fn counts(&self) -> SessionCounts {
         self.sessions.iter().map(|stored| (stored.session.clone(), stored.count)).collect()

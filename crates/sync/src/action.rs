@@ -1,4 +1,4 @@
-//! What comes out of the machine.
+//! The machine's output.
 
 use downbeat_core::delete::Claim;
 use downbeat_crypto::HashChain;
@@ -9,32 +9,33 @@ use downbeat_protocol::{
 use crate::event::{PeerId, UpstreamName};
 use crate::report::Report;
 
-/// Something that the runtime is to do. Actions are carried out in their order; those with a
-/// completion event may be under way together.
+/// Something for the runtime to do. The runtime starts actions in their order. Actions with a
+/// completion event may run at the same time.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
     reason = "actions are moved once or twice, and a box for each job would cost more"
 )]
 pub enum Action {
-    /// Write these to a peer's connection, then report [`crate::Event::TurnDone`]. A peer has one
-    /// turn at a time, so what waits for a slow peer waits in the machine, as a set of CoValues.
+    /// Write these items to a peer's connection, then report [`crate::Event::TurnDone`]. A peer has
+    /// one turn at a time. What comes next for a slow peer waits in the machine, as a set of
+    /// CoValues.
     Turn {
         /// The peer.
         peer: PeerId,
-        /// What to write, in this order.
+        /// The items, in their order.
         items: Vec<Item>,
     },
-    /// Find out what storage has of a CoValue, then report [`crate::Event::Loaded`].
+    /// Look a CoValue up in storage, then report [`crate::Event::Loaded`].
     Load(CoValueId),
     /// Check signatures, then report [`crate::Event::Verified`].
     Verify(VerifyJob),
-    /// Make content durable, then report [`crate::Event::Stored`]. From this action on the
-    /// content can be asked for by turns. The stores of one CoValue are carried out in order.
+    /// Make content durable, then report [`crate::Event::Stored`]. Turns may need the content from
+    /// this action on. The stores of one CoValue are done in their order.
     Store(StoreJob),
-    /// Note durably whether an upstream has acknowledged all of a CoValue. Carried out before the
-    /// stores that follow, so that no CoValue is stored and forgotten. The same may be said again:
-    /// the last word on a CoValue and an upstream counts.
+    /// Store a durable note whether an upstream has acknowledged all of a CoValue. It is stored
+    /// before or together with the stores that follow, so that no CoValue is stored without its
+    /// note. Notes may be repeated; the last one for a CoValue and an upstream counts.
     Track {
         /// The CoValue.
         id: CoValueId,
@@ -50,27 +51,27 @@ pub enum Action {
         upstream: UpstreamName,
         /// The last CoValue of the page before.
         after: Option<CoValueId>,
-        /// How many to find at most.
+        /// The most to find.
         limit: usize,
     },
     /// Find the next CoValues in storage, then report [`crate::Event::Listed`].
     ListStored {
-        /// The upstream that they are to be compared with.
+        /// The upstream to compare them with.
         upstream: UpstreamName,
         /// The last CoValue of the page before.
         after: Option<CoValueId>,
-        /// How many to find at most.
+        /// The most to find.
         limit: usize,
     },
-    /// This much of a peer's content, in bytes of transactions, is not in the machine's care any
-    /// longer: the peer may send as much again.
+    /// The machine has finished with this much of a peer's content: the peer may send as much
+    /// again.
     Release {
         /// The peer.
         peer: PeerId,
-        /// Bytes of transactions.
+        /// The credit, see `content_credit`.
         bytes: u64,
     },
-    /// Tell the operator.
+    /// Report refused content to the operator.
     Report(Report),
 }
 
@@ -83,8 +84,8 @@ pub enum Item {
     Content(ContentItem),
 }
 
-/// Content to be sent to a peer. The runtime sends as many pieces as its budget for one turn
-/// allows, and reports how far it got if that is not up to `until`.
+/// Content to send to a peer. The runtime sends as many pieces as its budget for one turn allows,
+/// and reports how far it got if it did not reach `until`.
 #[derive(Debug)]
 pub struct ContentItem {
     /// The CoValue.
@@ -93,22 +94,21 @@ pub struct ContentItem {
     pub header: Header,
     /// Whether the peer lacks the header.
     pub with_header: bool,
-    /// What the peer has.
+    /// The counts that the peer has.
     pub have: SessionCounts,
-    /// What the peer is to have in the end: only the sessions of which it lacks something.
+    /// The counts to reach, for the sessions that the peer lacks content of.
     pub until: SessionCounts,
-    /// Counts that are expected to come from elsewhere while this is sent, beyond `until`: what
-    /// the peer is told to expect in the end is both together.
+    /// Counts beyond `until` that are expected from an upstream meanwhile. The content announced to
+    /// the peer (`expectContentUntil`) is both together.
     pub announced: SessionCounts,
-    /// Whether these pieces go on with a sequence whose end has been announced
-    /// (`expectContentUntil`) to the peer before.
+    /// Whether these pieces continue a sequence that was announced to the peer before.
     pub continuation: bool,
-    /// Echoed in [`crate::Progress`]: tells the machine whether the peer's state has been replaced
-    /// since.
+    /// Repeated in [`crate::Progress`]. It tells the machine whether the peer has replaced its
+    /// counts since.
     pub epoch: u32,
 }
 
-/// Runs of one session's transactions to verify, following each other.
+/// Consecutive runs of one session's transactions to verify.
 #[derive(Debug)]
 pub struct VerifyJob {
     /// The CoValue.
@@ -117,19 +117,19 @@ pub struct VerifyJob {
     pub session: SessionId,
     /// The number of transactions before the first run.
     pub after: u64,
-    /// The session's hash chain up to there. Where it is absent and `after` is not 0, it is made
-    /// by reading the log.
+    /// The session's hash chain up to there. If it is absent and `after` is not 0, the verifier
+    /// computes it from the log.
     pub chain: Option<HashChain>,
-    /// Whose signature is expected.
+    /// The signer that the signatures have to be from.
     pub signer: SignerId,
     /// The runs, each ending at a signature.
     pub runs: Vec<SessionContent>,
-    /// Runs as the peer sent them that begin before `after`, and so claim to be, at least in part,
-    /// what is there already. If their transactions are others, the author has forked its session
-    /// (signed two histories), or somebody has made them up: nothing of the job is accepted then.
+    /// Runs, as the peer sent them, that begin before `after`, and so repeat stored transactions at
+    /// least in part. If their transactions differ from the stored ones, the author has forked its
+    /// session (signed two histories), or they are forged. Then the whole job is refused.
     pub repeated: Vec<SessionContent>,
-    /// What has to be checked besides the signatures, if the runs delete the CoValue: whether
-    /// their author was an admin of the owning group at the time.
+    /// Present if the runs delete the CoValue. Then the verifier also checks whether their author
+    /// was an admin of the owning group at the time.
     pub claim: Option<Claim>,
 }
 
@@ -140,11 +140,11 @@ pub struct StoreJob {
     pub id: CoValueId,
     /// The header, if the CoValue is new.
     pub header: Option<Header>,
-    /// Runs of transactions, each following what is stored or what comes before it here.
+    /// Runs of transactions. Each follows the stored ones or the run before it.
     pub sessions: Vec<SessionContent>,
     /// Whether this deletes the CoValue: only header and delete sessions are kept.
     pub delete: bool,
-    /// The peer that sent the runs, or what the header came with where there are none. It may have
-    /// left since.
+    /// The peer that sent the runs, or the header if there are no runs. It may have disconnected
+    /// since.
     pub author: Option<PeerId>,
 }

@@ -1,33 +1,33 @@
-//! The machine's bounds.
+//! The machine's configuration.
 
 use crate::event::Millis;
 
-/// Bounds on what the machine keeps and how long it waits.
+/// Limits on memory and waiting times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// CoValues kept warm (their header and counts in memory). Beyond that, the least recently
-    /// used ones that nothing is going on with are forgotten, and come back from storage.
+    /// CoValues in memory (headers and counts). Beyond that, the least recently used ones without
+    /// work in progress are forgotten, and loaded from storage when they are needed.
     pub warm_co_values: usize,
-    /// Hash chains kept, 2 KiB each. Without one, the next transaction of a session costs reading
-    /// the session's log.
+    /// Hash chains in memory, 2 KiB each. Without a session's chain, the verifier has to read the
+    /// session's log before its next transaction.
     pub warm_chains: usize,
-    /// CoValues that one peer may be subscribed to.
+    /// Subscriptions per peer.
     pub subscriptions_per_peer: usize,
-    /// Bytes of transactions from one peer that may wait for dependencies.
+    /// Bytes of content per peer that may wait for dependencies.
     pub held_bytes_per_peer: u64,
-    /// How long content waits for a dependency (reference: a peer that does not answer a load
-    /// within 60 s counts as not having it).
+    /// How long content waits for a dependency (reference: a peer that does not answer a LOAD
+    /// within 60 s counts as not having the CoValue).
     pub hold_time: Millis,
     /// How long an upstream may take to answer a LOAD (reference: 60 s).
     pub load_time: Millis,
-    /// LOADs that may be under way to one upstream. Those for dependencies are sent beyond that,
-    /// because what is under way may be waiting for them (reference: 1,000).
+    /// LOADs to one upstream that may be in flight. LOADs for dependencies may exceed this,
+    /// because content in flight may be waiting for them (reference: 1,000).
     pub loads_per_upstream: usize,
-    /// How many of the upstreams each CoValue is synced with.
+    /// The number of upstreams that each CoValue is synced with.
     pub upstreams_per_co_value: usize,
     /// Whether every CoValue in storage is compared with each upstream when it connects.
     pub full_storage_reconciliation: bool,
-    /// How long to wait before asking a storage again that could not answer.
+    /// Time until a failed look-up in storage is repeated.
     pub storage_retry: Millis,
 }
 

@@ -1,4 +1,4 @@
-//! What goes into the machine.
+//! The machine's input.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use downbeat_protocol::{
     CoValueId, Header, Message, SessionContent, SessionCounts, SessionId, ShortHash,
 };
 
-use crate::report::Rejection;
+use crate::rejection::Rejection;
 
 /// Milliseconds since an arbitrary start; never goes back. The machine has no clock of its own.
 pub type Millis = u64;
 
-/// A connection to a peer. Never used again after the connection has ended.
+/// A connection to a peer. The number is not used again after the connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
 
-/// The name of an upstream server: the same one at every connection to it, and what decides which
-/// CoValues it is asked for.
+/// The name of an upstream server. It is the same for every connection to it, and selects the
+/// CoValues that the upstream is asked for.
 pub type UpstreamName = Arc<str>;
 
-/// What a peer is to us.
+/// The role of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// It connected to us, and is served.
+    /// It connected to us, and we serve it.
     Client,
-    /// We connected to it: it is asked for what we lack, and given what we have.
+    /// We connected to it: it is asked for CoValues that are not here, and given those that are.
     Upstream(UpstreamName),
 }
 
@@ -36,36 +36,36 @@ pub enum Role {
     reason = "events are moved once or twice, and a box for each completion would cost more"
 )]
 pub enum Event {
-    /// A connection is established.
+    /// A peer has connected.
     Connected {
         /// The connection.
         peer: PeerId,
-        /// What the peer is to us.
+        /// The role of the peer.
         role: Role,
     },
-    /// A connection has ended, from whichever side.
+    /// A connection has ended.
     Disconnected(PeerId),
     /// A peer has sent a message.
     Received {
-        /// Who sent it.
+        /// The sender.
         peer: PeerId,
-        /// What it says.
+        /// The message.
         message: Message,
     },
-    /// The runtime refuses a message of a peer, or a part of one, without handing it on.
+    /// The runtime has refused a message of a peer, or a part of one, and does not pass it on.
     Refused {
         /// The sender of the message.
         peer: PeerId,
         /// The CoValue.
         id: CoValueId,
-        /// What is refused.
+        /// The refused part.
         refusal: Refusal,
     },
     /// A [`crate::Action::Load`] is done.
     Loaded {
         /// The CoValue.
         id: CoValueId,
-        /// What storage has of it, or that it could not tell.
+        /// The stored state, if the CoValue is stored; or an error.
         result: Result<Option<Box<Loaded>>, StorageFailed>,
     },
     /// A [`crate::Action::Verify`] is done.
@@ -74,32 +74,32 @@ pub enum Event {
     Stored(Stored),
     /// A [`crate::Action::Turn`] has been written to the peer's connection.
     TurnDone {
-        /// The peer, which has room for more.
+        /// The peer, which has room for its next turn.
         peer: PeerId,
-        /// The content items that were not sent whole, or of which more was sent than asked.
+        /// The content items that were not sent completely, or that were sent beyond `until`.
         progress: Vec<Progress>,
     },
     /// A [`crate::Action::ListUnsynced`] is done.
     Unsynced {
         /// The upstream.
         upstream: UpstreamName,
-        /// CoValues that it has not acknowledged in full; empty if there are no more.
+        /// CoValues that it has not acknowledged in full. Empty at the end of the list.
         ids: Vec<CoValueId>,
     },
     /// A [`crate::Action::ListStored`] is done.
     Listed {
         /// The upstream.
         upstream: UpstreamName,
-        /// CoValues in storage, in the order of their ids, with the hash of their sessions; empty
-        /// if there are no more.
+        /// CoValues in storage, in the order of their ids, with the hash of their sessions. Empty at
+        /// the end of the list.
         values: Vec<(CoValueId, ShortHash)>,
     },
-    /// Nothing but the passing of time.
+    /// Only time has passed.
     Tick,
 }
 
 impl Event {
-    /// The CoValue that the event is about, if it is about one.
+    /// The CoValue that the event is about, if there is one.
     pub(crate) fn co_value(&self) -> Option<CoValueId> {
         match self {
             Self::Received { message, .. } => match message {
@@ -124,37 +124,38 @@ impl Event {
     }
 }
 
-/// What the runtime refuses of a peer's part in a CoValue.
+/// What the runtime refuses from a peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// A LOAD. No upstream is asked, and the peer hears that the CoValue is not here.
+    /// A LOAD. No upstream is asked, and the peer gets the answer that the CoValue is not here.
     Load,
-    /// A message with the header of a CoValue. The peer is told that the CoValue is not here. Until a
-    /// header is handed on, nothing is said to the peer that would make it send the CoValue again. An
-    /// upstream counts as not having it.
+    /// A message with the header of a CoValue. The peer gets the answer that the CoValue is not here.
+    /// Until the runtime passes a header on, the peer gets no message that would make it send the
+    /// CoValue again. An upstream counts as not having it.
     Content,
-    /// A CoValue that was refused on an earlier connection of a client. Until a header is handed on,
-    /// nothing is said to the client that would make it send the CoValue again.
+    /// A CoValue that was refused on an earlier connection of a client. Until the runtime passes a
+    /// header on, the client gets no message that would make it send the CoValue again.
     Earlier,
-    /// The content of one session. Until content is handed on that follows what is stored, gaps in
-    /// the session are not corrected: the correction would make the peer send the content again.
+    /// The content of one session. Until the runtime passes content on that follows the stored
+    /// content, gaps in the session are not corrected, because a correction would make the peer send
+    /// the content again.
     Session(SessionId),
 }
 
-/// What storage has of a CoValue: enough to answer for it, and none of its content.
+/// The stored state of a CoValue, without its content.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The header.
     pub header: Header,
     /// Transactions per session.
     pub sessions: SessionCounts,
-    /// The CoValues that this one depends on, from header, sessions and group transactions.
+    /// The CoValues that this one depends on, by its header, sessions and group transactions.
     pub dependencies: Vec<CoValueId>,
     /// Whether it has been deleted.
     pub deleted: bool,
 }
 
-/// Storage could not answer. What and why is in the runtime's log; the machine only waits.
+/// Storage could not answer. The runtime logs the reason; the machine asks again later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageFailed;
 
@@ -165,11 +166,11 @@ pub struct Verified {
     pub id: CoValueId,
     /// The session.
     pub session: SessionId,
-    /// The runs of the job that verified: all of them, or those before the first that did not.
+    /// The valid runs of the job: all of them, or those before the first invalid one.
     pub accepted: Vec<SessionContent>,
-    /// The session's hash chain after the accepted runs; absent where it could not be had.
+    /// The session's hash chain after the accepted runs. Absent if it could not be computed.
     pub chain: Option<HashChain>,
-    /// Why the run after the accepted ones was refused, if not all were accepted.
+    /// Why the run after the accepted ones was refused, if one was.
     pub rejection: Option<Rejection>,
 }
 
@@ -178,9 +179,10 @@ pub struct Verified {
 pub struct Stored {
     /// The CoValue.
     pub id: CoValueId,
-    /// The sessions' counts that are durable now.
+    /// The durable counts of the sessions in the job.
     pub durable: SessionCounts,
-    /// Another writer was there first: what the machine knows of this CoValue is out of date.
+    /// Whether another writer has changed the CoValue, so that the machine's state of it is out of
+    /// date.
     pub conflict: bool,
 }
 
@@ -191,13 +193,13 @@ pub struct Progress {
     pub id: CoValueId,
     /// The item's epoch.
     pub epoch: u32,
-    /// Whether the peer has the header by now: it was sent, or the item was not to send it.
+    /// Whether the peer has the header now: it was sent, or was not part of the item.
     pub header: bool,
-    /// Whether pieces of the sequence have been sent, by this item or one that it continues.
+    /// Whether pieces of the sequence have been sent, for this item or one that it continues.
     pub started: bool,
-    /// The counts that the peer has after what was sent, for each of the item's sessions, those of
-    /// which it has nothing among them.
+    /// The counts that the peer has now, for each of the item's sessions, including those with
+    /// none.
     pub reached: Vec<(SessionId, u64)>,
-    /// Whether the rest could not be read. It is not tried again before something changes.
+    /// Whether the rest could not be read. It is not tried again before the CoValue changes.
     pub stalled: bool,
 }

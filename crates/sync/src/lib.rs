@@ -1,11 +1,12 @@
 //! The sync machine of the Jazz protocol: events in, actions out, with no I/O, no clock and no
 //! async.
 //!
-//! A [`Machine`] is what a sync server knows: which peers are connected, what each has of which
-//! CoValue, and what each is owed. It is fed [`Event`]s (a message has come, content has been
-//! verified, a store is durable, a peer has room) and answers with [`Action`]s (verify this, store
-//! that, write these to a peer). Whoever runs it carries the actions out, in its own way and time,
-//! and reports their completion as further events; the crate `downbeat-node` does so with tokio.
+//! A [`Machine`] is the state of a sync server: the connected peers, what each has of each
+//! CoValue, and what each still has to get. It takes [`Event`]s (a message has arrived, content
+//! has been verified, a store is durable, a peer has room) and returns [`Action`]s (verify this,
+//! store that, write these messages to a peer). The runtime carries the actions out and reports
+//! their completion as further events. The crate `downbeat-driver` has the steps for that, and
+//! `downbeat-node` runs them with tokio.
 //!
 //! ```
 //! use downbeat_protocol::{CoValueId, Known, KnownState, Message};
@@ -24,75 +25,62 @@
 //! assert!(matches!(actions[..], [Action::Load(asked)] if asked == id));
 //! actions.clear();
 //!
-//! // Storage does not have it, and there is no upstream to ask: so the client is told.
+//! // Storage does not have it, and there is no upstream to ask: the client gets that answer.
 //! machine.handle(now, Event::Loaded { id, result: Ok(None) });
 //! machine.poll(&mut actions);
 //! let [Action::Turn { items, .. }] = &actions[..] else { panic!("one peer has a turn") };
-//! let nobody_has_it = Known {
+//! let not_found = Known {
 //!     state: KnownState::empty(id),
 //!     is_correction: false,
 //!     as_dependency_of: None,
 //! };
-//! assert!(matches!(&items[..], [Item::Message(Message::Known(known))] if *known == nobody_has_it));
+//! assert!(matches!(&items[..], [Item::Message(Message::Known(known))] if *known == not_found));
 //! # Ok::<(), downbeat_protocol::InvalidId>(())
 //! ```
 //!
-//! # What it keeps, and what it does not
+//! # What is kept in memory
 //!
-//! Per CoValue: the header, the counts that are verified and durable, dependencies, and hash chains
-//! of sessions that were written lately. Content passes through on its way to the verifier and to
-//! storage and is not kept. Entries that nothing is going on with are forgotten beyond a bound
-//! ([`Config::warm_co_values`]) and come back from storage.
+//! For each CoValue: the header, the verified and durable counts, the dependencies, and the hash
+//! chains of sessions that were written recently. Content passes through on its way to the
+//! verifier and to storage, and is not kept. Beyond a bound ([`Config::warm_co_values`]), CoValues
+//! without work in progress are forgotten, and loaded from storage again when they are needed.
 //!
-//! What a peer is owed is a set of CoValues, not a queue of messages. When the peer has room
-//! ([`Event::TurnDone`]), what it lacks is worked out from the state of that moment and handed to
-//! the runtime as one [`Action::Turn`], the most urgent first. So updates coalesce, and a slow peer
-//! costs nothing.
+//! Each peer has a set of CoValues to send, and not a queue of messages. When the peer has room
+//! ([`Event::TurnDone`]), the machine computes the messages from the state of that moment, and
+//! gives them to the runtime as one [`Action::Turn`], in the order of their priorities. So updates
+//! are combined, and a slow peer needs no memory.
 //!
 //! The crate `downbeat-driver` carries the actions out over a storage, for any runtime.
 //!
-//! # Rules that hold always
+//! # Guarantees
 //!
-//! - KNOWN carries durable counts only: what is acknowledged is never lost.
-//! - Content goes to subscribers when it is verified, and to storage likewise; unverified content
-//!   goes nowhere.
+//! - A KNOWN has durable counts only, so acknowledged content is never lost.
+//! - Content is stored and sent to subscribers only after it is verified.
 //! - The same events at the same times give the same actions.
-//! - A completion that nobody waits for is ignored.
+//! - The completion of an action that is no longer in progress is ignored.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod action;
-mod agreement;
-mod answer;
 mod config;
-mod content;
-mod covalue;
-mod deletion;
-mod dependencies;
+mod credit;
 mod event;
-mod faults;
-mod holding;
-mod load;
+mod injected_bug;
 mod machine;
-mod peer;
-mod reconcile;
+mod rejection;
 mod report;
-mod storing;
-mod subscription;
-mod turn;
-mod upstream;
-mod values;
-mod verifying;
-mod walk;
+mod state;
 
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
-pub use content::{content_bytes, content_credit};
+#[doc(hidden)]
+pub use credit::{content_bytes, content_credit};
 pub use event::{
     Event, Loaded, Millis, PeerId, Progress, Refusal, Role, StorageFailed, Stored, UpstreamName,
     Verified,
 };
 #[cfg(feature = "faults")]
-pub use faults::Fault;
+pub use injected_bug::InjectedBug;
 pub use machine::Machine;
-pub use report::{Rejection, Report};
+pub use rejection::Rejection;
+pub use report::Report;

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 
 use downbeat_core::delete::{self, DeleteError};
+use downbeat_core::{extend_chain, new_part};
 use downbeat_crypto::{HashChain, InvalidKey, VerifyingKey, header_id};
 use downbeat_protocol::{
     CoValueId, Header, Owner, SessionContent, SessionCounts, SessionId, Transaction,
 };
-use downbeat_storage::{Damage, StorageError, Stored};
+use downbeat_storage::{Damage, StorageError, StoredCoValue};
 
 use crate::directory::Directory;
 use crate::store::{Step, Store};
@@ -124,7 +125,7 @@ impl Checked {
     /// they are about to delete the CoValue.
     pub(crate) fn stored(
         id: CoValueId,
-        stored: &Stored,
+        stored: &StoredCoValue,
         store: &Store,
         recheck_deletion: bool,
     ) -> Self {
@@ -152,23 +153,22 @@ impl Checked {
         }
         let log = self.logs.entry(run.session.clone()).or_default();
         let have = log.count;
-        let gap = Reason::Gap { have, after: run.after };
-        let known = have.checked_sub(run.after).ok_or(gap)?;
-        let new = usize::try_from(known).ok().and_then(|known| run.transactions.get(known..));
-        let Some(new) = new.filter(|new| !new.is_empty()) else { return Ok(None) };
+        let new = new_part(have, run).map_err(|_| Reason::Gap { have, after: run.after })?;
+        if new.is_empty() {
+            return Ok(None);
+        }
 
         let claim = delete::claim(self.id, &self.header, &run.session, have, new)?;
         let key = match &log.key {
             Some(key) => key,
             None => log.key.insert(key_of(self.id, &self.header, &run.session, directory)?),
         };
-        let mut chain = match (&log.chain, &self.before) {
+        let chain = match (&log.chain, &self.before) {
             (Some(chain), _) => chain.clone(),
             (None, Some(store)) if have > 0 => rebuild(store, self.id, &run.session, have)?,
             (None, _) => HashChain::new(),
         };
-        chain.append_all(new.iter().map(|transaction| &transaction.json()[..]));
-        key.verify_chain(&chain, &run.last_signature)
+        let chain = extend_chain(&chain, new, |chain| key.verify_chain(chain, &run.last_signature))
             .map_err(|_| Reason::BadSignature { after: have, end: run.end() })?;
         if let Some(claim) = &claim {
             directory.may_delete(claim)??;
@@ -201,8 +201,8 @@ impl Checked {
     }
 }
 
-/// Reads and checks a CoValue in a store beyond some counts. Passes valid runs to `sink` as they are
-/// read, and problems to `refuse`, with the session that has the problem.
+/// Reads and checks a CoValue in a store beyond some counts. Passes valid runs to `sink` as they
+/// are read, and problems to `refuse`, with the session that has the problem.
 ///
 /// The rest of a session after a problem is skipped.
 pub(crate) fn check<E: From<StorageError>>(

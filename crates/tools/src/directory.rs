@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use downbeat_core::delete::{Claim, DeleteError};
-use downbeat_core::roles::{Group, Member, Roles};
+use downbeat_core::roles::{FamilyLoader, Group, Member, Roles};
 use downbeat_crypto::{VerifyingKey, header_id};
 use downbeat_protocol::{CoValueId, SessionCounts, SessionId, Transaction};
 use downbeat_storage::StorageError;
@@ -18,9 +18,6 @@ const MAX_KEYS: usize = 20_000;
 
 /// Cached groups, each with all its parents. One group owns many CoValues.
 const MAX_KEPT_ROLES: usize = 64;
-
-/// Groups read for one role, including parents of parents. No real group has so many.
-const MAX_GROUPS: usize = 10_000;
 
 /// Looks up accounts and groups in several stores, in order. The next store is asked if one lacks
 /// the CoValue or cannot read it.
@@ -106,24 +103,16 @@ impl Directory {
         store: &Store,
         group: CoValueId,
     ) -> Result<Option<Groups>, StorageError> {
-        let mut groups = Groups { roles: Roles::new(), members: Vec::new() };
-        let mut missing = vec![group];
-        let mut read = 0;
-        while !missing.is_empty() {
-            for id in missing {
-                read += 1;
-                let Some(group) = self.load_group(store, id)? else { return Ok(None) };
-                if read > MAX_GROUPS {
-                    return Ok(None);
-                }
-                groups.members.extend(group.members());
-                groups.roles.insert(group);
-            }
-            missing = groups.roles.missing();
+        let mut members = Vec::new();
+        let mut loader = FamilyLoader::new(group);
+        while let Some(id) = loader.next_missing() {
+            let Some(group) = self.load_group(store, id)? else { return Ok(None) };
+            members.extend(group.members());
+            loader.insert(group);
         }
-        groups.members.sort_unstable();
-        groups.members.dedup();
-        Ok(Some(groups))
+        members.sort_unstable();
+        members.dedup();
+        Ok(loader.finish().map(|roles| Groups { roles, members }))
     }
 
     fn load_group(&self, store: &Store, id: CoValueId) -> Result<Option<Group>, StorageError> {
@@ -150,8 +139,8 @@ pub(crate) struct Groups {
     pub members: Vec<Member>,
 }
 
-/// `None` for damaged data. To its dependents it is missing; the damage is reported when the CoValue
-/// itself is checked.
+/// `None` for damaged data. To its dependents it is missing; the damage is reported when the
+/// CoValue itself is checked.
 fn readable<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use downbeat_protocol::json::{Lines, LinesError};
 use downbeat_protocol::{Codec, Content, JsonCodec, Limits, Message, json};
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +70,9 @@ pub struct Totals {
 /// A portable file for reading, plain or compressed.
 pub struct Input {
     name: String,
-    reader: Box<dyn BufRead>,
+    lines: Lines<Box<dyn BufRead>>,
     len: Option<u64>,
     read: Arc<AtomicU64>,
-    line: u64,
 }
 
 /// A line of a file.
@@ -114,36 +114,25 @@ impl Input {
         } else {
             Box::new(raw)
         };
-        Ok(Self { name, reader, len, read, line: 0 })
+        Ok(Self { name, lines: Lines::new(reader, MAX_LINE_LEN), len, read })
     }
 
     /// The next line that is not empty, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Line>, FileError> {
-        loop {
-            let mut text = Vec::new();
-            let limit = MAX_LINE_LEN as u64 + 1;
-            let number = self.line + 1;
-            self.reader.by_ref().take(limit).read_until(b'\n', &mut text).map_err(|source| {
-                let name = self.name.clone();
-                FileError::Read { name, line: number, source }
-            })?;
-            if text.is_empty() {
-                return Ok(None);
+        let error = match self.lines.next() {
+            None => return Ok(None),
+            Some(Ok(json::Line { number, text })) => return Ok(Some(Line { number, text })),
+            Some(Err(error)) => error,
+        };
+        let name = self.name.clone();
+        Err(match error {
+            LinesError::Io { line, source } => FileError::Read { name, line, source },
+            LinesError::TooLong { line, max_len } => {
+                let problem = format!("it is longer than {max_len} bytes");
+                FileError::Line { name, line, problem }
             }
-            self.line = number;
-            if text.last() == Some(&b'\n') {
-                text.pop();
-            } else if text.len() > MAX_LINE_LEN {
-                return Err(FileError::Line {
-                    name: self.name.clone(),
-                    line: number,
-                    problem: format!("it is longer than {MAX_LINE_LEN} bytes"),
-                });
-            }
-            if !text.is_empty() {
-                return Ok(Some(Line { number, text: text.into() }));
-            }
-        }
+            other => FileError::Line { name, line: self.line(), problem: other.to_string() },
+        })
     }
 
     /// The name of the file, for messages.
@@ -153,7 +142,7 @@ impl Input {
 
     /// The number of the last line that was read.
     pub(crate) fn line(&self) -> u64 {
-        self.line
+        self.lines.number()
     }
 
     /// The length of the file on disk, if it is known.

@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 
 use crate::check::Reason;
 
-/// Findings that are kept, about 300 bytes each. More are only counted: a longer list does not help,
-/// and memory must not grow with the damage.
+/// Findings that are kept, about 300 bytes each. More are only counted: a longer list does not
+/// help, and memory must not grow with the damage.
 const MAX_KEPT: usize = 100_000;
 
 /// A problem, and its place.

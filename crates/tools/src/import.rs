@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use downbeat_protocol::{CoValueId, Header, SessionCounts};
-use downbeat_storage::{StorageError, Stored, Write};
+use downbeat_storage::{StorageError, StoredCoValue, Write};
 use serde::Serialize;
 
 use crate::check::{Checked, Extension, Reason, check};
@@ -13,7 +13,7 @@ use crate::directory::Directory;
 use crate::error::{Error, Interrupted};
 use crate::file::Input;
 use crate::findings::{Findings, Report};
-use crate::intake;
+use crate::import_lines::import_lines;
 use crate::progress::{Progress, Unit};
 use crate::store::Store;
 use crate::walk::{join, walk};
@@ -72,7 +72,7 @@ pub fn import_file(
 ) -> Result<Imported, Interrupted> {
     run(to, &AtomicU64::new(0), |writer, findings| {
         progress.start(Unit::Bytes, input.len());
-        intake::take_all(input, to, writer, findings, progress)
+        import_lines(input, to, writer, findings, progress)
     })
 }
 
@@ -86,11 +86,11 @@ fn run(
     let findings = Findings::default();
     let writer = Writer::new(to, &findings);
     let result = writing(&writer, || produce(&writer, &findings));
-    let taken = writer.taken();
+    let counts = writer.counts();
     let imported = Imported {
-        new_co_values: taken.co_values.load(Ordering::Relaxed),
-        transactions: taken.transactions.load(Ordering::Relaxed),
-        bytes: taken.bytes.load(Ordering::Relaxed),
+        new_co_values: counts.co_values.load(Ordering::Relaxed),
+        transactions: counts.transactions.load(Ordering::Relaxed),
+        bytes: counts.bytes.load(Ordering::Relaxed),
         unchanged_co_values: unchanged.load(Ordering::Relaxed),
         seconds: started.elapsed().as_secs_f64(),
         complete: result.is_ok(),
@@ -202,13 +202,13 @@ impl StoreImport<'_> {
 }
 
 enum Loaded {
-    Found(Stored),
+    Found(StoredCoValue),
     Nothing,
     Damaged,
 }
 
 /// Whether the target lacks content of a CoValue.
-fn is_behind(ours: &Stored, theirs: &Stored) -> bool {
+fn is_behind(ours: &StoredCoValue, theirs: &StoredCoValue) -> bool {
     if ours.deleted != theirs.deleted {
         // A CoValue that is deleted in the target takes no more content.
         return theirs.deleted;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use downbeat_core::dependencies;
 use downbeat_core::roles::Role;
 use downbeat_protocol::{CoValueId, Ruleset, SessionCounts, SessionId, Transaction};
-use downbeat_storage::{StorageError, Stored};
+use downbeat_storage::{StorageError, StoredCoValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +14,6 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::findings::{Findings, Report};
 use crate::store::Store;
-use crate::writer::json_len;
 
 /// A CoValue as it is stored.
 #[derive(Debug, Serialize)]
@@ -113,7 +112,7 @@ pub fn inspect(store: &Store, id: CoValueId) -> Result<Option<Inspected>, Error>
                         let set = dependencies::of_group_transactions(&content.transactions);
                         needs.extend(set);
                     }
-                    let bytes = json_len(&content) as u64;
+                    let bytes = content.json_len();
                     let read = read.entry(content.session).or_default();
                     read.count += content.transactions.len() as u64;
                     read.bytes += bytes;
@@ -158,7 +157,7 @@ fn raw_json(json: &[u8]) -> Box<RawValue> {
     serde_json::from_slice(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn sessions(stored: &Stored, read: &BTreeMap<SessionId, Read>) -> Vec<SessionFigures> {
+fn sessions(stored: &StoredCoValue, read: &BTreeMap<SessionId, Read>) -> Vec<SessionFigures> {
     let none = Read::default();
     stored
         .sessions
@@ -215,7 +214,7 @@ fn roles(
     Ok(Some(granted))
 }
 
-fn kind(stored: &Stored) -> &'static str {
+fn kind(stored: &StoredCoValue) -> &'static str {
     let header = &stored.header;
     match header.ruleset() {
         Ruleset::Group { .. } if header.account_agent().is_some() => "account",

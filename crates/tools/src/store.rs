@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
-use downbeat_storage::{Damage, Outcome, Stats, Storage, StorageError, Stored, Write};
+use downbeat_storage::{Damage, Outcome, Stats, Storage, StorageError, StoredCoValue, Write};
 use tokio::runtime::Handle;
 
 /// Bytes of transaction JSON that one read returns, so that memory does not grow with the size of a
@@ -31,7 +31,7 @@ impl Store {
     }
 
     /// See [`Storage::load`].
-    pub fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    pub fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
         self.runtime.block_on(self.storage.load(id))
     }
 

@@ -14,7 +14,6 @@ use crate::findings::{Finding, Findings, Report};
 use crate::progress::{Progress, Unit};
 use crate::store::Store;
 use crate::walk::walk;
-use crate::writer::json_len;
 
 /// The result of a verification.
 #[derive(Debug, Serialize)]
@@ -112,7 +111,7 @@ impl Verify<'_> {
             for Extension { content, .. } in extensions {
                 let transactions = content.transactions.len() as u64;
                 self.transactions.fetch_add(transactions, Ordering::Relaxed);
-                self.bytes.fetch_add(json_len(&content) as u64, Ordering::Relaxed);
+                self.bytes.fetch_add(content.json_len(), Ordering::Relaxed);
             }
             Ok::<_, StorageError>(())
         };

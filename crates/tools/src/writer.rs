@@ -1,28 +1,26 @@
 //! Writes to a store in large batches, on one thread.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionId};
-use downbeat_storage::{Outcome, SessionOutcome, StorageError, Write};
+use downbeat_storage::{BatchLimits, Batcher, Outcome, SessionOutcome, StorageError, Write};
 
 use crate::check::Reason;
 use crate::error::Error;
 use crate::findings::Findings;
 use crate::store::Store;
 
-/// Bytes that may wait in the queue; producers of more must wait. Enough that a batch collects while
-/// another one is written.
-const MAX_WAITING_BYTES: usize = 32 << 20;
+/// Bytes that may wait in the queue; producers of more must wait. Enough that a batch collects
+/// while another one is written.
+const MAX_WAITING_BYTES: u64 = 32 << 20;
 
 /// Bytes and writes per batch. Many writes share the cost of a flush, and the store's memory for a
 /// batch stays bounded.
-const MAX_BATCH_BYTES: usize = 8 << 20;
-const MAX_BATCH_WRITES: usize = 4_096;
+const BATCH_LIMITS: BatchLimits = BatchLimits { jobs: 4_096, bytes: 8 << 20 };
 
 /// Bytes of a write besides its transactions: ids, header, signatures.
-const WRITE_OVERHEAD: usize = 600;
+const WRITE_OVERHEAD: u64 = 600;
 
 /// Collects writes from several threads, and writes them to a store.
 pub(crate) struct Writer<'a> {
@@ -31,12 +29,12 @@ pub(crate) struct Writer<'a> {
     queue: Mutex<Queue>,
     /// Signals that a write was queued or a batch is stored.
     changed: Condvar,
-    taken: Taken,
+    counts: Counts,
 }
 
 /// Counts of written content.
 #[derive(Default)]
-pub(crate) struct Taken {
+pub(crate) struct Counts {
     /// New CoValues.
     pub co_values: AtomicU64,
     /// Transactions.
@@ -45,11 +43,10 @@ pub(crate) struct Taken {
     pub bytes: AtomicU64,
 }
 
-#[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Write, usize)>,
+    waiting: Batcher<Write>,
     /// Bytes that wait in the queue or are in the present batch.
-    bytes: usize,
+    bytes: u64,
     closed: bool,
     stopped: bool,
 }
@@ -62,8 +59,9 @@ pub(crate) struct Stopped;
 impl<'a> Writer<'a> {
     /// A writer to a store. Content that the store does not accept is added to the findings.
     pub(crate) fn new(store: &'a Store, findings: &'a Findings) -> Self {
-        let (queue, changed) = (Mutex::default(), Condvar::new());
-        Self { store, findings, queue, changed, taken: Taken::default() }
+        let waiting = Batcher::new(BATCH_LIMITS);
+        let queue = Mutex::new(Queue { waiting, bytes: 0, closed: false, stopped: false });
+        Self { store, findings, queue, changed: Condvar::new(), counts: Counts::default() }
     }
 
     /// Writes until it is closed. After an error all further writes are refused.
@@ -89,7 +87,7 @@ impl<'a> Writer<'a> {
             return Err(Stopped);
         }
         queue.bytes += bytes;
-        queue.waiting.push_back((write, bytes));
+        queue.waiting.push(write, bytes);
         self.changed.notify_all();
         Ok(())
     }
@@ -110,11 +108,11 @@ impl<'a> Writer<'a> {
     }
 
     /// The counts so far.
-    pub(crate) fn taken(&self) -> &Taken {
-        &self.taken
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
-    fn next_batch(&self) -> Option<(Vec<Write>, usize)> {
+    fn next_batch(&self) -> Option<(Vec<Write>, u64)> {
         let mut queue = self.lock();
         while queue.waiting.is_empty() {
             if queue.closed {
@@ -122,15 +120,9 @@ impl<'a> Writer<'a> {
             }
             queue = self.wait(queue);
         }
-        let (mut batch, mut total) = (Vec::new(), 0);
-        while total < MAX_BATCH_BYTES
-            && batch.len() < MAX_BATCH_WRITES
-            && let Some((write, bytes)) = queue.waiting.pop_front()
-        {
-            total += bytes;
-            batch.push(write);
-        }
-        Some((batch, total))
+        let waited = queue.waiting.bytes();
+        let batch = queue.waiting.next_batch();
+        Some((batch, waited - queue.waiting.bytes()))
     }
 
     fn write(&self, batch: Vec<Write>) -> Result<(), StorageError> {
@@ -150,12 +142,12 @@ impl<'a> Writer<'a> {
                 return self.findings.add(written.id, None, Reason::Damaged(damage));
             }
         };
-        self.taken.co_values.fetch_add(u64::from(written.creates), Ordering::Relaxed);
+        self.counts.co_values.fetch_add(u64::from(written.creates), Ordering::Relaxed);
         for (run, outcome) in written.runs.iter().zip(outcomes) {
             match outcome {
                 SessionOutcome::Applied => {
-                    self.taken.transactions.fetch_add(run.end - run.after, Ordering::Relaxed);
-                    self.taken.bytes.fetch_add(run.bytes, Ordering::Relaxed);
+                    self.counts.transactions.fetch_add(run.end - run.after, Ordering::Relaxed);
+                    self.counts.bytes.fetch_add(run.bytes, Ordering::Relaxed);
                 }
                 // The run was queued twice, or an earlier write deleted the CoValue.
                 SessionOutcome::Conflict { stored } if stored >= run.end => {}
@@ -216,26 +208,21 @@ impl Written {
             session: content.session.clone(),
             after: content.after,
             end: content.end(),
-            bytes: json_len(content) as u64,
+            bytes: content.json_len(),
         };
         Self { id: write.id(), creates, runs: sessions.iter().map(run).collect() }
     }
 }
 
-/// Bytes of JSON in the transactions of a run.
-pub(crate) fn json_len(content: &SessionContent) -> usize {
-    content.transactions.iter().map(|transaction| transaction.json().len()).sum()
-}
-
-fn size(write: &Write) -> usize {
+fn size(write: &Write) -> u64 {
     /// Bytes of a transaction besides its JSON.
-    const TRANSACTION_OVERHEAD: usize = 64;
+    const TRANSACTION_OVERHEAD: u64 = 64;
     let content = |content: &SessionContent| {
-        json_len(content) + content.transactions.len() * TRANSACTION_OVERHEAD
+        content.json_len() + content.transactions.len() as u64 * TRANSACTION_OVERHEAD
     };
     WRITE_OVERHEAD
         + match write {
-            Write::Append { sessions, .. } => sessions.iter().map(content).sum::<usize>(),
+            Write::Append { sessions, .. } => sessions.iter().map(content).sum::<u64>(),
             Write::Tombstone { session, .. } => content(session),
         }
 }

@@ -1,9 +1,9 @@
-// The reference sync server, as it is run by those who host it: its engine with its native
-// cryptography, over its SQLite storage through better-sqlite3 in WAL mode.
+// The reference sync server in its usual configuration: its engine with native cryptography, and its
+// SQLite storage through better-sqlite3 in WAL mode.
 //
 // node server.mjs FILE
 //
-// It says on standard output where it listens.
+// Prints its URL on standard output.
 
 import { createServer } from "node:http";
 
@@ -56,7 +56,7 @@ class Driver {
     let statement = this.#statements.get(sql);
     if (statement === undefined) {
       statement = this.#database.prepare(sql);
-      // What changes the schema is said once.
+      // Statements that change the schema run once.
       if (/^\s*(select|insert|update|delete)/i.test(sql)) this.#statements.set(sql, statement);
     }
     return statement;

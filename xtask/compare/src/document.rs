@@ -1,4 +1,4 @@
-//! The tables for `docs/benchmarks.md`.
+//! The tables of `docs/benchmarks.md`.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,11 +12,11 @@ use crate::plan::{ACTS, Act, Workload};
 use crate::record::Record;
 use crate::server::Contender;
 
-/// What is written by this program stands between these lines of the document.
+/// This program writes the part of the document between these lines.
 const BEGIN: &str = "<!-- written by `cargo xtask bench compare --write docs` -->";
 const END: &str = "<!-- until here -->";
 
-/// All figures as Markdown: a table for each act, and one of memory.
+/// All figures as Markdown: a table for each act, and a table of memory.
 pub(crate) fn tables(records: &[(&Act, &Record)]) -> Result<String> {
     let mut text = String::new();
     for (act, record) in records {
@@ -31,7 +31,7 @@ pub(crate) fn tables(records: &[(&Act, &Record)]) -> Result<String> {
     Ok(text)
 }
 
-/// Puts the tables where the last ones were.
+/// Replaces the tables of the document.
 pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
     let path = folder.join("benchmarks.md");
     let document = crate::read(&path)?;
@@ -50,7 +50,7 @@ pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
     fs::write(&path, written).with_context(|| path.display().to_string())
 }
 
-/// What holds for all tables, and what is not among them.
+/// The introduction to the tables, which names missing acts.
 fn whole(records: &[(&Act, &Record)]) -> String {
     let mut text =
         "Medians (spread in parentheses: the range as a part of the median, of more than one round). Servers are \
@@ -60,20 +60,20 @@ fn whole(records: &[(&Act, &Record)]) -> String {
     commits.sort_unstable();
     commits.dedup();
     if commits.len() > 1 {
-        text.push_str(" **The acts are not all of the same commit**: see each.");
+        text.push_str(" **Not all acts are of the same commit**: see each act.");
     }
     let is_there = |act: &Act| records.iter().any(|(played, _)| played.name == act.name);
     let absent: Vec<_> =
         ACTS.iter().filter(|act| !is_there(act)).map(|act| format!("`{}`", act.name)).collect();
     if !absent.is_empty() {
-        text.push_str(" **Not played yet** as they are now: ");
+        text.push_str(" **Not measured yet** in the current form: ");
         text.push_str(&absent.join(", "));
         text.push('.');
     }
     text
 }
 
-/// When and on what an act was played.
+/// The commit, the date and the machine of an act.
 fn provenance(act: &Act, record: &Record) -> String {
     let Record { commit, date, machine, co_values, figures, .. } = record;
     let rounds = act
@@ -140,7 +140,7 @@ fn row(workload: &Workload, contender: Contender, figures: &Figures) -> Option<S
     ))
 }
 
-/// The table of an act that starts a server again and again.
+/// The table of an act that starts a server repeatedly.
 fn starts(act: &Act, record: &Record) -> Result<String> {
     let mut text = String::new();
     writeln!(
@@ -170,7 +170,7 @@ fn starts(act: &Act, record: &Record) -> Result<String> {
     Ok(text)
 }
 
-/// Whether there is something to plot.
+/// Whether there are figures to plot.
 fn has_ratios(records: &[(&Act, &Record)]) -> bool {
     records.iter().any(|(act, record)| {
         let is_there =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The name under which the figures of the null server stand.
+/// The name of the null server in the figures.
 pub(crate) const CEILING: &str = "null";
 
 /// A report of `downbeat bench --json`.
@@ -14,7 +14,7 @@ pub(crate) struct Report {
     pub operations: f64,
     pub per_second: f64,
     pub latency: Option<Latency>,
-    /// Of starts: how long until the server listened.
+    /// For starts: the time until the server listened.
     pub listening: Option<Latency>,
     pub server: Option<ServerCost>,
 }
@@ -34,22 +34,22 @@ pub(crate) struct ServerCost {
     pub resident_peak: f64,
 }
 
-/// Reports by workload and then by server, in the order of the rounds.
+/// The reports by workload and server, in the order of the rounds.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Figures(BTreeMap<String, BTreeMap<String, Vec<Report>>>);
 
-/// The median of some figures, and how far apart they are.
+/// The median of several figures, and their spread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Median {
     pub value: f64,
-    /// The distance between the least and the greatest, as a part of the median; nothing for a
-    /// single figure.
+    /// The difference between the largest and the smallest, relative to the median. `None` for a single
+    /// figure.
     pub spread: Option<f64>,
 }
 
 impl Report {
-    /// One line for whoever watches.
+    /// A line for the terminal.
     pub(crate) fn summary(&self) -> String {
         let rate = format!("{:.0} {}/s", self.per_second, self.unit);
         let latency = self
@@ -76,7 +76,7 @@ impl Figures {
         of_workload.entry(server.to_owned()).or_default().push(report);
     }
 
-    /// The median of what `figure` takes of each round's report.
+    /// The median of `figure` over the reports of all rounds.
     pub(crate) fn median(
         &self,
         workload: &str,
@@ -111,7 +111,7 @@ impl Figures {
         self.reports(workload, server)?.first().map(|report| report.unit.as_str())
     }
 
-    /// In how many rounds a workload was played with a server.
+    /// The number of rounds of a workload with a server.
     pub(crate) fn rounds(&self, workload: &str, server: &str) -> usize {
         self.reports(workload, server).map_or(0, Vec::len)
     }

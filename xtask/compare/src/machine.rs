@@ -1,9 +1,9 @@
-//! The machine and the versions that figures were taken on.
+//! The machine and the versions of a measurement.
 
 use std::fs;
 use std::process::Command;
 
-/// The commit that is checked out, with `+` behind it if anything but the documentation is changed.
+/// The current commit, with `+` if there are changes outside the documentation.
 pub(crate) fn commit() -> String {
     let Some(commit) = git(&["rev-parse", "--short=10", "HEAD"]) else {
         return "unknown".to_owned();
@@ -12,12 +12,12 @@ pub(crate) fn commit() -> String {
     if changes.is_some_and(|changes| changes.is_empty()) { commit } else { commit + "+" }
 }
 
-/// The day, in UTC.
+/// The date, in UTC.
 pub(crate) fn today() -> String {
     output("date", &["-u", "+%F"]).unwrap_or_default()
 }
 
-/// A sentence for the documentation. What cannot be found out is left out.
+/// A sentence for the documentation. Omits facts that cannot be determined.
 pub(crate) fn describe() -> String {
     let mut parts = Vec::new();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -1,11 +1,10 @@
-//! Downbeat and the reference server side by side: the same load by the same clients, in turn, on
-//! one machine.
+//! Compares Downbeat and the reference server: the same load from the same clients, in turn, on one
+//! machine.
 //!
-//! Each round starts every server on an empty store and plays the acts of [`plan`] with
-//! `downbeat bench`, whose reports are read as JSON. With `--write`, the figures of each act are
-//! kept as a [`record`] of their own, and tables and plots are made of all records there are: an
-//! act that is played replaces its record as a whole, one that is not keeps what it had, and
-//! every table says of which commit and day it is.
+//! Each round starts every server on an empty store and runs the acts of [`plan`] with
+//! `downbeat bench`, whose reports are JSON. With `--write`, the figures of each act are saved as a
+//! [`record`], and tables and plots are made from all records. An act that runs replaces its whole
+//! record; other acts keep theirs. Every table names its commit and date.
 
 mod document;
 mod figures;
@@ -33,11 +32,10 @@ use crate::server::Contender;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench compare", bin_name = "cargo xtask bench compare")]
 struct Arguments {
-    /// How often everything is measured; acts that take minutes are played less often.
+    /// Number of measurements. Acts that take minutes run less often.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Play these acts, separated by commas or given one by one; without this, all that are not
-    /// long.
+    /// Acts to run, separated by commas or as repeated options (default: all except the long ones).
     #[arg(
         long,
         value_name = "ACT,...",
@@ -45,10 +43,10 @@ struct Arguments {
         value_parser = PossibleValuesParser::new(ACTS.iter().map(|act| act.name))
     )]
     only: Vec<String>,
-    /// Play the long acts too: many, startup.
+    /// Run the long acts, too: many, startup.
     #[arg(long, conflicts_with = "only")]
     all: bool,
-    /// Leave out a server.
+    /// Skip a server.
     #[arg(
         long,
         value_name = "SERVER,...",
@@ -56,11 +54,11 @@ struct Arguments {
         value_parser = PossibleValuesParser::new(Contender::ALL.map(Contender::name))
     )]
     without: Vec<String>,
-    /// CoValues in the store of the act `startup`.
+    /// Number of CoValues in the store of the act `startup`.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     co_values: u64,
-    /// Write the tables and the plots into this folder's `benchmarks.md` and `benchmarks/`. Acts
-    /// that are not played keep the figures that were written last, marked with their commit.
+    /// Write the tables and plots to `benchmarks.md` and `benchmarks/` in this folder. Acts that do not
+    /// run keep their last figures, marked with their commit.
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
     /// The binary of Downbeat.
@@ -97,7 +95,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             if act.rounds.is_some_and(|rounds| round >= rounds) {
                 continue;
             }
-            // Now the one is first, now the other.
+            // The order alternates between rounds.
             for at in 0..contenders.len() {
                 let contender = contenders[(at + round) % contenders.len()];
                 if act.is_of_starts() && contender == Contender::Reference {
@@ -134,7 +132,7 @@ impl Arguments {
     }
 }
 
-/// Keeps what was played, and makes the document of it and of what was kept before.
+/// Saves the new records, and writes the document from all records.
 fn write(folder: &Path, played: &[(&Act, Record)]) -> Result<()> {
     for (act, record) in played {
         record.write(folder, act)?;
@@ -150,7 +148,7 @@ fn write(folder: &Path, played: &[(&Act, Record)]) -> Result<()> {
     plot::write(&folder.join("benchmarks"), &records)
 }
 
-/// A file of the documentation, to be changed.
+/// A file of the documentation that is rewritten.
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }

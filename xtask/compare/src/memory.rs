@@ -9,17 +9,17 @@ use crate::plan::Act;
 use crate::record::Record;
 use crate::server::Contender;
 
-/// The reference's memory as a multiple of Downbeat's, where that is aimed at.
+/// The target ratio of the reference's memory to Downbeat's.
 const MARK: f64 = 5.0;
 
-/// The streams between which the growth is looked at: what of the peak comes with the size.
+/// The streams that are compared to find how the peak grows with the size.
 const STREAMS: [[&str; 2]; 2] =
     [["stream up", "stream up, 400 MB"], ["stream down", "stream down, 400 MB"]];
 
 struct Row {
     name: &'static str,
     workload: &'static str,
-    /// Of a report, in the unit.
+    /// The value of a report, in the unit.
     figure: fn(&ServerCost, &Report) -> f64,
     unit: &'static str,
     is_marked: bool,
@@ -85,7 +85,7 @@ const fn peak_of(name: &'static str, workload: &'static str) -> Row {
     Row { name, workload, figure: peak_growth, unit: "MB", is_marked: false }
 }
 
-/// All rows of which there are figures, as Markdown; nothing if there are none.
+/// All rows with figures, as Markdown; empty if there are none.
 pub(crate) fn table(records: &[(&Act, &Record)]) -> Result<String> {
     let mut text = String::new();
     for row in ROWS {
@@ -128,7 +128,7 @@ pub(crate) fn table(records: &[(&Act, &Record)]) -> Result<String> {
     Ok(table)
 }
 
-/// What becomes of the peak if a stream is four times as large.
+/// The change of the peak if a stream is four times as large.
 fn growth(records: &[(&Act, &Record)], contender: Contender) -> Result<Option<String>> {
     let mut parts = Vec::new();
     for [small, large] in STREAMS {

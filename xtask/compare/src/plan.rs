@@ -1,38 +1,37 @@
-//! What is measured, and where it has to arrive.
+//! The measurements and their targets.
 
-/// Workloads that are played one after the other, from an empty store on.
+/// Workloads that run one after the other, starting with an empty store.
 pub(crate) struct Act {
     pub name: &'static str,
-    /// What it is about, for the documentation.
+    /// A description for the documentation.
     pub about: &'static str,
     pub steps: &'static [Step],
-    /// In how many of the rounds it is played; in all, unless it takes minutes.
+    /// The number of rounds that run this act: all, unless it takes minutes.
     pub rounds: Option<usize>,
-    /// Played only where it is named, or everything is.
+    /// Whether the act runs only if it is named or all acts run.
     pub long: bool,
 }
 
 pub(crate) enum Step {
-    /// The server is stopped and started again: nothing is in its memory.
+    /// Restarts the server, so that its memory is empty.
     Restart,
-    /// Clients play a workload that is not measured, with content of its own: the reference's
-    /// language compiles its program while it runs.
+    /// Clients run a workload with other content, which is not measured, because the reference's
+    /// JavaScript engine compiles code while it runs.
     WarmUp(&'static [&'static str]),
-    /// Clients play a workload.
+    /// Clients run a workload.
     Play(Workload),
-    /// A store of `--co-values` CoValues is made. Only servers that can be given one take part.
+    /// Creates a store of `--co-values` CoValues. Servers that cannot open such a store are skipped.
     Generate,
-    /// The server is started and asked for one CoValue, and stopped. It is not running before.
+    /// Starts the server, loads one CoValue, and stops the server. It must not run before.
     Start(Workload),
 }
 
 pub(crate) struct Workload {
-    /// Unique, and what the table calls it.
+    /// The unique name in the table.
     pub name: &'static str,
-    /// As `downbeat bench` takes it.
+    /// The arguments of `downbeat bench`.
     pub arguments: &'static [&'static str],
-    /// The least ratios to the reference that are aimed at: of throughput, and of the server's CPU
-    /// time for an operation.
+    /// The target ratios to the reference: of throughput, and of the server's CPU time per operation.
     pub marks: Option<(f64, f64)>,
 }
 
@@ -57,7 +56,7 @@ const fn marked(
     Step::Play(Workload { name, arguments, marks: Some((throughput, cpu)) })
 }
 
-/// Everything, in the order in which it is played.
+/// All acts, in the order in which they run.
 pub(crate) const ACTS: &[Act] = &[
     Act {
         name: "uploads",
@@ -168,7 +167,7 @@ pub(crate) const ACTS: &[Act] = &[
 ];
 
 impl Act {
-    /// What is measured in it, in the order of the table.
+    /// The measured workloads, in the order of the table.
     pub(crate) fn workloads(&self) -> impl Iterator<Item = &'static Workload> + use<> {
         self.steps.iter().filter_map(|step| match step {
             Step::Play(workload) | Step::Start(workload) => Some(workload),
@@ -176,7 +175,7 @@ impl Act {
         })
     }
 
-    /// Whether it begins with a store that is made for it.
+    /// Whether it starts with a generated store.
     pub(crate) fn is_of_starts(&self) -> bool {
         matches!(self.steps, [Step::Generate, ..])
     }

@@ -1,4 +1,4 @@
-//! Playing an act with a server.
+//! Running an act with a server.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,10 +11,10 @@ use crate::figures::{self, Figures, Report};
 use crate::plan::{Act, Step};
 use crate::server::{Contender, Server, command};
 
-/// Transactions in each CoValue of a store that is made for an act.
+/// The number of transactions in each CoValue of a generated store.
 const TRANSACTIONS: &str = "5";
 
-/// One server through one act, from an empty store on.
+/// Runs one act with one server, starting with an empty store.
 pub(crate) fn act(
     act: &Act,
     contender: Contender,
@@ -25,7 +25,7 @@ pub(crate) fn act(
     let folder = folder.path();
     let start = || Server::start(contender, arguments, folder);
     let mut server = if act.is_of_starts() { None } else { Some(start()?) };
-    // What the starts ask for.
+    // The CoValue that the starts load.
     let mut known = String::new();
     for step in act.steps {
         let (workload, report) = match step {
@@ -68,8 +68,8 @@ pub(crate) fn act(
     }
 }
 
-/// The workloads of an act against the null server: what the clients could do at most. Those that
-/// need a store which has them are played in the same order, so it has.
+/// Runs the workloads of an act against the null server, which measures the limit of the clients. They
+/// run in the same order, so that the content of later workloads exists.
 pub(crate) fn ceiling(act: &Act, arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     let server = Server::start_null(arguments)?;
     for workload in act.workloads() {
@@ -89,15 +89,14 @@ fn bench(arguments: &Arguments, url: &str, pid: Option<u32>, workload: &[&str]) 
     read(&mut command)
 }
 
-/// Makes the store of `--co-values` CoValues that a server is then started on, as the server would
-/// have made it, and returns the id of one of them.
+/// Creates a store of `--co-values` CoValues in the server's format, and returns the id of one CoValue.
 fn generate(contender: Contender, arguments: &Arguments, folder: &Path) -> Result<String> {
     let generator = arguments.downbeat.with_file_name("examples").join("generate_store");
     ensure!(generator.exists(), "there is no {}, an example of Downbeat", generator.display());
     let co_values = arguments.co_values.to_string();
     let generated = match contender {
         Contender::Sled => folder.to_owned(),
-        // The generator knows sled alone; the tools bring it to the other format.
+        // The generator supports only sled; the tools convert the store.
         Contender::Sqlite | Contender::Reference => folder.join("generated"),
     };
     let mut generate = Command::new(&generator);
@@ -114,10 +113,10 @@ fn generate(contender: Contender, arguments: &Arguments, folder: &Path) -> Resul
 }
 
 fn read<T: DeserializeOwned>(command: &mut Command) -> Result<T> {
-    serde_json::from_slice(&output(command)?).context("the report is not as expected")
+    serde_json::from_slice(&output(command)?).context("the report is not valid")
 }
 
-/// What a command says on its standard output, if it succeeds.
+/// The standard output of a command that succeeds.
 fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -14,14 +14,14 @@ const WIDTH: u32 = 860;
 const ROW: u32 = 34;
 const MARGIN: u32 = 70;
 
-/// A workload's ratio, and the mark it is to reach.
+/// The ratio of a workload, and its target.
 struct Bar {
     name: &'static str,
     ratio: f64,
     mark: f64,
 }
 
-/// Writes `throughput.svg` and `cpu.svg`, of Downbeat over sled.
+/// Writes `throughput.svg` and `cpu.svg` for Downbeat with sled.
 pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
     fs::create_dir_all(folder)?;
     let (ours, theirs) = (Contender::Sled.name(), Contender::Reference.name());
@@ -73,9 +73,9 @@ fn draw(path: &Path, title: &str, bars: &[Bar]) -> Result<()> {
         .build_cartesian_2d(0.0..most, (0..rows).into_segmented())
         .map_err(|error| failed(&error))?;
     let name = |row: &SegmentValue<u32>| match row {
-        // There is a label for the end of the axis as well.
+        // The end of the axis has a label, too.
         SegmentValue::CenterOf(row) if *row < rows => {
-            // From the top down.
+            // From top to bottom.
             let at = rows.saturating_sub(row + 1) as usize;
             bars.get(at).map_or_else(String::new, |bar| bar.name.to_owned())
         }

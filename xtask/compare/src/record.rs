@@ -1,5 +1,5 @@
-//! The figures of each act, kept as a file, so that acts which are not played again keep what was
-//! measured last, with what it was measured on.
+//! The figures of each act in a file, with the machine and the commit, so that acts that do not run
+//! again keep their last figures.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,21 +12,21 @@ use crate::figures::Figures;
 use crate::machine;
 use crate::plan::Act;
 
-/// What one run of an act has measured. Servers are compared within a record and never across:
-/// a record is replaced as a whole.
+/// The figures of one run of an act. A record is replaced as a whole, because servers are compared only
+/// within a record.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The commit that was measured, with `+` if there were changes on top of it.
+    /// The measured commit, with `+` if there were changes.
     pub commit: String,
-    /// The day, `YYYY-MM-DD`, UTC.
+    /// The date, `YYYY-MM-DD`, in UTC.
     pub date: String,
-    /// What it ran on.
+    /// The machine and the versions.
     pub machine: String,
-    /// CoValues in the store, if the act begins with one.
+    /// The number of CoValues in the store, if the act starts with one.
     pub co_values: Option<u64>,
-    /// The workloads with their arguments as they were then.
+    /// The workloads and their arguments at that time.
     workloads: BTreeMap<String, Vec<String>>,
-    /// What was measured.
+    /// The figures.
     pub figures: Figures,
 }
 
@@ -42,7 +42,7 @@ impl Record {
         }
     }
 
-    /// What was last kept of the act, if it is still played as it was then.
+    /// The record of the act, if the act has not changed since.
     pub(crate) fn read(folder: &Path, act: &Act) -> Result<Option<Self>> {
         let path = path(folder, act);
         if !path.exists() {
@@ -54,7 +54,7 @@ impl Record {
         Ok((record.workloads == workloads(act)).then_some(record))
     }
 
-    /// Replaces what was kept of the act.
+    /// Replaces the record of the act.
     pub(crate) fn write(&self, folder: &Path, act: &Act) -> Result<()> {
         let path = path(folder, act);
         let mut text = serde_json::to_string_pretty(self)?;
@@ -89,7 +89,7 @@ mod tests {
         record.write(folder.path(), act).unwrap();
         let read = Record::read(folder.path(), act).unwrap().unwrap();
         assert_eq!((read.commit, read.co_values), (record.commit.clone(), Some(7)));
-        // As if the act had had other workloads when it was measured.
+        // The act had other workloads at the time of the record.
         record.write(folder.path(), other).unwrap();
         assert!(Record::read(folder.path(), other).unwrap().is_none());
     }

@@ -1,4 +1,4 @@
-//! Starting and stopping the servers that are compared.
+//! Starting and stopping the compared servers.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,17 +9,17 @@ use anyhow::{Context, Result, bail};
 
 use crate::Arguments;
 
-/// How long a server may take to stop by itself.
+/// The timeout for stopping a server.
 const STOP_TIME: Duration = Duration::from_mins(1);
 
-/// A server that is compared.
+/// A compared server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contender {
-    /// cojson over `SQLite`, in Node.js.
+    /// cojson with `SQLite`, in Node.js.
     Reference,
-    /// Downbeat over sled, acknowledging what is on disk.
+    /// Downbeat with sled. Acknowledged content is on disk.
     Sled,
-    /// Downbeat over the reference's file format, acknowledging what is on disk.
+    /// Downbeat with the reference's file format. Acknowledged content is on disk.
     Sqlite,
 }
 
@@ -34,7 +34,7 @@ impl Contender {
         }
     }
 
-    /// Its storage in this folder: for Downbeat as its options name it, for the reference the file.
+    /// The storage in this folder: an option's value for Downbeat, a file for the reference.
     pub(crate) fn storage(self, folder: &Path) -> String {
         let file = folder.join("storage.db");
         match self {
@@ -45,11 +45,11 @@ impl Contender {
     }
 }
 
-/// A running server, which is killed when this is dropped.
+/// A running server, killed when dropped.
 pub(crate) struct Server {
     process: Child,
     url: String,
-    /// Kept open, so that the server can go on writing to it.
+    /// Kept open, so that the server can continue to write to it.
     output: BufReader<ChildStdout>,
 }
 
@@ -62,7 +62,7 @@ impl Server {
         Self::spawn(&mut command(contender, arguments, folder))
     }
 
-    /// A server that does nothing but answer.
+    /// The null server.
     pub(crate) fn start_null(arguments: &Arguments) -> Result<Self> {
         let mut command = Command::new(&arguments.downbeat);
         Self::spawn(command.args(["bench", "null-server"]))
@@ -71,7 +71,7 @@ impl Server {
     fn spawn(command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut process = command.spawn().with_context(|| format!("{command:?}"))?;
-        let output = process.stdout.take().context("the output of the server is not there")?;
+        let output = process.stdout.take().context("the server has no output")?;
         let mut server = Self { process, url: String::new(), output: BufReader::new(output) };
         let mut line = String::new();
         while server.output.read_line(&mut line)? > 0 {
@@ -93,11 +93,11 @@ impl Server {
         self.process.id()
     }
 
-    /// Ends the server as an operator does, and waits until it has stored everything.
+    /// Stops the server with a signal, as an operator does, and waits until it has stored everything.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = self.pid().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status().context("kill")?;
-        anyhow::ensure!(told.success(), "the server could not be told to stop");
+        anyhow::ensure!(told.success(), "the server could not be stopped");
         let end = Instant::now() + STOP_TIME;
         while self.process.try_wait()?.is_none() {
             anyhow::ensure!(Instant::now() < end, "the server did not stop in {STOP_TIME:?}");
@@ -109,13 +109,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has usually ended; if not, nobody waits for what it would still do.
+        // Usually it has ended already. Its remaining work does not matter.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What starts a server with its storage in a folder.
+/// The command that starts a server with its storage in a folder.
 pub(crate) fn command(contender: Contender, arguments: &Arguments, folder: &Path) -> Command {
     let storage = contender.storage(folder);
     if contender == Contender::Reference {
@@ -126,7 +126,7 @@ pub(crate) fn command(contender: Contender, arguments: &Arguments, folder: &Path
     }
     let mut command = Command::new(&arguments.downbeat);
     command.args(["serve", "--port", "0", "--storage", &storage, "--log", "error"]);
-    // The reference has no limits; these are out of the way.
+    // The reference has no limits, so these are set high.
     command.args(["--max-connections-per-address", "20000", "--messages-per-second", "1000000"]);
     command.args(["--bytes-per-second", "10GiB"]);
     command

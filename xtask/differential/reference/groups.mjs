@@ -1,11 +1,11 @@
-// Groups in a node of the reference, with the histories that a case gives.
+// Groups in a node of the reference, with the histories of a case.
 
 import { cojson, crypto } from "./packages.mjs";
 
 const secret = crypto.agentSecretFromSecretSeed(new Uint8Array(32).fill(255));
 const session = `${crypto.getAgentID(secret)}_session_z1`;
 
-/** A node of somebody who has to do with nothing. */
+/** A node of an account that does not take part. */
 export function outsider() {
   return new cojson.LocalNode(secret, session, crypto);
 }
@@ -34,15 +34,15 @@ export function failure(error) {
 
 function answerToFailure(error) {
   if (error instanceof RangeError) {
-    // Groups that name each other as parents overflow its stack.
+    // The reference overflows its stack for groups that name each other as parents.
     return { noAnswer: "stack overflow" };
   }
   if (/reading 'entries'/.test(String(error))) {
-    // It stumbles over groups in which no transaction counts,
+    // The reference fails for groups without a valid transaction,
     return { noAnswer: "empty group" };
   }
   if (/Core error: Invalid (decoding prefix|key length)/.test(String(error))) {
-    // and over what is no key where a key for everyone should be.
+    // and for an invalid key in the place of a key for everyone.
     return { noAnswer: "no key" };
   }
   return /not yet loaded/.test(String(error)) ? "a group is not known" : null;

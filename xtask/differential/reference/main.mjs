@@ -1,5 +1,5 @@
-// The reference as a program that answers questions: each line of input is a suite's name and a
-// batch of cases, each line of output the answers, in order.
+// Runs the reference: each line of input has a suite's name and a batch of cases, and each line of
+// output has the answers, in order.
 
 import { createInterface } from "node:readline";
 
@@ -26,11 +26,11 @@ const suites = {
   transactions,
 };
 
-// Cases provoke errors on purpose; what matters is in the answers.
+// Cases cause errors on purpose. The answers contain the relevant information.
 cojson.logger.setLevel(cojson.LogLevel.NONE);
 
-// For a signer that is no point of the curve the native core panics: it prints a report, throws to
-// its caller, and once more to nobody.
+// The native core panics for a signer that is not a point of the curve: it prints a report, throws to
+// its caller, and causes an unhandled error.
 console.error = () => {};
 process.on("uncaughtException", (error) => {
   if (/^Wasm panic:/.test(error.message)) return;

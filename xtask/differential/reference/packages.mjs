@@ -1,4 +1,4 @@
-// The reference's packages, which are those of the interop scenarios.
+// The packages of the reference, shared with the interop scenarios.
 
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";

@@ -2,7 +2,7 @@
 //
 //   node protocol-vectors.mjs <directory to write to>
 //
-// The vectors are the same on every run, but for the messages, which hold fresh keys.
+// Every run gives the same vectors, except for the messages, which have new keys.
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import { cojson, crypto, internals } from "./packages.mjs";
 const { idforHeader, stableStringify } = internals;
 const directory = process.argv[2] ?? ".";
 
-// A small generator of our own, so that the cases are the same every time (mulberry32).
+// A small generator (mulberry32), so that every run gives the same cases.
 let state = 0x00d0_3bea;
 function random() {
   state = (state + 0x6d2b79f5) | 0;
@@ -23,8 +23,8 @@ const below = (bound) => Math.floor(random() * bound);
 const pick = (choices) => choices[below(choices.length)];
 
 function save(name, cases) {
-  // One case a line, so that a change can be read. What is not ASCII is escaped, so that odd
-  // characters survive editors.
+  // One case on each line, so that diffs are readable. Other characters than ASCII are escaped, so
+  // that editors do not change them.
   const lines = cases.map((one) =>
     JSON.stringify(one).replace(
       /[\u007f-\uffff]/g,
@@ -77,7 +77,7 @@ function value(depth) {
   return kind < 7 ? `[${items.join(",")}${space()}]` : `{${items.join(",")}${space()}}`;
 }
 
-// Strings that are written raw can hold half surrogate pairs, which become U+FFFD when hashed.
+// Strings without escapes can have lone surrogates, which become U+FFFD when hashed.
 const toUtf8 = (text) => Buffer.from(text, "utf8").toString("utf8");
 
 function canonicalCases() {
@@ -201,7 +201,7 @@ function transactionCases() {
 
 // --- Messages ------------------------------------------------------------------------------------
 
-// A peer that says to have nothing and keeps what it is sent.
+// A peer that claims to have nothing, and keeps the messages that it receives.
 async function messageCases() {
   const { node } = await cojson.LocalNode.withNewlyCreatedAccount({ creationProps: { name: "x" }, crypto });
   const sent = [];

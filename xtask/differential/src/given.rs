@@ -1,4 +1,4 @@
-//! What several suites start from.
+//! Values that several suites use.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use downbeat_protocol::SessionCounts;
 
 use crate::random::Random;
 
-/// How many agents there are. Few, so that both sides keep what they know of them.
+/// The number of agents. Small, so that both sides can cache them.
 pub(crate) const AGENTS: u8 = 6;
 
 /// The secret of one of the agents.
@@ -25,7 +25,7 @@ pub(crate) fn session(random: &mut Random) -> String {
     format!("{owner}_session_z{}", random.base58(11))
 }
 
-/// Counts as they are compared.
+/// Counts in the form of the comparison.
 pub(crate) fn counts(counts: &SessionCounts) -> BTreeMap<String, u64> {
     counts.iter().map(|(session, count)| (session.to_string(), *count)).collect()
 }

@@ -1,4 +1,4 @@
-//! Random histories of groups, for the suites about roles and deletion.
+//! Random histories of groups, for the suites of roles and deletion.
 
 use anyhow::{Context, Result};
 use downbeat_core::roles::{Group, Roles};
@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::given::{AGENTS, agent_secret};
 use crate::random::Random;
 
-/// When everything begins, in milliseconds since the Unix epoch.
+/// The time of the first transaction, in milliseconds since the Unix epoch.
 pub(crate) const START: u64 = 1_700_000_000_000;
 
-/// How many of the agents have accounts that take part.
+/// The number of agents with accounts.
 pub(crate) const ACCOUNTS: u8 = 3;
 
 /// A group with its logs, in the order in which they were received.
@@ -34,18 +34,18 @@ pub(crate) struct SessionLog {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Change {
-    /// Whether it is a private one, whose changes nobody can read.
+    /// Whether the transaction is private, so that its changes cannot be read.
     is_private: bool,
     made_at: u64,
     changes: String,
 }
 
-/// Groups that know each other, and those who have to do with them.
+/// Groups that refer to each other, with their members.
 pub(crate) struct World {
     pub(crate) groups: Vec<GroupLog>,
     /// Accounts, agents and everyone.
     pub(crate) members: Vec<String>,
-    /// The last moment of any transaction.
+    /// The time of the last transaction.
     pub(crate) end: u64,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn account(number: u8) -> Header {
     Header::account(&agent_secret(number).agent())
 }
 
-/// Puts the groups into the collection that tells roles.
+/// Inserts the groups into a [`Roles`].
 pub(crate) fn roles(groups: &[GroupLog]) -> Result<Roles> {
     let mut roles = Roles::new();
     for log in groups {
@@ -69,7 +69,7 @@ pub(crate) fn roles(groups: &[GroupLog]) -> Result<Roles> {
 }
 
 impl World {
-    /// Up to so many groups, with up to so many transactions each.
+    /// Random groups, up to the given numbers of groups and of transactions in each.
     pub(crate) fn random(random: &mut Random, groups: u64, transactions: u64) -> Self {
         let mut owners: Vec<Owner> =
             (0..ACCOUNTS).map(|number| Owner::Account(header_id(&account(number)))).collect();
@@ -77,7 +77,7 @@ impl World {
         let mut headers: Vec<(Header, Owner)> = Vec::new();
         for _ in 0..=random.below(groups) {
             let (header, admin) = header(random, &owners);
-            // The same account is there once.
+            // Each account appears once.
             if headers.iter().all(|(other, _)| *other != header) {
                 headers.push((header, admin));
             }
@@ -97,7 +97,7 @@ impl World {
         world
     }
 
-    /// A time at which something may just have changed, or will.
+    /// A time close to a transaction.
     pub(crate) fn moment(&self, random: &mut Random) -> u64 {
         START + random.below(self.end - START + 3)
     }
@@ -120,7 +120,7 @@ impl Change {
     }
 }
 
-/// What is needed to write a group's history.
+/// The state for writing a group's history.
 struct Writing<'a> {
     index: usize,
     ids: &'a [String],
@@ -129,7 +129,7 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// The logs of the sessions, and when the last transaction was made.
+    /// The logs of the sessions, and the time of the last transaction.
     fn sessions(&self, random: &mut Random, count: u64) -> (Vec<SessionLog>, u64) {
         let mut sessions: Vec<SessionLog> = Vec::new();
         let mut now = START + random.below(10);
@@ -146,7 +146,7 @@ impl Writing<'_> {
             } else {
                 self.changes(random, &author)
             };
-            // Clocks differ, so times overlap, repeat and go back.
+            // Clocks differ, so times overlap, repeat and decrease.
             now += random.below(3);
             let made_at =
                 if is_first { now } else { now.saturating_sub(random.pick(&[0, 0, 0, 1, 4])) };
@@ -159,7 +159,7 @@ impl Writing<'_> {
             }
         }
         if random.percent(20) {
-            // They are received in another order than that of time.
+            // The order of receipt differs from the order of time.
             sessions.reverse();
         }
         (sessions, end)
@@ -210,15 +210,15 @@ impl Writing<'_> {
         }
     }
 
-    /// Makes a group a parent, or revokes that.
+    /// Adds or revokes a parent group.
     fn parent(&self, random: &mut Random) -> String {
         let later = self.ids.get(self.index + 1..).unwrap_or_default();
         let id = match random.below(100) {
-            // A circle, perhaps of one.
+            // A circle, possibly of one group.
             0..=2 => self.ids[random.index(self.ids.len())].clone(),
-            // An account, which cannot be a parent, or is not known.
+            // An account, which cannot be a parent and may be unknown.
             3..=4 => self.owners[0].to_string(),
-            // A group that is not known.
+            // An unknown group.
             5 => "co_z7FtZpeUUaZ8WLWFHBTGXwcJc".to_owned(),
             _ => match later.len() {
                 0 => self.owner(random),
@@ -248,7 +248,7 @@ impl Writing<'_> {
         set(&format!("parent_{id}"), &mappings[random.index(known)])
     }
 
-    /// What no client writes, but the reference still passes over.
+    /// Transactions that no client writes and that the reference ignores.
     fn malformed(&self, random: &mut Random) -> String {
         let key = self.owner(random);
         let change = json!({ "op": "set", "key": key, "value": "admin" });
@@ -272,7 +272,7 @@ impl Writing<'_> {
     }
 }
 
-/// The header of a group or, seldom, of an account, with its first admin.
+/// The header of a group or, rarely, of an account, with its first admin.
 fn header(random: &mut Random, owners: &[Owner]) -> (Header, Owner) {
     if random.percent(6) {
         let number = random.byte() % ACCOUNTS;

@@ -1,10 +1,10 @@
-//! Random JSON texts, written in every way that JSON allows.
+//! Random JSON texts, in every notation that JSON allows.
 
 use std::fmt::Write as _;
 
 use crate::random::Random;
 
-/// Numbers around which printers and readers differ.
+/// Numbers near values where parsers and printers differ.
 const NUMBERS: &[&str] = &[
     "0",
     "-0",
@@ -52,7 +52,7 @@ const NUMBERS: &[&str] = &[
     "1700000000000",
 ];
 
-/// Texts with a meaning somewhere.
+/// Texts with a meaning in JSON or in the protocol.
 const TEXTS: &[&str] = &[
     "",
     "a",
@@ -93,7 +93,7 @@ const TEXTS: &[&str] = &[
     "z",
 ];
 
-/// What can stand in a string beside plain characters: escapes of every kind.
+/// Escapes of every kind.
 const ESCAPES: &[&str] = &[
     "\\\"",
     "\\\\",
@@ -122,22 +122,22 @@ const ESCAPES: &[&str] = &[
     "\\u0008",
 ];
 
-/// Halves of surrogate pairs, alone or in the wrong order.
+/// Lone surrogates, and surrogates in the wrong order.
 const HALVES: &[&str] = &["\\ud800", "\\udfff", "\\uDC00", "\\ude00\\ud83d", "\\ud800\\u0041"];
 
-/// How the texts are written.
+/// The style of the texts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
     /// The deepest nesting.
     pub(crate) depth: u32,
-    /// Whether strings may hold half surrogate pairs.
+    /// Whether strings may have lone surrogates.
     pub(crate) halves: bool,
 }
 
 impl Style {
-    /// Everything there is, to a moderate depth.
+    /// All kinds of values, with a moderate depth.
     pub(crate) const WILD: Self = Self { depth: 6, halves: true };
-    /// What stays text in every language.
+    /// Texts without lone surrogates, which every language can represent.
     pub(crate) const TAME: Self = Self { depth: 4, halves: false };
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn object(random: &mut Random, style: Style, out: &mut String) {
     out.push('}');
 }
 
-/// An object with these members, given as texts of JSON values, in random order.
+/// An object with these members in random order. The values are JSON texts.
 pub(crate) fn object_of(random: &mut Random, mut members: Vec<(String, String)>, out: &mut String) {
     for last in (1..members.len()).rev() {
         members.swap(last, random.index(last + 1));
@@ -224,7 +224,7 @@ pub(crate) fn string(random: &mut Random, style: Style, out: &mut String) {
     out.push('"');
 }
 
-/// A text as a JSON string, some of its characters as escapes although they need not be.
+/// A text as a JSON string, with some unnecessary escapes.
 pub(crate) fn quoted(random: &mut Random, text: &str) -> String {
     let one_in = if random.percent(10) { 3 } else { u64::MAX };
     let mut out = String::from("\"");
@@ -242,7 +242,7 @@ pub(crate) fn quoted(random: &mut Random, text: &str) -> String {
     out
 }
 
-/// Changes one character of a text, so that it is seldom JSON any more.
+/// Changes one character of a text, which makes most texts invalid.
 pub(crate) fn damage(random: &mut Random, text: &mut String) {
     const STRAY: &[&str] =
         &["", "\"", "\\", "{", "}", "[", "]", ",", ":", " ", "\u{a0}", "\u{1}", "0", "-", ".", "e"];
@@ -261,7 +261,7 @@ impl Style {
     }
 }
 
-/// Any character that may stand in a string unescaped.
+/// A random character that needs no escape.
 fn any_char(random: &mut Random) -> Option<char> {
     let code = u32::try_from(random.below(0x11_0000)).ok()?;
     char::from_u32(code).filter(|char| !needs_escape(*char))

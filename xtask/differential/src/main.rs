@@ -1,9 +1,9 @@
-//! Gives the same random inputs to the reference, in Node.js, and to the lower crates, and compares
-//! the answers: `cargo xtask differential` installs what this needs and runs it.
+//! Runs the reference (in Node.js) and the lower crates on the same random inputs, and compares their
+//! answers. `cargo xtask differential` installs the dependencies and runs this program.
 //!
-//! Everything random is made here, from a seed that is printed at the start, so each case can be
-//! run again alone. A few cases of each suite are recorded with the reference's answers, and
-//! `cargo test` compares ours with those, without Node.js.
+//! All random values come from a seed that is printed at the start, so each case can be repeated alone.
+//! Some cases of each suite are recorded with the reference's answers. `cargo test` compares the
+//! crates' answers with them, without Node.js.
 
 mod given;
 mod groups;
@@ -32,11 +32,11 @@ use crate::suites::SUITES;
 #[derive(Parser)]
 #[command(name = "cargo xtask differential", bin_name = "cargo xtask differential")]
 struct Arguments {
-    /// What all randomness is made from; a random one unless given.
+    /// Seed of all random values (default: random).
     #[arg(long)]
     seed: Option<u64>,
 
-    /// How many cases the cheap suites run. The others run a fixed part of that.
+    /// Number of cases of the cheap suites. Other suites run a fixed part of it.
     #[arg(long, default_value_t = 10_000)]
     cases: u64,
 
@@ -44,11 +44,11 @@ struct Arguments {
     #[arg(long, value_parser = SUITES.iter().map(|suite| suite.name).collect::<Vec<_>>())]
     suite: Option<String>,
 
-    /// Run only the case of this number, and print it with the answers.
+    /// Run only the case with this number, and print it with the answers.
     #[arg(long, requires = "suite", requires = "seed")]
     case: Option<u64>,
 
-    /// Run only the case in this file, as an input is printed.
+    /// Run only the case in this file, in the format of a printed input.
     #[arg(long, requires = "suite", conflicts_with = "case")]
     input: Option<PathBuf>,
 

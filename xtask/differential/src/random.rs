@@ -1,7 +1,7 @@
-//! Randomness that a case can be made from again.
+//! Reproducible random values.
 
-/// A generator of pseudo-random numbers: `SplitMix64`, by Steele, Lea and Flood. Small, and the
-/// same on every machine; good enough to spread test cases.
+/// A generator of pseudo-random numbers: `SplitMix64`, by Steele, Lea and Flood. It is small, gives the
+/// same numbers on every machine, and is good enough for test cases.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -9,8 +9,7 @@ pub(crate) struct Random(u64);
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Random {
-    /// The generator of one case: cases of other suites, indices or seeds have nothing in common
-    /// with it.
+    /// The generator of one case, unrelated to those of other suites, numbers or seeds.
     pub(crate) fn of_case(seed: u64, suite: &str, index: u64) -> Self {
         let mut random = Self(seed);
         for byte in suite.bytes() {
@@ -30,22 +29,22 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`, or 0 if that is 0.
+    /// A number below `bound`, or 0 if `bound` is 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next().checked_rem(bound).unwrap_or(0)
     }
 
-    /// The same for lengths and positions.
+    /// Like [`Self::below`], for lengths and positions.
     pub(crate) fn index(&mut self, bound: usize) -> usize {
         usize::try_from(self.below(bound as u64)).unwrap_or(0)
     }
 
-    /// `true` in so many of a hundred cases.
+    /// Returns `true` with this probability in percent.
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of several; there must be one.
+    /// One of the items, which must not be empty.
     pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.index(choices.len())]
     }
@@ -58,7 +57,7 @@ impl Random {
         self.next().to_le_bytes()[0]
     }
 
-    /// So many base58 digits.
+    /// A number of random base58 digits.
     pub(crate) fn base58(&mut self, len: usize) -> String {
         const DIGITS: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
         (0..len).map(|_| char::from(self.pick(DIGITS))).collect()

@@ -1,4 +1,4 @@
-//! Cases that are kept with the reference's answers.
+//! Recorded cases, with the reference's answers.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,8 +13,8 @@ use crate::suite::Suite;
 /// The seed of the recorded cases.
 const SEED: u64 = 2019;
 
-/// Writes the first cases of a suite that the reference has an answer to, with the answers, to the
-/// suite's file.
+/// Writes the first cases of a suite, with the reference's answers, to the suite's file. Skips cases
+/// without an answer.
 pub(crate) fn record(suite: &Suite, reference: &mut Reference) -> Result<()> {
     let mut lines = Vec::new();
     for index in 0.. {
@@ -29,12 +29,12 @@ pub(crate) fn record(suite: &Suite, reference: &mut Reference) -> Result<()> {
     }
     let path = file(suite);
     println!("    {}: {} cases", path.display(), lines.len());
-    // One case a line, so that differences between recordings can be read.
+    // One case on each line, so that diffs are readable.
     fs::write(&path, format!("[\n{}\n]\n", lines.join(",\n")))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The same JSON in ASCII, so that odd characters survive editors.
+/// The same JSON in ASCII, so that editors do not change unusual characters.
 fn ascii(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for char in json.chars() {

@@ -1,4 +1,4 @@
-//! The reference, in a Node.js process of its own.
+//! The reference, in a Node.js process.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -8,28 +8,28 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// A running reference, which answers batches of cases: one line of JSON in, one line out.
+/// A running reference. It reads a batch of cases as a line of JSON, and answers with a line.
 pub(crate) struct Reference {
     process: Child,
     requests: ChildStdin,
     responses: BufReader<ChildStdout>,
-    /// The size of the batch that has been asked for and not been answered.
+    /// The size of the unanswered batch.
     outstanding: usize,
 }
 
-/// What the reference says to a case.
+/// The reference's answer to a case.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Answer {
-    /// What is compared.
+    /// The compared part.
     pub(crate) answer: Value,
-    /// More about it for people, as the text of an error.
+    /// Additional information, such as the text of an error.
     #[serde(default)]
     pub(crate) note: Option<String>,
 }
 
 impl Answer {
-    /// Whether this says anything about the rule. Where the reference fails for reasons of its own,
-    /// it has just a member of this name, and the case is counted and passed over.
+    /// Whether the answer can be compared. If the reference fails for an unrelated reason, the answer has
+    /// only this member, and the case is counted and skipped.
     pub(crate) fn is_answer(&self) -> bool {
         self.answer.get("noAnswer").is_none()
     }
@@ -50,26 +50,26 @@ impl Reference {
         Ok(Self { process, requests, responses: BufReader::new(responses), outstanding: 0 })
     }
 
-    /// Hands over a batch of cases. While the reference thinks about them, there is time for
-    /// other work; then its answers must be fetched by [`Self::answers`].
+    /// Sends a batch of cases. The reference processes them in parallel; [`Self::answers`] must be called
+    /// afterwards.
     pub(crate) fn ask(&mut self, suite: &str, cases: &[Value]) -> Result<()> {
         ensure!(self.outstanding == 0, "the last batch has not been answered yet");
         self.outstanding = cases.len();
         let mut line = serde_json::to_vec(&json!({ "suite": suite, "cases": cases }))?;
         line.push(b'\n');
-        self.requests.write_all(&line).context("the reference does not take questions")?;
-        self.requests.flush().context("the reference does not take questions")
+        self.requests.write_all(&line).context("cannot write to the reference")?;
+        self.requests.flush().context("cannot write to the reference")
     }
 
-    /// The answers to the last batch, in its order.
+    /// The answers to the last batch, in order.
     pub(crate) fn answers(&mut self) -> Result<Vec<Answer>> {
         let mut line = String::new();
-        self.responses.read_line(&mut line).context("the reference does not answer")?;
+        self.responses.read_line(&mut line).context("cannot read from the reference")?;
         if line.is_empty() {
             bail!("the reference has ended: {}", self.process.wait()?);
         }
         let answers: Vec<Answer> =
-            serde_json::from_str(&line).context("the reference's answer is not understood")?;
+            serde_json::from_str(&line).context("the reference's answer is not valid")?;
         ensure!(answers.len() == self.outstanding, "the reference did not answer every case");
         self.outstanding = 0;
         Ok(answers)
@@ -78,7 +78,7 @@ impl Reference {
 
 impl Drop for Reference {
     fn drop(&mut self) {
-        // Fails only for a process that has ended by itself meanwhile.
+        // Fails only if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

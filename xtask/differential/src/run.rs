@@ -8,16 +8,16 @@ use serde_json::Value;
 use crate::reference::{Answer, Reference};
 use crate::suite::Suite;
 
-/// How many cases the reference is given at once, divided by what a case costs.
+/// The number of cases in a batch, divided by the cost of a case.
 const BATCH: u64 = 500;
 
-/// How many differing cases of one suite are printed; after a few there is nothing to learn.
+/// The maximum number of differing cases of a suite that are printed.
 const MAX_PRINTED: u64 = 3;
 
-/// The longest text of an input or answer that is printed, in bytes, unless the case is run alone.
+/// The maximum length of a printed input or answer, in bytes, unless the case runs alone.
 const MAX_PRINTED_LEN: usize = 1_000;
 
-/// Runs the cases of a suite, as many as its cost allows, and returns how many differ.
+/// Runs as many cases of a suite as its cost allows, and returns the number of differences.
 pub(crate) fn many(suite: &Suite, seed: u64, cases: u64, reference: &mut Reference) -> Result<u64> {
     let cases = cases.div_ceil(suite.cost);
     let batch = BATCH.div_ceil(suite.cost);
@@ -51,7 +51,7 @@ pub(crate) fn many(suite: &Suite, seed: u64, cases: u64, reference: &mut Referen
     Ok(tally.differences)
 }
 
-/// Runs one case and prints everything about it.
+/// Runs one case, and prints its input and answers.
 pub(crate) fn one(suite: &Suite, input: &Value, reference: &mut Reference) -> Result<u64> {
     reference.ask(suite.name, std::slice::from_ref(input))?;
     let theirs = reference.answers()?;
@@ -105,7 +105,7 @@ fn print(input: &Value, ours: &Value, theirs: &Answer, max_len: usize) {
     }
 }
 
-/// Where two answers begin to differ: the way there, and what is there.
+/// The first difference of two answers: the path to it, and both values.
 fn first_difference<'a>(ours: &'a Value, theirs: &'a Value) -> (String, &'a Value, &'a Value) {
     let (mut path, mut ours, mut theirs) = (String::new(), ours, theirs);
     loop {

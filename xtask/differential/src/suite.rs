@@ -1,4 +1,4 @@
-//! What a suite is: a way to make cases, and our answer to them.
+//! Suites: generating cases, and the crates' answers to them.
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -7,26 +7,26 @@ use serde_json::Value;
 
 use crate::random::Random;
 
-/// One thing that is compared.
+/// A rule that is compared with the reference.
 pub(crate) trait Rule {
-    /// What a case gives to both sides.
+    /// The input of both sides.
     type Case: Serialize + DeserializeOwned;
 
     /// A random case.
     fn case(random: &mut Random) -> Self::Case;
 
-    /// What our crates make of it, to be compared with what the reference makes of it.
+    /// The crates' answer, which is compared with the reference's.
     fn answer(case: &Self::Case) -> Result<Value>;
 }
 
 /// A rule with its name and cost.
 #[derive(Clone, Copy)]
 pub(crate) struct Suite {
-    /// The name, here and in the program around the reference.
+    /// The name, in this program and in the reference's program.
     pub(crate) name: &'static str,
-    /// One case is run where a cheap suite runs so many.
+    /// The cost of a case: one case runs for this number of cases of a cheap suite.
     pub(crate) cost: u64,
-    /// How many cases are recorded.
+    /// The number of recorded cases.
     pub(crate) recorded: usize,
     make: fn(&mut Random) -> Result<Value>,
     answer: fn(&Value) -> Result<Value>,
@@ -46,12 +46,12 @@ impl Suite {
         }
     }
 
-    /// The case of this number in the run with this seed.
+    /// The case with this number in the run with this seed.
     pub(crate) fn case(&self, seed: u64, index: u64) -> Result<Value> {
         (self.make)(&mut Random::of_case(seed, self.name, index))
     }
 
-    /// Our answer to a case.
+    /// The crates' answer to a case.
     pub(crate) fn answer(&self, case: &Value) -> Result<Value> {
         (self.answer)(case)
     }

@@ -1,6 +1,6 @@
-//! Words of the protocol, and values at the edges of what decoders accept.
+//! Words of the protocol, and edge cases of the decoders.
 
-/// Words and values that JSON inputs are made of.
+/// Words and values for JSON inputs.
 pub(crate) const JSON: &[&str] = &[
     "\"action\"",
     "\"load\"",
@@ -63,7 +63,7 @@ pub(crate) const JSON: &[&str] = &[
     "\n",
 ];
 
-/// Numbers at the edges.
+/// Edge cases of numbers.
 pub(crate) const NUMBERS: &[&str] = &[
     "0",
     "-0",
@@ -113,7 +113,7 @@ pub(crate) const NUMBERS: &[&str] = &[
     "0.000000000000000000000000000000000000000000001",
 ];
 
-/// Pieces of strings: escapes, characters of every length, and halves of things.
+/// Parts of strings: escapes, characters of every length, and incomplete sequences.
 pub(crate) const TEXT: &[&str] = &[
     "\\\"",
     "\\\\",
@@ -149,7 +149,7 @@ pub(crate) const TEXT: &[&str] = &[
     "\u{feff}",
 ];
 
-/// Bytes that are no text, or only the beginning of some.
+/// Bytes that are not UTF-8, or only the beginning of a character.
 pub(crate) const BYTES: &[&[u8]] = &[
     b"\x80",
     b"\xc0\x80",
@@ -159,7 +159,7 @@ pub(crate) const BYTES: &[&[u8]] = &[
     b"\xf0\x9f\x98",
     b"\xf4\x90\x80\x80",
     b"\xff",
-    // Numbers of every width as bincode writes them: a marker, and little-endian bytes.
+    // Numbers of every width in bincode: a marker and little-endian bytes.
     b"\xfa",
     b"\xfb\xff\xff",
     b"\xfb\x00\x00",

@@ -1,16 +1,14 @@
-//! Fuzz targets of the decoders and of ingestion, and a small fuzzer that needs nothing but stable
-//! Rust.
+//! Fuzz targets for the decoders and for ingestion, and a small fuzzer for stable Rust.
 //!
-//! A [`Target`] takes any bytes and panics where a rule is broken: that nothing panics, and also
-//! that what is accepted survives a round trip, that a second opinion agrees on what is JSON, that
-//! nothing unsigned is taken, and so on. A [`Fuzzer`] makes inputs for it from well-formed ones,
-//! with knowledge of JSON and of the protocol's words, and keeps those that show something new.
-//! Its cases follow from a seed alone.
+//! A [`Target`] takes any bytes, and panics if the code under test panics or breaks a rule. Examples
+//! of rules: accepted input survives a round trip, a model agrees on which texts are JSON, and no
+//! unsigned transaction is accepted. A [`Fuzzer`] mutates well-formed inputs with knowledge of JSON and
+//! of the protocol's words, and keeps inputs with new features. The seed determines all cases.
 //!
 //! ```
 //! use std::time::Duration;
 //!
-//! let target = downbeat_fuzz::find("canonical").expect("a target of that name");
+//! let target = downbeat_fuzz::find("canonical").expect("there is a target with this name");
 //! let mut fuzzer = downbeat_fuzz::Fuzzer::new(target, 1, Duration::MAX);
 //! for _ in 0..100 {
 //!     let input = fuzzer.next_input();
@@ -21,7 +19,7 @@
 //! assert_eq!(fuzzer.cases(), 100);
 //! ```
 //!
-//! `cargo xtask fuzz` runs the program of this crate, each target in a process of its own.
+//! `cargo xtask fuzz` runs the program of this crate, with a separate process for each target.
 
 pub mod memory;
 

@@ -1,4 +1,4 @@
-//! The program that fuzzes: one process that watches, and one for each target.
+//! The fuzzing program: a process that watches, and one for each target.
 
 mod watch;
 mod worker;
@@ -14,27 +14,27 @@ use downbeat_fuzz::{TARGETS, Target};
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask fuzz", bin_name = "cargo xtask fuzz")]
 pub(crate) struct Arguments {
-    /// What to fuzz: json-frame, binary-frame, canonical, parts, ingest. Everything unless given.
+    /// Targets to fuzz: json-frame, binary-frame, canonical, parts, ingest (default: all).
     targets: Vec<String>,
-    /// How long each target is fuzzed.
+    /// Time for each target.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// What all cases follow from; printed, and another one each time unless given.
+    /// Seed that determines all cases (default: random; it is printed).
     #[arg(long)]
     seed: Option<u64>,
-    /// How many targets are fuzzed at a time; as many as there are processors unless given.
+    /// Number of targets to fuzz at the same time (default: number of processors).
     #[arg(long)]
     jobs: Option<usize>,
-    /// Try the bytes of this file only.
+    /// Run only the input in this file.
     #[arg(long)]
     input: Option<PathBuf>,
-    /// End after so many cases, if that is before the time is over.
+    /// Stop after this number of cases, if the time is not over before.
     #[arg(long)]
     cases: Option<u64>,
-    /// Be the process that fuzzes the one target given, rather than the one that watches.
+    /// Fuzz the single given target in this process, instead of watching other processes.
     #[arg(long, hide = true)]
     worker: bool,
-    /// Write each input to a file before it is tried, from this case on.
+    /// From this case on, write each input to a file before running it.
     #[arg(long, hide = true)]
     record_from: Option<u64>,
 }
@@ -55,7 +55,7 @@ impl Arguments {
     fn single_target(&self) -> Result<&'static Target> {
         match *self.targets()? {
             [target] => Ok(target),
-            _ => bail!("name the one target that the input is for"),
+            _ => bail!("name the one target for the input"),
         }
     }
 }
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether all is well.
+/// Returns whether no failure was found.
 fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(file) = &arguments.input {
         worker::try_file(arguments.single_target()?, file)

@@ -1,4 +1,4 @@
-//! How much memory something takes at its peak.
+//! Peak memory of decoding.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,25 +7,24 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Whether the peak means anything: only where no other thread allocates.
+/// Whether the peak is checked, which is useful only if no other thread allocates.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// What decoding may take at its peak for each byte of the input. The shortest things that take
-/// room of their own are a line `0` of a frame (2 bytes) and a malformed session `"":0` (5 bytes);
-/// they become an error of about 70 and an entry of about 300 bytes, in lists that double when
-/// they grow, so that three times as much is in use for a moment.
+/// The limit on the peak for each byte of the input. The shortest inputs with an allocation are a line
+/// `0` of a frame (2 bytes), which becomes an error of about 70 bytes, and a malformed session `"":0`
+/// (5 bytes), which becomes an entry of about 300 bytes. Their lists double when they grow, so three
+/// times as much is in use for a moment.
 const PER_BYTE: usize = 256;
 
-/// What decoding may take for an input of any length.
+/// The part of the limit that does not depend on the length of the input.
 const AT_LEAST: usize = 64 * 1024;
 
-/// Has [`bounded`] check from now on. To be called where only one thread allocates.
+/// Makes [`bounded`] check the peak. Call it only if a single thread allocates.
 pub fn watch() {
     WATCHED.store(true, Ordering::Relaxed);
 }
 
-/// Does something with an input of so many bytes, and panics if it takes an outrageous amount of
-/// memory for that.
+/// Runs `f` on an input of this length, and panics if its peak memory exceeds the limit.
 pub fn bounded<T>(input_len: usize, work: impl FnOnce() -> T) -> T {
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.current_usage();

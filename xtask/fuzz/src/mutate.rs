@@ -1,17 +1,17 @@
-//! Making new inputs from old ones.
+//! Mutating inputs.
 
 use std::ops::Range;
 
 use crate::dictionary;
 use crate::rng::Rng;
 
-/// The longest input that is made, in bytes.
+/// The length of the longest input, in bytes.
 pub const MAX_INPUT_LEN: usize = 64 * 1024;
 
-/// How deep JSON is nested now and then: around the limit of the decoders, and beyond any stack.
+/// Depths of nested JSON: around the decoders' limit, and too deep for any stack.
 const DEPTHS: &[usize] = &[1, 2, 60, 61, 62, 63, 64, 65, 127, 128, 129, 1_000, 30_000];
 
-/// Changes the input in one to many ways. `other` is another input, to take parts from.
+/// Applies one or several mutations. Some take parts from the input `other`.
 pub(crate) fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     let changes = 1 << rng.below(5);
     for _ in 0..=rng.below(changes) {
@@ -26,7 +26,7 @@ pub(crate) fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     }
 }
 
-/// A change that knows nothing of what the bytes mean.
+/// Mutates bytes without regard to their meaning.
 fn change_bytes(input: &mut Vec<u8>, rng: &mut Rng) {
     let at = rng.below(input.len());
     let range = rng.range(input.len(), 1 << 12);
@@ -48,7 +48,7 @@ fn change_bytes(input: &mut Vec<u8>, rng: &mut Rng) {
         }
         3 => drop(input.drain(range)),
         4 => {
-            // Now and then many times over, so that counts and lengths grow.
+            // Sometimes repeated many times, so that counts and lengths grow.
             let times = if rng.once_in(8) { 1 << rng.below(9) } else { 1 };
             let piece = input.get(range.clone()).unwrap_or_default().repeat(times);
             insert(input, range.end, &piece);
@@ -66,7 +66,7 @@ fn change_bytes(input: &mut Vec<u8>, rng: &mut Rng) {
     }
 }
 
-/// Puts something from the dictionary somewhere, over what is there or between.
+/// Inserts a word from the dictionary, or overwrites bytes with it.
 fn insert_word(input: &mut Vec<u8>, rng: &mut Rng) {
     let word = match rng.below(4) {
         0 => rng.pick(dictionary::JSON).map(|word| word.as_bytes()),
@@ -80,12 +80,12 @@ fn insert_word(input: &mut Vec<u8>, rng: &mut Rng) {
     input.splice(at..end, word.iter().copied());
 }
 
-/// Whether an input starts as no text does.
+/// Whether an input does not start like a text.
 fn is_binary(input: &[u8]) -> bool {
     input.first().is_some_and(|&byte| byte < b'\t')
 }
 
-/// Writes another number, as bincode does, over the one that may be here.
+/// Overwrites a bincode number, if there is one, with another.
 fn change_number(input: &mut Vec<u8>, rng: &mut Rng) {
     let at = rng.below(input.len());
     let width = match input.get(at) {
@@ -94,7 +94,7 @@ fn change_number(input: &mut Vec<u8>, rng: &mut Rng) {
         Some(253) => 9,
         _ => 1,
     };
-    // A number of so many bits, or one beside it.
+    // A power of two, or a neighbour.
     let edge = 1_u64 << rng.below(64);
     let number = match rng.below(3) {
         0 => edge - 1,
@@ -113,7 +113,7 @@ fn change_number(input: &mut Vec<u8>, rng: &mut Rng) {
     replace(input, at..at + width, &written);
 }
 
-/// Takes the beginning of one input and the end of the other, or puts both on lines of their own.
+/// Joins the beginning of one input and the end of the other, or both inputs as separate lines.
 fn splice(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     if rng.once_in(3) {
         input.push(b'\n');
@@ -124,7 +124,7 @@ fn splice(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     }
 }
 
-/// A change to a JSON value, if the input has any.
+/// Mutates a JSON value of the input, if there is one.
 fn change_token(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     let values = values(input);
     let Some(value) = rng.pick(&values).cloned() else { return };
@@ -136,7 +136,7 @@ fn change_token(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
             insert(input, value.end, b",");
         }
         2 => {
-            // With the name before it and the comma behind it, where there are such.
+            // With the name before it and the comma after it, if present.
             let start = values.iter().rev().find(|before| before.end < value.start);
             let start = start.map_or(value.start, |name| name.start);
             let mut member = input.get(start..value.end).unwrap_or_default().to_vec();
@@ -167,7 +167,7 @@ fn change_token(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
             insert(input, value.start, open.repeat(depth).as_bytes());
         }
         9 => {
-            // One character of a string, written in another way.
+            // Another notation of one character of a string.
             let inside = value.start + 1..value.end.saturating_sub(1).max(value.start + 1);
             let at = inside.start + rng.below(inside.len());
             if let Some(&byte) = input.get(at)
@@ -189,7 +189,7 @@ fn change_token(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     }
 }
 
-/// Where the values (and names) of a JSON text lie, as far as the text is one.
+/// The positions of the values and names in a text, up to its first syntax error.
 fn values(text: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut open = Vec::new();

@@ -1,4 +1,4 @@
-//! Two people whose secrets are known, so that what they write can be signed again.
+//! Two authors with known secrets, so that mutated content can be signed again.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use downbeat_protocol::{AgentId, CoValueId, Header, Owner, SessionId};
 static PEOPLE: LazyLock<[Person; 2]> =
     LazyLock::new(|| [Person::new([1; 32]), Person::new([2; 32])]);
 
-/// Somebody with an agent and an account.
+/// An author with an agent and an account.
 #[derive(Clone)]
 pub(crate) struct Person {
     secret: std::sync::Arc<AgentSecret>,
@@ -43,7 +43,7 @@ impl Person {
         session_id(&Owner::Account(self.account_id), [number; 8])
     }
 
-    /// One of the agent's own sessions.
+    /// One of the agent's sessions.
     pub(crate) fn agent_session(&self, number: u8) -> SessionId {
         session_id(&Owner::Agent(self.secret.agent()), [number; 8])
     }
@@ -57,7 +57,7 @@ pub(crate) fn bob() -> Person {
     PEOPLE[1].clone()
 }
 
-/// What signs for an account or agent, if it is one of ours.
+/// The secret of an account or agent, if it belongs to one of the two authors.
 pub(crate) fn signer_of(owner: &Owner) -> Option<&'static SignerSecret> {
     let person = PEOPLE.iter().find(|person| match owner {
         Owner::Account(account) => *account == person.account_id,
@@ -66,7 +66,7 @@ pub(crate) fn signer_of(owner: &Owner) -> Option<&'static SignerSecret> {
     Some(person.secret.signer_secret())
 }
 
-/// Knows the two accounts, and lets only Alice's delete.
+/// A directory of the two accounts, in which only Alice may delete.
 pub(crate) struct Accounts;
 
 impl Directory for Accounts {

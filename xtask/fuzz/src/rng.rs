@@ -1,7 +1,7 @@
-//! Random numbers that are the same for the same seed, everywhere and always.
+//! Reproducible random numbers.
 
-/// A small generator (`SplitMix64`). One is made anew for each case, from the seed of the run and
-/// the number of the case.
+/// A small generator (`SplitMix64`). Each case has its own, from the seed of the run and the number of
+/// the case.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
@@ -9,7 +9,7 @@ impl Rng {
     /// The generator of one case.
     pub fn of_case(seed: u64, case: u64) -> Self {
         let mut rng = Self(seed);
-        // Seeds that are close to each other are to have nothing in common.
+        // Similar seeds must give unrelated sequences.
         let scattered = rng.bits();
         Self(scattered ^ case.wrapping_mul(0xd6e8_feb8_6659_fd93))
     }
@@ -23,14 +23,14 @@ impl Rng {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `bound`, or 0 if that is 0.
+    /// A number below `bound`, or 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        // The bias is far below what fuzzing could notice.
+        // The bias is negligible for fuzzing.
         let product = u128::from(self.bits()) * bound as u128;
         usize::try_from(product >> 64).unwrap_or(0)
     }
 
-    /// Whether something happens that does once in `times`.
+    /// Returns `true` once in `times` calls, on average.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -40,16 +40,16 @@ impl Rng {
         self.bits().to_le_bytes()[0]
     }
 
-    /// One of the items, unless there are none.
+    /// One of the items, or `None` if there are none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         items.get(self.below(items.len()))
     }
 
-    /// A range of at most `max_len` inside a sequence of length `len`.
+    /// A range of at most `max_len` in a sequence of length `len`.
     pub fn range(&mut self, len: usize, max_len: usize) -> std::ops::Range<usize> {
         let start = self.below(len);
         let longest = (len - start).min(max_len);
-        // Short ranges are the more interesting ones, long ones are needed now and then.
+        // Short ranges find more, but sometimes a long one is needed.
         let length = if self.once_in(4) { longest } else { longest.min(16) };
         start..start + (1 + self.below(length)).min(len - start)
     }

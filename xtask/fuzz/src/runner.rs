@@ -1,4 +1,4 @@
-//! Running a target over many inputs, for a time.
+//! Running a target on many inputs.
 
 use std::collections::HashSet;
 use std::panic::{self, AssertUnwindSafe};
@@ -11,33 +11,32 @@ use crate::rng::Rng;
 use crate::seeds;
 use crate::targets::Target;
 
-/// How long one input may take. Far more than any needs, so that a busy machine is no failure;
-/// what takes time that grows with the square of the length is over it.
+/// The time limit for one input. It is generous, so that a busy machine causes no failure, but too
+/// short for quadratic time.
 pub const SLOW: Duration = Duration::from_millis(50);
 
-/// How often a slow input is tried again, before it is believed that it is not the machine.
+/// The number of retries of a slow input, in case the machine is slow.
 const RETRIES: usize = 4;
 
-/// How many inputs are kept. What comes later takes the place of an earlier one.
+/// The maximum number of kept inputs. Later ones replace earlier ones.
 const MAX_CORPUS: usize = 4_096;
 
-/// How often a fresh start is made from the seeds, rather than from what was found since: once in
-/// so many cases.
+/// One in this number of cases starts from a seed instead of a kept input.
 const FROM_SEEDS: usize = 6;
 
-/// How much is kept of a message, which may show a whole input.
+/// The maximum length of a failure message, which may contain a whole input.
 const MAX_MESSAGE_CHARS: usize = 1_000;
 
-/// What went wrong with an input.
+/// The failure of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Where the code panicked, or that it was slow: the same for inputs that show the same fault.
+    /// The place of the panic, or a note that the input was slow. Equal for inputs with the same fault.
     pub place: String,
     /// The message.
     pub message: String,
 }
 
-/// Feeds a target with one input, which it must be done with within `patience`.
+/// Runs a target on one input, with the time limit `patience`.
 pub fn try_input(target: &Target, input: &[u8], patience: Duration) -> Result<Features, Failure> {
     let mut fastest = Duration::MAX;
     for _ in 0..RETRIES {
@@ -52,10 +51,10 @@ pub fn try_input(target: &Target, input: &[u8], patience: Duration) -> Result<Fe
     Err(Failure { place: "slow".to_owned(), message })
 }
 
-/// The last panic of a target, which the hook of [`quiet_panics`] has noted.
+/// The last panic of a target, recorded by the hook of [`quiet_panics`].
 static LAST_PANIC: Mutex<Option<Failure>> = Mutex::new(None);
 
-/// Has panics noted rather than printed, for they are what is being looked for.
+/// Records panics instead of printing them.
 pub fn quiet_panics() {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
@@ -77,8 +76,8 @@ fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     })
 }
 
-/// A target being fuzzed: the inputs kept so far, and where in the run it is. The cases are the
-/// same for the same seed, whatever the time.
+/// The state of fuzzing a target: the kept inputs, and the position in the run. The seed determines
+/// the cases, independent of time.
 pub struct Fuzzer {
     target: &'static Target,
     seed: u64,
@@ -90,7 +89,7 @@ pub struct Fuzzer {
 }
 
 impl Fuzzer {
-    /// Starts from the seeds, which are the first cases themselves.
+    /// Starts with the seeds, which are the first cases.
     pub fn new(target: &'static Target, seed: u64, patience: Duration) -> Self {
         let mut seeds = (target.seeds)();
         seeds.extend(seeds::recorded());
@@ -105,7 +104,7 @@ impl Fuzzer {
         }
     }
 
-    /// Makes the input of the next case. [`Self::judge`] must be told of it.
+    /// Makes the input of the next case, for [`Self::judge`].
     pub fn next_input(&mut self) -> Vec<u8> {
         let case = self.next_case;
         self.next_case += 1;
@@ -123,24 +122,24 @@ impl Fuzzer {
         input
     }
 
-    /// Tries an input, and keeps it if it showed something new.
+    /// Runs an input, and keeps it if it has a new feature.
     pub fn judge(&mut self, input: &[u8]) -> Result<(), Failure> {
         let features = try_input(self.target, input, self.patience)?;
         self.learn(input, &features);
         Ok(())
     }
 
-    /// The number of inputs made.
+    /// The number of cases so far.
     pub fn cases(&self) -> u64 {
         self.next_case
     }
 
-    /// The number of different things seen.
+    /// The number of different features so far.
     pub fn features(&self) -> usize {
         self.seen.len()
     }
 
-    /// The number of inputs kept.
+    /// The number of kept inputs.
     pub fn kept(&self) -> usize {
         self.corpus.len()
     }
@@ -164,7 +163,7 @@ impl Fuzzer {
     }
 }
 
-/// Makes an input shorter as long as it fails at the same place, for at most `limit`.
+/// Shortens an input while it fails at the same place, for at most `limit`.
 pub fn minimise(target: &Target, input: &[u8], failure: &Failure, limit: Duration) -> Vec<u8> {
     let deadline = Instant::now() + limit;
     let fails = |candidate: &[u8]| {
@@ -185,7 +184,7 @@ pub fn minimise(target: &Target, input: &[u8], failure: &Failure, limit: Duratio
                 start += size;
             }
         }
-        // Single bytes are tried again until none can be left out.
+        // Repeat single bytes until none can be removed.
         if size > 1 || !is_shorter {
             size /= 2;
         }

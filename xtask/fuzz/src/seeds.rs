@@ -1,5 +1,5 @@
-//! Inputs to begin with: well-formed messages of every kind, with valid ids and signatures, and
-//! what has been recorded from the reference.
+//! The first inputs: well-formed messages of every kind, with valid ids and signatures, and content
+//! recorded from the reference.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use downbeat_protocol::{
 use crate::mutate::MAX_INPUT_LEN;
 use crate::people::{Person, alice, bob};
 
-/// The folders of recorded content, from the root of the workspace.
+/// The folders of recorded content, relative to the root of the workspace.
 const RECORDED: [&str; 3] =
     ["crates/protocol/tests/vectors", "crates/crypto/tests/vectors", "crates/core/tests/vectors"];
 
 /// Some time in 2024, in milliseconds since the Unix epoch.
 const MADE_AT: u64 = 1_714_564_800_000;
 
-/// Messages of every kind, those of one CoValue in the order in which they can be taken.
+/// Messages of every kind. Those of one CoValue are in the order of their ingestion.
 pub(crate) fn messages() -> Vec<Message> {
     let mut messages = contents().into_iter().map(Message::Content).collect::<Vec<_>>();
     let id = alice().account_id();
@@ -45,14 +45,14 @@ pub(crate) fn messages() -> Vec<Message> {
         }),
         Message::ReconcileAck("b\"\u{1f600}\n".into()),
         Message::Unknown(Unknown {
-            id: UnknownId::new("co_zMistyped0\n").expect("no id of a CoValue"),
+            id: UnknownId::new("co_zMistyped0\n").expect("the text is not a CoValue id"),
             kind: UnknownKind::Load,
         }),
     ]);
     messages
 }
 
-/// Content of accounts, a group and what it owns, branches, streams and a deletion.
+/// Content of accounts, of a group and its CoValues, of branches and streams, and a deletion.
 fn contents() -> Vec<Content> {
     let (alice, bob) = (alice(), bob());
     let group_id = header_id(&group());
@@ -133,7 +133,7 @@ fn run(author: &Person, session: SessionId, transactions: Vec<Transaction>) -> S
     SessionContent { session, after: 0, transactions, last_signature }
 }
 
-/// Content without a header that goes on after the transactions `before`.
+/// Content without a header that continues after the transactions `before`.
 fn later(
     author: &Person,
     header: Header,
@@ -187,7 +187,7 @@ fn counts() -> SessionCounts {
     [(alice().session(1), 3), (bob().agent_session(2), (1 << 53) - 1)].into_iter().collect()
 }
 
-/// The messages as frames of the JSON codec: each alone, and all those about one CoValue together.
+/// The messages as JSON frames: each alone, and all messages of one CoValue together.
 pub(crate) fn json_frames() -> Vec<Vec<u8>> {
     let messages = messages();
     let mut frames: Vec<Vec<u8>> = messages.iter().map(|message| frame([message])).collect();
@@ -217,7 +217,7 @@ fn frame<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<u8> {
     frame
 }
 
-/// The messages as frames of the binary codec, alone and together.
+/// The messages as binary frames, alone and together.
 pub(crate) fn binary_frames() -> Vec<Vec<u8>> {
     let messages = messages();
     let mut frames = Vec::new();
@@ -235,7 +235,7 @@ pub(crate) fn binary_frames() -> Vec<Vec<u8>> {
     frames
 }
 
-/// Headers and transactions, each as a JSON text, canonical ones and others.
+/// Headers and transactions as JSON texts, canonical and not.
 pub(crate) fn parts() -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     for content in contents() {
@@ -261,7 +261,7 @@ pub(crate) fn parts() -> Vec<Vec<u8>> {
     parts
 }
 
-/// JSON values of every shape.
+/// JSON values of every kind.
 pub(crate) fn values() -> Vec<Vec<u8>> {
     let mut values = parts();
     values.extend(json_frames());
@@ -278,19 +278,19 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
     values
 }
 
-/// What was recorded from the reference, file by file and line by line.
+/// The content recorded from the reference, as whole files and as lines.
 pub(crate) fn recorded() -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut files: Vec<PathBuf> = Vec::new();
     let mut folders: Vec<PathBuf> = RECORDED.iter().map(|folder| root.join(folder)).collect();
     while let Some(folder) = folders.pop() {
-        // A folder that is not there has nothing recorded.
+        // A missing folder has no recorded content.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_folder { &mut folders } else { &mut files }.push(entry.path());
         }
     }
-    // The order of a folder's entries must not decide what a seed means.
+    // The order of a folder's entries must not affect the cases of a seed.
     files.sort();
     let mut inputs = Vec::new();
     for bytes in files.iter().filter_map(|file| fs::read(file).ok()) {

@@ -1,4 +1,4 @@
-//! Watching over the processes that fuzz.
+//! Watching the fuzzing processes.
 
 use std::collections::VecDeque;
 use std::env;
@@ -17,10 +17,10 @@ use downbeat_fuzz::Target;
 use crate::Arguments;
 use crate::worker::{progress_file, recorded_file};
 
-/// How much longer than the run itself its repetition may take, which writes inputs to files.
+/// The additional time for repeating a run, which writes inputs to files.
 const REPEAT_FACTOR: u64 = 10;
 
-/// Fuzzes the targets, some at a time. Returns whether all went well.
+/// Fuzzes the targets, several at the same time. Returns whether no failure was found.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let targets = arguments.targets()?;
     let seed = arguments.seed.unwrap_or_else(random_seed);
@@ -57,7 +57,7 @@ fn next(queue: &Mutex<VecDeque<&'static Target>>) -> Option<&'static Target> {
 fn fuzz(target: &Target, arguments: &Arguments, seed: u64) -> Result<bool> {
     let folder = failures_folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    // Those of an earlier run say nothing about this one.
+    // Files of an earlier run do not apply to this one.
     for stale in [progress_file(&folder, target), recorded_file(&folder, target)] {
         if stale.exists() {
             fs::remove_file(&stale)
@@ -72,8 +72,8 @@ fn fuzz(target: &Target, arguments: &Arguments, seed: u64) -> Result<bool> {
     Ok(false)
 }
 
-/// The process has ended without a word (a full stack, no memory): repeats the run, which comes to
-/// the same end, and has inputs written to a file before they are tried.
+/// Handles a process that ended without a report (stack overflow, out of memory): repeats the same run,
+/// which writes each input to a file first.
 fn find_the_end(
     target: &Target,
     arguments: &Arguments,
@@ -86,7 +86,7 @@ fn find_the_end(
         "[{name}] FAILURE: the process has ended ({status}); repeating it to find the input …"
     );
     let progress = fs::read_to_string(progress_file(folder, target)).unwrap_or_default();
-    // Without progress it was within the first heartbeat.
+    // Without progress, the process ended within the first heartbeat.
     let from = progress.parse().unwrap_or(0);
     let seconds = arguments.seconds.saturating_mul(REPEAT_FACTOR);
     let again = start(target, arguments, seed, seconds, Some(from))?;
@@ -106,7 +106,7 @@ fn start(
     seconds: u64,
     record_from: Option<u64>,
 ) -> Result<ExitStatus> {
-    let program = env::current_exe().context("cannot tell where this program is")?;
+    let program = env::current_exe().context("cannot find the path of this program")?;
     let mut command = Command::new(program);
     command.args([target.name, "--worker", "--seed", &seed.to_string()]);
     command.args(["--seconds", &seconds.to_string()]);
@@ -116,17 +116,17 @@ fn start(
     if let Some(case) = record_from {
         command.args(["--record-from", &case.to_string()]);
     }
-    command.status().context("cannot start the process that fuzzes")
+    command.status().context("cannot start the fuzzing process")
 }
 
-/// Where failing inputs are kept: in the target directory, beside the builds.
+/// The folder of failing inputs, in the target directory.
 pub(crate) fn failures_folder() -> Result<PathBuf> {
-    let this = env::current_exe().context("cannot tell where this program is")?;
+    let this = env::current_exe().context("cannot find the path of this program")?;
     let target = this.ancestors().nth(2).context("this program is not in a target directory")?;
     Ok(target.join("fuzz-failures"))
 }
 
-/// The standard library's hash maps start from randomness of the operating system.
+/// A random seed, from the hash maps of the standard library.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(0) >> 32
 }

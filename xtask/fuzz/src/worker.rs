@@ -1,4 +1,4 @@
-//! Fuzzing one target, in a process that may come to a sudden end.
+//! Fuzzing one target, in a process that may crash.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,20 +14,20 @@ use downbeat_fuzz::{Failure, Fuzzer, SLOW, Target, memory, minimise, quiet_panic
 use crate::Arguments;
 use crate::watch::failures_folder;
 
-/// How often the number of the present case is written down, for the case of a sudden end.
+/// The interval for recording the number of the current case, in case of a crash.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// How long one input may take before it is held to take forever. Slow ones are found by another,
-/// much shorter limit, but only when they are done.
+/// The time after which an input counts as endless. A much shorter limit finds slow inputs, but only
+/// after they have finished.
 const FOREVER: Duration = Duration::from_secs(20);
 
-/// How long it may take to make a failing input smaller.
+/// The time limit for shortening a failing input.
 const MINIMISE_FOR: Duration = Duration::from_secs(20);
 
-/// The stack of the thread that runs the targets: that of a thread of the server.
+/// The stack size of the thread that runs the targets, the same as in the server.
 const STACK_SIZE: usize = 2 << 20;
 
-/// What is being tried, for the thread that looks after the time.
+/// The current case, for the thread that checks the time.
 #[derive(Default)]
 struct Current {
     case: u64,
@@ -40,13 +40,13 @@ struct Summary {
     cases: u64,
     features: usize,
     kept: usize,
-    /// The input of the last case, if it failed, and how.
+    /// The input of the last case and its failure, if it failed.
     failure: Option<(Vec<u8>, Failure)>,
 }
 
 type Shared = Arc<Mutex<Current>>;
 
-/// Fuzzes a target. Returns whether all went well.
+/// Fuzzes a target. Returns whether no failure was found.
 pub(crate) fn run(target: &'static Target, arguments: &Arguments) -> Result<bool> {
     let folder = failures_folder()?;
     let seed = arguments.seed.unwrap_or_default();
@@ -66,11 +66,11 @@ pub(crate) fn run(target: &'static Target, arguments: &Arguments) -> Result<bool
     let (done, outcome) = sync_channel(1);
     let fuzzing = thread::Builder::new()
         .stack_size(STACK_SIZE)
-        // The receiver waits for as long as this process lives.
+        // The receiver lives as long as this process.
         .spawn(move || done.send(plan.carry_out()))
         .context("cannot start a thread")?;
     let summary = wait(&outcome, &shared, target, &folder)?;
-    // It has sent its last.
+    // The thread has sent its result.
     let _ = fuzzing.join();
     let name = target.name;
     let Summary { cases, features, kept, failure } = summary;
@@ -91,7 +91,7 @@ pub(crate) fn run(target: &'static Target, arguments: &Arguments) -> Result<bool
     Ok(true)
 }
 
-/// Waits for the outcome, writes down how far it has come, and ends it if it hangs.
+/// Waits for the outcome, records the progress, and ends the process if an input hangs.
 fn wait(
     outcome: &Receiver<Summary>,
     shared: &Shared,
@@ -111,7 +111,7 @@ fn wait(
             let message = format!("not done after {} s", FOREVER.as_secs());
             let failure = Failure { place: "hangs".to_owned(), message };
             tell(target, folder, &current.input, &failure)?;
-            // The thread cannot be stopped in any other way.
+            // There is no other way to stop the thread.
             process::exit(1);
         }
     }
@@ -137,7 +137,7 @@ impl Plan {
             self.note(fuzzer.cases(), &input);
             failure = fuzzer.judge(&input).err().map(|failure| (input, failure));
         }
-        // What follows is not the target's time.
+        // The rest is not the target's time.
         self.current.lock().unwrap_or_else(PoisonError::into_inner).since = None;
         let (cases, features, kept) = (fuzzer.cases(), fuzzer.features(), fuzzer.kept());
         Summary { cases, features, kept, failure }
@@ -150,19 +150,19 @@ impl Plan {
         current.input.extend_from_slice(input);
         current.since = Some(Instant::now());
         if case >= self.record_from {
-            // If it cannot be written, the process that reads it says so.
+            // If writing fails, the reading process reports it.
             let _ = fs::write(&self.recorded, input);
         }
     }
 }
 
-/// Tries one file. Returns whether all went well.
+/// Runs the input of one file. Returns whether it did not fail.
 pub(crate) fn try_file(target: &'static Target, file: &Path) -> Result<bool> {
     let input = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     println!("[{}] {} bytes of {}", target.name, input.len(), file.display());
     memory::watch();
     let started = Instant::now();
-    // With the usual report of a panic, whose place and stack are wanted here.
+    // With the usual report of a panic, which has its place and stack.
     let result = thread::Builder::new()
         .stack_size(STACK_SIZE)
         .spawn(move || try_input(target, &input, SLOW))
@@ -177,12 +177,12 @@ pub(crate) fn try_file(target: &'static Target, file: &Path) -> Result<bool> {
 }
 
 fn report(target: &'static Target, folder: &Path, input: &[u8], failure: &Failure) -> Result<()> {
-    println!("[{}] failure with {} bytes; making them fewer …", target.name, input.len());
+    println!("[{}] failure with {} bytes; shortening …", target.name, input.len());
     let small = minimise(target, input, failure, MINIMISE_FOR);
     tell(target, folder, &small, failure)
 }
 
-/// Keeps the input and says how to try it again.
+/// Saves the input, and prints how to run it again.
 fn tell(target: &Target, folder: &Path, input: &[u8], failure: &Failure) -> Result<()> {
     let place: String = failure
         .place
@@ -207,13 +207,13 @@ fn tell(target: &Target, folder: &Path, input: &[u8], failure: &Failure) -> Resu
     Ok(())
 }
 
-/// Where the number of the present case is written down.
+/// The file with the number of the current case.
 pub(crate) fn progress_file(folder: &Path, target: &Target) -> PathBuf {
     folder.join(format!("{}.progress", target.name))
 }
 
-/// Where inputs are written before they are tried, when a run is repeated to find the one that
-/// ended the process.
+/// The file for each input before it runs, when a run is repeated to find the input that crashed the
+/// process.
 pub(crate) fn recorded_file(folder: &Path, target: &Target) -> PathBuf {
     folder.join(format!("{}-ends-the-process", target.name))
 }

@@ -54,8 +54,8 @@ fn tell(
         }
     }
     if let Some((last, _)) = path.last() {
-        if let Some(fault) = last.fault() {
-            let _ = writeln!(story, "      {fault}");
+        if let Some(violation) = last.violation() {
+            let _ = writeln!(story, "      {violation}");
         }
         story.push_str(&last.summary());
     }

@@ -7,7 +7,7 @@ use stateright::{Model, Property};
 
 use crate::cast::{self, CLIENTS, MAX_WRITES, Said};
 use crate::client::Client;
-use crate::rules::Fault;
+use crate::rules::Violation;
 use crate::server::{Server, Turn};
 
 /// Messages that may be sent between two things that happen from outside. A LOAD, its answer, what
@@ -65,7 +65,7 @@ pub struct Moment {
     restarts: u8,
     /// Messages sent since something happened from outside.
     messages: u8,
-    fault: Option<Fault>,
+    violation: Option<Violation>,
 }
 
 /// One thing that may happen next.
@@ -104,12 +104,12 @@ impl Model for Scope {
             losses: self.losses,
             restarts: self.restarts,
             messages: 0,
-            fault: None,
+            violation: None,
         }]
     }
 
     fn actions(&self, moment: &Moment, steps: &mut Vec<Step>) {
-        if moment.fault.is_some() {
+        if moment.violation.is_some() {
             return;
         }
         let server = &moment.server;
@@ -155,15 +155,15 @@ impl Model for Scope {
 
     fn next_state(&self, moment: &Moment, step: Step) -> Option<Moment> {
         let mut next = moment.clone();
-        if let Err(fault) = next.take(self, &step.0) {
-            next.fault = Some(fault);
+        if let Err(violation) = next.take(self, &step.0) {
+            next.violation = Some(violation);
         }
         Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(NO_RULE_IS_BROKEN, |_, moment: &Moment| moment.fault.is_none()),
+            Property::always(NO_RULE_IS_BROKEN, |_, moment: &Moment| moment.violation.is_none()),
             Property::always(AT_REST_ALL_HAVE_THE_SAME, |scope: &Self, moment: &Moment| {
                 !moment.is_at_rest() || moment.is_converged(scope)
             }),
@@ -180,7 +180,7 @@ impl Model for Scope {
     }
 }
 
-/// The rules of each step, see `Fault`.
+/// The rules of each step, see `Violation`.
 pub(crate) const NO_RULE_IS_BROKEN: &str = "no rule is broken";
 
 /// When nothing is under way and both are connected, both clients and the disk have the same, and
@@ -232,8 +232,8 @@ impl Moment {
     }
 
     /// The rule that is broken, if one is.
-    pub(crate) fn fault(&self) -> Option<&impl fmt::Display> {
-        self.fault.as_ref()
+    pub(crate) fn violation(&self) -> Option<&impl fmt::Display> {
+        self.violation.as_ref()
     }
 
     /// Who has what.
@@ -261,7 +261,7 @@ impl Moment {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.fault.is_none()
+        self.violation.is_none()
             && self.server.is_at_rest()
             && self.clients.iter().all(|client| client.connection.is_some())
     }
@@ -279,7 +279,7 @@ impl Moment {
         })
     }
 
-    fn take(&mut self, scope: &Scope, step: &Kind) -> Result<(), Fault> {
+    fn take(&mut self, scope: &Scope, step: &Kind) -> Result<(), Violation> {
         match *step {
             Kind::Connect(client) => {
                 self.messages = 0;
@@ -319,7 +319,7 @@ impl Moment {
         }
     }
 
-    fn lose(&mut self, scope: &Scope, client: usize) -> Result<(), Fault> {
+    fn lose(&mut self, scope: &Scope, client: usize) -> Result<(), Violation> {
         self.messages = 0;
         self.losses -= 1;
         let Some(connection) = self.clients[client].connection.take() else { return Ok(()) };
@@ -336,24 +336,24 @@ impl Moment {
     }
 
     /// A client gets the next message that was sent to it.
-    fn hear(&mut self, peer: usize) -> Result<(), Fault> {
+    fn hear(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = &mut self.server.peers[peer];
         let client = peer.client;
         let Some(said) = peer.outgoing.pop_front() else { return Ok(()) };
         if let Said::Known { state, .. } = &said
             && !state.covers(self.clients[client].heard)
         {
-            return Err(Fault::TakenBack);
+            return Err(Violation::TakenBack);
         }
         let answers = self.clients[client].hear(&said);
         self.send(client, answers)
     }
 
-    fn send(&mut self, client: usize, said: Vec<Said>) -> Result<(), Fault> {
+    fn send(&mut self, client: usize, said: Vec<Said>) -> Result<(), Violation> {
         let Some(connection) = self.clients[client].connection else { return Ok(()) };
         self.messages += u8::try_from(said.len()).unwrap_or(MAX_MESSAGES);
         if self.messages > MAX_MESSAGES {
-            return Err(Fault::Circle);
+            return Err(Violation::Circle);
         }
         if let Some(peer) = self.server.peers.iter_mut().find(|peer| peer.id == connection) {
             peer.incoming.extend(said);

@@ -6,7 +6,7 @@ use crate::cast::Unforeseen;
 
 /// A rule that a step has broken.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Fault {
+pub(crate) enum Violation {
     /// A KNOWN says more than is durable.
     AcknowledgedTooEarly,
     /// A KNOWN takes back what an earlier one has said to the same client.
@@ -27,13 +27,13 @@ pub(crate) enum Fault {
     Unforeseen(String),
 }
 
-impl From<Unforeseen> for Fault {
+impl From<Unforeseen> for Violation {
     fn from(Unforeseen(what): Unforeseen) -> Self {
         Self::Unforeseen(what)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AcknowledgedTooEarly => "what is not durable is acknowledged",

@@ -16,7 +16,7 @@ use downbeat_sync::{
 
 use crate::cast::{self, CLIENTS, Counts, Run, Said, State, Unforeseen};
 use crate::digest;
-use crate::rules::Fault;
+use crate::rules::Violation;
 
 /// The machine's clock, which stands still: nothing in the scope waits for a time.
 const NOW: u64 = 0;
@@ -165,7 +165,7 @@ impl Server {
     }
 
     /// A client connects. Gives the connection's number.
-    pub(crate) fn connect(&mut self, client: usize) -> Result<u64, Fault> {
+    pub(crate) fn connect(&mut self, client: usize) -> Result<u64, Violation> {
         let id = self.next_peer;
         self.next_peer += 1;
         self.peers.push(Peer {
@@ -182,13 +182,13 @@ impl Server {
 
     /// The machine learns that a connection has ended. What has come through it and not been fed
     /// is lost.
-    pub(crate) fn disconnect(&mut self, peer: usize) -> Result<(), Fault> {
+    pub(crate) fn disconnect(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = self.peers.remove(peer);
         self.feed(Input::Disconnected(peer.id))
     }
 
     /// The machine gets the next message of a peer.
-    pub(crate) fn receive(&mut self, peer: usize) -> Result<(), Fault> {
+    pub(crate) fn receive(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = &mut self.peers[peer];
         let Some(said) = peer.incoming.pop_front() else { return Ok(()) };
         let id = peer.id;
@@ -196,13 +196,17 @@ impl Server {
     }
 
     /// A look-up ends.
-    pub(crate) fn finish_look_up(&mut self) -> Result<(), Fault> {
+    pub(crate) fn finish_look_up(&mut self) -> Result<(), Violation> {
         self.look_ups -= 1;
         self.feed(Input::Loaded(self.durable))
     }
 
     /// A check ends; `are_genuine` is what came of it.
-    pub(crate) fn finish_check(&mut self, check: &Check, are_genuine: bool) -> Result<(), Fault> {
+    pub(crate) fn finish_check(
+        &mut self,
+        check: &Check,
+        are_genuine: bool,
+    ) -> Result<(), Violation> {
         self.checks.remove(check);
         if are_genuine && let Some(last) = check.runs.last() {
             self.verified[check.session] = last.end;
@@ -211,14 +215,14 @@ impl Server {
     }
 
     /// The oldest store is durable.
-    pub(crate) fn finish_store(&mut self) -> Result<(), Fault> {
+    pub(crate) fn finish_store(&mut self) -> Result<(), Violation> {
         let Some(store) = self.persist()? else { return Ok(()) };
         self.feed(Input::Stored(store))
     }
 
     /// A peer's connection has room for its turn: reads what it says, and writes it. `limit` is
     /// how many transactions are read at most.
-    pub(crate) fn write_turn(&mut self, peer: usize, limit: u8) -> Result<(), Fault> {
+    pub(crate) fn write_turn(&mut self, peer: usize, limit: u8) -> Result<(), Violation> {
         let (readable, durable) = (self.readable(), self.durable);
         let peer = &mut self.peers[peer];
         let Turn::Given(parts) = std::mem::replace(&mut peer.turn, Turn::Idle) else {
@@ -238,7 +242,7 @@ impl Server {
                 if let Said::Known { state, .. } = &said
                     && !durable.covers(*state)
                 {
-                    return Err(Fault::AcknowledgedTooEarly);
+                    return Err(Violation::AcknowledgedTooEarly);
                 }
                 if !peer.is_cut {
                     peer.outgoing.push_back(said);
@@ -250,7 +254,7 @@ impl Server {
     }
 
     /// The machine learns that a turn has been written.
-    pub(crate) fn finish_turn(&mut self, peer: usize) -> Result<(), Fault> {
+    pub(crate) fn finish_turn(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = &mut self.peers[peer];
         let Turn::Written(rests) = std::mem::replace(&mut peer.turn, Turn::Idle) else {
             return Ok(());
@@ -261,7 +265,7 @@ impl Server {
 
     /// The server ends and starts again. Of what was on its way to the disk, the first `kept`
     /// stores got there.
-    pub(crate) fn restart(&mut self, kept: usize) -> Result<(), Fault> {
+    pub(crate) fn restart(&mut self, kept: usize) -> Result<(), Violation> {
         for _ in 0..kept {
             self.persist()?;
         }
@@ -276,13 +280,13 @@ impl Server {
     }
 
     /// Asks the machine what it wants done.
-    pub(crate) fn poll(&mut self) -> Result<(), Fault> {
+    pub(crate) fn poll(&mut self) -> Result<(), Violation> {
         self.push(Input::Poll);
         self.is_fed = false;
         self.replay()
     }
 
-    fn feed(&mut self, input: Input) -> Result<(), Fault> {
+    fn feed(&mut self, input: Input) -> Result<(), Violation> {
         self.push(input);
         if self.batches {
             self.is_fed = true;
@@ -292,7 +296,7 @@ impl Server {
     }
 
     /// Makes the machine, and carries out what it has said last.
-    fn replay(&mut self) -> Result<(), Fault> {
+    fn replay(&mut self) -> Result<(), Violation> {
         let mut machine = Machine::new(self.config);
         let mut actions = Vec::new();
         for input in self.inputs() {
@@ -317,7 +321,7 @@ impl Server {
         inputs
     }
 
-    fn carry_out(&mut self, action: Action) -> Result<(), Fault> {
+    fn carry_out(&mut self, action: Action) -> Result<(), Violation> {
         match action {
             Action::Turn { peer, items } => {
                 let parts = items.iter().map(Part::of_item).collect::<Result<Vec<_>, _>>()?;
@@ -326,20 +330,20 @@ impl Server {
                     return Ok(());
                 };
                 if peer.turn != Turn::Idle {
-                    return Err(Fault::SecondTurn);
+                    return Err(Violation::SecondTurn);
                 }
                 peer.turn = Turn::Given(parts);
             }
             Action::Load(_) => self.look_ups += 1,
             Action::Verify(job) => {
                 if !self.checks.insert(Check::of_job(&job)?) {
-                    return Err(Fault::SecondCheck);
+                    return Err(Violation::SecondCheck);
                 }
             }
             Action::Store(job) => {
                 let store = Store::of_job(&job)?;
                 if store.runs.iter().any(|run| run.end > self.verified[run.session]) {
-                    return Err(Fault::StoredUnverified);
+                    return Err(Violation::StoredUnverified);
                 }
                 self.stores.push_back(store);
             }
@@ -354,13 +358,13 @@ impl Server {
     }
 
     /// The oldest store reaches the disk.
-    fn persist(&mut self) -> Result<Option<Store>, Fault> {
+    fn persist(&mut self) -> Result<Option<Store>, Violation> {
         let Some(store) = self.stores.pop_front() else { return Ok(None) };
         self.durable.header |= store.header;
         for run in &store.runs {
             let count = &mut self.durable.counts[run.session];
             if !self.durable.header || *count != run.after {
-                return Err(Fault::StoreDoesNotFollow);
+                return Err(Violation::StoreDoesNotFollow);
             }
             *count = run.end;
         }
@@ -475,12 +479,12 @@ impl Piece {
 
     /// Reads up to `limit` transactions, and cuts them into messages as servers do. Returns the
     /// messages, and the rest if there is one.
-    fn read(&self, readable: State, limit: u8) -> Result<(Vec<Said>, Option<Rest>), Fault> {
+    fn read(&self, readable: State, limit: u8) -> Result<(Vec<Said>, Option<Rest>), Violation> {
         let lacks = |session: &usize| self.until[*session] > self.have[*session];
         let is_readable =
             |session| readable.header && self.until[session] <= readable.counts[session];
         if !(0..CLIENTS).filter(lacks).all(is_readable) {
-            return Err(Fault::UnreadableContent);
+            return Err(Violation::UnreadableContent);
         }
         let room = usize::from(limit) * cast::transaction_bytes();
         let mut chunker = ContentChunker::new(self.to_item(), room, u64::MAX);
@@ -513,9 +517,9 @@ fn read(request: &ReadRequest<'_>) -> Result<Vec<SessionContent>, Unforeseen> {
 }
 
 impl Rest {
-    fn of_progress(progress: &Progress) -> Result<Self, Fault> {
+    fn of_progress(progress: &Progress) -> Result<Self, Violation> {
         if progress.stalled {
-            return Err(Fault::UnreadableContent);
+            return Err(Violation::UnreadableContent);
         }
         let reached = cast::of_session_counts(&progress.reached.iter().cloned().collect())?;
         let mut sessions = Vec::new();

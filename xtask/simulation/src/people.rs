@@ -1,4 +1,4 @@
-//! Those who write: their keys, accounts and sessions, and the headers of what they make.
+//! The authors: their keys, accounts and sessions, and the headers of their CoValues.
 
 use downbeat_crypto::{AgentSecret, delete_session_id, header_id, session_id};
 use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, SessionId, Uniqueness};
@@ -58,12 +58,12 @@ fn header(co_type: &str, ruleset: Ruleset, meta: &str, number: u64) -> Header {
         .expect("the simulation's headers are well formed")
 }
 
-/// A map that anybody may write.
+/// A map that all may write.
 pub(crate) fn free_map(number: u64) -> Header {
     header("comap", Ruleset::UnsafeAllowAll, "null", number)
 }
 
-/// A binary stream that anybody may write.
+/// A binary stream that all may write.
 pub(crate) fn file(number: u64) -> Header {
     header("costream", Ruleset::UnsafeAllowAll, r#"{"type":"binary"}"#, number)
 }

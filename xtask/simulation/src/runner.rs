@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use downbeat_driver::DriverBug;
-use downbeat_sync::Fault;
+use downbeat_sync::InjectedBug;
 
 use crate::world::{Bugs, World};
 
@@ -38,7 +38,7 @@ pub fn run(seed: u64) -> Outcome {
 }
 
 /// Runs one seed with machines that do something wrong.
-pub fn run_with_fault(seed: u64, fault: Fault) -> Outcome {
+pub fn run_with_fault(seed: u64, fault: InjectedBug) -> Outcome {
     simulate(seed, Bugs { machine: Some(fault), ..Bugs::default() }, false)
 }
 

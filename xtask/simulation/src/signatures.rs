@@ -1,6 +1,7 @@
 //! Signature checks, each done once in a run of the simulation.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 
 use downbeat_crypto::{HashChain, InvalidKey};
 use downbeat_driver::{Ed25519, SignatureCheck};
@@ -18,9 +19,8 @@ impl SignatureCheck for CachedSignatures {
     type Key = SignerId;
 
     fn key(&self, signer: SignerId) -> Result<SignerId, InvalidKey> {
-        let mut keys = self.keys.borrow_mut();
-        if !keys.contains_key(&signer) {
-            keys.insert(signer, Ed25519.key(signer)?);
+        if let Entry::Vacant(entry) = self.keys.borrow_mut().entry(signer) {
+            entry.insert(Ed25519.key(signer)?);
         }
         Ok(signer)
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use downbeat_driver::{DriverBug, WriteBatch};
 use downbeat_protocol::{CoValueId, Header, Message, SessionContent};
 use downbeat_storage::Outcome;
-use downbeat_sync::{Event, Fault, Item, Loaded, Millis, PeerId, StorageFailed, VerifyJob};
+use downbeat_sync::{Event, InjectedBug, Item, Loaded, Millis, PeerId, StorageFailed, VerifyJob};
 
 use crate::client::Client;
 use crate::liar::Liar;
@@ -67,7 +67,7 @@ pub(crate) struct World {
 /// The bugs that are injected into all nodes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bugs {
-    pub machine: Option<Fault>,
+    pub machine: Option<InjectedBug>,
     pub driver: Option<DriverBug>,
 }
 

@@ -16,13 +16,13 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::{all, load};
 
-/// One CoValue with many subscribers, each of whom gets every edit. The next edit is written when
-/// all have got the one before.
+/// One CoValue with many subscribers, which all receive every edit. The next edit is written after all
+/// subscribers have received the previous one.
 #[derive(Debug, Clone)]
 pub struct FanOut {
-    /// Connections that are subscribed.
+    /// The number of subscribers, with a connection each.
     pub subscribers: usize,
-    /// Edits.
+    /// The number of edits.
     pub edits: usize,
 }
 
@@ -32,20 +32,20 @@ impl Default for FanOut {
     }
 }
 
-/// What the writer and the subscribers share.
+/// The state that the writer and the subscribers share.
 struct Round {
-    /// When the present edit was sent, and its number.
+    /// The time at which the current edit was sent, and its number.
     edit: watch::Sender<(u64, Instant)>,
-    /// Subscribers that have not got it.
+    /// The number of subscribers that have not received it.
     waiting: AtomicUsize,
     done: Notify,
 }
 
 impl FanOut {
-    /// Plays it. Latency is from an edit's being sent to its arrival at a subscriber.
+    /// Runs the workload. Latency is the time from sending an edit to its arrival at a subscriber.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         if self.subscribers == 0 || self.edits == 0 {
-            return Err(BenchError::Size("a fan-out needs a subscriber and an edit at least"));
+            return Err(BenchError::Size("a fan-out needs at least one subscriber and one edit"));
         }
         let author = Author::new(target.seed);
         let traffic = Traffic::default();
@@ -72,7 +72,7 @@ impl FanOut {
                 Ok((client, latencies))
             });
         }
-        // The state at the beginning counts as a round of its own.
+        // Loading the initial state counts as the first round.
         round.all_have_it(&mut running).await?;
 
         let measurement = Measurement::start(target, &traffic)?;
@@ -97,7 +97,7 @@ impl FanOut {
 }
 
 impl Round {
-    /// Waits until every subscriber has the present edit.
+    /// Waits until every subscriber has received the current edit.
     async fn all_have_it(
         &self,
         subscribers: &mut JoinSet<Result<(Client, Vec<Duration>), BenchError>>,
@@ -110,7 +110,7 @@ impl Round {
         if tokio::time::timeout(PATIENCE, done).await.is_ok() {
             return Ok(());
         }
-        // A subscriber that failed has the better story.
+        // The error of a failed subscriber is more precise.
         while let Some(ended) = subscribers.try_join_next() {
             if let Ok(Err(error)) = ended {
                 return Err(error);
@@ -127,7 +127,7 @@ impl Round {
     }
 }
 
-/// Takes edit after edit until the last; the latencies are those of the edits after the first.
+/// Receives all edits, and returns the latencies of those after the first.
 async fn subscribe(
     client: &mut Client,
     session: &SessionId,

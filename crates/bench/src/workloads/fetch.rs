@@ -1,4 +1,4 @@
-//! CoValues that are fetched by clients that have none of them.
+//! Clients that fetch CoValues that they do not have.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::{all, load};
 
-/// Fetches what [`Upload`](crate::Upload) with the same seed and sizes has uploaded. It is a cold
-/// fetch when the server has been started since, and a warm one the second time.
+/// Fetches the CoValues of an [`Upload`](crate::Upload) with the same seed and sizes. The first fetch
+/// after a start of the server is cold, and later ones are warm.
 #[derive(Debug, Clone)]
 pub struct Fetch {
-    /// How many there are.
+    /// The number of CoValues.
     pub co_values: usize,
-    /// Transactions in each.
+    /// The number of transactions in each CoValue.
     pub transactions: usize,
-    /// Clients that fetch a part each.
+    /// The number of clients, which fetch a part of the CoValues each.
     pub connections: usize,
-    /// CoValues that each client has asked for and not got, at most.
+    /// The maximum number of CoValues that a client waits for.
     pub window: usize,
 }
 
@@ -36,7 +36,7 @@ impl Default for Fetch {
 }
 
 impl Fetch {
-    /// Plays it. Latency is from the question for a CoValue to its last transaction.
+    /// Runs the workload. Latency is the time from the LOAD of a CoValue to its last transaction.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         let data = Arc::new(DataSet::new(target.seed, self.co_values, self.transactions)?);
         let traffic = Traffic::default();
@@ -94,7 +94,7 @@ async fn fetch(
                 Message::Content(content) => content,
                 Message::Known(known) if !known.state.header => {
                     let id = known.state.id;
-                    return Err(BenchError::Wrong(format!("{id} is not there: upload it first")));
+                    return Err(BenchError::Wrong(format!("{id} is missing: upload it first")));
                 }
                 _ => continue,
             };

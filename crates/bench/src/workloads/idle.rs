@@ -1,4 +1,4 @@
-//! Clients that are connected and do nothing.
+//! Idle clients.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::load;
 
-/// How long the connections are left alone before the server's memory is looked at: several signs
-/// of life of the server, which clients expect every second and a half.
+/// The time before the server's memory is measured. The server sends several pings in it, because
+/// clients expect one every 1.5 s.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// Connections that are subscribed to one CoValue, the same, and silent. What the server's memory has
-/// grown by is in the report; the rate is that of connecting, one after the other, and CPU time has
-/// the signs of life of the time after that in it.
+/// Silent connections with a subscription to the same CoValue. The report has the growth of the
+/// server's memory. The rate is that of connecting one after the other; the CPU time includes the pings
+/// afterwards.
 #[derive(Debug, Clone)]
 pub struct Idle {
-    /// How many. Each needs a file descriptor here and one in the server.
+    /// The number of connections. Each needs a file descriptor here and one in the server.
     pub connections: usize,
 }
 
@@ -30,10 +30,10 @@ impl Default for Idle {
 }
 
 impl Idle {
-    /// Plays it. Latency is from connecting to the answer to a first question.
+    /// Runs the workload. Latency is the time from connecting to the first answer.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         if self.connections == 0 {
-            return Err(BenchError::Size("this needs a connection at least"));
+            return Err(BenchError::Size("at least one connection is needed"));
         }
         let author = Author::new(target.seed);
         let traffic = Traffic::default();

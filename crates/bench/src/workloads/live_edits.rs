@@ -1,4 +1,4 @@
-//! People who type.
+//! Users who type.
 
 use downbeat_protocol::Content;
 use tokio::task::JoinSet;
@@ -11,13 +11,13 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::{all, send_windowed};
 
-/// Writers with a CoValue each, who send one transaction at a time and wait for its acknowledgement
-/// before the next.
+/// Writers with one CoValue each. A writer sends one transaction at a time, and waits for its
+/// acknowledgement before the next.
 #[derive(Debug, Clone)]
 pub struct LiveEdits {
-    /// How many, with a connection each.
+    /// The number of writers, with a connection each.
     pub writers: usize,
-    /// Transactions of each.
+    /// The number of transactions of each writer.
     pub edits: usize,
 }
 
@@ -28,10 +28,10 @@ impl Default for LiveEdits {
 }
 
 impl LiveEdits {
-    /// Plays it. Latency is from an edit to its acknowledgement.
+    /// Runs the workload. Latency is the time from an edit to its acknowledgement.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         if self.writers == 0 || self.edits == 0 {
-            return Err(BenchError::Size("live edits need a writer and an edit at least"));
+            return Err(BenchError::Size("live edits need at least one writer and one edit"));
         }
         let author = Author::new(target.seed);
         let traffic = Traffic::default();

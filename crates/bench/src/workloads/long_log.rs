@@ -12,23 +12,23 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::{load, send_windowed};
 
-/// Appends small transactions to one session, some in each message.
+/// Appends small transactions to one session, several in each message.
 #[derive(Debug, Clone)]
 pub struct LongAppend {
-    /// How many in all.
+    /// The number of transactions.
     pub transactions: usize,
-    /// How many in each message.
+    /// The number of transactions in each message.
     pub per_message: usize,
-    /// Messages that the client is ahead of the acknowledgements, at most.
+    /// The maximum number of unacknowledged messages.
     pub window: usize,
 }
 
-/// Loads what [`LongAppend`] with the same seed and sizes has appended.
+/// Loads the CoValue of a [`LongAppend`] with the same seed and sizes.
 #[derive(Debug, Clone)]
 pub struct LongLoad {
-    /// How many transactions there are.
+    /// The number of transactions.
     pub transactions: usize,
-    /// How many were in each message.
+    /// The number of transactions in each uploaded message.
     pub per_message: usize,
 }
 
@@ -45,7 +45,7 @@ impl Default for LongLoad {
 }
 
 impl LongAppend {
-    /// Plays it. Latency is from a message to its acknowledgement.
+    /// Runs the workload. Latency is the time from a message to its acknowledgement.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         let author = Author::new(target.seed);
         let (_, messages) = messages(&author, self.transactions, self.per_message)?;
@@ -67,7 +67,7 @@ impl LongAppend {
 }
 
 impl LongLoad {
-    /// Plays it. Latency is that of the whole load.
+    /// Runs the workload. Latency is that of the whole load.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         let author = Author::new(target.seed);
         let (log, _) = messages(&author, self.transactions, self.per_message)?;
@@ -98,7 +98,9 @@ impl LongLoad {
             }
         }
         if signature != log.signature() {
-            return Err(BenchError::Wrong("the log's end is not as it was written".to_owned()));
+            return Err(BenchError::Wrong(
+                "the end of the log differs from the written one".to_owned(),
+            ));
         }
         let report = measurement.finish(
             format!("load of {} transactions", self.transactions),
@@ -117,7 +119,7 @@ fn messages(
     per_message: usize,
 ) -> Result<(Log, Vec<Content>), BenchError> {
     if transactions == 0 || per_message == 0 {
-        return Err(BenchError::Size("a log needs a transaction, and a message one too"));
+        return Err(BenchError::Size("the log and each message need at least one transaction"));
     }
     let mut log = author.map(&format!("{transactions} by {per_message}"), 0);
     let mut messages = Vec::with_capacity(transactions.div_ceil(per_message));

@@ -1,4 +1,4 @@
-//! A CoValue that very many devices have written to.
+//! A CoValue with sessions of many devices.
 
 use downbeat_protocol::Content;
 
@@ -10,15 +10,15 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::send_windowed;
 
-/// Edits of one CoValue that has many sessions, each in one of them. Every acknowledgement says how
-/// far all sessions are.
+/// Edits of one CoValue with many sessions, each edit in one session. Every acknowledgement lists the
+/// counts of all sessions.
 #[derive(Debug, Clone)]
 pub struct ManySessions {
-    /// How many sessions there are before the first edit that counts.
+    /// The number of sessions before the first measured edit.
     pub sessions: usize,
-    /// Edits.
+    /// The number of edits.
     pub edits: usize,
-    /// Edits that the client is ahead of the acknowledgements, at most.
+    /// The maximum number of unacknowledged edits.
     pub window: usize,
 }
 
@@ -29,10 +29,10 @@ impl Default for ManySessions {
 }
 
 impl ManySessions {
-    /// Plays it. Latency is from an edit to its acknowledgement.
+    /// Runs the workload. Latency is the time from an edit to its acknowledgement.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         if self.sessions == 0 || self.edits == 0 {
-            return Err(BenchError::Size("this needs a session and an edit at least"));
+            return Err(BenchError::Size("at least one session and one edit are needed"));
         }
         let author = Author::new(target.seed);
         let name = format!("{} sessions", self.sessions);
@@ -42,7 +42,7 @@ impl ManySessions {
         let mut random = Random::new(target.seed);
         let edits = (0..self.edits)
             .map(|_| {
-                // The remainder of fewer than 2^32 fits any usize.
+                // A remainder below 2^32 fits any usize.
                 let chosen = (random.next() >> 32) as usize % logs.len();
                 logs[chosen].write(&author, 1)
             })

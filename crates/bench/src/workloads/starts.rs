@@ -1,4 +1,4 @@
-//! A server that is started, again and again.
+//! Repeated starts of a server.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -14,23 +14,22 @@ use crate::report::{Latency, Report, ServerCost};
 use crate::target::Target;
 use crate::workloads::load;
 
-/// How long a server may take until it listens, and until it has stopped: opening a damaged or huge
-/// store takes minutes at most.
+/// The timeout for starting and for stopping a server. Opening a damaged or huge store takes minutes.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// How often a stopping server is looked at. That it has ended is not part of any figure.
+/// The polling interval for a stopping server. The time of the stop is not measured.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Starts of a server on a store that has a CoValue, each until that has been loaded. Every start is
-/// followed by an orderly stop.
+/// Starts of a server on a store with a CoValue, each until the CoValue is loaded. An orderly stop
+/// follows every start.
 #[derive(Debug, Clone)]
 pub struct Starts {
-    /// The server's program and its arguments. It says on its standard output where it listens, in
-    /// any line with a word that begins with `ws://`.
+    /// The server's program and its arguments. The program prints its URL on standard output, as a word
+    /// that begins with `ws://` in any line.
     pub command: Vec<String>,
-    /// What the first client asks for.
+    /// The CoValue that the first client loads.
     pub load: CoValueId,
-    /// How often.
+    /// The number of starts.
     pub starts: usize,
 }
 
@@ -42,18 +41,18 @@ struct Start {
     after: Usage,
 }
 
-/// A server that is killed when this is dropped, for whoever breaks off.
+/// A server process, killed when dropped.
 struct Running<'a> {
     process: Child,
     command: &'a [String],
 }
 
 impl Starts {
-    /// Plays it. Latency is from the start of the process to the content of the CoValue, all of
-    /// connecting included; CPU time is until then; memory is that of the last start.
+    /// Runs the workload. Latency and CPU time are counted from the start of the process to the content
+    /// of the CoValue, including the connection. Memory is that of the last start.
     pub async fn run(&self) -> Result<Report, BenchError> {
         if self.starts == 0 || self.command.is_empty() {
-            return Err(BenchError::Size("this needs a start and a program at least"));
+            return Err(BenchError::Size("at least one start and a program are needed"));
         }
         let traffic = Traffic::default();
         let mut starts = Vec::with_capacity(self.starts);
@@ -62,7 +61,7 @@ impl Starts {
         }
         let seconds = starts.iter().map(|start| start.answered.as_secs_f64()).sum::<f64>();
         let cpu_seconds = starts.iter().map(|start| start.after.cpu.as_secs_f64()).sum::<f64>();
-        #[allow(clippy::cast_precision_loss, reason = "nobody starts a server 2^52 times")]
+        #[allow(clippy::cast_precision_loss, reason = "a server never starts 2^52 times")]
         let count = starts.len() as f64;
         let (sent_bytes, received_bytes) = traffic.so_far();
         Ok(Report {
@@ -105,7 +104,7 @@ impl Starts {
         Ok(Start { listening, answered, resident_before, after })
     }
 
-    /// Waits for the CoValue, behind what it depends on.
+    /// Waits for the CoValue, which comes after its dependencies.
     async fn answered(&self, client: &mut Client) -> Result<(), BenchError> {
         let id = self.load;
         loop {
@@ -115,7 +114,7 @@ impl Starts {
                         if content.header.is_some() {
                             return Ok(());
                         }
-                        return Err(BenchError::Wrong(format!("{id} comes without its header")));
+                        return Err(BenchError::Wrong(format!("{id} has no header")));
                     }
                     Message::Known(known) if known.state.id == id && !known.state.header => {
                         return Err(BenchError::Wrong(format!("{id} is not there")));
@@ -130,7 +129,7 @@ impl Starts {
 impl<'a> Running<'a> {
     fn spawn(command: &'a [String]) -> Result<Self, BenchError> {
         let [program, arguments @ ..] = command else {
-            return Err(BenchError::Size("this needs a program"));
+            return Err(BenchError::Size("a program is needed"));
         };
         let mut process = Command::new(program);
         process.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -142,7 +141,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// The URL that it names.
+    /// The URL that the server prints.
     async fn listening(&mut self) -> Result<String, BenchError> {
         let output = self.process.stdout.take();
         let reading = tokio::task::spawn_blocking(move || {
@@ -151,7 +150,7 @@ impl<'a> Running<'a> {
                 let mut words = line.split_ascii_whitespace();
                 words.find(|word| word.starts_with("ws://")).map(str::to_owned)
             })?;
-            // Its end of the pipe stays open, so that it can go on writing.
+            // The pipe stays open, so that the server can continue to write.
             std::thread::spawn(move || lines.for_each(drop));
             Some(url)
         });
@@ -163,12 +162,12 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Ends it as an operator does.
+    /// Stops the server with a signal, as an operator does.
     async fn stop(mut self) -> Result<(), BenchError> {
         let pid = self.process.id().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status();
         if !told.is_ok_and(|status| status.success()) {
-            return Err(self.problem("cannot be told to stop"));
+            return Err(self.problem("cannot be stopped"));
         }
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -190,7 +189,7 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // It has usually ended; if not, nobody waits for what it would still do.
+        // Usually it has ended already. Its remaining work does not matter.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! Clients that come back all at once, as after a restart of the server.
+//! Clients that reconnect all at once, as after a restart of the server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use crate::measurement::{Measurement, Traffic};
 use crate::report::Report;
 use crate::target::Target;
 
-/// Clients that connect at the same moment, each once. A client is in when its WebSocket is
-/// established; one that then gets no frame, not even a sign of life, has failed.
+/// Clients that connect at the same moment, each once. A client is connected when its WebSocket is
+/// established. It fails if it then receives no frame, not even a ping.
 #[derive(Debug, Clone)]
 pub struct Storm {
-    /// How many. Each needs a file descriptor here and one in the server.
+    /// The number of clients. Each needs a file descriptor here and one in the server.
     pub clients: usize,
 }
 
@@ -27,13 +27,13 @@ impl Default for Storm {
 }
 
 impl Storm {
-    /// Plays it. Latency is from the moment at which all begin until the client is in, and the time
-    /// is that of the last one. Clients that fail are counted in [`Report::failed`].
+    /// Runs the workload. Latency is the time from the common start until a client is connected. The
+    /// total time is that of the last client. [`Report::failed`] counts the clients that fail.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         if self.clients == 0 {
-            return Err(BenchError::Size("this needs a client at least"));
+            return Err(BenchError::Size("at least one client is needed"));
         }
-        // One configuration of TLS for all, as setting it up takes longer than using it.
+        // All clients share one TLS configuration, because creating one is expensive.
         let connector = Arc::new(target.connector()?);
         let traffic = Traffic::default();
         let measurement = Measurement::start(target, &traffic)?;
@@ -69,7 +69,7 @@ impl Storm {
         let seconds = latencies.iter().max().copied().unwrap_or_default().as_secs_f64();
         let workload = format!("{} clients at once", self.clients);
         let report = measurement.finish(workload, "client", count, latencies)?;
-        #[allow(clippy::cast_precision_loss, reason = "nobody has 2^52 file descriptors")]
+        #[allow(clippy::cast_precision_loss, reason = "there are never 2^52 file descriptors")]
         let per_second = count as f64 / seconds.max(f64::MIN_POSITIVE);
         Ok(Report { seconds, per_second, failed, first_failure, ..report })
     }

@@ -13,27 +13,27 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::{all, load, send_windowed};
 
-/// Characters of changes in one transaction of a stream: clients cut files into chunks of 100 KiB.
+/// The length of the changes in one transaction. Clients cut files into chunks of 100 KiB.
 const CHUNK: usize = 100 << 10;
 
-/// The decimal megabyte, as throughput is stated.
+/// The decimal megabyte, the unit of throughput.
 const MEGABYTE: usize = 1_000_000;
 
 /// One client uploads a binary stream, a chunk in each message.
 #[derive(Debug, Clone)]
 pub struct StreamUp {
-    /// Its size in MB.
+    /// The size of the stream in MB.
     pub megabytes: usize,
-    /// Chunks that the client is ahead of the acknowledgements, at most.
+    /// The maximum number of unacknowledged chunks.
     pub window: usize,
 }
 
-/// Several clients download the stream that [`StreamUp`] with the same seed and size has uploaded.
+/// Several clients download the stream of a [`StreamUp`] with the same seed and size.
 #[derive(Debug, Clone)]
 pub struct StreamDown {
-    /// Its size in MB.
+    /// The size of the stream in MB.
     pub megabytes: usize,
-    /// How many clients, all at once.
+    /// The number of concurrent clients.
     pub clients: usize,
 }
 
@@ -50,7 +50,7 @@ impl Default for StreamDown {
 }
 
 impl StreamUp {
-    /// Plays it. Latency is from a chunk's being sent to its acknowledgement.
+    /// Runs the workload. Latency is the time from sending a chunk to its acknowledgement.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         let author = Author::new(target.seed);
         let mut log = stream(&author, self.megabytes);
@@ -70,10 +70,10 @@ impl StreamUp {
 }
 
 impl StreamDown {
-    /// Plays it. Latency is from a client's question to the last chunk.
+    /// Runs the workload. Latency is the time from a client's LOAD to the last chunk.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         if self.clients == 0 {
-            return Err(BenchError::Size("a download needs a client at least"));
+            return Err(BenchError::Size("a download needs at least one client"));
         }
         let author = Author::new(target.seed);
         let log = stream(&author, self.megabytes);
@@ -134,7 +134,7 @@ fn stream(author: &Author, megabytes: usize) -> Log {
 
 fn chunks(megabytes: usize) -> Result<usize, BenchError> {
     if megabytes == 0 {
-        return Err(BenchError::Size("a stream needs a megabyte at least"));
+        return Err(BenchError::Size("a stream needs at least one megabyte"));
     }
     Ok((megabytes * MEGABYTE).div_ceil(CHUNK))
 }

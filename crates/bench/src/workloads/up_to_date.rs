@@ -1,4 +1,4 @@
-//! Clients that come back online and already have everything.
+//! Clients that come back online and lack nothing.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,20 +14,20 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::all;
 
-/// Asks for what [`Upload`](crate::Upload) with the same seed and sizes has uploaded, with all of it
-/// at hand.
+/// Loads the CoValues of an [`Upload`](crate::Upload) with the same seed and sizes, as clients that
+/// have all of them.
 #[derive(Debug, Clone)]
 pub struct UpToDate {
-    /// How many there are.
+    /// The number of CoValues.
     pub co_values: usize,
-    /// Transactions in each.
+    /// The number of transactions in each CoValue.
     pub transactions: usize,
-    /// Clients that have a part each.
+    /// The number of clients, which have a part of the CoValues each.
     pub connections: usize,
-    /// CoValues that each client has asked about without an answer, at most.
+    /// The maximum number of unanswered LOAD messages of a client.
     pub window: usize,
-    /// How often everything is asked about, by new connections each time. The server is not asked
-    /// anything else in between, so from the second time on it is warm.
+    /// The number of rounds. Each round loads all CoValues over new connections, so the server is warm
+    /// from the second round on.
     pub rounds: usize,
 }
 
@@ -38,7 +38,7 @@ impl Default for UpToDate {
 }
 
 impl UpToDate {
-    /// Plays it. Latency is from the question to the answer.
+    /// Runs the workload. Latency is the time from a LOAD to its answer.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         let data = DataSet::new(target.seed, self.co_values, self.transactions)?;
         let shares: Vec<Vec<_>> = data
@@ -102,7 +102,7 @@ async fn ask(
             let Some((state, began)) = asked.remove(&known.state.id) else { continue };
             if known.state != state {
                 let id = state.id;
-                return Err(BenchError::Wrong(format!("{id} is another: upload it first")));
+                return Err(BenchError::Wrong(format!("{id} differs: upload it first")));
             }
             latencies.push(began.elapsed());
         }

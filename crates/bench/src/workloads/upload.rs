@@ -1,4 +1,4 @@
-//! New CoValues that are uploaded, as by clients that come online with what they made offline.
+//! Clients that upload new CoValues, as after working offline.
 
 use crate::client::Client;
 use crate::data_set::DataSet;
@@ -12,13 +12,13 @@ use tokio::task::JoinSet;
 /// Uploads CoMaps, and waits for their acknowledgements.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    /// How many.
+    /// The number of CoValues.
     pub co_values: usize,
-    /// Private transactions in each, under one signature.
+    /// The number of private transactions in each CoValue, with one signature.
     pub transactions: usize,
-    /// Clients that do it at the same time.
+    /// The number of concurrent clients.
     pub connections: usize,
-    /// CoValues that each client is ahead of the acknowledgements, at most.
+    /// The maximum number of unacknowledged CoValues of a client.
     pub window: usize,
 }
 
@@ -29,13 +29,13 @@ impl Default for Upload {
 }
 
 impl Upload {
-    /// Plays it. Latency is from a CoValue's being sent to its acknowledgement.
+    /// Runs the workload. Latency is the time from sending a CoValue to its acknowledgement.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         let data = DataSet::new(target.seed, self.co_values, self.transactions)?;
         let traffic = Traffic::default();
         let shares = data.shares(self.connections)?;
         let mut clients = Client::connect_all(target, &traffic, shares.len()).await?;
-        // All clients need them acknowledged, so that nothing of theirs is held back.
+        // The server must have them before other content, which would wait for them otherwise.
         clients[0].upload(&data.basics).await?;
         let shares: Vec<Vec<_>> =
             shares.map(|share| share.iter().map(|value| value.content.clone()).collect()).collect();

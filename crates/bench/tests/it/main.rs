@@ -1,12 +1,11 @@
-//! Every workload, small, against the null server: each does what it says, checks the answers, and
-//! tells the sizes.
+//! Small runs of all workloads against the null server: operations, checks of answers, and sizes.
 
 use downbeat_bench::{
     BenchError, FanOut, Fetch, LiveEdits, LongAppend, LongLoad, ManySessions, NullServer, Report,
     ServerProcess, Storm, StreamDown, StreamUp, Target, UpToDate, Upload,
 };
 
-/// A null server that runs as long as the test, and the way to it.
+/// Starts a null server that runs until the test ends.
 async fn target() -> Target {
     let server = NullServer::bind("127.0.0.1:0").await.expect("the loopback has a free port");
     let url = server.url();
@@ -40,8 +39,8 @@ async fn clients_that_come_at_once_are_counted_whether_they_get_in_or_not() -> R
     let report = Storm { clients: 100 }.run(&target().await).await?;
     assert_eq!((report.operations, report.failed), (100, 0), "{report}");
     assert!(report.received_bytes > 0 && report.latency.is_some(), "{report}");
-    let nobody = Target::new("ws://127.0.0.1:9");
-    let report = Storm { clients: 3 }.run(&nobody).await?;
+    let absent = Target::new("ws://127.0.0.1:9");
+    let report = Storm { clients: 3 }.run(&absent).await?;
     assert_eq!((report.operations, report.failed), (0, 3), "{report}");
     assert!(report.first_failure.is_some());
     Ok(())
@@ -95,8 +94,8 @@ async fn sizes_and_addresses_that_make_no_sense_are_refused() {
     let target = target().await;
     let nothing = Upload { co_values: 0, ..Upload::default() };
     assert!(matches!(nothing.run(&target).await, Err(BenchError::Size(_))));
-    let nobody = LiveEdits { writers: 0, edits: 1 };
-    assert!(matches!(nobody.run(&target).await, Err(BenchError::Size(_))));
+    let no_writers = LiveEdits { writers: 0, edits: 1 };
+    assert!(matches!(no_writers.run(&target).await, Err(BenchError::Size(_))));
     let nowhere = Target::new("http://127.0.0.1:1");
     assert!(matches!(Upload::default().run(&nowhere).await, Err(BenchError::Url { .. })));
 }

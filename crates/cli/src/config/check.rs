@@ -135,8 +135,8 @@ impl Config {
     }
 }
 
-/// `storage`, `in-memory` and `db` set the same thing. If several are set, flags win over variables,
-/// and variables over the file. Two of the same rank are an error.
+/// `storage`, `in-memory` and `db` set the same thing. If several are set, flags win over
+/// variables, and variables over the file. Two of the same rank are an error.
 fn storage(settings: &Settings, problems: &mut Problems) -> StorageChoice {
     let mut written = vec![("storage", settings.storage.value.clone(), &settings.storage.origin)];
     if settings.in_memory.value {

@@ -1,8 +1,8 @@
-//! The configuration. Flags, variables and a file are merged into [`Settings`], and checked as a whole
-//! to become the [`Config`] of the server.
+//! The configuration. Flags, variables and a file are merged into [`Settings`], and checked as a
+//! whole to become the [`Config`] of the server.
 //!
-//! Flags win over variables, variables over the file, and the file over the defaults. All problems are
-//! reported at once, each with its place and the expected text.
+//! Flags win over variables, variables over the file, and the file over the defaults. All problems
+//! are reported at once, each with its place and the expected text.
 
 mod check;
 mod origin;
@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(crate) use check::{AccessConfig, Config, TlsFiles, byte_rate, rate};
-pub(crate) use origin::{Place, Problems};
+pub(crate) use origin::{FileLine, Problems};
 pub(crate) use show::{plain, show};
 pub(crate) use source::Flags;
 pub(crate) use table::Fields;
@@ -27,16 +27,19 @@ pub(crate) use value::{Count, LogFormat, Scalar, Site, Size, UpstreamUrl, Value}
 use settings::Settings;
 use source::Layer;
 
+const CONFIG_HELP: &str = "\
+TOML file with settings. The keys are the names of the flags.
+
+Flags win over variables, variables over the file, and the file over the defaults. \
+`downbeat config` shows each value and its origin.
+
+[env: DOWNBEAT_CONFIG]";
+
 /// The flag `--config`, for every command that reads settings.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct FileSources {
     /// TOML file with settings. The keys are the names of the flags.
-    ///
-    /// Flags win over variables, variables over the file, and the file over the defaults. `downbeat
-    /// config` shows each value and its origin.
-    ///
-    /// [env: `DOWNBEAT_CONFIG`]
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, long_help = CONFIG_HELP, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 }
 

@@ -13,7 +13,7 @@ pub(crate) enum Origin {
     /// An environment variable.
     Variable(String),
     /// A line of a file.
-    File(Place),
+    File(FileLine),
     /// The default of the setting.
     Default,
 }
@@ -43,14 +43,14 @@ impl fmt::Display for Origin {
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct FileLine {
     /// The path of the file, as it was given.
     pub path: PathBuf,
     /// The number of the line. The first is 1.
     pub line: usize,
 }
 
-impl Place {
+impl FileLine {
     /// The line that contains this byte of the file's text.
     pub(crate) fn of(path: &Path, text: &str, byte: usize) -> Self {
         let before = text.as_bytes().iter().take(byte);
@@ -59,7 +59,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FileLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.path.display(), self.line)
     }
@@ -79,7 +79,7 @@ impl Problems {
     pub(crate) fn syntax(&mut self, path: &Path, text: &str, error: &TomlError) {
         let byte = error.span().map_or(0, |span| span.start);
         let said = error.message().trim().replace('\n', ", ");
-        self.add(Place::of(path, text, byte), format_args!("this is not TOML: {said}"));
+        self.add(FileLine::of(path, text, byte), format_args!("this is not TOML: {said}"));
     }
 
     /// A single problem.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_place_is_a_line_counted_from_one() {
-        let line = |byte| Place::of(Path::new("f"), "ab\ncd\n", byte).line;
+        let line = |byte| FileLine::of(Path::new("f"), "ab\ncd\n", byte).line;
         assert_eq!([0, 2, 3, 5, 6, 99].map(line), [1, 1, 2, 2, 3, 3]);
     }
 

@@ -35,7 +35,8 @@ impl Spec {
         format!("DOWNBEAT_{}", self.name.replace('-', "_").to_ascii_uppercase())
     }
 
-    /// The short and the long help of its flag, with the variable and the default as clap shows them.
+    /// The short and the long help of its flag, with the variable and the default as clap shows
+    /// them.
     pub(crate) fn help_texts(&self) -> (String, String) {
         let text: Vec<_> = self.help.iter().map(|line| line.trim()).collect();
         let text = text.join("\n");
@@ -132,11 +133,13 @@ settings! {
         tcp_port("tcp-port", "PORT"): Option<u16> = "";
         /// PEM file with the TLS certificate chain. Changes take effect within two seconds.
         tls_cert("tls-cert", "FILE"): Option<std::path::PathBuf> = "";
-        /// PEM file with the private key of the certificate. Changes take effect within two seconds.
+        /// PEM file with the private key of the certificate. Changes take effect within two
+        /// seconds.
         tls_key("tls-key", "FILE"): Option<std::path::PathBuf> = "";
     }
     "Storage" {
-        /// Storage: `memory`, `sled:DIR`, or `sqlite:FILE` (the file format of the reference server).
+        /// Storage: `memory`, `sled:DIR`, or `sqlite:FILE` (the file format of the reference
+        /// server).
         storage("storage", "STORAGE"): StorageChoice = "sled:./downbeat-data";
         /// Keep data in memory only. Same as `--storage memory`.
         in_memory("in-memory", "BOOL"): bool = "false";
@@ -145,13 +148,13 @@ settings! {
         /// When content is acknowledged: `safe`, after it is on disk; or `relaxed`, up to 0.2 s
         /// earlier.
         ///
-        /// With `safe`, a crash loses no acknowledged content. `relaxed` is faster on slow disks, but
-        /// a crash loses up to 0.2 s of acknowledged content.
+        /// With `safe`, a crash loses no acknowledged content. `relaxed` is faster on slow disks,
+        /// but a crash loses up to 0.2 s of acknowledged content.
         durability("durability", "WHEN"): DurabilityChoice = "safe";
         /// Target memory use. A larger budget caches more CoValues and content.
         ///
-        /// Half of it is for the index of CoValues, an eighth for the cache of the store, a sixteenth
-        /// for cached content, and the rest for connections and work in progress.
+        /// Half of it is for the index of CoValues, an eighth for the cache of the store, a
+        /// sixteenth for cached content, and the rest for connections and work in progress.
         memory_budget("memory-budget", "SIZE"): Size = "1GiB";
     }
     "Access" {
@@ -159,8 +162,8 @@ settings! {
         /// `--keys` file. `accounts`: every client may connect, but only content of the listed
         /// accounts is stored.
         access("access", "WHO"): AccessMode = "open";
-        /// Key file for `--access keys`. `downbeat key add NAME` adds keys to it. Changes take effect
-        /// within two seconds.
+        /// Key file for `--access keys`. `downbeat key add NAME` adds keys to it. Changes take
+        /// effect within two seconds.
         keys("keys", "FILE"): Option<std::path::PathBuf> = "";
         /// File with account ids for `--access accounts`, one per line. Changes take effect within
         /// two seconds.
@@ -191,7 +194,8 @@ settings! {
         bytes_per_second("bytes-per-second", "SIZE"): Option<Size> = "64MiB";
         /// How long a connection may stay slowed down before it is closed.
         rate_patience("rate-patience", "TIME"): Time = "5m";
-        /// Maximum number of subscriptions of one connection. A connection that asks for more is closed.
+        /// Maximum number of subscriptions of one connection. A connection that asks for more is
+        /// closed.
         max_subscriptions("max-subscriptions", "N"): Count = "1000000";
         /// Messages per second from all connections of a key. The key file overrides it.
         key_messages_per_second("key-messages-per-second", "N"): Option<Count> = "";

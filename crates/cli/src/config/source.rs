@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml_edit::{Document, Item, Value as Toml};
 
-use super::origin::{Origin, Place, Problems, did_you_mean};
+use super::origin::{FileLine, Origin, Problems, did_you_mean};
 use super::service;
 use super::settings::{SPECS, Spec};
 use super::value::Shape;
@@ -97,8 +97,8 @@ fn flag(spec: &'static Spec) -> Arg {
         .hide_possible_values(spec.shape == Shape::Switch)
 }
 
-/// Reads our variables. An unknown variable with our prefix is only a warning, because it may belong
-/// to another program.
+/// Reads our variables. An unknown variable with our prefix is only a warning, because it may
+/// belong to another program.
 pub(crate) fn variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     problems: &mut Problems,
@@ -170,7 +170,7 @@ pub(crate) fn parse_file(path: &Path, text: &str, problems: &mut Problems) -> La
     let table = document.as_table();
     for (name, item) in table {
         let span = table.key(name).and_then(toml_edit::Key::span).or_else(|| item.span());
-        let place = Place::of(path, text, span.map_or(0, |span| span.start));
+        let place = FileLine::of(path, text, span.map_or(0, |span| span.start));
         let Some(spec) = SPECS.iter().find(|spec| spec.name == name) else {
             let meant = did_you_mean(name, SPECS.iter().map(|spec| spec.name));
             let hint = if item.is_table_like() && meant.is_empty() {

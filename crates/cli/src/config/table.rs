@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml_edit::{Item, Table};
 
-use super::origin::{Place, Problems, did_you_mean};
+use super::origin::{FileLine, Problems, did_you_mean};
 use super::source::texts;
 use super::value::Value;
 
@@ -73,13 +73,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn start(&self) -> Place {
+    fn start(&self) -> FileLine {
         let byte = self.table.span().map_or(0, |span| span.start);
-        Place::of(self.path, self.text, byte)
+        FileLine::of(self.path, self.text, byte)
     }
 
-    fn place(&self, name: &str, item: &Item) -> Place {
+    fn place(&self, name: &str, item: &Item) -> FileLine {
         let span = self.table.key(name).and_then(toml_edit::Key::span).or_else(|| item.span());
-        Place::of(self.path, self.text, span.map_or(0, |span| span.start))
+        FileLine::of(self.path, self.text, span.map_or(0, |span| span.start))
     }
 }

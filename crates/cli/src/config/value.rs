@@ -1,5 +1,5 @@
-//! The types of setting values. Each type parses its text, whether it comes from a flag, a variable or
-//! a file.
+//! The types of setting values. Each type parses its text, whether it comes from a flag, a variable
+//! or a file.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -404,8 +404,8 @@ impl std::fmt::Debug for UpstreamUrl {
 /// The replacement of a secret.
 const MASK: &str = "***";
 
-/// A URL without its possible secrets: the query, which holds keys, and the user name and password. A
-/// text that is no URL is hidden completely: it may be the second half of a key with a comma.
+/// A URL without its possible secrets: the query, which holds keys, and the user name and password.
+/// A text that is no URL is hidden completely: it may be the second half of a key with a comma.
 fn mask(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
     let scheme_ok = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));

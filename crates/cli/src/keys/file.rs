@@ -7,10 +7,10 @@ use serde_json::Value as Json;
 use toml_edit::{Document, Item};
 
 use super::secret::KeyHash;
-use crate::config::{Count, Fields, Place, Problems, Scalar, Size, byte_rate, rate};
+use crate::config::{Count, Fields, FileLine, Problems, Scalar, Size, byte_rate, rate};
 
-/// The maximum of keys in a file. Each handshake compares with all keys, which takes 0.1 ms for this
-/// number.
+/// The maximum of keys in a file. Each handshake compares with all keys, which takes 0.1 ms for
+/// this number.
 const MAX_KEYS: usize = 10_000;
 /// The maximum length of a name, in characters. Each log line of a connection contains it.
 const MAX_NAME: usize = 64;
@@ -87,7 +87,7 @@ impl KeyFile {
             let ("key", Item::ArrayOfTables(tables)) = (name, item) else {
                 let key = document.as_table().key(name).and_then(toml_edit::Key::span);
                 let byte = key.or_else(|| item.span()).map_or(0, |span| span.start);
-                let place = Place::of(path, text, byte);
+                let place = FileLine::of(path, text, byte);
                 let hint = "a key starts with the line [[key]]";
                 problems.add(place, format_args!("`{name}` is unknown here: {hint}"));
                 continue;

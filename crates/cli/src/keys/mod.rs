@@ -1,7 +1,7 @@
 //! Access keys: the key file, and the commands that change it.
 //!
-//! A client sends its key in the URL, as `?key=`. The file holds hashes of keys, so its content (in a
-//! backup, on a colleague's screen) does not let a reader connect.
+//! A client sends its key in the URL, as `?key=`. The file holds hashes of keys, so its content (in
+//! a backup, on a colleague's screen) does not let a reader connect.
 
 mod command;
 mod edit;

@@ -11,17 +11,17 @@ use crate::config::Scalar;
 const PREFIX: &str = "dbk_";
 /// Random bytes in a generated key. 256 bits cannot be guessed.
 const RANDOM_BYTES: usize = 32;
-/// The minimum length of a chosen key, in characters. The hash is fast, so an attacker with the file
-/// can try billions of keys per second. Only random keys are safe; 24 characters of base64 are 144
-/// bits.
+/// The minimum length of a chosen key, in characters. The hash is fast, so an attacker with the
+/// file can try billions of keys per second. Only random keys are safe; 24 characters of base64 are
+/// 144 bits.
 const MIN_CHARS: usize = 24;
 /// The minimum of different characters in a chosen key. A random key has more.
 const MIN_DISTINCT: usize = 10;
 
 /// The BLAKE3 hash of a key.
 ///
-/// A slow hash protects passwords that people choose. Keys are random, so a slow hash would not help,
-/// and would cost 0.1 s in each handshake, even for strangers.
+/// A slow hash protects passwords that people choose. Keys are random, so a slow hash would not
+/// help, and would cost 0.1 s in each handshake, even for strangers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyHash(blake3::Hash);
 

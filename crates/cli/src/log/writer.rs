@@ -1,8 +1,8 @@
-//! Writes to standard error through a bounded buffer and a separate thread. A stalled reader (the log
-//! driver of a container, a terminal after Ctrl-S) does not block the server.
+//! Writes to standard error through a bounded buffer and a separate thread. A stalled reader (the
+//! log driver of a container, a terminal after Ctrl-S) does not block the server.
 //!
-//! `tracing-appender` has such a writer too, but at the end of the program it prints to standard output
-//! if its queue is full. Standard output is often the same stalled pipe.
+//! `tracing-appender` has such a writer too, but at the end of the program it prints to standard
+//! output if its queue is full. Standard output is often the same stalled pipe.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that may wait: about 2,000 lines. Up to the same amount is being written meanwhile.
+/// Bytes of lines that may wait: about 2,000 lines. Up to the same amount is being written
+/// meanwhile.
 const BUFFER_BYTES: usize = 256 << 10;
 /// The pause of the thread if a non-blocking output is full.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
@@ -34,8 +35,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     lines: Vec<u8>,
-    /// Lines dropped since the thread took the buffer. Once a line is dropped, all lines are dropped
-    /// until the thread takes the buffer, so that the report is at the right place in the log.
+    /// Lines dropped since the thread took the buffer. Once a line is dropped, all lines are
+    /// dropped until the thread takes the buffer, so that the report is at the right place in the
+    /// log.
     dropped: u64,
     is_writing: bool,
 }

@@ -59,8 +59,8 @@ fn fingerprints(paths: &[PathBuf]) -> Result<Vec<Fingerprint>, Unreadable> {
     all.collect()
 }
 
-/// The properties of a file that change when it is written or replaced. Modification times are coarse
-/// and can be set back; the change time cannot.
+/// The properties of a file that change when it is written or replaced. Modification times are
+/// coarse and can be set back; the change time cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     modified: SystemTime,

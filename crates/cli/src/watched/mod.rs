@@ -1,9 +1,9 @@
 //! Watches the files of keys and accounts, and reads them again when they change.
 //!
 //! Clients that are missing in the new file are disconnected, so a half-written file must not be
-//! accepted. Editors and scripts empty a file before they write it. Therefore a changed file is read
-//! once it has stayed the same from one look to the next, and must be the same after reading. An empty
-//! file is accepted at SIGHUP only.
+//! accepted. Editors and scripts empty a file before they write it. Therefore a changed file is
+//! read once it has stayed the same from one look to the next, and must be the same after reading.
+//! An empty file is accepted at SIGHUP only.
 
 mod changes;
 mod poll;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use downbeat_protocol::{CoValueId, SHORT_HASH_LEN};
 use tracing::error;
 
-use crate::config::{Place, Problems, Scalar};
+use crate::config::{FileLine, Problems, Scalar};
 use crate::keys::KeyFile;
 
 pub(crate) use changes::{Changes, Unreadable};
@@ -53,8 +53,8 @@ impl Watched {
         Self { path: path.to_owned(), content, changes: Changes::new([path]), logged: None }
     }
 
-    /// The new content of the file, if it has changed. `None` while the file is being written, and if
-    /// it is invalid, which is logged. A `forced` look reads it at once.
+    /// The new content of the file, if it has changed. `None` while the file is being written, and
+    /// if it is invalid, which is logged. A `forced` look reads it at once.
     pub(crate) fn look(&mut self, forced: bool) -> Option<Read> {
         if forced {
             self.logged = None;
@@ -135,7 +135,7 @@ fn parse_accounts(path: &Path, text: &str) -> Result<Vec<CoValueId>, Problems> {
         match parsed {
             Ok(id) => ids.push(id),
             Err(expected) => {
-                let place = Place { path: path.to_owned(), line: index + 1 };
+                let place = FileLine { path: path.to_owned(), line: index + 1 };
                 problems.add(place, format_args!("{id:?} is not valid: {expected}"));
             }
         }
@@ -146,8 +146,8 @@ fn parse_accounts(path: &Path, text: &str) -> Result<Vec<CoValueId>, Problems> {
     problems.or(ids)
 }
 
-/// Whether an id has the length of a hash. An id that was cut is shorter, except sometimes if only its
-/// last character is missing.
+/// Whether an id has the length of a hash. An id that was cut is shorter, except sometimes if only
+/// its last character is missing.
 fn is_whole(id: &str) -> bool {
     let hash = id.strip_prefix("co_z").and_then(|hash| bs58::decode(hash).into_vec().ok());
     hash.is_some_and(|hash| hash.len() == SHORT_HASH_LEN)

@@ -6,8 +6,8 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::error;
 
-/// The time between two looks at a file. Reading file times is cheap and works on every file system;
-/// notifications do not.
+/// The time between two looks at a file. Reading file times is cheap and works on every file
+/// system; notifications do not.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Looks at files every second, and at once on SIGHUP.

@@ -1,5 +1,5 @@
-//! Who may connect: keys that come and go while the server runs, sites, and what a public address
-//! is warned of.
+//! Access: keys that are added and revoked while the server runs, sites, and warnings about public
+//! addresses.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -31,7 +31,7 @@ fn key(file: &Path, arguments: &[&str]) -> String {
     stdout(&output).trim().to_owned()
 }
 
-/// Waits until the server has ended the connection, and says how.
+/// Waits until the server has closed the connection, and returns the reason.
 async fn end_of(connection: &mut Connection) -> String {
     let receiving = async {
         loop {
@@ -86,7 +86,7 @@ async fn the_series_of_a_revoked_key_vanish() {
         ["downbeat_key_connections", "downbeat_key_stored_bytes"]
             .map(|metric| metrics.contains(&format!("{metric}{labelled}")))
     };
-    // What a key of an earlier time has stored is known, and no series.
+    // The stored bytes of a former key are known, but it has no series.
     let usage = dir.path().join("data.db.usage");
     std::fs::write(&usage, r#"{"keys":{"gone":5,"first":7},"accounts":{}}"#).unwrap();
 
@@ -130,7 +130,7 @@ fn keys_are_shown_once_and_kept_as_hashes() {
     let listed: serde_json::Value = serde_json::from_str(&key(&file, &["list", "--json"])).unwrap();
     assert_eq!(listed[0]["name"], "app");
 
-    // The same file by way of the configuration.
+    // The same file, from the configuration.
     let config = dir.path().join("downbeat.toml");
     std::fs::write(&config, format!("keys = '{}'\n", text(&file))).unwrap();
     let output = run(&["key", "revoke", "app", "--config", text(&config)]);
@@ -259,7 +259,7 @@ async fn refused_connections_are_logged_once_a_minute_with_what_may_be_done() {
         (String::from_utf8(status.to_vec()).unwrap(), stream)
     };
     for _ in 0..20 {
-        // The connections may not have ended yet.
+        // The last connections may still be open.
         eventually("403", || upgrade("Origin: https://b.example").0 == "HTTP/1.1 403");
     }
     server.logged("pages of this site may not connect here");

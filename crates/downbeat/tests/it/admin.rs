@@ -1,4 +1,4 @@
-//! The admin port, and what of it is public.
+//! The admin port, and its public part.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -140,7 +140,7 @@ fn slow_clients_make_room_for_others() {
     for path in ["/health", "/metrics"] {
         assert_eq!(get(&server.admin(), path).0, 200);
     }
-    // 15 s for each group of slow clients would take minutes.
+    // A wait of 15 s for each group of slow clients would take minutes.
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     drop(slow);
 }

@@ -1,4 +1,4 @@
-//! Where settings come from, and what is said when they are wrong.
+//! The sources of settings, and the messages about invalid ones.
 
 use std::path::Path;
 use std::process::Output;
@@ -70,7 +70,7 @@ fn the_three_ways_to_name_a_storage_count_by_where_they_stand() {
         let output = serve_briefly(file, arguments);
         (output.status.code(), stderr(&output))
     };
-    // A certificate that is not there ends the server before anything is opened.
+    // A missing certificate ends the server before it opens the store.
     let (code, said) = storage("in-memory = true\n", &["--storage", "sled:x"]);
     assert_eq!(code, Some(1), "{said}");
     let (code, said) = storage("in-memory = true\nstorage = \"sled:x\"\n", &[]);
@@ -199,7 +199,7 @@ fn what_does_not_go_together_is_said_with_what_is_missing() {
     ]);
 }
 
-/// A file's text, arguments, and what is said of them.
+/// The text of a file, arguments, and the expected message.
 fn said_to_be_wrong(cases: &[(&str, &[&str], &str)]) {
     for (file, arguments, expected) in cases {
         let dir = TempDir::new().unwrap();
@@ -242,7 +242,7 @@ fn the_variables_that_kubernetes_injects_for_a_service_are_not_ours() {
         ("DOWNBEAT_PORT_4200_TCP_PROTO", "tcp"),
         ("DOWNBEAT_PORT_4200_TCP_PORT", "4200"),
         ("DOWNBEAT_PORT_4200_TCP_ADDR", "10.96.0.12"),
-        // Of a Service named downbeat-admin.
+        // For a Service named downbeat-admin.
         ("DOWNBEAT_ADMIN_SERVICE_HOST", "10.96.0.13"),
         ("DOWNBEAT_ADMIN_SERVICE_PORT", "4201"),
         ("DOWNBEAT_ADMIN_PORT", "tcp://10.96.0.13:4201"),

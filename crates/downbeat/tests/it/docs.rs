@@ -1,4 +1,4 @@
-//! What the documents say of the program is what the program does.
+//! Checks that the docs match the program.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The first cells of a document's tables that are names with this beginning.
+/// The names in the first cells of a document's tables that pass a test.
 fn names_in_tables(text: &str, is_name: impl Fn(&str) -> bool) -> BTreeSet<&str> {
     let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     cells.filter(|name| is_name(name)).collect()
@@ -33,7 +33,7 @@ fn the_metrics_in_the_docs_are_those_that_are_exported() {
     let text = document("metrics.md");
     let is_metric = |name: &str| name.starts_with("downbeat_") || name.starts_with("process_");
     let mut documented = names_in_tables(&text, is_metric);
-    // Only a store on disk takes any.
+    // Only for a store on disk.
     assert!(documented.remove("downbeat_disk_bytes"));
     assert_eq!(documented, exported);
 }

@@ -1,4 +1,4 @@
-//! The log never holds up the server.
+//! A stalled log does not block the server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -28,7 +28,7 @@ fn dropped_lines(server: &Server) -> u64 {
     line.expect("the metric").parse().unwrap()
 }
 
-/// A server that logs every connection to a pipe that nothing reads, which is full.
+/// A server that logs every connection to a full pipe without a reader.
 fn stalled() -> (Server, ChildStderr) {
     let mut command = downbeat();
     command.args(["serve", "--port", "0", "--in-memory", "--admin-port", "0", "--log", "debug"]);

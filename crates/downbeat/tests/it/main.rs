@@ -1,4 +1,4 @@
-//! The program as its users run it: the real binary, with flags, files, variables and signals.
+//! Tests of the real binary, with flags, files, variables and signals.
 
 mod access;
 mod admin;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::program::{PATIENCE, Server, get};
 
-/// A server that is started by a shell with this limit.
+/// A server with this limit, which a shell sets.
 fn server(ulimit: &str) -> Server {
     let script = format!("{ulimit} && exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
@@ -16,7 +16,7 @@ fn server(ulimit: &str) -> Server {
     Server::spawn(&mut command)
 }
 
-/// The status that an upgrade is answered with, and the connection.
+/// The HTTP status of an upgrade request, and the connection.
 fn upgrade(address: &str) -> (u16, TcpStream) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -29,8 +29,8 @@ fn upgrade(address: &str) -> (u16, TcpStream) {
     (status.parse().unwrap(), stream)
 }
 
-/// Connects until clients are refused, and goes on for a while. Returns those that got in; all
-/// others were refused with 503, and the admin port answered between them.
+/// Connects until clients are refused, and some more times. Returns the accepted connections. All
+/// others were refused with 503, and the admin port answered in between.
 fn fill(server: &Server, clients: usize) -> Vec<TcpStream> {
     let mut kept = Vec::new();
     for number in 0..clients {
@@ -46,7 +46,7 @@ fn fill(server: &Server, clients: usize) -> Vec<TcpStream> {
     kept
 }
 
-/// How often the log has a text.
+/// How often the log contains a text.
 fn count(server: &Server, text: &str) -> usize {
     server.log().matches(text).count()
 }
@@ -80,7 +80,7 @@ fn fewer_connections_are_taken_where_the_limit_cannot_be_raised_enough() {
     crate::program::eventually("room", || upgrade(&server.address()).0 == 101);
 }
 
-/// The descriptors run out while the server runs, whatever it has been reckoning with.
+/// The descriptors run out while the server runs, earlier than it expects.
 #[test]
 #[cfg(target_os = "linux")]
 fn without_descriptors_clients_are_refused_and_the_admin_port_answers() {
@@ -92,11 +92,11 @@ fn without_descriptors_clients_are_refused_and_the_admin_port_answers() {
     let pid = Pid::from_raw(server.pid().cast_signed()).unwrap();
     prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     let kept = fill(&server, 100);
-    // About as many as there were descriptors: some may have been free below the highest.
+    // About the number of descriptors: some below the highest one may have been free.
     assert!((1..40).contains(&kept.len()), "{} got in", kept.len());
     server.logged("no file descriptors are left for more");
-    // One line for each cause, however many clients are refused. That the ports could not accept for a
-    // moment is a cause of its own, which only a busy machine meets.
+    // One line per cause, however many clients are refused. On a busy machine there is a second
+    // cause: the ports could not accept for a moment.
     assert_eq!(count(&server, "no file descriptors are left for more"), 1, "{}", server.log());
     assert!(count(&server, "WARN") <= 3, "{}", server.log());
     let (_, _, metrics) = get(&server.admin(), "/metrics");

@@ -1,4 +1,4 @@
-//! Running the binary.
+//! Runs the binary.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Long enough for a loaded machine; nothing waits for it when all is well.
+/// The time limit of waits, long enough for a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The binary, without any settings of the machine's own.
+/// The binary, without the settings in the environment of the machine.
 pub(crate) fn downbeat() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_downbeat"));
     let ours = |name: &OsStr| name.to_string_lossy().starts_with("DOWNBEAT_");
@@ -28,23 +28,23 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     downbeat().args(arguments).output().unwrap()
 }
 
-/// What it printed.
+/// The standard output of a run.
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// What it complained of.
+/// The standard error of a run.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A running server; ended when dropped.
+/// A running server. Ends when this is dropped.
 pub(crate) struct Server {
     child: Child,
-    /// What it printed until it said that it was there.
+    /// The standard output up to the announcement of the URL.
     pub said: String,
     log: Arc<Mutex<String>>,
-    /// What reads the log, until its end.
+    /// The thread that reads the log.
     reader: Option<JoinHandle<()>>,
 }
 
@@ -66,7 +66,7 @@ impl Server {
         server
     }
 
-    /// The same, with a standard error that is left to the caller.
+    /// The same, but the caller reads standard error.
     pub(crate) fn spawn_unread(command: &mut Command) -> (Self, ChildStderr) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
@@ -83,7 +83,7 @@ impl Server {
         (Self { child, said, log: Arc::default(), reader: None }, stderr)
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     pub(crate) fn url(&self) -> String {
         let line = self.said.lines().find(|line| line.trim().starts_with("ws"));
         line.expect("a URL").trim().to_owned()
@@ -116,7 +116,7 @@ impl Server {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits until it has ended by itself, and the log is complete.
+    /// Waits until the server has ended by itself and the log is complete.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -131,19 +131,19 @@ impl Server {
         }
     }
 
-    /// Stops the server, and gives everything that it has logged: for what must not be there.
+    /// Stops the server, and returns the complete log, for tests that a line is missing.
     pub(crate) fn whole_log(mut self) -> String {
         self.signal("TERM");
         self.ended();
         self.log()
     }
 
-    /// The log so far. Lines come a little later than what they tell of.
+    /// The log so far. Lines arrive a little later than the event.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until the log has this.
+    /// Waits until the log contains this text.
     pub(crate) fn logged(&self, text: &str) {
         eventually(&format!("{text:?} in the log"), || self.log().contains(text));
     }
@@ -156,7 +156,7 @@ impl Drop for Server {
     }
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -165,12 +165,12 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The answer to a GET: its status, its headers, and its body.
+/// The answer to a GET: status, headers, and body.
 pub(crate) fn get(address: &str, path: &str) -> (u16, String, String) {
     get_from(address, path, address)
 }
 
-/// The same, asked for under another name of the host.
+/// The same, with another `Host`.
 pub(crate) fn get_from(address: &str, path: &str, host: &str) -> (u16, String, String) {
     get_with(address, path, &format!("Host: {host}\r\n"))
 }

@@ -1,4 +1,4 @@
-//! How a server ends, and with which exit code.
+//! Shutdowns and their exit codes.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::program::{PATIENCE, Server, eventually, get, run, stderr, text};
 
-/// A node in this test that has the server for its upstream.
+/// A node in this test with the server as its upstream.
 fn client_of(server: &Server) -> Node {
     let connector = WsConnector::new(&server.url(), WsOptions::default()).unwrap();
     let storage = Arc::new(MemoryStorage::new());
@@ -65,7 +65,7 @@ async fn clients_that_do_not_read_hold_up_a_stop_for_three_seconds() {
     let session = random_session_id(&Owner::Agent(me.agent())).unwrap();
     let header = Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap();
     let mut map = node.local().create(header).await.unwrap();
-    // More than the buffers of a socket take.
+    // More than the buffers of a socket hold.
     let text = format!("[\"{}\"]", "x".repeat(800_000));
     for number in 0..10 {
         let transaction = Transaction::trusting(&text, 1_700_000_000_000 + number, None);
@@ -83,13 +83,13 @@ async fn clients_that_do_not_read_hold_up_a_stop_for_three_seconds() {
     let started = Instant::now();
     server.signal("TERM");
     assert_eq!(server.ended().code(), Some(0), "{}", server.log());
-    // Two seconds more for a busy machine; one wait after the other took eight.
+    // Two seconds more for a busy machine. Waits one after the other would take eight.
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     drop(stuck);
     node.shutdown().await.unwrap();
 }
 
-/// A client that asks for a CoValue and takes none of it.
+/// A client that asks for a CoValue and does not read it.
 fn load_and_do_not_read(address: &str, id: CoValueId) -> TcpStream {
     let load = format!(r#"{{"action":"load","id":"{id}","header":false,"sessions":{{}}}}"#);
     let handshake = format!(
@@ -99,7 +99,7 @@ fn load_and_do_not_read(address: &str, id: CoValueId) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(handshake.as_bytes()).unwrap();
     stream.read_exact(&mut [0; 12]).unwrap();
-    // A mask of zeros leaves the text as it is.
+    // A mask of zeros does not change the text.
     let length = 0x80 | u8::try_from(load.len()).unwrap();
     let frame = [&[0x81, length, 0, 0, 0, 0], load.as_bytes()].concat();
     stream.write_all(&frame).unwrap();
@@ -112,7 +112,7 @@ fn both_signals_to_stop_end_the_server_in_order() {
         let mut server = Server::start(&["--in-memory", "--drain-time", "5s"]);
         server.signal(signal);
         assert_eq!(server.ended().code(), Some(0));
-        assert!(server.log().contains(&format!("SIG{signal}: finishing")), "{}", server.log());
+        assert!(server.log().contains(&format!("SIG{signal}: storing")), "{}", server.log());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Encryption, and certificates that are renewed while the server runs.
+//! TLS, and certificates that are renewed while the server runs.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,12 +12,12 @@ use tempfile::TempDir;
 
 use crate::program::{Server, eventually, get, run, stderr, text};
 
-/// Writes a certificate for 127.0.0.1, its key, and the authority that vouches for it.
+/// Writes a certificate for 127.0.0.1, its key, and its certificate authority.
 pub(crate) fn write_certificate(dir: &Path, authority: &str) {
     write_certificate_for(dir, authority, -30..365);
 }
 
-/// The same, valid from and until so many days from now.
+/// The same, valid from and until these days relative to now.
 fn write_certificate_for(dir: &Path, authority: &str, days: Range<i64>) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

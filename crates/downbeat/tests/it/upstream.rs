@@ -36,7 +36,7 @@ async fn a_suspended_upstream_is_noticed_and_gets_what_it_missed_when_it_goes_on
     eventually("the end of the silent link", || !is_connected());
     assert!(stopped.elapsed() < NOTICED_WITHIN, "{:?}", stopped.elapsed());
 
-    // The edge serves its clients meanwhile, and passes on what they wrote afterwards.
+    // The edge serves its clients meanwhile, and passes their content on afterwards.
     let author = client_of(&edge);
     let me = AgentSecret::generate().unwrap();
     let session = random_session_id(&Owner::Agent(me.agent())).unwrap();

@@ -1,4 +1,4 @@
-//! Portable files: what goes out comes in again.
+//! Portable files: an import restores the exported content.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -69,7 +69,7 @@ fn the_lines_of_a_file_may_come_in_any_order_of_covalues() {
     place.run_well(&["export", FROM, "file"]);
     rewrite(&place.path("file"), |text| {
         let lines: Vec<_> = text.lines().collect();
-        // Messages of one CoValue stay in order, and come after all others that they need.
+        // Messages of one CoValue stay in order.
         let mut groups: Vec<Vec<&str>> = Vec::new();
         for line in &lines[1..lines.len() - 1] {
             match groups.last_mut() {

@@ -1,4 +1,4 @@
-//! Stores with real signatures, the same for the same seed.
+//! Generates stores with real signatures, the same for the same seed.
 
 use std::sync::Arc;
 use std::thread;
@@ -9,19 +9,19 @@ use downbeat_protocol::{
 };
 use downbeat_storage::{Storage, Write};
 
-/// When everything here was written, in milliseconds since the Unix epoch.
+/// The time of all content here, in milliseconds since the Unix epoch.
 pub(crate) const MADE_AT: u64 = 1_700_000_000_000;
 
-/// CoValues that are appended at a time.
+/// CoValues per batch.
 const BATCH: u64 = 2_000;
 
-/// What to generate: accounts, a group of each, and CoValues that these groups own.
+/// The content to generate: accounts, one group for each account, and CoValues owned by the groups.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub seed: u64,
     pub accounts: u64,
     pub co_values: u64,
-    /// Of each CoValue, in one session.
+    /// Transactions of each CoValue, in one session.
     pub transactions: usize,
     /// Bytes of changes in each transaction.
     pub changes_len: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Person {
     pub session: SessionId,
 }
 
-/// A log that is being written.
+/// The log of a session.
 pub(crate) struct Log<'a> {
     person: &'a Person,
     session: SessionId,
@@ -65,17 +65,17 @@ impl Person {
         Self { secret, account, account_header, group, group_header, session }
     }
 
-    /// A log of this person's usual session.
+    /// The log of this person's usual session.
     pub(crate) fn log(&self) -> Log<'_> {
         self.log_of(self.session.clone())
     }
 
-    /// A log of a session that deletes a CoValue.
+    /// The log of a session that deletes a CoValue.
     pub(crate) fn delete_log(&self) -> Log<'_> {
         self.log_of(delete_session_id(&Owner::Account(self.account), [1; 7]))
     }
 
-    /// A log of a session with another number.
+    /// The log of a session with another number.
     pub(crate) fn log_number(&self, number: u64) -> Log<'_> {
         self.log_of(session_id(&Owner::Account(self.account), number.to_le_bytes()))
     }
@@ -92,7 +92,7 @@ impl Person {
             .unwrap()
     }
 
-    /// What makes the account and the group.
+    /// The writes that create the account and the group.
     pub(crate) fn writes(&self) -> [Write; 2] {
         let admin = |key: &str, value: &str| {
             let changes = format!(r#"[{{"key":"{key}","op":"set","value":"{value}"}}]"#);
@@ -129,7 +129,7 @@ impl Log<'_> {
         let from = self.count;
         let transactions = (0..count as u64)
             .map(|index| {
-                // Looks random enough not to be compressed away.
+                // Random enough that compression does not shrink it.
                 let mut digits = blake3_text(from + index, changes_len);
                 digits.insert_str(0, "encrypted_U");
                 Transaction::private(&digits, "key_z1", MADE_AT + from + index, None)
@@ -139,12 +139,12 @@ impl Log<'_> {
     }
 }
 
-/// The write that makes a CoValue.
+/// The write that creates a CoValue.
 pub(crate) fn create(id: CoValueId, header: &Header, sessions: Vec<SessionContent>) -> Write {
     Write::Append { id, header: Some(header.clone()), sessions }
 }
 
-/// Fills a store, with several threads that sign.
+/// Fills a store. Several threads sign the content.
 pub(crate) fn fill(
     store: &Arc<dyn Storage>,
     runtime: &tokio::runtime::Handle,
@@ -180,7 +180,7 @@ pub(crate) fn fill(
     });
 }
 
-/// Appends a batch, of which all must be stored.
+/// Appends a batch. All its content must be stored.
 pub(crate) fn append(
     store: &Arc<dyn Storage>,
     runtime: &tokio::runtime::Handle,

@@ -1,4 +1,4 @@
-//! Stores to start from, and the binary.
+//! Test stores, and the binary.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use downbeat_core::delete;
 use downbeat_crypto::header_id;
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, Signature};
-use downbeat_storage::{Storage, Stored, Write};
+use downbeat_storage::{Storage, StoredCoValue, Write};
 use downbeat_storage_sled::SledStorage;
 use downbeat_storage_sqlite::SqliteStorage;
 use serde_json::Value;
@@ -16,13 +16,13 @@ use tokio::runtime::Runtime;
 
 use crate::generate::{MADE_AT, Person, append, create};
 
-/// A directory for the stores and files of one test, with something to wait for stores.
+/// A directory for the stores and files of one test, with a runtime for the stores.
 pub(crate) struct Place {
     dir: TempDir,
     pub runtime: Runtime,
 }
 
-/// What a run of the binary said.
+/// The result of a run of the binary.
 pub(crate) struct Said {
     pub code: i32,
     pub out: String,
@@ -39,12 +39,12 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Runs the binary in the place.
+    /// Runs the binary in the directory.
     pub(crate) fn run(&self, args: &[&str]) -> Said {
         Said::of(&self.command(args).output().unwrap())
     }
 
-    /// Runs the binary, which must end well.
+    /// Runs the binary, which must succeed.
     pub(crate) fn run_well(&self, args: &[&str]) -> Said {
         let said = self.run(args);
         assert_eq!(said.code, 0, "{args:?}: {} {}", said.out, said.err);
@@ -66,7 +66,7 @@ impl Place {
         }
     }
 
-    /// Makes a store of everything that there can be.
+    /// Makes a store with every kind of content.
     pub(crate) fn make(&self, name: &str) -> Cast {
         let store = self.open(name);
         let cast = Cast::new();
@@ -75,7 +75,7 @@ impl Place {
         cast
     }
 
-    /// Everything in a store, as text that can be compared.
+    /// The whole content of a store, for comparison.
     pub(crate) fn dump(&self, name: &str) -> Vec<Dumped> {
         let store = self.open(name);
         let dumped = self.runtime.block_on(async {
@@ -118,7 +118,7 @@ pub(crate) struct Dumped {
 }
 
 impl Dumped {
-    fn of(id: CoValueId, stored: &Stored, runs: &[SessionContent]) -> Self {
+    fn of(id: CoValueId, stored: &StoredCoValue, runs: &[SessionContent]) -> Self {
         let text = |json: &[u8]| String::from_utf8(json.to_vec()).unwrap();
         Self {
             id,
@@ -138,8 +138,8 @@ impl Dumped {
     }
 }
 
-/// Two people with a group each, and what they wrote: a small CoValue by both of them, one with a
-/// log over many checkpoints, a deleted one, and a header alone.
+/// Two people with a group each, and their content: a small CoValue by both of them, one with a log
+/// over many checkpoints, a deleted one, and one with a header alone.
 pub(crate) struct Cast {
     pub alice: Person,
     pub bob: Person,

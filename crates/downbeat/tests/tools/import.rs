@@ -1,4 +1,4 @@
-//! From store to store.
+//! Imports from store to store.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -107,7 +107,7 @@ fn what_does_not_hold_is_left_out_and_named() {
         let header = alice.owned(8, number);
         (header_id(&header), header)
     };
-    // Somebody has changed a transaction.
+    // A changed transaction.
     let (forged, header) = content(1);
     let mut log = alice.log();
     let good = log.write_private(2, 50);
@@ -117,14 +117,14 @@ fn what_does_not_hold_is_left_out_and_named() {
         create(forged, &header, vec![good]),
         Write::Append { id: forged, header: None, sessions: vec![bad] },
     ];
-    // The author's account is nowhere.
+    // The author's account is missing.
     let (unknown, header) = content(2);
     let orphan = create(unknown, &header, vec![stranger.log().write_private(1, 50)]);
-    // The id is another's.
+    // The id belongs to another header.
     let (_, header) = content(3);
     let (wrong, _) = content(4);
     let misnamed = create(wrong, &header, Vec::new());
-    // A deletion by somebody who may not delete.
+    // A deletion by an author without the right to delete.
     let (kept, header) = content(5);
     let bob = Person::new(7, 2);
     let marker = downbeat_core::delete::transaction(kept, MADE_AT + 1);

@@ -1,4 +1,4 @@
-//! Looking into stores.
+//! Inspection of stores.
 
 use serde_json::json;
 

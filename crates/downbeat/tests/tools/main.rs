@@ -1,4 +1,4 @@
-//! The tools of the binary, run as its users run them, on stores with real signatures.
+//! Runs the tools of the binary on stores with real signatures.
 
 mod export;
 mod generate;

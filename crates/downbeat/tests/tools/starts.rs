@@ -1,11 +1,11 @@
-//! `downbeat bench start`: the server started on a store that was made before.
+//! `downbeat bench start`: starts of the server on an existing store.
 
 use serde_json::Value;
 
 use crate::generate::{Person, create};
 use crate::given::Place;
 
-/// What is played with the server in the place.
+/// The arguments for the server in the directory.
 fn start<'a>(load: &'a str, server: &'a str) -> Vec<&'a str> {
     let mut args = vec!["bench", "start", "--json", "--starts", "2", "--load", load, "--", server];
     args.extend(["serve", "--port", "0", "--storage", "sled:store", "--log", "error"]);

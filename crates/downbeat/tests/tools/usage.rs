@@ -1,4 +1,4 @@
-//! What cannot be done is said, and nothing happens.
+//! Wrong uses are refused with an explanation, and change nothing.
 
 use crate::given::Place;
 

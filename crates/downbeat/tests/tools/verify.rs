@@ -1,4 +1,4 @@
-//! Checking stores.
+//! Verification of stores.
 
 use crate::given::{Cast, Place};
 
@@ -19,7 +19,7 @@ fn rows_that_were_changed_in_a_sqlite_file_are_found_and_the_rest_is_checked() {
     let cast = place.make("sled:from");
     place.run_well(&["import", "sled:from", "sqlite:store.db"]);
     let changed = rusqlite::Connection::open(place.path("store.db")).unwrap();
-    // Without the checksums of our own, as the reference would leave it.
+    // Without our checksums, like a file of the reference.
     changed.execute_batch("DROP TABLE IF EXISTS downbeat_extensions").unwrap();
     let rows = changed
         .execute(

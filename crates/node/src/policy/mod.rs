@@ -20,8 +20,8 @@ use downbeat_core::roles::Member;
 use downbeat_crypto::header_id;
 use downbeat_driver::{ContentStore, load_family};
 use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId};
-use downbeat_storage::{StorageError, Stored};
-use downbeat_sync::{StoreJob, content_bytes};
+use downbeat_storage::{StorageError, StoredCoValue};
+use downbeat_sync::StoreJob;
 
 use self::memory::Memory;
 use self::quota::Room;
@@ -145,11 +145,12 @@ impl ContentPolicy {
         link.proof.account(&*self.listed()?)
     }
 
-    /// Content of a client is verified, and about to be stored. What is only claimed to be somebody's
+    /// Content of a client is verified, and about to be stored. What is only claimed to be an account's
     /// takes no room from them.
     pub(crate) fn count_others(&self, job: &StoreJob) {
         let Some(listed) = self.listed() else { return };
-        let others = job.sessions.iter().filter(|run| !is_of(&listed, run)).map(content_bytes);
+        let others =
+            job.sessions.iter().filter(|run| !is_of(&listed, run)).map(SessionContent::json_len);
         let others: u64 = others.sum();
         if others > 0 {
             let mut memory = self.memory();
@@ -348,7 +349,7 @@ impl ContentPolicy {
         is_stored
     }
 
-    async fn stored(&self, id: CoValueId) -> Option<Stored> {
+    async fn stored(&self, id: CoValueId) -> Option<StoredCoValue> {
         self.ask(|| self.content.storage().load(id)).await.flatten()
     }
 

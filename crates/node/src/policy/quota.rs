@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use downbeat_core::delete;
 use downbeat_protocol::{CoValueId, Content, Header, SessionContent, SessionId};
-use downbeat_sync::content_bytes;
 
 use super::refused::bytes_of;
 use super::{ContentPolicy, Reason, Verdict};
@@ -52,7 +51,7 @@ impl ContentPolicy {
         id: CoValueId,
         run: &SessionContent,
     ) -> Result<(), Reason> {
-        let (account, bytes) = (account_of(run.session.owner()), content_bytes(run));
+        let (account, bytes) = (account_of(run.session.owner()), run.json_len());
         if room.listed.contains(&account) {
             let taken = room.taken.entry(account).or_default();
             let would_be = taken.saturating_add(bytes);
@@ -123,7 +122,7 @@ impl ContentPolicy {
 fn takes_deletion(deletable: &mut Option<Header>, id: CoValueId, run: &SessionContent) -> bool {
     let is_deletion = deletable.as_ref().is_some_and(|header| {
         let claim = delete::claim(id, header, &run.session, run.after, &run.transactions);
-        content_bytes(run) <= MAX_DELETION_BYTES && matches!(claim, Ok(Some(_)))
+        run.json_len() <= MAX_DELETION_BYTES && matches!(claim, Ok(Some(_)))
     });
     if is_deletion {
         *deletable = None;

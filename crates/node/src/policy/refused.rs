@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use downbeat_protocol::{CoValueId, Content, KnownState, SessionId};
-use downbeat_sync::{Refusal, content_bytes};
+use downbeat_protocol::{CoValueId, Content, KnownState, SessionContent, SessionId};
+use downbeat_sync::Refusal;
 
 use super::{ContentPolicy, Reason};
 use crate::access::account_of;
@@ -116,5 +116,5 @@ impl ContentPolicy {
 /// The bytes of a message that count for quotas.
 pub(super) fn bytes_of(content: &Content) -> u64 {
     let header = content.header.as_ref().map_or(0, |header| header.json().len() as u64);
-    content.sessions.iter().map(content_bytes).sum::<u64>() + header
+    content.sessions.iter().map(SessionContent::json_len).sum::<u64>() + header
 }

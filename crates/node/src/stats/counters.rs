@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use downbeat_protocol::{CoValueId, Message, UnknownKind};
-use downbeat_sync::{Rejection, content_bytes};
+use downbeat_protocol::{CoValueId, Message, SessionContent, UnknownKind};
+use downbeat_sync::Rejection;
 use downbeat_transport::PeerInfo;
 use tracing::warn;
 
@@ -92,7 +92,7 @@ impl Counters {
 
     fn content(&self, message: &Message, cell: &AtomicU64) {
         let Message::Content(content) = message else { return };
-        let bytes = content.sessions.iter().map(content_bytes).sum();
+        let bytes = content.sessions.iter().map(SessionContent::json_len).sum();
         let before = cell.fetch_add(bytes, Ordering::Relaxed);
         let steps = before.wrapping_add(bytes) / SAMPLE_BYTES - before / SAMPLE_BYTES;
         if steps > 0 {

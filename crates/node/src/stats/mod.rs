@@ -48,16 +48,16 @@ macro_rules! counted {
     };
 }
 
-/// What a node has done since it was started, and how it is now; from
+/// Counters since the start of a node, and its present state; from
 /// [`Node::stats`](crate::Node::stats).
 ///
-/// Counts only grow; what can also shrink says "at the moment".
+/// Counts only grow. Numbers that can shrink say "at the moment".
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Connections at the moment, by what the peer is to us.
+    /// Connections at the moment, by role.
     pub peers: PeerStats,
-    /// Connections that have ended, by what the peer was and why.
+    /// Ended connections, by role and cause.
     pub disconnects: DisconnectStats,
     /// Messages from peers, by action.
     pub received: MessageStats,
@@ -65,33 +65,32 @@ pub struct Stats {
     pub sent: MessageStats,
     /// Bytes in both directions.
     pub traffic: TrafficStats,
-    /// What was refused, by the reason.
+    /// Rejections, by reason.
     pub rejections: RejectionStats,
-    /// How often which of the [`Limits`](crate::Limits) bit.
+    /// How often each of the [`Limits`](crate::Limits) was reached.
     pub limits: LimitStats,
     /// How often peers had to wait for the node itself.
     pub back_pressure: BackPressureStats,
-    /// What is in memory at the moment.
+    /// Contents of memory at the moment.
     pub memory: MemoryStats,
-    /// What was written to storage, and how often it failed.
+    /// Writes to storage, and failures.
     pub storage: StorageStats,
-    /// What is in storage at the moment; `None` if it could not tell.
+    /// Contents of storage at the moment; `None` if storage failed.
     pub stored: Option<downbeat_storage::Stats>,
-    /// Seconds from when a run of transactions was ready to be verified until it was, waiting for a
-    /// free thread included.
+    /// Seconds that the verification of a run of transactions took, with the wait for a free thread.
     pub verification: Histogram,
-    /// Seconds that storage took to make one batch durable, failed tries included.
+    /// Seconds that storage took to make one batch durable, with failed attempts.
     pub append: Histogram,
     /// Stores in one batch, which share one flush.
     pub batch_size: Histogram,
-    /// Seconds from when a run of transactions was ready to be verified until it was durable, which
-    /// is when it is acknowledged.
+    /// Seconds from the time when a run of transactions was ready for verification until it was
+    /// durable and acknowledged.
     pub acknowledgement: Histogram,
     /// Every upstream, connected or not, in the order of the names.
     pub upstreams: Vec<UpstreamStats>,
     /// The CoValues with the most traffic since the start, most first; 20 at most.
     pub top: Vec<Traffic>,
-    /// The last things that were refused, the latest first; 100 at most.
+    /// The last rejections, latest first; 100 at most.
     pub refused: Vec<Refused>,
     /// Every access key that has come with a connection, in the order of the names.
     pub keys: Vec<KeyStats>,
@@ -108,10 +107,10 @@ pub struct UpstreamStats {
     pub name: Arc<str>,
     /// Whether there is a connection at the moment.
     pub connected: bool,
-    /// Since when there is one, or none.
+    /// Since when it has been connected, or not connected.
     pub since: SystemTime,
-    /// CoValues of which it has not acknowledged everything, as noted in storage. Of all upstreams
-    /// together no more than 10,000 are counted.
+    /// CoValues that it has not acknowledged in full. At most 10,000 are counted for all upstreams
+    /// together.
     pub unsynced: u64,
 }
 
@@ -123,7 +122,7 @@ pub struct KeyStats {
     pub label: Arc<str>,
     /// Connections with it at the moment.
     pub connections: u64,
-    /// Bytes of headers and transactions that were stored for it, what was deleted since included.
+    /// Bytes of headers and transactions that were stored for it, including deleted ones.
     pub stored_bytes: u64,
 }
 
@@ -133,7 +132,7 @@ pub struct KeyStats {
 pub struct AccountStats {
     /// The account.
     pub account: CoValueId,
-    /// Bytes of headers and transactions that were stored of it, what was deleted since included.
+    /// Bytes of headers and transactions that were stored of it, including deleted ones.
     pub stored_bytes: u64,
 }
 
@@ -242,7 +241,7 @@ counted! {
 }
 
 counted! {
-    /// What was refused, by the reason.
+    /// Rejections, by reason.
     RejectionStats, RejectionCells {
         /// A signature that does not match the log: a forgery, or a broken client.
         bad_signature,

@@ -49,7 +49,7 @@ pub(crate) struct Recent {
 
 impl Recent {
     /// Notes a rejection. Returns how many of the same peer (or of many, where they are too many to
-    /// tell apart) and for the same reason have not been logged, if this one is to be.
+    /// tell apart) and for the same reason have not been logged, if this one is logged.
     pub(crate) fn add(&mut self, refused: Refused, now: Instant) -> Option<u64> {
         let key = (refused.peer.clone(), refused.reason);
         if self.kept.len() >= KEPT {

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use downbeat_node::Node;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, MemoryStorage, Outcome, Stats, Storage, StorageError, Stored, Unsynced, UnsyncedUpdate,
-    Write,
+    Erased, MemoryStorage, Outcome, Stats, Storage, StorageError, StoredCoValue, Unsynced,
+    UnsyncedUpdate, Write,
 };
 
 use crate::given::{Author, Peer, SOON, map, transaction};
@@ -25,7 +25,7 @@ impl Storage for Counting {
     async fn append(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError> {
         self.inner.append(batch).await
     }
-    async fn load(&self, id: CoValueId) -> Result<Option<Stored>, StorageError> {
+    async fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
         self.inner.load(id).await
     }
     async fn read(

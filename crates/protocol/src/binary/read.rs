@@ -174,8 +174,10 @@ impl<'a> Reader<'a> {
             3 => UnknownKind::Content,
             kind => return Err(DecodeError::Binary(format!("an unknown id has the kind {kind}"))),
         };
-        let id = UnknownId::new(self.text()?)
-            .ok_or(DecodeError::invalid("id", "a text that is not a CoValue id and not too long"))?;
+        let id = UnknownId::new(self.text()?).ok_or(DecodeError::invalid(
+            "id",
+            "a text that is not a CoValue id and not too long",
+        ))?;
         Ok(Unknown { id, kind })
     }
 

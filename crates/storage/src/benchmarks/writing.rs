@@ -83,7 +83,7 @@ pub(super) async fn append_through_a_batcher<P: AsRef<Path>>(
     let (_directory, store) = backend.create(Durability::Flushed);
     let batcher = Mutex::new(Batcher::new(BatchLimits { jobs: 4_096, bytes: 16 << 20 }));
     let queue = Arc::new((batcher, Notify::new()));
-    let writer = tokio::spawn(write_batches(Arc::clone(&queue), Arc::clone(&store)));
+    let batching = tokio::spawn(write_batches(Arc::clone(&queue), Arc::clone(&store)));
     let start = Instant::now();
     let mut writing = JoinSet::new();
     for task in 0..tasks {
@@ -105,7 +105,7 @@ pub(super) async fn append_through_a_batcher<P: AsRef<Path>>(
     writing.join_all().await;
     let name = format!("append 1 KB, {tasks} at a time, through a batcher");
     report(&name, total, start.elapsed());
-    writer.abort();
+    batching.abort();
     store.close().await.unwrap();
 }
 

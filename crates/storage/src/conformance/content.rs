@@ -9,7 +9,7 @@ use downbeat_protocol::{
 };
 
 use super::Store;
-use crate::types::{Outcome, SessionOutcome, Stored, Write};
+use crate::types::{Outcome, SessionOutcome, StoredCoValue, Write};
 
 /// A budget larger than everything that a rule stores.
 pub(crate) const ALL: usize = 1 << 30;
@@ -207,7 +207,7 @@ pub(crate) async fn append_one(store: &Store, write: Write) -> Outcome {
 }
 
 /// Loads a CoValue that must be stored.
-pub(crate) async fn load(store: &Store, id: CoValueId) -> Stored {
+pub(crate) async fn load(store: &Store, id: CoValueId) -> StoredCoValue {
     store.load(id).await.unwrap().expect("the CoValue is stored")
 }
 

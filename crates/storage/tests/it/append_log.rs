@@ -8,7 +8,7 @@ use downbeat_storage::{Storage, StorageError};
 use tempfile::TempDir;
 
 #[path = "../../examples/append_log.rs"]
-#[expect(dead_code, reason = "its main function")]
+#[expect(dead_code, unreachable_pub, reason = "it is a program of its own")]
 mod example;
 
 use example::AppendLog;

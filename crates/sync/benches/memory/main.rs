@@ -1,4 +1,4 @@
-//! What a CoValue costs in memory: warm, and when it has been forgotten.
+//! The memory for a CoValue: warm, and forgotten.
 //!
 //! Run with `cargo bench -p downbeat-sync --bench memory`.
 
@@ -32,7 +32,7 @@ fn main() {
     println!("  the same, the clients gone:           {:>5.0}", cost(1_000_000, few, false));
 }
 
-/// Bytes that the machine has for each CoValue that a client has loaded.
+/// Bytes of the machine's memory for each CoValue that a client has loaded.
 #[allow(clippy::cast_precision_loss, reason = "at most a few gigabytes")]
 fn cost(values: usize, config: Config, clients_stay: bool) -> f64 {
     let before = MEMORY.current_usage();

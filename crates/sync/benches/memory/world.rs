@@ -1,4 +1,4 @@
-//! A machine whose clients load a great many CoValues.
+//! A machine whose clients load very many CoValues.
 
 use bytes::Bytes;
 use downbeat_crypto::{AgentSecret, header_id, session_id};
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// Has clients load so many CoValues, each another, and acknowledge them.
+    /// Clients load this many different CoValues, and acknowledge them.
     pub(crate) fn load_all(&mut self, values: usize) {
         for number in 0..values {
             self.load(number);
@@ -88,7 +88,7 @@ impl World {
                             }
                         }
                     }
-                    other => panic!("nothing but look-ups and turns is to be done: {other:?}"),
+                    other => panic!("an action other than a look-up or a turn: {other:?}"),
                 }
             }
         }

@@ -1,12 +1,12 @@
-//! How many events the machine handles on one core, with everything around it played: checks,
-//! stores and look-ups are done as soon as they are asked for, and every peer has room.
+//! How many events the machine handles on one core. The world around it is simulated: checks,
+//! stores and look-ups are done at once, and every peer has room.
 //!
-//! Only the machine is timed, in rounds as the runtime has them; what plays the rest is not. Time is
-//! that of the processor, so that what else runs on the computer takes little away. Run with
+//! Only the machine is timed, in rounds like those of the runtime. Processor time is measured, so
+//! that other programs have little effect. Run with
 //! `cargo bench -p downbeat-sync --bench traffic`.
 //!
-//! With the argument `count` the same events are handled without a clock, to have their
-//! instructions counted: `docs/benchmarks.md` has the command.
+//! With the argument `count` the same events are handled without a clock, to count their
+//! instructions: `docs/benchmarks.md` has the command.
 
 mod play;
 
@@ -25,13 +25,13 @@ const WARM_UP: usize = 300_000;
 /// Events whose instructions are counted, on request.
 const COUNTED: usize = 200_000;
 
-/// Measurements, of which the best counts: what else runs on the computer only takes away.
+/// Measurements. The best one counts, because other programs can only make it worse.
 const RUNS: usize = 40;
 
-/// The size that the project's aim is stated for.
+/// The size of the project's performance target.
 const MIXED: Size = Size { peers: 1_000, values: 10_000, idle_peers: 0, idle_values: 0 };
 
-/// What is active while more and more is not.
+/// The active part, beside a growing idle part.
 const ACTIVE: Size = Size { peers: 100, values: 1_000, idle_peers: 0, idle_values: 0 };
 
 fn main() {

@@ -1,5 +1,5 @@
-//! Everything around the machine, played: clients that load, write and acknowledge, a verifier to
-//! which everything is genuine, and a storage that is done at once.
+//! A simulated world around the machine: clients that load, write and acknowledge, a verifier that
+//! accepts everything, and a storage that answers at once.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use downbeat_protocol::{
 use downbeat_sync::{Action, Config, Event, Item, Loaded, Machine, PeerId, Role, Stored, Verified};
 use rustc_hash::FxHashMap;
 
-/// Events that are handled before the machine is asked what it wants done, as in the runtime.
+/// Events that are handled between two polls, as in the runtime.
 const EVENTS_PER_ROUND: usize = 256;
 
 /// CoValues that an active peer is subscribed to.
@@ -25,12 +25,12 @@ const VALUES_PER_GROUP: usize = 100;
 /// When all transactions are made, in milliseconds since the Unix epoch.
 const MADE_AT: u64 = 1_700_000_000_000;
 
-/// How much there is.
+/// The size of the world.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     /// Clients that load, write and acknowledge.
     pub peers: usize,
-    /// CoValues that they do that with.
+    /// CoValues that those clients use.
     pub values: usize,
     /// Clients that have loaded one CoValue and do nothing more.
     pub idle_peers: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Size {
     pub idle_values: usize,
 }
 
-/// The machine, and who talks to it.
+/// The machine and its peers.
 pub(crate) struct Traffic {
     machine: Machine,
     stored: FxHashMap<CoValueId, Loaded>,
@@ -57,7 +57,7 @@ struct Client {
     peer: PeerId,
     session: SessionId,
     values: Vec<CoValueId>,
-    /// What it has written.
+    /// The content that it has written.
     written: FxHashMap<CoValueId, u64>,
 }
 
@@ -93,8 +93,7 @@ impl Traffic {
         traffic
     }
 
-    /// Lets so many events happen. Gives their number, and the processor's time that the machine
-    /// took.
+    /// Runs `count` events. Returns their number, and the machine's processor time.
     pub(crate) fn run(&mut self, events: usize) -> (usize, Duration) {
         let mut time = Duration::ZERO;
         let done = self.rounds(events, |machine, round, actions| {
@@ -110,12 +109,12 @@ impl Traffic {
         self.rounds(events, handle_round)
     }
 
-    /// The same without a clock, and in a function that a profiler can be told to look at.
+    /// The same without a clock, in a function that a profiler can select.
     pub(crate) fn run_counted(&mut self, events: usize) -> usize {
         self.rounds(events, handle_counted)
     }
 
-    /// Lets so many events happen, handled in rounds by `handle`. Gives their number.
+    /// Runs events in rounds, each handled by `handle`. Returns their number.
     pub(crate) fn rounds(
         &mut self,
         events: usize,
@@ -214,7 +213,7 @@ impl Traffic {
         }
     }
 
-    /// What a client that is up to date has.
+    /// The state of a client that is up to date.
     fn state_of(&self, id: CoValueId) -> KnownState {
         match self.stored.get(&id) {
             Some(stored) => KnownState { id, header: true, sessions: stored.sessions.clone() },
@@ -222,7 +221,7 @@ impl Traffic {
         }
     }
 
-    /// Does what the machine wants done, and puts what comes of it into the queue.
+    /// Carries out the machine's actions, and queues the events that follow.
     fn carry_out(&mut self) {
         for action in std::mem::take(&mut self.actions) {
             match action {
@@ -398,7 +397,7 @@ fn handle_counted(machine: &mut Machine, round: Vec<Event>, actions: &mut Vec<Ac
     handle_round(machine, round, actions);
 }
 
-/// The time that the processor has given to this thread.
+/// The processor time of this thread.
 fn processor_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))

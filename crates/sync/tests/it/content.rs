@@ -140,7 +140,7 @@ fn of_a_message_with_a_gap_in_one_session_the_others_are_taken() {
 }
 
 #[test]
-fn content_without_a_header_of_what_nobody_has_is_answered_with_an_empty_correction() {
+fn content_without_a_header_of_an_unknown_value_is_answered_with_an_empty_correction() {
     let (mut world, map, mut log) = new_map();
     let alice = world.connect("alice");
     let run = log.write(&["[1]"]);
@@ -213,7 +213,7 @@ fn a_lost_race_for_the_store_is_corrected() {
 }
 
 #[test]
-fn what_cannot_be_checked_because_another_writer_was_first_is_nobodys_fault() {
+fn content_that_is_unreadable_after_a_conflict_is_no_peers_fault() {
     let (mut world, map, mut log) = world_with_map();
     let alice = world.connect("alice");
     world.slow_stores = true;

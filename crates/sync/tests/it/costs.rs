@@ -1,5 +1,5 @@
-//! What events and forgotten CoValues cost, in allocations: unlike time they are the same at every
-//! run, so that what makes them more is seen at once. The benches tell the time.
+//! The cost of events and forgotten CoValues, in allocations. Unlike time, allocations are the same
+//! in every run, so an increase shows at once. The benches measure time.
 
 #[allow(dead_code, reason = "the clocks are the bench's")]
 #[path = "../../benches/traffic/play.rs"]
@@ -13,16 +13,16 @@ use downbeat_sync::Config;
 use play::{Size, Traffic};
 use world::World;
 
-/// What is active in all of these.
+/// The active part of all these worlds.
 const ACTIVE: Size = Size { peers: 20, values: 200, idle_peers: 0, idle_values: 0 };
 
-/// After these events everything active is warm.
+/// After this many events, everything active is warm.
 const WARM_UP: usize = 10_000;
 
-/// Events that are measured.
+/// Measured events.
 const EVENTS: usize = 20_000;
 
-/// Allocations of the machine for each thousand of the events.
+/// Allocations of the machine for 1,000 events.
 fn allocations(size: Size) -> u64 {
     let mut traffic = Traffic::new(size, Config::default());
     traffic.run_untimed(WARM_UP);
@@ -38,8 +38,8 @@ fn allocations(size: Size) -> u64 {
 
 #[test]
 fn an_event_costs_few_allocations() {
-    /// As measured when this was written, and a twentieth. Where more are needed for a good
-    /// reason, this is to be raised; where fewer are, lowered.
+    /// The measured number, and a twentieth. Raise it only for a good reason, and lower it when
+    /// fewer are needed.
     const BOUND: u64 = 4_070;
 
     let allocations = allocations(ACTIVE);
@@ -47,7 +47,7 @@ fn an_event_costs_few_allocations() {
 }
 
 #[test]
-fn what_has_nothing_to_do_with_an_event_costs_nothing() {
+fn idle_peers_and_values_cost_an_event_nothing() {
     let alone = allocations(ACTIVE);
     for idle in [200, 2_000] {
         let beside = allocations(Size { idle_peers: idle, idle_values: idle, ..ACTIVE });
@@ -58,12 +58,12 @@ fn what_has_nothing_to_do_with_an_event_costs_nothing() {
 
 #[test]
 fn a_forgotten_covalue_with_a_subscriber_costs_less_than_200_bytes() {
-    /// So many that the tables for them and for each client are not half full.
+    /// Enough to fill more than half of the tables for them and for each client.
     const VALUES: i64 = 16 * VALUES_PER_PEER;
     const VALUES_PER_PEER: i64 = 1_000;
 
     let number = |count: i64| usize::try_from(count).expect("it is small");
-    // Just so many that nothing is forgotten before the client has acknowledged it.
+    // Just enough to forget nothing before the client has acknowledged it.
     let config = Config { warm_co_values: 10, ..Config::default() };
     let mut world = None;
     let info = allocation_counter::measure(|| {

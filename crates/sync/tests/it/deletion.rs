@@ -1,4 +1,4 @@
-//! Deletion: the tombstone, and quiet answers to those who have not heard of it.
+//! Deletion: the tombstone, and acknowledgements to peers that do not know of it.
 
 use downbeat_protocol::Message;
 use downbeat_sync::{Action, Rejection, content_credit};
@@ -101,7 +101,7 @@ fn a_load_of_a_deleted_value_is_answered_as_if_we_had_what_the_peer_has() {
 }
 
 #[test]
-fn who_is_no_admin_deletes_nothing() {
+fn a_stranger_deletes_nothing() {
     let (mut world, map, log, mut delete) = owned_map();
     let alice = world.connect("alice");
     world.may_delete = false;
@@ -116,7 +116,7 @@ fn who_is_no_admin_deletes_nothing() {
 }
 
 #[test]
-fn who_is_no_admin_deletes_nothing_with_two_messages_either() {
+fn a_stranger_deletes_nothing_with_two_messages() {
     let (mut world, map, _, mut delete) = owned_map();
     let (eve, mallory) = (world.connect("eve"), world.connect("mallory"));
     world.may_delete = false;
@@ -132,7 +132,7 @@ fn who_is_no_admin_deletes_nothing_with_two_messages_either() {
 }
 
 #[test]
-fn who_seems_to_be_no_admin_is_asked_for_the_group_and_judged_again() {
+fn an_apparent_stranger_is_asked_for_the_group_and_judged_again() {
     let (mut world, map, log, mut delete) = owned_map();
     let author = Author::new(1);
     let mut admin = author.agent_log(7);
@@ -163,7 +163,7 @@ fn who_seems_to_be_no_admin_is_asked_for_the_group_and_judged_again() {
 }
 
 #[test]
-fn who_has_no_more_of_the_group_than_there_is_gets_no_second_judgement() {
+fn a_stranger_without_more_of_the_group_gets_no_second_judgement() {
     let (mut world, map, _, mut delete) = owned_map();
     let group = Value::group("group", &Author::new(1));
     let alice = world.connect("alice");
@@ -222,7 +222,7 @@ fn a_deletion_that_was_judged_by_an_older_group_than_there_is_now_is_judged_agai
 }
 
 #[test]
-fn who_is_no_admin_is_not_ignored_from_then_on_and_holds_nothing_up_for_long() {
+fn a_stranger_is_not_ignored_afterwards_and_delays_nothing_for_long() {
     let (mut world, map, mut log, mut delete) = owned_map();
     let alice = world.connect("alice");
     world.may_delete = false;

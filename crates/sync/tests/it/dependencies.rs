@@ -1,4 +1,4 @@
-//! Dependencies: sent ahead of what depends on them, and waited for.
+//! Dependencies: they are sent before their dependants, and content waits for them.
 
 use downbeat_protocol::{Message, SessionContent};
 use downbeat_sync::{Action, Config, Rejection};
@@ -118,7 +118,7 @@ fn cold_dependencies_are_waited_for_though_they_are_found_in_any_order() {
 }
 
 #[test]
-fn new_content_of_a_dependency_goes_to_those_who_were_sent_it() {
+fn new_content_of_a_dependency_goes_to_the_peers_that_have_it() {
     let mut family = family();
     family.upload();
     let mut world = family.world;
@@ -189,7 +189,7 @@ fn missing_dependencies_are_asked_of_the_sender_and_released_in_order() {
 }
 
 #[test]
-fn the_family_is_taken_in_whatever_order_it_comes() {
+fn the_family_is_taken_in_any_order_it_comes() {
     let orders = (0..4_usize).flat_map(|a| (0..4_usize).map(move |b| (a, b)));
     for (first, second) in orders.filter(|(a, b)| a != b) {
         let family = family();
@@ -310,7 +310,7 @@ fn held_content_of_a_peer_that_left_is_taken_when_its_dependencies_come() {
 }
 
 #[test]
-fn made_up_dependencies_hold_up_nobody_but_their_sender() {
+fn made_up_dependencies_delay_only_their_sender() {
     let mut family = family();
     family.upload();
     let run = family.logs[1].write(&["[2]"]);

@@ -1,4 +1,4 @@
-//! Memory: what is forgotten, and that nobody notices.
+//! Memory: CoValues are forgotten, and no peer notices.
 
 use downbeat_sync::{Action, Config};
 
@@ -45,7 +45,7 @@ fn with_hardly_any_memory_everything_still_works() {
 }
 
 #[test]
-fn what_something_is_going_on_with_is_not_forgotten() {
+fn busy_values_are_not_forgotten() {
     let mut world = World::with_config(Config { warm_co_values: 1, ..Config::default() });
     let mut maps = maps(&mut world, 10);
     let alice = world.connect("alice");
@@ -60,7 +60,7 @@ fn what_something_is_going_on_with_is_not_forgotten() {
 }
 
 #[test]
-fn loads_of_what_nobody_has_leave_nothing_behind() {
+fn loads_of_an_unknown_value_leave_nothing_behind() {
     let config = Config { warm_co_values: 10, subscriptions_per_peer: 50, ..Config::default() };
     let mut world = World::with_config(config);
     let alice = world.connect("alice");
@@ -108,7 +108,7 @@ fn the_same_load_again_and_again_waits_once() {
 }
 
 #[test]
-fn chains_of_what_was_written_lately_are_kept() {
+fn chains_of_recently_written_values_are_kept() {
     let mut world = World::with_config(Config { warm_chains: 2, ..Config::default() });
     let mut maps = maps(&mut world, 5);
     let alice = world.connect("alice");
@@ -124,7 +124,7 @@ fn chains_of_what_was_written_lately_are_kept() {
 }
 
 #[test]
-fn who_had_all_of_a_forgotten_value_is_sent_only_what_is_new_of_it() {
+fn a_peer_that_had_all_of_a_forgotten_value_is_sent_only_new_content() {
     let mut world = World::with_config(Config { warm_co_values: 0, ..Config::default() });
     let (map, mut log) = maps(&mut world, 1).remove(0);
     let (alice, bob) = (world.connect("alice"), world.connect("bob"));
@@ -142,7 +142,7 @@ fn who_had_all_of_a_forgotten_value_is_sent_only_what_is_new_of_it() {
 }
 
 #[test]
-fn who_says_to_have_less_of_a_forgotten_value_is_sent_the_rest() {
+fn a_peer_that_states_less_of_a_forgotten_value_is_sent_the_rest() {
     let mut world = World::with_config(Config { warm_co_values: 0, ..Config::default() });
     let (map, mut log) = maps(&mut world, 1).remove(0);
     let (alice, bob) = (world.connect("alice"), world.connect("bob"));
@@ -154,7 +154,7 @@ fn who_says_to_have_less_of_a_forgotten_value_is_sent_the_rest() {
 }
 
 #[test]
-fn a_forgotten_value_that_somebody_else_has_changed_in_storage_is_sent_anew() {
+fn a_forgotten_value_that_another_writer_has_changed_is_sent_again() {
     let mut world = World::with_config(Config { warm_co_values: 0, ..Config::default() });
     let (map, mut log) = maps(&mut world, 1).remove(0);
     let (alice, bob) = (world.connect("alice"), world.connect("bob"));

@@ -1,4 +1,4 @@
-//! LOAD and what answers it.
+//! LOADs and their answers.
 
 use crate::authors::{Author, Log, Value};
 use crate::world::World;
@@ -20,7 +20,7 @@ pub(crate) fn world_with_map() -> (World, Value, Log) {
 }
 
 #[test]
-fn what_a_peer_sent_before_its_load_does_not_tell_what_it_has_after_it() {
+fn content_sent_before_a_load_does_not_count_after_it() {
     let mut world = World::new();
     let (map, mut log) = (Value::free("map"), Author::new(1).agent_log(1));
     world.name(&map, "map");
@@ -41,7 +41,7 @@ fn what_a_peer_sent_before_its_load_does_not_tell_what_it_has_after_it() {
 }
 
 #[test]
-fn a_load_of_what_nobody_has_is_answered_not_found() {
+fn a_load_of_an_unknown_value_is_answered_not_found() {
     let mut world = World::new();
     let map = Value::free("map");
     world.name(&map, "map");
@@ -57,7 +57,7 @@ fn a_load_of_what_nobody_has_is_answered_not_found() {
 }
 
 #[test]
-fn who_asked_in_vain_gets_the_value_when_it_comes() {
+fn a_peer_that_asked_too_early_gets_the_value_when_it_comes() {
     let mut world = World::new();
     let (map, mut log) = (Value::free("map"), Author::new(1).agent_log(1));
     world.name(&map, "map");
@@ -97,7 +97,7 @@ fn a_load_of_a_stored_value_is_answered_with_content() {
 }
 
 #[test]
-fn a_load_by_someone_behind_is_answered_with_what_is_missing() {
+fn a_load_of_a_part_is_answered_with_the_rest() {
     let (mut world, map, log) = world_with_map();
     let bob = world.connect("bob");
     world.send(bob, map.load(&[(&log, 1)]));
@@ -105,7 +105,7 @@ fn a_load_by_someone_behind_is_answered_with_what_is_missing() {
 }
 
 #[test]
-fn a_load_by_someone_who_has_all_is_answered_without_content() {
+fn a_load_of_everything_is_answered_without_content() {
     for warm in [true, false] {
         let (mut world, map, log) = world_with_map();
         if !warm {
@@ -118,7 +118,7 @@ fn a_load_by_someone_who_has_all_is_answered_without_content() {
 }
 
 #[test]
-fn a_load_by_someone_who_has_more_is_answered_with_our_state_and_followed_by_theirs() {
+fn a_load_of_more_than_is_here_is_answered_with_our_state_and_followed_by_theirs() {
     let (mut world, map, mut log) = world_with_map();
     let more = log.write(&["[3]"]);
     let bob = world.connect("bob");
@@ -133,7 +133,7 @@ fn a_load_by_someone_who_has_more_is_answered_with_our_state_and_followed_by_the
 }
 
 #[test]
-fn a_load_replaces_what_was_believed_of_the_peer() {
+fn a_load_replaces_the_known_counts_of_the_peer() {
     let (mut world, map, log) = world_with_map();
     let bob = world.connect("bob");
     world.send(bob, map.load(&[(&log, 2)]));
@@ -143,7 +143,7 @@ fn a_load_replaces_what_was_believed_of_the_peer() {
 }
 
 #[test]
-fn known_adds_to_what_is_believed_of_the_peer_and_a_correction_replaces_it() {
+fn known_adds_to_the_known_counts_and_a_correction_replaces_them() {
     let (mut world, map, log) = world_with_map();
     let bob = world.connect("bob");
     world.send(bob, map.load(&[(&log, 2)]));
@@ -176,7 +176,7 @@ fn a_client_that_claims_in_a_load_what_it_was_promised_gets_the_rest_when_known_
 }
 
 #[test]
-fn known_from_someone_new_to_a_cold_value_is_answered_with_what_is_missing() {
+fn known_from_a_new_peer_of_a_cold_value_is_answered_with_the_rest() {
     let (mut world, map, log) = world_with_map();
     world.restart();
     let bob = world.connect("bob");
@@ -185,7 +185,7 @@ fn known_from_someone_new_to_a_cold_value_is_answered_with_what_is_missing() {
 }
 
 #[test]
-fn known_of_what_nobody_has_is_not_answered() {
+fn known_of_an_unknown_value_is_not_answered() {
     let mut world = World::new();
     let (map, log) = (Value::free("map"), Author::new(1).agent_log(1));
     world.name(&map, "map");

@@ -1,5 +1,5 @@
-//! Content that the server has lost and a client still has. A client that has been acknowledged
-//! sends again only after a correction.
+//! Content that the server has lost and a client still has. A client sends acknowledged content
+//! again only after a correction.
 
 use downbeat_protocol::{Message, SessionCounts};
 use downbeat_sync::{Action, Event, Loaded};
@@ -44,7 +44,7 @@ fn a_load_of_a_lost_value_is_answered_by_a_correction() {
 }
 
 #[test]
-fn who_lacks_something_and_claims_something_lost_gets_both_answers() {
+fn a_peer_that_lacks_something_and_claims_something_lost_gets_both_answers() {
     let (mut world, map, log) = world_with_map();
     let other = Author::new(2).agent_log(2);
     world.name_log(&other, "b");
@@ -67,7 +67,7 @@ fn an_upstream_that_has_lost_something_gets_it_without_a_correction() {
 }
 
 #[test]
-fn what_is_being_verified_counts_as_had() {
+fn content_being_verified_counts_as_had() {
     let (mut world, map, mut log) = world_with_map();
     let (ann, bob) = (world.connect("ann"), world.connect("bob"));
     world.slow_verifier = true;
@@ -79,7 +79,7 @@ fn what_is_being_verified_counts_as_had() {
 }
 
 #[test]
-fn what_is_being_stored_counts_as_had() {
+fn content_being_stored_counts_as_had() {
     let (mut world, map, mut log) = world_with_map();
     let (ann, bob) = (world.connect("ann"), world.connect("bob"));
     world.slow_stores = true;

@@ -5,7 +5,7 @@ use downbeat_sync::{Config, PeerId};
 
 use crate::world::World;
 
-/// Messages after which machines that still talk are thought never to come to rest.
+/// After this many messages, machines that still talk count as never coming to rest.
 const MAX_MESSAGES: usize = 10_000;
 
 const NAMES: [&str; 3] = ["w0", "w1", "w2"];
@@ -13,9 +13,9 @@ const NAMES: [&str; 3] = ["w0", "w1", "w2"];
 /// Machines in a ring, each a client of the next.
 pub(crate) struct Ring {
     pub worlds: Vec<World>,
-    /// Where what one machine sends to a peer goes to.
+    /// The destination of the messages that one machine sends to a peer.
     wires: Vec<((usize, PeerId), (usize, PeerId))>,
-    /// Who is connected to whom as a client.
+    /// The connections: the client, and the machine that serves it.
     joined: Vec<(usize, usize)>,
     /// Content messages that went between machines.
     pub contents: usize,
@@ -61,7 +61,7 @@ impl Ring {
         self.joined.contains(&(from, to))
     }
 
-    /// Ends all connections between two machines, with all that is under way.
+    /// Ends all connections between two machines, and loses the messages in flight.
     pub(crate) fn part(&mut self, from: usize, to: usize) {
         self.cut(|end, other| (end, other) == (from, to) || (end, other) == (to, from));
     }
@@ -95,7 +95,7 @@ impl Ring {
         true
     }
 
-    /// Carries messages until nobody has any more.
+    /// Carries messages until no machine has any more.
     pub(crate) fn run(&mut self) -> usize {
         for count in 0..MAX_MESSAGES {
             if !(0..self.worlds.len()).any(|number| self.carry(number)) {

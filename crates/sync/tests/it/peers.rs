@@ -1,4 +1,4 @@
-//! Peers: slow ones, ones that leave, ones that come back; and what they are sent first.
+//! Peers that are slow, leave, or come back; and the order of what they are sent.
 
 use downbeat_protocol::SessionCounts;
 use downbeat_sync::{Config, Event, Progress, Rejection, Stored, Verified};
@@ -35,7 +35,7 @@ fn acknowledgements_for_a_slow_peer_become_one_message() {
 }
 
 #[test]
-fn what_is_urgent_goes_first() {
+fn urgent_values_go_first() {
     let author = Author::new(1);
     let mut world = World::new();
     let (file, map) = (Value::file("file"), Value::free("map"));
@@ -156,7 +156,7 @@ fn a_load_in_the_middle_of_a_sequence_starts_another() {
 }
 
 #[test]
-fn who_reconnects_in_the_middle_is_sent_what_is_missing() {
+fn a_peer_that_reconnects_in_the_middle_is_sent_the_rest() {
     let (mut world, map, mut log) = world_with_map();
     let alice = world.connect("alice");
     world.send(alice, map.more(vec![log.write(&["[3]"])]));
@@ -215,7 +215,7 @@ fn a_peer_may_leave_at_any_moment_and_what_it_sent_is_kept() {
 }
 
 #[test]
-fn messages_and_completions_that_nobody_waits_for_are_ignored() {
+fn messages_and_completions_without_a_question_are_ignored() {
     let (mut world, map, log) = world_with_map();
     let bob = world.connect("bob");
     world.send(bob, map.load(&[(&log, 2)]));
@@ -267,7 +267,7 @@ fn a_peer_has_so_many_subscriptions_and_no_more() {
 }
 
 #[test]
-fn what_could_not_be_read_is_sent_with_the_next_change() {
+fn unreadable_content_is_sent_with_the_next_change() {
     let (mut world, map, mut log) = world_with_map();
     let (alice, bob) = (world.connect("alice"), world.connect("bob"));
     let hidden = world.hide(&map);

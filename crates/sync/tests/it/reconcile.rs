@@ -15,7 +15,7 @@ fn hash(counts: &[(&Log, u64)]) -> ShortHash {
 }
 
 #[test]
-fn what_is_the_same_on_both_sides_is_acknowledged_at_once() {
+fn equal_values_are_acknowledged_at_once() {
     for warm in [true, false] {
         let (mut world, map, log) = world_with_map();
         if !warm {
@@ -34,7 +34,7 @@ fn what_is_the_same_on_both_sides_is_acknowledged_at_once() {
 }
 
 #[test]
-fn what_differs_is_loaded_and_acknowledged_when_it_came() {
+fn different_values_are_loaded_and_acknowledged_when_they_came() {
     let (mut world, map, mut log) = world_with_map();
     let other = Value::free("other");
     world.name(&other, "other");
@@ -147,7 +147,7 @@ fn the_acknowledgement_waits_for_the_look_up_after_another_writer() {
 }
 
 #[test]
-fn what_is_refused_does_not_hold_up_the_others_of_its_batch() {
+fn a_refused_value_does_not_delay_the_others_of_its_batch() {
     use downbeat_sync::{Event, Refusal};
     let (mut world, map, mut log) = world_with_map();
     let other = Value::free("other");

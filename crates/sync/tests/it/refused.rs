@@ -1,5 +1,5 @@
-//! Content that the runtime refuses. What is refused must not be sent again and again, and the rest
-//! of the CoValue must go on.
+//! Content that the runtime refuses. Peers must not send it again and again, and the rest of the
+//! CoValue must go on.
 
 use downbeat_protocol::{DecodeError, MalformedSession, Message};
 use downbeat_sync::{Event, PeerId, Refusal};
@@ -118,7 +118,7 @@ fn a_malformed_session_does_not_spoil_the_value() {
 }
 
 #[test]
-fn who_has_sent_bad_content_still_receives_and_is_reported_once_more() {
+fn a_sender_of_bad_content_still_receives_and_is_reported_once_more() {
     let (mut world, map, mut log) = world_with_map();
     let (alice, bob) = (world.connect("alice"), world.connect("bob"));
     world.send(alice, map.load(&[(&log, 2)]));
@@ -137,7 +137,7 @@ fn who_has_sent_bad_content_still_receives_and_is_reported_once_more() {
 }
 
 #[test]
-fn what_was_refused_on_an_earlier_connection_is_not_asked_for() {
+fn content_refused_on_an_earlier_connection_is_not_asked_for() {
     let mut world = World::new();
     let (map, log) = (Value::free("map"), Author::new(1).agent_log(1));
     world.name(&map, "map");

@@ -1,4 +1,4 @@
-//! Content that is not taken, and what it leaves untouched.
+//! Rejected content, and its effects on other content.
 
 use downbeat_protocol::{DecodeError, MalformedSession, Message};
 use downbeat_sync::{Action, Rejection};
@@ -82,12 +82,12 @@ fn a_fork_is_told_from_a_forgery_and_its_author_is_sent_what_it_lost() {
         ]
     );
 
-    // Somebody else's invention at the same place is no fork.
+    // A forgery by another peer at the same place is not a fork.
     let mallory = world.connect("mallory");
     world.send(mallory, map.more(vec![forged(log.clone().write(&["[666]"]))]));
     assert!(matches!(world.reports.pop().unwrap().rejection, Rejection::BadSignature { .. }));
 
-    // What really is the same is taken for that, whoever sends it.
+    // A repetition of the same content is accepted from any peer.
     let bob = world.connect("bob");
     world.skip_log();
     world.send(bob, map.more(vec![log.clone().write(&["[3]"])]));
@@ -99,7 +99,7 @@ fn a_fork_is_told_from_a_forgery_and_its_author_is_sent_what_it_lost() {
 }
 
 #[test]
-fn what_comes_behind_a_fork_is_not_corrected_for_that_would_never_end() {
+fn content_behind_a_fork_is_not_corrected_again_and_again() {
     let (mut world, map, log) = world_with_map();
     let mut forked = log.clone();
     let alice = world.connect("alice");
@@ -187,7 +187,7 @@ fn a_forged_run_does_not_keep_out_the_honest_one_behind_it() {
 }
 
 #[test]
-fn what_a_peer_sent_before_its_bad_content_is_taken() {
+fn content_before_bad_content_of_the_same_peer_is_accepted() {
     let (mut world, map, mut log) = world_with_map();
     let alice = world.connect("alice");
     let mut other = Author::new(2).agent_log(2);

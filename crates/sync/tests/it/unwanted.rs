@@ -1,11 +1,11 @@
-//! Content that the runtime does not want, so that the machine is told of it without it.
+//! Content that the runtime refuses and does not pass on: the machine only gets an event.
 
 use downbeat_sync::{Event, Refusal};
 
 use crate::upstream::world_and_map;
 
 #[test]
-fn a_client_is_told_that_nobody_has_it_and_upstreams_are_not_asked() {
+fn a_client_gets_not_found_and_upstreams_are_not_asked() {
     let (mut world, map, _) = world_and_map();
     let (core, ann) = (world.connect_upstream("core"), world.connect("ann"));
     world.event(Event::Refused { peer: ann, id: map.id, refusal: Refusal::Load });
@@ -18,7 +18,7 @@ fn a_client_is_told_that_nobody_has_it_and_upstreams_are_not_asked() {
 }
 
 #[test]
-fn an_upstream_counts_as_not_having_it_and_whoever_waits_is_told() {
+fn an_upstream_counts_as_not_having_it_and_waiting_peers_are_answered() {
     let (mut world, map, mut log) = world_and_map();
     let (core, ann) = (world.connect_upstream("core"), world.connect("ann"));
     world.send(ann, map.load_nothing());

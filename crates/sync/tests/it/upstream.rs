@@ -5,7 +5,7 @@ use downbeat_sync::Config;
 use crate::authors::{Author, Log, Value};
 use crate::world::World;
 
-/// A world without anything in it, and a map `map` with its session `a` that nobody has sent yet.
+/// An empty world, and a map `map` with its session `a` that no peer has sent yet.
 pub(crate) fn world_and_map() -> (World, Value, Log) {
     world_and_map_with(Config::default())
 }
@@ -19,7 +19,7 @@ pub(crate) fn world_and_map_with(config: Config) -> (World, Value, Log) {
 }
 
 #[test]
-fn what_storage_lacks_is_asked_of_the_upstream_stored_acknowledged_and_served_to_all_who_wait() {
+fn a_value_that_storage_lacks_comes_from_the_upstream_and_is_served_to_all_that_wait() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");
     let (ann, bob) = (world.connect("ann"), world.connect("bob"));
@@ -42,7 +42,7 @@ fn what_storage_lacks_is_asked_of_the_upstream_stored_acknowledged_and_served_to
 }
 
 #[test]
-fn what_the_upstream_lacks_is_not_found_and_not_asked_for_again_for_a_time() {
+fn a_value_that_the_upstream_lacks_is_not_found_and_not_asked_for_again_for_a_time() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");
     let (ann, bob) = (world.connect("ann"), world.connect("bob"));
@@ -69,7 +69,7 @@ fn what_the_upstream_lacks_is_not_found_and_not_asked_for_again_for_a_time() {
         "core → KNOWN map nothing",
         "ann ← KNOWN map nothing",
     ]);
-    // Whoever asked in vain gets it when it comes.
+    // A client that did not get it before gets it when it comes.
     world.send(core, map.whole(vec![log.write(&["[1]"])]));
     world.expect(&[
         "core → CONTENT map header a:0+1",
@@ -102,7 +102,7 @@ fn the_first_upstream_that_has_it_wins_and_the_other_is_given_what_it_lacks() {
 }
 
 #[test]
-fn what_all_upstreams_lack_is_not_found() {
+fn a_value_that_all_upstreams_lack_is_not_found() {
     let (mut world, map, _) = world_and_map();
     let (one, two) = (world.connect_upstream("one"), world.connect_upstream("two"));
     let ann = world.connect("ann");
@@ -215,7 +215,7 @@ fn one_of_two_upstreams_that_is_away_holds_up_no_answer() {
 }
 
 #[test]
-fn what_clients_watch_is_watched_upstream_and_updates_flow_both_ways() {
+fn values_that_clients_watch_are_watched_upstream_and_updates_flow_both_ways() {
     let (mut world, map, mut log) = world_and_map();
     let mut other = Author::new(2).agent_log(2);
     world.name_log(&other, "b");
@@ -253,7 +253,7 @@ fn what_clients_watch_is_watched_upstream_and_updates_flow_both_ways() {
 }
 
 #[test]
-fn what_a_value_depends_on_is_watched_upstream_as_well() {
+fn dependencies_are_watched_upstream_as_well() {
     let admin = Author::new(1);
     let (group, mut log) = (Value::group("group", &admin), admin.account_log(1));
     let map = Value::owned("map", &group);
@@ -331,7 +331,7 @@ fn an_upstream_that_lacks_a_dependency_of_its_own_content_is_asked_for_it_once()
 }
 
 #[test]
-fn content_that_a_client_brings_meanwhile_answers_those_who_wait() {
+fn content_that_a_client_brings_meanwhile_answers_the_waiting_peers() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");
     let (ann, bob) = (world.connect("ann"), world.connect("bob"));

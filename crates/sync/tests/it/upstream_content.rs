@@ -219,7 +219,7 @@ fn a_correction_by_an_upstream_is_answered_with_what_it_lacks() {
 }
 
 #[test]
-fn what_is_rejected_from_an_upstream_is_errored_for_that_upstream_only() {
+fn a_value_rejected_from_an_upstream_is_errored_for_that_upstream_only() {
     let (mut world, map, mut log) = world_and_map();
     let (bad, good) = (world.connect_upstream("bad"), world.connect_upstream("good"));
     let ann = world.connect("ann");

@@ -15,11 +15,11 @@ enum Step {
     Disconnects,
 }
 
-/// When the upstream answers what it is asked.
+/// When the upstream answers a LOAD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answers {
     AtOnce,
-    /// What it is asked over a connection that ends before is never answered.
+    /// A LOAD over a connection that ends before is never answered.
     InTheEnd,
 }
 
@@ -46,7 +46,7 @@ struct Upstream {
     answer: Message,
     peer: Option<PeerId>,
     is_asked: bool,
-    /// What the client has heard.
+    /// The messages that the client got.
     heard: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl Upstream {
     }
 }
 
-/// What the client hears.
+/// A message to the client.
 fn heard(order: &[Step], answers: Answers, has_it: bool) -> Vec<String> {
     let (mut world, map, mut log) = world_and_map();
     let answer = if has_it { map.whole(vec![log.write(&["[1]"])]) } else { map.known_nothing() };
@@ -95,7 +95,7 @@ fn heard(order: &[Step], answers: Answers, has_it: bool) -> Vec<String> {
 }
 
 #[test]
-fn what_an_upstream_lacks_is_not_found_in_whatever_order_it_is_asked() {
+fn a_value_that_an_upstream_lacks_is_not_found_in_any_order() {
     for order in orders() {
         for answers in [Answers::AtOnce, Answers::InTheEnd] {
             let heard = heard(&order, answers, false);
@@ -105,7 +105,7 @@ fn what_an_upstream_lacks_is_not_found_in_whatever_order_it_is_asked() {
 }
 
 #[test]
-fn what_an_upstream_has_is_served_in_whatever_order_it_is_asked() {
+fn a_value_that_an_upstream_has_is_served_in_any_order() {
     for order in orders() {
         for answers in [Answers::AtOnce, Answers::InTheEnd] {
             let heard = heard(&order, answers, true);

@@ -1,4 +1,4 @@
-//! Everything in storage compared with an upstream.
+//! The comparison of everything in storage with an upstream.
 
 use downbeat_protocol::Message;
 use downbeat_sync::Config;
@@ -6,7 +6,7 @@ use downbeat_sync::Config;
 use crate::upstream_unsynced::many;
 use crate::world::World;
 
-/// A world with so many values in storage, of which nothing is noted, after a restart.
+/// A world with this many values in storage and no notes of them, after a restart.
 fn world_with_stored(count: usize, config: Config) -> World {
     let mut world = World::with_config(Config { full_storage_reconciliation: true, ..config });
     let ann = world.connect("ann");
@@ -33,7 +33,7 @@ fn ack(batch: &str) -> Message {
 }
 
 #[test]
-fn what_is_stored_is_compared_in_pages_each_after_the_acknowledgement_of_the_one_before() {
+fn storage_is_compared_page_by_page_after_each_acknowledgement() {
     let mut world = world_with_stored(250, Config::default());
     let core = world.connect_upstream("core");
     let mut sizes = Vec::new();
@@ -64,7 +64,7 @@ fn nothing_is_compared_that_is_not_to_be() {
 }
 
 #[test]
-fn what_the_upstream_asks_for_is_sent() {
+fn content_that_the_upstream_asks_for_is_sent() {
     let mut world = world_with_stored(1, Config::default());
     let (value, _) = &many(1)[0];
     world.name(value, "map");

@@ -4,7 +4,7 @@ use crate::authors::{Author, Value};
 use crate::machines::Ring;
 
 #[test]
-fn a_load_of_what_nobody_has_ends() {
+fn a_load_of_an_unknown_value_ends() {
     for size in [2, 3] {
         let mut ring = Ring::of(size);
         let map = Value::free("map");
@@ -51,7 +51,7 @@ fn a_load_that_comes_round_too_late_to_be_waited_for_ends_where_it_began() {
 }
 
 #[test]
-fn what_one_has_is_read_at_all_and_nothing_goes_round_for_ever() {
+fn a_value_of_one_machine_is_read_at_all_and_no_message_goes_round_for_ever() {
     for size in [2, 3] {
         let mut ring = Ring::of(size);
         let (map, mut log) = (Value::free("map"), Author::new(1).agent_log(1));
@@ -107,7 +107,7 @@ fn edits_at_all_machines_of_a_ring_reach_all() {
 }
 
 #[test]
-fn in_a_row_what_nobody_has_is_not_found_at_once() {
+fn in_a_row_an_unknown_value_is_not_found_at_once() {
     let mut row = Ring::row(3);
     let map = Value::free("map");
     row.worlds[0].name(&map, "map");
@@ -123,7 +123,7 @@ fn in_a_row_what_nobody_has_is_not_found_at_once() {
 }
 
 #[test]
-fn what_is_written_at_one_end_of_a_row_is_at_the_other_and_back_also_after_the_middle_was_away() {
+fn edits_cross_a_row_both_ways_even_after_the_middle_was_away() {
     let admin = Author::new(1);
     let (group, mut log) = (Value::group("group", &admin), admin.account_log(1));
     let map = Value::owned("map", &group);

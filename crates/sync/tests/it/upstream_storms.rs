@@ -1,4 +1,4 @@
-//! Machines behind machines whose connections and memory fail at random: in the end all have
+//! Machines behind machines, with random failures of connections and memory: in the end all have
 //! everything, and know it.
 
 use downbeat_protocol::SessionContent;
@@ -117,7 +117,7 @@ impl Storm {
         }
     }
 
-    /// Everything works again, and everybody wants to know everything.
+    /// Everything works again, and every client loads everything.
     fn calm_down(&mut self) {
         for world in &mut self.net.worlds {
             world.catch_up();

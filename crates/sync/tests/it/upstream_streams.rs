@@ -80,7 +80,7 @@ fn a_stream_from_a_client_announces_nothing() {
 }
 
 #[test]
-fn what_a_rejected_upstream_has_announced_is_not_expected_any_longer() {
+fn announcements_of_a_rejected_upstream_are_dropped() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");
     let ann = world.connect("ann");
@@ -117,7 +117,7 @@ fn nothing_more_is_expected_of_a_deleted_value() {
 }
 
 #[test]
-fn what_an_upstream_that_left_has_announced_is_not_expected_any_longer() {
+fn announcements_of_an_upstream_that_left_are_dropped() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");
     let ann = world.connect("ann");

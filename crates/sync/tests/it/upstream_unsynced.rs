@@ -1,4 +1,4 @@
-//! The durable notes of what upstreams have not acknowledged.
+//! The durable notes of CoValues that upstreams have not acknowledged.
 
 use downbeat_sync::{Action, Config};
 
@@ -111,7 +111,7 @@ fn pages_are_not_read_further_than_loads_may_go() {
 }
 
 #[test]
-fn what_is_noted_reaches_the_upstream_with_hardly_any_memory() {
+fn noted_values_reach_the_upstream_with_little_memory() {
     let config = Config { warm_co_values: 1, warm_chains: 1, ..Config::default() };
     let (mut world, values) = world_with_unsynced(20, config);
     let core = world.connect_upstream("core");
@@ -163,7 +163,7 @@ fn a_note_whose_page_comes_when_the_value_is_forgotten_again_is_compared_once_mo
 }
 
 #[test]
-fn a_note_of_what_was_never_stored_is_struck_out_when_the_upstream_lacks_it_too() {
+fn a_note_of_a_value_that_was_never_stored_is_removed_when_the_upstream_lacks_it_too() {
     let (mut world, map, _) = world_and_map();
     world.notes.insert(("core".into(), map.id));
     let core = world.connect_upstream("core");
@@ -173,7 +173,7 @@ fn a_note_of_what_was_never_stored_is_struck_out_when_the_upstream_lacks_it_too(
 }
 
 #[test]
-fn what_the_upstream_sends_of_its_own_accord_is_as_good_as_an_acknowledgement() {
+fn content_that_the_upstream_sends_counts_as_an_acknowledgement() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");
     let ann = world.connect("ann");
@@ -204,7 +204,7 @@ fn only_the_chosen_upstreams_are_asked_given_content_and_noted() {
 }
 
 #[test]
-fn what_storage_has_not_stored_yet_may_be_forwarded_and_is_noted_all_the_same() {
+fn content_that_is_forwarded_before_it_is_stored_is_noted() {
     let (mut world, map, mut log) = world_and_map();
     let core = world.connect_upstream("core");
     let ann = world.connect("ann");

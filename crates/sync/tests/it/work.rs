@@ -51,7 +51,7 @@ fn a_missing_value_may_hold_up_very_many() {
 }
 
 #[test]
-fn what_waits_in_vain_is_given_up_however_much_it_is() {
+fn very_much_held_content_is_given_up() {
     let group = Value::group("group", &Author::new(1));
     let mut world = World::new();
     let alice = world.connect("alice");

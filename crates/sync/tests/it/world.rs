@@ -18,7 +18,7 @@ use downbeat_driver::{
 use downbeat_protocol::{
     CoValueId, Content, Known, KnownState, Message, SessionContent, SessionCounts,
 };
-use downbeat_storage::{MemoryStorage, Storage, Stored, Write};
+use downbeat_storage::{MemoryStorage, Storage, StoredCoValue, Write};
 use downbeat_sync::{
     Action, Config, Event, Item, Machine, Millis, PeerId, Rejection, Report, Role, StorageFailed,
     StoreJob, UpstreamName, Verified, VerifyJob,
@@ -313,13 +313,13 @@ impl World {
         self.stored(value.id).map_or(0, |stored| stored.counts().get(&log.session))
     }
 
-    fn stored(&self, id: CoValueId) -> Option<Stored> {
+    fn stored(&self, id: CoValueId) -> Option<StoredCoValue> {
         block_on(self.storage.load(id)).expect("a storage in memory does not fail")
     }
 
     /// Updates the table of durable CoValues.
     fn note_stored(&mut self, id: CoValueId) {
-        if let Some(Stored { deleted, .. }) = self.stored(id) {
+        if let Some(StoredCoValue { deleted, .. }) = self.stored(id) {
             self.store.insert(id, StoredValue { deleted });
         }
     }

@@ -9,8 +9,8 @@ export function headers({ text }) {
     accept(id, json);
     return id;
   } catch (error) {
-    // The native core drops members that it does not know, and does not write everything as
-    // JavaScript does; it names the id that comes out.
+    // The native core drops unknown members and prints some values differently from JavaScript. It
+    // returns the resulting id.
     const other = /mismatch: expected (\S+),/.exec(String(error))?.[1];
     if (!other) throw error;
     accept(other, json);

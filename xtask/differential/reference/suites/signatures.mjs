@@ -38,7 +38,7 @@ function acceptsLog(session, signer, texts, signature) {
   try {
     foreign.addTransactions(session, signer, `[${texts.join(",")}]`, signature, false);
   } catch {
-    // Not freed: after a panic it cannot be.
+    // Not freed, because this is impossible after a panic.
     return false;
   }
   foreign.free();

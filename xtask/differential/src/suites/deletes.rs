@@ -1,8 +1,8 @@
-//! Deletion: which transactions delete a CoValue, who may, and what is taken afterwards.
+//! Deletion: the transactions that delete a CoValue, their authors, and content after the deletion.
 
 use std::cell::RefCell;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use downbeat_core::delete::{Claim, DeleteError};
 use downbeat_core::roles::{Group, Member, Roles};
 use downbeat_core::{CoValue, Directory, SessionError};
@@ -24,7 +24,7 @@ pub(crate) struct Deletes;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Case {
     groups: Vec<GroupLog>,
-    /// Headers of the accounts that are known, besides those among the groups.
+    /// The headers of further accounts, which are not among the groups.
     accounts: Vec<Account>,
     id: String,
     header: String,
@@ -71,14 +71,14 @@ impl Rule for Deletes {
         Case { groups: world.groups, accounts, id, header: text(&header), steps }
     }
 
-    /// For each run what became of it, and whether the CoValue is deleted in the end.
+    /// The result of each run, and whether the CoValue is deleted in the end.
     fn answer(case: &Case) -> Result<Value> {
         let mut value =
             CoValue::new(Header::parse(&case.header.clone().into(), &Limits::unlimited())?);
         let mut roles = groups::roles(&case.groups)?;
         for account in &case.accounts {
             let header = Header::parse(&account.header.clone().into(), &Limits::unlimited())?;
-            // Some group may have tried to make it its parent.
+            // A group may have named it as its parent.
             roles.insert(Group::new(header_id(&header), &header, []));
         }
         let known = Known { roles: RefCell::new(roles) };
@@ -129,7 +129,7 @@ impl Step {
         Self { session, transactions, signature }
     }
 
-    /// What becomes of the run, in the reference's words.
+    /// The result of the run, with the reference's names.
     fn take(&self, value: &mut CoValue, known: &Known) -> Result<&'static str> {
         let run = SessionContent {
             session: SessionId::parse(&self.session)?,
@@ -158,7 +158,9 @@ impl Step {
                 DeleteError::NotOwned => "CannotVerifyPermissions",
                 DeleteError::NotAdmin(_) => "NotAdmin",
                 DeleteError::RoleUnknown => "a group is not known",
+                other => bail!("unexpected refusal: {other}"),
             },
+            Err(other) => bail!("unexpected refusal: {other}"),
         })
     }
 }
@@ -174,7 +176,7 @@ impl Text {
     }
 }
 
-/// What is known of groups and accounts.
+/// The known groups and accounts.
 struct Known {
     roles: RefCell<Roles>,
 }

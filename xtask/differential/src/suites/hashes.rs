@@ -1,4 +1,4 @@
-//! Hashes: of values, of sessions maps, and of growing logs.
+//! Hashes of values, session counts and logs.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Headers: which ones the reference's native core accepts, and under which id.
+//! Headers: whether the reference's native core accepts them, and their ids.
 
 use anyhow::Result;
 use downbeat_crypto::header_id;
@@ -23,8 +23,8 @@ impl Rule for Headers {
     fn case(random: &mut Random) -> Case {
         let mut members = Vec::new();
         let mut add = |random: &mut Random, name: &str, text: String| {
-            // Sometimes one is missing. The protocol lets `uniqueness` be absent, and so do we,
-            // where the native core does not.
+            // Sometimes a member is missing. `uniqueness` may be absent in the protocol and here, but not
+            // in the native core.
             if name == "uniqueness" || !random.percent(3) {
                 members.push((name.to_owned(), text));
             }
@@ -51,7 +51,7 @@ impl Rule for Headers {
         Case { text }
     }
 
-    /// The id, or `null` for what is no header.
+    /// The id, or `null` if the text is not a header.
     fn answer(case: &Case) -> Result<Value> {
         let header = Header::parse(&case.text.clone().into(), &Limits::unlimited());
         Ok(header.map_or(Value::Null, |header| header_id(&header).as_str().into()))
@@ -161,13 +161,13 @@ fn anything(random: &mut Random) -> String {
     text
 }
 
-/// With half surrogate pairs now and then: where there is one, everything else is refused with it.
+/// A style with few lone surrogates, because each of them makes the whole header invalid.
 fn style(random: &mut Random) -> Style {
     if random.percent(10) { Style::WILD } else { Style::TAME }
 }
 
-/// An id that a CoValue could have. Others are accepted by the native core and refused by us: no
-/// message about such a CoValue can be answered.
+/// A valid id. The native core also accepts other ids, which this crate refuses because no such CoValue
+/// can exist.
 fn co_value(random: &mut Random) -> String {
     format!("co_z{}", random.base58(25))
 }

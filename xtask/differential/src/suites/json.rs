@@ -1,4 +1,4 @@
-//! Canonical JSON: `stableStringify` of what `JSON.parse` reads.
+//! Canonical JSON: `stableStringify` of the result of `JSON.parse`.
 
 use anyhow::Result;
 use downbeat_protocol::Limits;
@@ -24,7 +24,7 @@ impl Rule for Json {
         let mut text = String::new();
         json_text::value(random, Style::WILD, &mut text);
         if random.percent(2) {
-            // What is sorted may nest 128 levels, of which the text itself has some.
+            // Canonical JSON may have 128 levels, including those of the text.
             let depth = 1 + random.index(120);
             text = nested(random, depth, &text);
         }
@@ -34,7 +34,7 @@ impl Rule for Json {
         Case { text }
     }
 
-    /// The canonical text, or `null` for what is no JSON.
+    /// The canonical text, or `null` if the text is not JSON.
     fn answer(case: &Case) -> Result<Value> {
         let Ok(canonical) = canonicalize(&case.text.clone().into(), &Limits::unlimited()) else {
             return Ok(Value::Null);
@@ -43,7 +43,7 @@ impl Rule for Json {
     }
 }
 
-/// The value in so many arrays and objects.
+/// The value inside this number of arrays and objects.
 fn nested(random: &mut Random, depth: usize, value: &str) -> String {
     let mut text = value.to_owned();
     for _ in 0..depth {

@@ -1,4 +1,4 @@
-//! Known states: merging, comparing, and what is to be sent.
+//! Known states: merging, comparing and subtracting.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +46,7 @@ impl Rule for KnownStates {
         Case { target: state(), source: state() }
     }
 
-    /// Sessions without transactions are left out: for the reference too they are as good as not
-    /// there.
+    /// Removes sessions without transactions, which have no effect in the reference either.
     fn answer(case: &Case) -> Result<Value> {
         let (target, source) = (case.target.parse()?, case.source.parse()?);
         let mut merged = target.clone();

@@ -1,4 +1,4 @@
-//! What is compared, rule by rule.
+//! The suites, one for each rule.
 
 mod deletes;
 mod hashes;
@@ -12,7 +12,7 @@ mod transactions;
 
 use crate::suite::Suite;
 
-/// All suites, the cheap ones first.
+/// All suites, cheap ones first.
 pub(crate) const SUITES: &[Suite] = &[
     Suite::new::<json::Json>("json", 1, 60),
     Suite::new::<headers::Headers>("headers", 1, 60),

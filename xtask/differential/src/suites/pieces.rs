@@ -1,4 +1,4 @@
-//! Logs and the pieces in which they are sent: the same cuts, signatures and expectations.
+//! Logs and content messages: the same cuts, signatures and expected counts.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ pub(crate) struct Case {
     header: String,
     id: String,
     sessions: Vec<Author>,
-    /// The counts to expect, as a trusted source says.
+    /// The counts that a trusted source announces.
     expect: Option<BTreeMap<String, u64>>,
     steps: Vec<Step>,
-    /// Who is to be sent something.
+    /// The peers that receive content.
     peers: Vec<Option<Peer>>,
 }
 
@@ -36,21 +36,21 @@ struct Author {
     secret: String,
 }
 
-/// One's own transaction, or a run of somebody else's.
+/// A new transaction of the node, or a run from another author.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Step {
     author: usize,
-    /// Signs a run of somebody else's; without it, the only transaction is one's own.
+    /// Signs a run of another author. Without it, the node signs the only transaction.
     signature: Option<String>,
-    /// How many transactions that are there already come first in the run.
+    /// The number of known transactions at the start of the run.
     overlap: usize,
-    /// How many are missing before the run.
+    /// The number of transactions that are missing before the run.
     gap: u64,
     transactions: Vec<Text>,
 }
 
-/// A transaction, its changes given as a text that is repeated.
+/// A transaction whose changes are a repeated text.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Text {
@@ -87,7 +87,7 @@ impl Rule for Pieces {
             .collect();
         let counts: Vec<_> =
             sessions.iter().zip(&made).map(|(author, made)| (&author.session, made.len)).collect();
-        // A node is not told by others to expect what it writes itself.
+        // Peers do not announce content that the node writes itself.
         let foreign: Vec<_> = counts
             .iter()
             .zip(&made)
@@ -140,16 +140,16 @@ impl Rule for Pieces {
     }
 }
 
-/// What a session's author has written so far.
+/// The log of a session's author.
 #[derive(Default)]
 struct Made {
     chain: HashChain,
     len: u64,
-    /// Whether the node itself has written to the session. The reference's native core cannot
-    /// verify others' transactions in such a session afterwards, which no node needs.
+    /// Whether the node itself has written to the session. The reference's native core cannot verify
+    /// other transactions in such a session afterwards, which no node needs.
     is_own: bool,
-    /// Whether a run was refused. Its transactions stay in the hash chain of the reference's native
-    /// core, which then refuses everything that follows; nothing is compared after that.
+    /// Whether a run was refused. The reference's native core keeps its transactions in the hash chain and
+    /// then refuses all further runs, so nothing is compared afterwards.
     is_spoilt: bool,
 }
 
@@ -170,7 +170,7 @@ impl Step {
         let mut step = Self { author, signature: None, overlap: 0, gap: 0, transactions: vec![] };
         let mut chain = made.chain.clone();
         if is_own {
-            // The reference makes its own private transactions from the plain changes.
+            // The reference encrypts the changes of private transactions itself.
             transactions[0].is_private = false;
         } else {
             if random.percent(20) {
@@ -203,11 +203,12 @@ impl Step {
         step
     }
 
-    /// Whether the transactions are taken.
+    /// Whether the transactions are accepted.
     fn take(&self, value: &mut CoValue, author: &Author) -> Result<bool> {
         let session = SessionId::parse(&author.session)?;
         let Some(signature) = &self.signature else {
-            let text = self.transactions.first().context("one's own step is a transaction")?;
+            let text =
+                self.transactions.first().context("a step of the node has no transaction")?;
             let secret = AgentSecret::parse(&author.secret)?;
             return Ok(value.append(&session, text.transaction(), secret.signer_secret()).is_ok());
         };
@@ -304,7 +305,7 @@ fn counts(counts: &BTreeMap<String, u64>) -> Result<SessionCounts> {
     counts.iter().map(|(session, count)| Ok((SessionId::parse(session)?, *count))).collect()
 }
 
-/// A piece without its bulk.
+/// A content message without its transactions.
 fn summary(piece: &Content) -> Value {
     let runs: Vec<_> = piece
         .sessions

@@ -16,8 +16,8 @@ pub(crate) struct Roles;
 pub(crate) struct Case {
     groups: Vec<GroupLog>,
     members: Vec<String>,
-    /// When roles are asked for, in milliseconds since the Unix epoch, or for `None` after
-    /// everything.
+    /// The times of the queries, in milliseconds since the Unix epoch. `None` is the time after all
+    /// transactions.
     times: Vec<Option<u64>>,
 }
 
@@ -34,7 +34,7 @@ impl Rule for Roles {
         Case { groups: world.groups, members: world.members, times }
     }
 
-    /// By group and time, the members' roles.
+    /// The members' roles, by group and time.
     fn answer(case: &Case) -> Result<Value> {
         let mut known = roles(&case.groups)?;
         let mut answers = Vec::new();

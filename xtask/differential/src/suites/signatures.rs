@@ -1,5 +1,5 @@
-//! Signatures: ours and the reference's are the same, and each side accepts and refuses what the
-//! other does, with damaged and with artful keys and signatures too.
+//! Signatures: both sides make the same ones and accept the same ones, including damaged and specially
+//! crafted keys and signatures.
 
 use anyhow::Result;
 use downbeat_crypto::{AgentSecret, HashChain, VerifyingKey};
@@ -17,9 +17,9 @@ pub(crate) struct Signatures;
 pub(crate) struct Case {
     /// `sealerSecret_z…/signerSecret_z…`.
     secret: String,
-    /// What the log holds.
+    /// The transactions of the log.
     transactions: Vec<Text>,
-    /// What is to be verified, for the log above: signer and signature may be damaged.
+    /// The signer and signature to verify for the log. They may be damaged.
     signer: String,
     signature: String,
 }
@@ -42,7 +42,7 @@ impl Rule for Signatures {
         let mut log = transactions.clone();
         let mut key = *secret.agent().signer().as_bytes();
         if random.percent(10) {
-            // The signature is one for other transactions.
+            // A signature of other transactions.
             log.pop();
         }
         let chain = chain(&log);
@@ -111,7 +111,7 @@ impl Text {
 
     fn transaction(&self) -> Transaction {
         let made = Transaction::trusting(&self.changes, self.made_at, self.meta.as_deref());
-        // The way of foreign transactions, which must come to the same.
+        // Parsing, as for received transactions, must give the same result.
         let read = Transaction::parse(made.json(), &Limits::unlimited());
         debug_assert_eq!(read.as_ref(), Ok(&made));
         made
@@ -126,10 +126,10 @@ fn chain(transactions: &[Text]) -> HashChain {
     chain
 }
 
-/// Adds the order of the group to the scalar of a signature, which keeps the equation but is not
-/// the reduced form.
+/// Adds the order of the group to the scalar of a signature. The equation still holds, but the scalar is
+/// not reduced.
 fn add_group_order(signature: &mut [u8; 64]) {
-    /// 2^252 + 27742317777372353535851937790883648493, from its lowest byte on.
+    /// 2^252 + 27742317777372353535851937790883648493, little-endian.
     const ORDER: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
         0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
@@ -142,8 +142,7 @@ fn add_group_order(signature: &mut [u8; 64]) {
     }
 }
 
-/// An encoding of a point whose order divides 8, or one of the encodings of such a point that are
-/// not reduced.
+/// An encoding, reduced or not, of a point whose order divides 8.
 fn small_order_point(random: &mut Random) -> [u8; 32] {
     const ORDER_8: [[u8; 32]; 2] = [
         [
@@ -176,7 +175,7 @@ fn small_order_point(random: &mut Random) -> [u8; 32] {
     point
 }
 
-/// Sometimes a text that does not stand for 64 bytes.
+/// Sometimes replaces the signature with a text that does not encode 64 bytes.
 fn mangled(random: &mut Random, mut signature: String) -> String {
     if random.percent(4) {
         match random.below(4) {

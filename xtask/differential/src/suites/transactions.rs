@@ -1,4 +1,4 @@
-//! Transactions: what the reference's native core makes of them, which is what is hashed.
+//! Transactions: the canonical JSON of the reference's native core, which is hashed.
 
 use anyhow::Result;
 use downbeat_protocol::{Limits, Transaction};
@@ -60,7 +60,7 @@ impl Rule for Transactions {
         Case { text }
     }
 
-    /// The canonical text, or `null` for what is no transaction.
+    /// The canonical text, or `null` if the text is not a transaction.
     fn answer(case: &Case) -> Result<Value> {
         let Ok(transaction) = Transaction::parse(&case.text.clone().into(), &Limits::unlimited())
         else {
@@ -70,7 +70,7 @@ impl Rule for Transactions {
     }
 }
 
-/// The text of a JSON string: the usual one, or any.
+/// A JSON string: the usual text, or a random one.
 fn text(random: &mut Random, usual: &str) -> String {
     if random.percent(60) {
         return quoted(random, usual);

@@ -1,4 +1,4 @@
-//! Frames of the binary codec: decoding, the limits, and encoding what was decoded.
+//! Binary frames: decoding, the limits, and round trips.
 
 use bytes::Bytes;
 use downbeat_protocol::{Limits, binary};
@@ -16,9 +16,9 @@ pub(crate) fn run(input: &[u8]) -> Features {
     let result = memory::bounded(input.len(), || binary::decode_frame(&input, &limits));
     match &result {
         Ok(frame) => {
-            let is_spoken_of = !frame.messages.is_empty() || !frame.rejected.is_empty();
+            let has_content = !frame.messages.is_empty() || !frame.rejected.is_empty();
             assert!(input.first().is_none_or(|&version| version == binary::VERSION));
-            assert!(!is_spoken_of || input.len() > 1, "messages from nowhere");
+            assert!(!has_content || input.len() > 1, "messages from nowhere");
             note_frame(&mut features, frame);
             for message in &frame.messages {
                 round_trip::check(message);
@@ -32,8 +32,8 @@ pub(crate) fn run(input: &[u8]) -> Features {
     features
 }
 
-/// Makes the frame's first message as long as it is said to be. Otherwise almost every change of
-/// length would be refused at once.
+/// Corrects the length of the first message. Otherwise decoding would refuse almost every change of
+/// length at once.
 pub(crate) fn fix_length(input: &mut Vec<u8>, rng: &mut Rng) {
     if rng.once_in(3) {
         return;

@@ -1,4 +1,4 @@
-//! The canonicaliser: the model agrees, and what is canonical stays as it is.
+//! Canonical JSON: the model agrees, and canonical texts stay unchanged.
 
 use bytes::Bytes;
 use downbeat_protocol::{DecodeError, Limit, Limits, json};
@@ -24,7 +24,7 @@ pub(crate) fn run(input: &[u8]) -> Features {
             return features;
         }
     };
-    let text = text.expect("what is accepted is UTF-8");
+    let text = text.expect("accepted input is UTF-8");
     assert!(is_json, "what is no JSON is accepted");
     let written = str::from_utf8(&canonical).expect("the canonical form is UTF-8");
     if let Some(expected) = model::canonical(text) {
@@ -50,7 +50,7 @@ fn note_shape(features: &mut Features, text: &str, canonical: &str) {
     features.amount("length", text.len());
     features.amount("shrunk", text.len().saturating_sub(canonical.len()));
     features.amount("grown", canonical.len().saturating_sub(text.len()));
-    // Neighbours in the input, which say what stands in what.
+    // Adjacent parts of the input, which show the nesting.
     let marks = |byte: &u8| b"{}[]\",:\\-.eE0ntf \n".contains(byte) || *byte >= 0x80;
     let mut last = 0;
     for byte in text.bytes().filter(marks).take(2_000) {

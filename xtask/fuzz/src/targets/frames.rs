@@ -1,10 +1,10 @@
-//! What holds for the frames of both codecs.
+//! Rules for the frames of both codecs.
 
 use downbeat_protocol::{Content, DecodeError, Frame, Limits, Message};
 
 use crate::features::Features;
 
-/// Limits that small inputs are over.
+/// Limits that small inputs exceed.
 const TIGHT: Limits = Limits {
     message_bytes: 2_000,
     messages_per_frame: 3,
@@ -14,7 +14,8 @@ const TIGHT: Limits = Limits {
     depth: 6,
 };
 
-/// Limits only take away, and nothing is over them. `decode` decodes the input.
+/// Checks that limits only remove messages, and that no message exceeds them. `decode` decodes the
+/// input.
 pub(crate) fn check_tight(
     decode: impl FnOnce(&Limits) -> Result<Frame, DecodeError>,
     generous: Option<&Frame>,
@@ -32,7 +33,7 @@ pub(crate) fn check_tight(
             Message::Done(_) | Message::ReconcileAck(_) | Message::Unknown(_) => {}
         }
     }
-    // A line that is over a limit is not read on, so that its not being JSON goes unnoticed.
+    // A line over a limit is not read to its end, so a syntax error in it may go unnoticed.
     let Some(generous) = generous else { return };
     let mut rest = generous.messages.iter();
     for message in &tight.messages {
@@ -46,7 +47,7 @@ fn check_within(content: &Content) {
     assert!(transactions.count() <= TIGHT.transactions);
 }
 
-/// Notes what a frame holds.
+/// Records the contents of a frame.
 pub(crate) fn note_frame(features: &mut Features, frame: &Frame) {
     features.amount("messages", frame.messages.len());
     features.note(("ping", frame.ping.is_some()));

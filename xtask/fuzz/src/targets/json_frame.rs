@@ -1,4 +1,4 @@
-//! Frames of the JSON codec: decoding, the limits, and encoding what was decoded.
+//! JSON frames: decoding, the limits, and round trips.
 
 use bytes::Bytes;
 use downbeat_protocol::{DecodeError, Frame, Limit, Limits, json};
@@ -32,9 +32,9 @@ pub(crate) fn run(input: &[u8]) -> Features {
     features
 }
 
-/// Every line is JSON and makes a message, a rejection or a ping.
+/// Checks that every line is JSON and is a message, a rejection or a ping.
 fn check_lines(input: &[u8], frame: &Frame) {
-    let text = str::from_utf8(input).expect("what is accepted is UTF-8");
+    let text = str::from_utf8(input).expect("accepted input is UTF-8");
     if text.is_empty() {
         assert_eq!(*frame, Frame::default());
         return;
@@ -47,12 +47,12 @@ fn check_lines(input: &[u8], frame: &Frame) {
     let over_a_limit = |error: &DecodeError| matches!(error, DecodeError::LimitExceeded { .. });
     if !frame.rejected.iter().any(over_a_limit) {
         for line in lines {
-            assert!(model::is_json(line), "a line that is no JSON is accepted: {line:?}");
+            assert!(model::is_json(line), "a line that is not JSON is accepted: {line:?}");
         }
     }
 }
 
-/// What is refused as a whole is no JSON, at the place that the error names, or too much.
+/// Checks that a refused frame is not JSON at the position of the error, or has too many messages.
 fn check_error(input: &[u8], error: &DecodeError) {
     match error {
         DecodeError::Syntax { offset, .. } => {

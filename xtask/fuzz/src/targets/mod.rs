@@ -1,4 +1,4 @@
-//! What is fuzzed: each target takes any bytes, and panics where a rule is broken.
+//! The fuzz targets. A target takes any bytes, and panics if a rule is broken.
 
 mod binary_frame;
 mod canonical;
@@ -13,16 +13,16 @@ use crate::features::Features;
 use crate::rng::Rng;
 use crate::seeds;
 
-/// One entrance for bytes, with the rules that hold behind it.
+/// A function that takes bytes, with its rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// As it is called on the command line.
+    /// The name on the command line.
     pub name: &'static str,
-    /// Feeds the target. Panics if the code behind it panics or breaks a rule.
+    /// Runs the target. Panics if the code under test panics or breaks a rule.
     pub run: fn(&[u8]) -> Features,
-    /// Inputs to begin with.
+    /// The first inputs.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Makes a changed input pass the first checks again, where one can: chance does not find
+    /// Repairs a mutated input so that it passes the first checks, because mutations never produce valid
     /// signatures.
     pub repair: fn(&mut Vec<u8>, &mut Rng),
 }
@@ -41,7 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ingest", run: ingest::run, seeds: seeds::json_frames, repair: ingest::sign },
 ];
 
-/// The target of a name.
+/// The target with a name.
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }

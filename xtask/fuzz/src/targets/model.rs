@@ -1,4 +1,4 @@
-//! JSON as `serde_json` reads it and as the standard library writes it: a second opinion.
+//! A model of canonical JSON, with the parser of `serde_json` and numbers of the standard library.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ pub(crate) fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// The canonical form of a JSON text, or `None` where this model has no opinion: what is no JSON,
-/// or holds half surrogate pairs.
+/// The canonical form of a JSON text. `None` if the model does not apply: the text is not JSON, or has
+/// lone surrogates.
 pub(crate) fn canonical(text: &str) -> Option<String> {
     let mut out = String::new();
     write(serde_json::from_str(text).ok()?, &mut out)?;
     Some(out)
 }
 
-/// Whether a canonical text may hold a string that was written without escaping though it should
-/// have been escaped: then it is no JSON, or that of another value.
+/// Whether a canonical text may have a string without the escapes that it needs. Then it is not JSON,
+/// or it is the JSON of another value.
 pub(crate) fn may_be_no_json(canonical: &str) -> bool {
     canonical.contains("\"encrypted_U") || canonical.contains("\"binary_U")
 }
@@ -69,13 +69,13 @@ fn write(value: &RawValue, out: &mut String) -> Option<()> {
     Some(())
 }
 
-/// `serde_json` escapes what JavaScript does, in the same way.
+/// `serde_json` writes the same escapes as JavaScript.
 fn quote(text: &str, out: &mut String) {
     out.push_str(&serde_json::Value::from(text).to_string());
 }
 
-/// As few digits as tell the number from all others, in scientific notation. Of several such the
-/// nearest, and of two as near the even one: there the shortest ones of the standard library differ.
+/// The shortest digits that identify the number, in scientific notation. If several are as short, the
+/// nearest; if two are as near, the even one. The standard library chooses differently there.
 fn shortest(value: f64) -> String {
     let shortest = format!("{value:e}");
     let digits =
@@ -93,9 +93,9 @@ fn number(value: f64) -> String {
         return "0".to_owned();
     }
     let scientific = shortest(value.abs());
-    let (mantissa, exponent) = scientific.split_once('e').expect("there always is an exponent");
+    let (mantissa, exponent) = scientific.split_once('e').expect("the notation has an exponent");
     let digits = mantissa.replace('.', "");
-    let point = exponent.parse::<i32>().expect("it is a number") + 1;
+    let point = exponent.parse::<i32>().expect("the exponent is a number") + 1;
     let len = i32::try_from(digits.len()).expect("at most 17 digits");
     let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
     let text = if len <= point && point <= 21 {

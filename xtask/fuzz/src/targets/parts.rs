@@ -1,4 +1,4 @@
-//! Headers, transactions and identifiers by themselves.
+//! Headers, transactions and identifiers.
 
 use bytes::Bytes;
 use downbeat_crypto::header_id;
@@ -41,7 +41,7 @@ pub(crate) fn run(input: &[u8]) -> Features {
     features
 }
 
-/// What holds for the parts of every decoded message.
+/// Checks the rules for the parts of a decoded message.
 pub(crate) fn check_message(message: &Message) {
     let Message::Content(content) = message else { return };
     content.header.iter().for_each(check_header);
@@ -50,7 +50,7 @@ pub(crate) fn check_message(message: &Message) {
 
 fn check_header(header: &Header) {
     let limits = Limits::default();
-    let again = Header::parse(header.json(), &limits).expect("a header is read again");
+    let again = Header::parse(header.json(), &limits).expect("a header can be parsed again");
     assert_eq!(&again, header, "the header is another when it is read again");
     assert_eq!(header_id(&again), header_id(header));
     assert_eq!(again.json(), header.json(), "the header is written in two ways");
@@ -81,8 +81,7 @@ fn check_header(header: &Header) {
     }
 }
 
-/// Whether a value holds what canonical JSON and the header of the reference's native core write
-/// in different ways.
+/// Whether canonical JSON and the reference's native core write the value differently.
 fn is_odd(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) => false,
@@ -98,9 +97,9 @@ fn is_odd(value: &Value) -> bool {
 fn check_transaction(transaction: &Transaction) {
     let limits = Limits::default();
     let json = transaction.json();
-    let again = Transaction::parse(json, &limits).expect("a transaction is read again");
+    let again = Transaction::parse(json, &limits).expect("a transaction can be parsed again");
     assert_eq!(again.json(), json, "the transaction is another when it is read again");
-    // Longer numbers take the way of what is not canonical.
+    // Longer numbers do not take the fast path.
     let is_short = transaction.made_at() < 1e15;
     let shares_memory = again.json().as_ptr() == json.as_ptr();
     assert!(shares_memory || !is_short, "a canonical transaction is copied");
@@ -124,7 +123,7 @@ fn check_transaction(transaction: &Transaction) {
     assert!(made_at >= 0.0 && made_at.fract() == 0.0 && made_at < 18_446_744_073_709_551_616.0);
 }
 
-/// An identifier is printed as it was read.
+/// Checks that an identifier is printed as it was parsed.
 fn check_ids(text: &str, features: &mut Features) {
     macro_rules! check {
         ($($type:ty),*) => {

@@ -1,9 +1,9 @@
-//! What is decoded by either codec can be encoded by both and comes back the same.
+//! Round trips: both codecs encode a decoded message, and decode it to the same message.
 
 use bytes::Bytes;
 use downbeat_protocol::{BinaryCodec, Codec, JsonCodec, Message};
 
-/// Checks one message that has been decoded.
+/// Checks one decoded message.
 pub(crate) fn check(message: &Message) {
     let mut message = message.clone();
     if let Message::Content(content) = &mut message {
@@ -15,7 +15,7 @@ pub(crate) fn check(message: &Message) {
 
 fn check_codec(message: &Message, codec: &dyn Codec, name: &str) {
     let encoded = encode([message], codec);
-    let decoded = codec.decode(&encoded).expect("our own frame decodes");
+    let decoded = codec.decode(&encoded).expect("our own frame is valid");
     assert_eq!(decoded.rejected, [], "{name}: our own message is rejected");
     assert_eq!(decoded.messages.len(), 1);
     for decoded in &decoded.messages {

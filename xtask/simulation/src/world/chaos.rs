@@ -75,7 +75,7 @@ impl World {
             self.check_acknowledged(node);
         }
         self.nodes[node].start(self.bugs.driver);
-        self.nodes[node].machine.set_fault(self.bugs.machine);
+        self.nodes[node].machine.inject_bug(self.bugs.machine);
         for upstream in self.plan.nodes[node].upstreams.clone() {
             self.nodes[node].machine.add_upstream(node_name(upstream));
         }

@@ -1,14 +1,14 @@
 //! That the simulation bites: with each deliberate fault, some seed breaks a rule.
 
 use downbeat_simulation::run_with_fault;
-use downbeat_sync::Fault;
+use downbeat_sync::InjectedBug;
 
 /// Seeds within which each fault is found. Most show at once; one that needs a slow acknowledgement
 /// of an older state, at a bad moment, shows once in some hundred.
 const SEEDS: u64 = 2_000;
 
 #[track_caller]
-fn is_found(fault: Fault) {
+fn is_found(fault: InjectedBug) {
     let found = (0..SEEDS).find_map(|seed| run_with_fault(seed, fault).broken.map(|by| (seed, by)));
     let (seed, by) = found.expect("a rule is broken");
     println!("{fault:?}: seed {seed}: {by}");
@@ -16,100 +16,100 @@ fn is_found(fault: Fault) {
 
 #[test]
 fn acknowledge_early_is_found() {
-    is_found(Fault::AcknowledgeEarly);
+    is_found(InjectedBug::AcknowledgeEarly);
 }
 
 #[test]
 fn keep_credit_is_found() {
-    is_found(Fault::KeepCredit);
+    is_found(InjectedBug::KeepCredit);
 }
 
 #[test]
 fn repeat_known_part_is_found() {
-    is_found(Fault::RepeatKnownPart);
+    is_found(InjectedBug::RepeatKnownPart);
 }
 
 #[test]
 fn take_unverified_is_found() {
-    is_found(Fault::TakeUnverified);
+    is_found(InjectedBug::TakeUnverified);
 }
 
 #[test]
 fn forget_held_is_found() {
-    is_found(Fault::ForgetHeld);
+    is_found(InjectedBug::ForgetHeld);
 }
 
 #[test]
 fn forget_acknowledgement_is_found() {
-    is_found(Fault::ForgetAcknowledgement);
+    is_found(InjectedBug::ForgetAcknowledgement);
 }
 
 #[test]
 fn drop_waiting_is_found() {
-    is_found(Fault::DropWaiting);
+    is_found(InjectedBug::DropWaiting);
 }
 
 #[test]
 fn known_replaces_is_found() {
-    is_found(Fault::KnownReplaces);
+    is_found(InjectedBug::KnownReplaces);
 }
 
 #[test]
 fn ask_no_upstream_again_is_found() {
-    is_found(Fault::AskNoUpstreamAgain);
+    is_found(InjectedBug::AskNoUpstreamAgain);
 }
 
 #[test]
 fn forget_unsynced_is_found() {
-    is_found(Fault::ForgetUnsynced);
+    is_found(InjectedBug::ForgetUnsynced);
 }
 
 #[test]
 fn dependants_first_is_found() {
-    is_found(Fault::DependantsFirst);
+    is_found(InjectedBug::DependantsFirst);
 }
 
 #[test]
 fn owe_nothing_forgotten_is_found() {
-    is_found(Fault::OweNothingForgotten);
+    is_found(InjectedBug::OweNothingForgotten);
 }
 
 #[test]
 fn second_turn_is_found() {
-    is_found(Fault::SecondTurn);
+    is_found(InjectedBug::SecondTurn);
 }
 
 #[test]
 fn ignore_progress_is_found() {
-    is_found(Fault::IgnoreProgress);
+    is_found(InjectedBug::IgnoreProgress);
 }
 
 #[test]
 fn owe_no_correction_is_found() {
-    is_found(Fault::OweNoCorrection);
+    is_found(InjectedBug::OweNoCorrection);
 }
 
 #[test]
 fn forget_others_is_found() {
-    is_found(Fault::ForgetOthers);
+    is_found(InjectedBug::ForgetOthers);
 }
 
 #[test]
 fn ask_no_late_upstream_is_found() {
-    is_found(Fault::AskNoLateUpstream);
+    is_found(InjectedBug::AskNoLateUpstream);
 }
 
 #[test]
 fn answer_loss_plainly_is_found() {
-    is_found(Fault::AnswerLossPlainly);
+    is_found(InjectedBug::AnswerLossPlainly);
 }
 
 #[test]
 fn reconcile_early_is_found() {
-    is_found(Fault::ReconcileEarly);
+    is_found(InjectedBug::ReconcileEarly);
 }
 
 #[test]
 fn correct_refused_is_found() {
-    is_found(Fault::CorrectRefused);
+    is_found(InjectedBug::CorrectRefused);
 }

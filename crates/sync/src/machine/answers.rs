@@ -1,0 +1,164 @@
+//! The answers that make a client send content, and when they are given.
+//!
+//! A client sends what it has of a CoValue
+//!
+//! - after a correction: everything beyond the counts in it;
+//! - after a KNOWN to a LOAD, or content that is new to it: everything beyond the counts that it
+//!   believes we have, which are those that we have acknowledged on any connection, and those that
+//!   it has sent on this one;
+//! - after our LOAD: everything beyond the counts in it.
+//!
+//! So a client sends acknowledged content again only after a correction. Content that was lost
+//! here is answered with one. Content that is not accepted (refused, over a quota, ignored after
+//! bad content, deleted) is never answered with one, and a LOAD of it on a new connection gets no
+//! answer at all. Corrections of one CoValue are spaced, because the client may answer each with
+//! all of it.
+
+use downbeat_core::known_state;
+use downbeat_protocol::{CoValueId, Known, KnownState, Message};
+
+use crate::action::Item;
+use crate::event::PeerId;
+use crate::injected_bug::InjectedBug;
+use crate::machine::Machine;
+use crate::state::subscription::PendingReplies;
+use crate::state::timers::Timer;
+
+/// The fate of the content that a peer claims in a LOAD to have.
+enum Claim {
+    /// All of it is here, or a KNOWN does no harm.
+    Had,
+    /// It is being verified or stored.
+    InProgress,
+    /// It was refused.
+    Refused,
+    /// It was here before, or on its way, and has been lost.
+    Lost,
+}
+
+impl Machine {
+    /// Adds the answer for a CoValue that is not here.
+    pub(in crate::machine) fn push_absent(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        replies: PendingReplies,
+        items: &mut Vec<Item>,
+    ) {
+        let now = self.now;
+        let is_client = self.is_client(peer);
+        // Content that waits for something else is not lost.
+        let is_holding = self.is_holding(peer, id);
+        let answers_plainly = self.has_bug(InjectedBug::AnswerLossPlainly);
+        let Some(subscription) = self.subscription_mut(peer, id) else { return };
+        let standing = subscription.standing();
+        let claims = is_client && subscription.is_claimed() && subscription.known().header;
+        let is_correction = if replies.has(PendingReplies::CORRECTION) {
+            true
+        } else if !replies.has(PendingReplies::ANSWER) || claims && standing.is_refused() {
+            // Any answer would make the client send the refused content.
+            return;
+        } else {
+            let is_lost = claims && !standing.is_errored() && !is_holding && !answers_plainly;
+            if is_lost {
+                subscription.mark_corrected(now);
+            }
+            is_lost
+        };
+        subscription.mark_told();
+        let state = KnownState::empty(id);
+        let known = Known { state, is_correction, as_dependency_of: None };
+        items.push(Item::Message(Message::Known(known)));
+    }
+
+    /// Takes a correction out that follows another one too soon, or that is no longer needed: a
+    /// client answers each with all that it has, and what it had sent before may still arrive.
+    pub(in crate::machine) fn time_correction(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        replies: &mut PendingReplies,
+    ) {
+        let now = self.now;
+        let is_needless = match (self.subscription(peer, id), self.index(id)) {
+            (Some(subscription), Some(index)) => {
+                subscription.is_correction_needless(index.verified())
+            }
+            _ => false,
+        };
+        let is_spaced = !self.has_bug(InjectedBug::CorrectRefused);
+        let Some(subscription) = self.subscription_mut(peer, id) else { return };
+        if is_needless {
+            replies.take(PendingReplies::CORRECTION);
+            let dropped = subscription.take_dropped();
+            match self.index_mut(id).filter(|index| index.is_storing(&dropped)) {
+                Some(index) => index.await_ack(peer, &dropped),
+                None => replies.add(PendingReplies::KNOWN),
+            }
+        } else if let Some(due) = subscription.correction_due(now).filter(|_| is_spaced) {
+            replies.take(PendingReplies::CORRECTION);
+            subscription.replies.add(PendingReplies::CORRECTION);
+            self.timers.set(Timer::Correction, id, due);
+        } else {
+            subscription.mark_corrected(now);
+        }
+    }
+
+    /// Chooses the answer to a client's LOAD of a CoValue that is here.
+    ///
+    /// If a client claims more than is here, and was acknowledged before, its data was lost here,
+    /// and it sends the data again only after a correction. A KNOWN, on the other hand, makes a
+    /// client send what was refused before it connected again, so that gets no answer.
+    pub(in crate::machine) fn weigh_claim(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        replies: &mut PendingReplies,
+    ) {
+        match self.fate_of_claim(peer, id) {
+            Claim::Had => {}
+            Claim::InProgress => {
+                replies.take(PendingReplies::ANSWER);
+                if let Some(subscription) = self.subscription_mut(peer, id) {
+                    subscription.replies.add(PendingReplies::REPLY);
+                }
+                if let Some(index) = self.index_mut(id) {
+                    index.add_claimant(peer);
+                }
+            }
+            Claim::Refused => {
+                replies.take(PendingReplies::ANSWER);
+            }
+            Claim::Lost if self.has_bug(InjectedBug::AnswerLossPlainly) => {}
+            Claim::Lost => {
+                replies.take(PendingReplies::ANSWER);
+                replies.add(PendingReplies::CORRECTION);
+                let now = self.now;
+                if let Some(subscription) = self.subscription_mut(peer, id) {
+                    subscription.mark_corrected(now);
+                }
+            }
+        }
+    }
+
+    fn fate_of_claim(&self, peer: PeerId, id: CoValueId) -> Claim {
+        let Some(subscription) = self.subscription(peer, id) else { return Claim::Had };
+        let Some(index) = self.index(id) else { return Claim::Had };
+        if !subscription.is_claimed() || !self.is_client(peer) || index.is_deleted() {
+            return Claim::Had;
+        }
+        let theirs = subscription.known().sessions;
+        let beyond = known_state::missing(theirs, index.verified());
+        if subscription.standing().is_errored() || self.is_holding(peer, id) {
+            Claim::Had
+        } else if beyond.is_empty() {
+            if index.is_storing(theirs) { Claim::InProgress } else { Claim::Had }
+        } else if beyond.iter().all(|(session, _)| subscription.has_refused(session)) {
+            Claim::Refused
+        } else if beyond.iter().all(|(session, _)| index.has_pipeline(session)) {
+            Claim::InProgress
+        } else {
+            Claim::Lost
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! CoValues that are compared with a peer after a reconcile message.
+
+use downbeat_core::known_state;
+use downbeat_crypto::sessions_hash;
+use downbeat_protocol::{CoValueId, KnownState, Message};
+
+use crate::event::PeerId;
+use crate::injected_bug::InjectedBug;
+use crate::machine::Machine;
+use crate::state::presence::Presence;
+
+impl Machine {
+    /// The LOAD that follows from a comparison, if the peer has another state than we have.
+    pub(in crate::machine) fn compare(&mut self, peer: PeerId, id: CoValueId) -> Option<Message> {
+        let hash = self.subscription_mut(peer, id)?.take_comparison()?;
+        let ours = match self.index(id) {
+            Some(index) => KnownState { header: index.is_header_durable(), ..index.durable(id) },
+            None => KnownState::empty(id),
+        };
+        if ours.header && sessions_hash(&ours.sessions) == hash {
+            self.reconciled(peer, id);
+            return None;
+        }
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.mark_told();
+        }
+        Some(Message::Load(ours))
+    }
+
+    /// A peer has sent something of a CoValue, or it was refused. If the CoValue is being compared,
+    /// that answers our LOAD. Returns whether it is.
+    pub(in crate::machine) fn compared(&mut self, peer: PeerId, id: CoValueId) -> bool {
+        let is_open = self.peers.get(&peer).is_some_and(|state| state.is_comparing(id));
+        if is_open {
+            self.entry(id).add_comparing(peer);
+            if self.has_bug(InjectedBug::ReconcileEarly) {
+                self.reconciled(peer, id);
+            }
+        }
+        is_open
+    }
+
+    /// Takes a CoValue out of each batch whose sender has no more of it than is durable.
+    pub(in crate::machine) fn finish_comparisons(&mut self, id: CoValueId) {
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        let mut comparing = entry.take_comparing();
+        if comparing.is_empty() {
+            return;
+        }
+        comparing.retain(|peer| {
+            let is_open = self.peers.contains_key(peer) && !self.has_all_of(*peer, id);
+            if !is_open {
+                self.reconciled(*peer, id);
+            }
+            is_open
+        });
+        if let Some(entry) = self.values.get_mut(&id) {
+            entry.set_comparing(comparing);
+        }
+    }
+
+    /// Whether everything that a peer has of a CoValue is durable, except for refused content.
+    pub(in crate::machine) fn has_all_of(&self, peer: PeerId, id: CoValueId) -> bool {
+        let Some(subscription) = self.subscription(peer, id) else { return true };
+        if self.is_sending(peer, id) {
+            return false;
+        }
+        let theirs = subscription.known();
+        let standing = subscription.standing();
+        match self.presence(id) {
+            None | Some(Presence::Loading | Presence::Unknown(_)) => false,
+            Some(Presence::Asking(_) | Presence::Absent) => !theirs.header || !standing.is_good(),
+            Some(Presence::Here(index)) if index.is_outdated() || !index.may_send_known() => false,
+            Some(Presence::Here(index)) => {
+                let missing = known_state::missing(theirs.sessions, &index.durable(id).sessions);
+                let is_refused = |session| subscription.has_refused(session);
+                index.is_deleted()
+                    || standing.is_errored()
+                    || missing.iter().all(|(session, _)| is_refused(session))
+            }
+        }
+    }
+
+    /// A CoValue is up to date with a peer.
+    pub(in crate::machine) fn reconciled(&mut self, peer: PeerId, id: CoValueId) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if state.finish_comparing(id) {
+            self.make_ready(peer);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The content of a turn: what a peer lacks of a CoValue, and its dependencies before it.
+
+use downbeat_protocol::CoValueId;
+
+use crate::action::{ContentItem, Item};
+use crate::event::PeerId;
+use crate::injected_bug::InjectedBug;
+use crate::machine::Machine;
+use crate::state::entry::Entry;
+
+/// Whether content was added to a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::machine) enum Sent {
+    Content,
+    /// The peer lacks nothing, or gets no content.
+    Nothing,
+    /// It is added to a later turn, when dependencies have been looked up.
+    Waits,
+}
+
+impl Machine {
+    /// Adds the content that a peer lacks of a CoValue, and the dependencies before it.
+    pub(in crate::machine) fn push_content(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        items: &mut Vec<Item>,
+    ) -> Sent {
+        let Some(subscription) = self.subscription(peer, id) else { return Sent::Nothing };
+        if !subscription.is_subscribed() || !self.lacks(peer, id) {
+            return Sent::Nothing;
+        }
+        let Some(dependencies) = self.dependencies_first(peer, id) else { return Sent::Waits };
+        if self.has_bug(InjectedBug::DependantsFirst) {
+            self.push_item(peer, id, items);
+        }
+        for dependency in dependencies {
+            self.push_item(peer, dependency, items);
+        }
+        self.push_item(peer, id, items);
+        Sent::Content
+    }
+
+    /// Adds the content that a peer lacks of one CoValue.
+    fn push_item(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
+        let Some(key) = self.values.key(id) else { return };
+        let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
+        let Some(subscription) =
+            self.peers.get_mut(&peer).and_then(|state| state.subscription_mut(key))
+        else {
+            return;
+        };
+        let expected = subscription.expected();
+        let until = index.missing(expected.sessions);
+        items.push(Item::Content(ContentItem {
+            id,
+            header: index.header().clone(),
+            with_header: !expected.header,
+            have: expected.sessions.clone(),
+            until: until.clone(),
+            announced: index.still_expected(),
+            continuation: subscription.is_streaming(),
+            epoch: subscription.epoch(),
+        }));
+        subscription.mark_sent(&until, index.verified());
+    }
+}

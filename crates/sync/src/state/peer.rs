@@ -1,0 +1,261 @@
+//! A peer: its part in each CoValue, and the queue of CoValues to send it something of.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use downbeat_protocol::{CoValueId, Priority};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::event::UpstreamName;
+use crate::state::subscription::Subscription;
+use crate::state::table::Key;
+use crate::state::upstream_link::UpstreamLink;
+
+/// Reconcile batches of one peer that may be open at the same time. A client sends the next batch
+/// when the last one is acknowledged, so a client has no more than a few.
+pub(crate) const MAX_OPEN_BATCHES: usize = 16;
+
+/// A connected peer.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    /// Present if the peer is an upstream.
+    upstream: Option<Box<UpstreamLink>>,
+    /// The CoValues that the peer has loaded, sent, or been sent.
+    subscriptions: FxHashMap<Key, Subscription>,
+    /// The CoValues to send something of, by priority. Each is here at most once
+    /// (`Subscription::queued`), so the queue is bounded by the subscriptions.
+    queue: [VecDeque<Key>; 3],
+    turn: TurnState,
+    pub held: HeldShare,
+    /// The CoValues of a client's LOADs that storage has not answered, and of the LOADs behind
+    /// them, in their order. Each is here at most once (`Subscription::in_turn`).
+    loading: VecDeque<CoValueId>,
+    /// Reconcile batches of the peer that are not acknowledged yet.
+    batches: Vec<Batch>,
+}
+
+/// Whether a peer has a turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum TurnState {
+    #[default]
+    Idle,
+    /// It is on the machine's list of peers to build a turn for.
+    Ready,
+    /// The runtime is writing its turn.
+    Writing,
+}
+
+/// A peer's content that waits for dependencies.
+#[derive(Debug, Default)]
+pub(crate) struct HeldShare {
+    bytes: u64,
+    ids: BTreeSet<CoValueId>,
+}
+
+/// A reconcile message of a peer that is not acknowledged yet.
+#[derive(Debug)]
+struct Batch {
+    /// Chosen by the peer.
+    id: String,
+    /// CoValues that have not been compared yet, or whose content is not durable yet.
+    open: FxHashSet<CoValueId>,
+}
+
+impl Peer {
+    /// The connection to an upstream. A peer without one is a client.
+    pub(crate) fn upstream(&self) -> Option<&UpstreamLink> {
+        self.upstream.as_deref()
+    }
+
+    pub(crate) fn upstream_mut(&mut self) -> Option<&mut UpstreamLink> {
+        self.upstream.as_deref_mut()
+    }
+
+    /// The only place that tells clients from upstreams.
+    pub(crate) fn is_client(&self) -> bool {
+        self.upstream.is_none()
+    }
+
+    pub(crate) fn upstream_name(&self) -> Option<&UpstreamName> {
+        self.upstream().map(UpstreamLink::name)
+    }
+
+    pub(crate) fn become_upstream(&mut self, name: UpstreamName) -> &mut UpstreamLink {
+        self.upstream.insert(Box::new(UpstreamLink::new(name)))
+    }
+
+    pub(crate) fn subscription(&self, key: Key) -> Option<&Subscription> {
+        self.subscriptions.get(&key)
+    }
+
+    pub(crate) fn subscription_mut(&mut self, key: Key) -> Option<&mut Subscription> {
+        self.subscriptions.get_mut(&key)
+    }
+
+    /// A subscription, made if there is none.
+    pub(crate) fn subscribe(&mut self, key: Key) -> &mut Subscription {
+        self.subscriptions.entry(key).or_default()
+    }
+
+    pub(crate) fn unsubscribe(&mut self, key: Key) {
+        self.subscriptions.remove(&key);
+    }
+
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    pub(crate) fn into_parts(
+        self,
+    ) -> (Option<Box<UpstreamLink>>, FxHashMap<Key, Subscription>, HeldShare) {
+        (self.upstream, self.subscriptions, self.held)
+    }
+}
+
+/// Turns.
+impl Peer {
+    /// Puts a CoValue into the queue, unless it is there already.
+    pub(crate) fn enqueue(&mut self, key: Key, priority: Priority) {
+        if let Some(subscription) = self.subscriptions.get_mut(&key)
+            && subscription.enter_queue()
+        {
+            self.queue[lane(priority)].push_back(key);
+        }
+    }
+
+    /// Takes the CoValue with the highest priority out of the queue.
+    pub(crate) fn next_queued(&mut self) -> Option<Key> {
+        let key = self.queue.iter_mut().find_map(VecDeque::pop_front)?;
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.leave_queue();
+        }
+        Some(key)
+    }
+
+    /// The number of CoValues in the queue.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.iter().map(VecDeque::len).sum()
+    }
+
+    /// Whether there is nothing to send.
+    pub(crate) fn has_nothing_to_send(&self) -> bool {
+        self.queue.iter().all(VecDeque::is_empty)
+            && !self.batches.iter().any(|batch| batch.open.is_empty())
+            && !self.upstream().is_some_and(UpstreamLink::has_batch_to_send)
+    }
+
+    /// Becomes ready for a turn, if the peer has none and there is something to send. Returns
+    /// whether it becomes ready now.
+    pub(crate) fn make_ready(&mut self) -> bool {
+        let is_ready = self.turn == TurnState::Idle && !self.has_nothing_to_send();
+        if is_ready {
+            self.turn = TurnState::Ready;
+        }
+        is_ready
+    }
+
+    /// The machine builds the peer's turn. Returns whether the peer may have one now.
+    pub(crate) fn begin_turn(&mut self) -> bool {
+        let is_ready = self.turn == TurnState::Ready;
+        if is_ready {
+            self.turn = TurnState::Idle;
+        }
+        is_ready
+    }
+
+    /// The runtime gets the peer's turn.
+    pub(crate) fn hand_over_turn(&mut self) {
+        self.turn = TurnState::Writing;
+    }
+
+    /// The runtime has written the peer's turn.
+    pub(crate) fn finish_turn(&mut self) {
+        if self.turn == TurnState::Writing {
+            self.turn = TurnState::Idle;
+        }
+    }
+}
+
+/// LOADs of a client.
+impl Peer {
+    /// Puts a LOAD behind those that storage has not answered, unless it is there already.
+    pub(crate) fn wait_in_turn(&mut self, key: Key, id: CoValueId) {
+        if let Some(subscription) = self.subscriptions.get_mut(&key)
+            && !subscription.set_in_turn(true)
+        {
+            self.loading.push_back(id);
+        }
+    }
+
+    /// The first LOAD that waits for its turn.
+    pub(crate) fn first_loading(&self) -> Option<CoValueId> {
+        self.loading.front().copied()
+    }
+
+    pub(crate) fn pop_loading(&mut self) {
+        self.loading.pop_front();
+    }
+}
+
+/// Reconcile messages of the peer.
+impl Peer {
+    /// A batch begins. If too many are open, the oldest is forgotten.
+    pub(crate) fn begin_batch(&mut self, id: String, open: FxHashSet<CoValueId>) {
+        if self.batches.len() >= MAX_OPEN_BATCHES {
+            self.batches.remove(0);
+        }
+        self.batches.push(Batch { id, open });
+    }
+
+    /// Whether a CoValue is being compared.
+    pub(crate) fn is_comparing(&self, id: CoValueId) -> bool {
+        self.batches.iter().any(|batch| batch.open.contains(&id))
+    }
+
+    /// A CoValue is up to date with the peer. Returns whether any batch is open.
+    pub(crate) fn finish_comparing(&mut self, id: CoValueId) -> bool {
+        for batch in &mut self.batches {
+            batch.open.remove(&id);
+        }
+        !self.batches.is_empty()
+    }
+
+    /// Takes the id of a batch that can be acknowledged.
+    pub(crate) fn next_finished_batch(&mut self) -> Option<String> {
+        let done = self.batches.iter().position(|batch| batch.open.is_empty())?;
+        Some(self.batches.remove(done).id)
+    }
+
+    #[cfg(feature = "faults")]
+    pub(crate) fn batch_count(&self) -> usize {
+        self.batches.len()
+    }
+}
+
+impl HeldShare {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn add(&mut self, id: CoValueId, bytes: u64) {
+        self.ids.insert(id);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    pub(crate) fn remove(&mut self, id: CoValueId, bytes: u64) {
+        self.ids.remove(&id);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// The CoValues with held content.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = CoValueId> {
+        self.ids.iter().copied()
+    }
+}
+
+fn lane(priority: Priority) -> usize {
+    match priority {
+        Priority::High => 0,
+        Priority::Medium => 1,
+        Priority::Low => 2,
+    }
+}
