@@ -21,7 +21,7 @@ use crate::error::{Blame, TransportError};
 const RULE_TIMEOUT: Duration = Duration::from_mins(1);
 /// The time without progress after which a call counts as waiting for the peer.
 const STALL: Duration = Duration::from_millis(300);
-/// The size of a message of which a few dozen fill the buffers of any transport.
+/// The size of a message: a few dozen of them fill the buffers of any transport.
 const BIG_MESSAGE: usize = 256 << 10;
 /// The most bytes that a transport may accept for a peer that does not read. They include the
 /// operating system's socket buffers (on Linux up to about 10 MiB in both directions).
