@@ -40,13 +40,13 @@ const GROUPS = [
   "reference-file",
 ];
 
-/** The whole run; scenarios have limits of their own, so only a stuck harness gets here. */
+/** The time limit of the run. Scenarios have their own limits, so only a stuck harness exceeds it. */
 const RUN_LIMIT = 8 * 60_000;
 
-/** What a scenario's cleanup may take after its limit. */
+/** The time for a scenario's cleanup after its limit. */
 const CLEANUP_LIMIT = 30_000;
 
-/** How long the process may take to end after its last scenario. */
+/** The time in which the process must end after its last scenario. */
 const LEFTOVER_LIMIT = 5_000;
 
 const filter = (process.argv[2] ?? "").toLowerCase();

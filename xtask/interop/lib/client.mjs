@@ -19,12 +19,12 @@ export function accountOf(name) {
 /** Short enough for scenarios in which the connection is lost on purpose. */
 const RECONNECTION_DELAY = 50;
 
-/** Sockets that trust whom their client's server is vouched for by, and tell what they hear. */
+/** Sockets that trust the authority of their client's server, and report what they receive. */
 const webSocketsOf = (client) =>
   class extends WebSocket {
     constructor(url) {
       super(url, { ca: client.server.authority });
-      // The peer stops listening to a socket that it gives up while it connects.
+      // The peer removes its own listener from a socket that it drops while it connects.
       this.on("error", () => {});
       this.on("open", () => client.connections++);
       this.on("message", (frame) => client.overhear?.(frame.toString()));
@@ -36,12 +36,12 @@ export class Client {
   #isClosed = false;
 
   /**
-   * A new account, made by this client and known to nobody else yet.
+   * A new account, which only this client knows so far.
    *
-   * `server` is whatever has a `url` to connect to, and an `authority` if TLS needs one. Of the
-   * options, `engine` is the version of Jazz that the client is made of, `storage` what it keeps
-   * its own data in, `reconciles` whether it compares all of that with the server's when it
-   * connects, and `overhear` is called with every frame that the server sends.
+   * `server` is an object with the `url` to connect to, and with an `authority` for TLS. The
+   * options are `engine`, the client's version of Jazz; `storage`, for the client's own data;
+   * `reconciles`, whether the client compares that data with the server's when it connects; and
+   * `overhear`, a function that receives every frame from the server.
    */
   static withNewAccount(server, name, options) {
     return new Client(server, name, options).#start((environment) => {
@@ -75,7 +75,7 @@ export class Client {
     this.storage = storage;
     this.reconciles = reconciles;
     this.overhear = overhear;
-    /** How many connections there have been. */
+    /** The number of connections so far. */
     this.connections = 0;
   }
 
@@ -88,7 +88,7 @@ export class Client {
   async need(id, limit = SMALL_LIMIT) {
     const coValue = await this.load(id, limit);
     if (coValue === "unavailable") {
-      throw new Error(`${this.name} is told that ${id} is unavailable`);
+      throw new Error(`${this.name} gets the answer that ${id} is unavailable`);
     }
     return coValue;
   }
@@ -110,7 +110,7 @@ export class Client {
     return group;
   }
 
-  /** Cuts the connection; the client goes on working for itself. */
+  /** Cuts the connection. The client goes on offline. */
   disconnect() {
     this.#link.disable();
   }
@@ -121,12 +121,12 @@ export class Client {
     await this.#connected();
   }
 
-  /** Resolves when the connection, cut by somebody else, is there again. */
+  /** Resolves when the client has reconnected after its connection was cut. */
   async reconnected() {
     await this.#connected();
   }
 
-  /** Ends the client. May be called again, which does nothing. */
+  /** Ends the client. A second call does nothing. */
   async close() {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -150,7 +150,7 @@ export class Client {
     return early;
   }
 
-  /** Connects, and gives nothing back but a connected client with its account. */
+  /** Connects, and returns the client once it is connected and has its account. */
   async #start(createNode) {
     try {
       const peers = this.#connect();
@@ -160,7 +160,7 @@ export class Client {
         storage: this.storage,
         enableFullStorageReconciliation: this.reconciles,
         peers,
-        // What `peers` was called before 0.18.
+        // The name of `peers` before 0.18.
         peersToLoadFrom: peers,
       });
       Object.assign(this, await within(SMALL_LIMIT, `account of ${this.name}`, creation));

@@ -8,12 +8,12 @@ import { untilValue } from "./waiting.mjs";
 /** The size of the pieces in which applications write files. */
 export const CHUNK_BYTES = 100 * 1024;
 
-/** How long a file of some megabytes may take on its way. */
+/** The time limit for the transfer of a file of some megabytes. */
 export const TRANSFER_LIMIT = 40_000;
 
 const FILE_NAME = "score.bin";
 
-/** The beginning of a file of so many bytes. */
+/** The start message of a file of this many bytes. */
 export function startFile(stream, length) {
   stream.startBinaryStream({
     mimeType: "application/octet-stream",

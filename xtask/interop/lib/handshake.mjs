@@ -4,10 +4,10 @@ import { WebSocket } from "ws";
 
 import { SMALL_LIMIT, within } from "./waiting.mjs";
 
-/** The status of HTTP with which the server answers the handshake; 101 if it accepts. */
+/** The HTTP status of the server's answer to the handshake; 101 if it accepts. */
 export async function handshakeStatus(url) {
   const socket = new WebSocket(url);
-  // Ending a socket that is not connected is told as an error as well.
+  // Ending a socket that is not connected emits an error too.
   socket.on("error", () => {});
   const answer = new Promise((resolve, reject) => {
     socket.once("open", () => resolve(101));

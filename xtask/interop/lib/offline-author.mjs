@@ -1,4 +1,4 @@
-// Real content from a client that is connected to nothing, as the messages it would send.
+// Real content from a client without a connection, as the messages that it would send.
 
 import { LocalNode } from "cojson";
 
@@ -26,7 +26,7 @@ export class OfflineAuthor {
     return structuredClone(pieces[0]);
   }
 
-  /** What a peer must have before it can take the map. */
+  /** The content that a peer needs before it can take the map. */
   get dependencies() {
     return [this.contentOf(this.account), this.contentOf(this.group)];
   }

@@ -1,15 +1,15 @@
-// A line between clients and a server, on TCP: it can be cut, closed for a while, slowed down and
-// stopped, and it counts what passes. It knows nothing of what it carries.
+// A TCP proxy between clients and a server. It can be cut, closed for a while, slowed down and
+// stopped, and counts the bytes. It does not read the messages.
 
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 import { pause, within } from "./waiting.mjs";
 
-/** How long the proxy may take to open its port. */
+/** The time limit for opening the proxy's port. */
 const START_LIMIT = 5_000;
 
-/** A slowed line passes its bytes on in this rhythm, in milliseconds. */
+/** The interval at which a slowed proxy passes bytes on, in milliseconds. */
 const SLICE = 20;
 
 export class Proxy {
@@ -55,12 +55,12 @@ export class Proxy {
     this.#isOpen = true;
   }
 
-  /** Passes at most so many bytes a second in each direction of each connection. */
+  /** Limits each direction of each connection to this many bytes a second. */
   slowDown(bytesPerSecond) {
     this.#bytesPerSecond = bytesPerSecond;
   }
 
-  /** Reads nothing more from either side until `release`, which nobody is told of. */
+  /** Stops reading from both sides until `release`. Neither side notices the stop itself. */
   hold() {
     this.#flowing = new Promise((resolve) => {
       this.#flow = resolve;
@@ -72,8 +72,8 @@ export class Proxy {
   }
 
   /**
-   * Cuts all connections as soon as so many bytes, counted from now on, have passed in one
-   * direction: `up` to the server or `down` to the client. Resolves when that has happened.
+   * Cuts all connections once this many further bytes have passed in one direction: `up` to the
+   * server or `down` to the client. Resolves after the cut.
    */
   cutAfter(direction, bytes, limit) {
     const reached = new Promise((resolve) => {
@@ -90,7 +90,7 @@ export class Proxy {
     return within(limit, `traffic ${direction} to cut`, reached);
   }
 
-  /** The bytes that pass from now on in one direction, as a function that tells them. */
+  /** Starts counting the bytes in one direction, and returns a function that returns the count. */
   count(direction) {
     let total = 0;
     this.#counters.add((passed, length) => {
@@ -120,7 +120,7 @@ export class Proxy {
       },
     };
     this.#lines.add(line);
-    // An end of any kind at one side is one at both; an error is told to nobody but the peers.
+    // The end or error of one side ends both sides. Only the peers see errors.
     for (const socket of [client, server]) {
       socket.setNoDelay(true);
       socket.on("error", line.destroy);

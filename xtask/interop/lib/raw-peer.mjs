@@ -1,5 +1,5 @@
-// A peer that writes its own frames: for the bytes that no client would send, and for looking at
-// single messages.
+// A peer that writes its own frames: for bytes that no client sends, and for checks of single
+// messages.
 
 import { WebSocket } from "ws";
 
@@ -28,13 +28,13 @@ export class RawPeer {
     this.pings = [];
     this.#socket = new WebSocket(url);
     this.#socket.once("upgrade", ({ socket }) => {
-      // As the server sees it, and names it in its log.
+      // The address in the server's log.
       this.address = `${socket.localAddress}:${socket.localPort}`;
     });
     this.closed = new Promise((resolve) => {
       this.#socket.once("close", (code) => resolve(code));
     });
-    // A connection that the server refuses to go on with may end in an error; `closed` tells.
+    // If the server ends the connection, an error may come; `closed` reports the end.
     this.#socket.on("error", () => {});
     this.#socket.on("message", (data, isBinary) => this.#receive(data, isBinary));
   }
@@ -48,12 +48,12 @@ export class RawPeer {
     this.sendFrame(JSON.stringify(message));
   }
 
-  /** Sends a frame as it is: text for a string, binary for a Buffer. */
+  /** Sends a frame unchanged: a string as text, a Buffer as binary. */
   sendFrame(frame) {
     this.#socket.send(frame);
   }
 
-  /** The first message, read or to come, for which `matches` holds. Each is given out once. */
+  /** The first received or future message for which `matches` holds. Returns each message once. */
   async next(what, matches, limit = SMALL_LIMIT) {
     const index = this.#unread.findIndex(matches);
     if (index >= 0) return this.#unread.splice(index, 1)[0];
@@ -75,7 +75,7 @@ export class RawPeer {
     }
   }
 
-  /** Asks for a CoValue of which we have nothing; gives the first answer (content or known). */
+  /** Loads a CoValue without having any of it. Returns the first answer (content or known). */
   async load(id, limit = SMALL_LIMIT) {
     this.send({ action: "load", id, header: false, sessions: {} });
     return this.next(

@@ -1,5 +1,5 @@
-// A sync server made of the reference engine, with the command line of Downbeat. The scenarios
-// are shown to hold against it, so that a failure with Downbeat is Downbeat's.
+// A sync server with the reference engine and the command line of Downbeat. The scenarios pass
+// against it, so that a failure with Downbeat is a fault of Downbeat.
 //
 // node lib/reference-server.mjs serve --host 127.0.0.1 --port 0 --storage memory|sled:DIR|sqlite:FILE
 //   [--upstream URL]...
@@ -17,14 +17,14 @@ import { SqliteFile } from "./sqlite-file.mjs";
 
 const PING_INTERVAL = 1_500;
 
-/** Before the second attempt to reach an upstream; each further one waits longer. */
+/** The pause before the second attempt to reach an upstream. Each further pause is longer. */
 const UPSTREAM_RECONNECTION_DELAY = 50;
 
-/** Stands for the limit of a server; `ws` itself would take 100 MiB. */
+/** The size limit of a server. The limit of `ws` itself is 100 MiB. */
 const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
 
 const { values: options } = parseArgs({
-  // The first argument is the subcommand, which there is only one of.
+  // The first argument is the only subcommand.
   args: process.argv.slice(3),
   options: {
     host: { type: "string" },
@@ -49,15 +49,15 @@ const node = new LocalNode(
   crypto.newRandomSessionID(crypto.getAgentID(secret)),
   crypto,
   undefined,
-  // As an edge the reference keeps no account of what its upstream has not acknowledged of its
-  // clients' content; it finds out by comparing everything.
+  // As an edge the reference does not track which content its upstream has acknowledged. It
+  // compares everything instead.
   options.upstream.length > 0,
 );
 const [kind, ...place] = options.storage.split(":");
 const file = kind === "sqlite" ? new SqliteFile(place.join(":")) : undefined;
 if (file) {
   node.setStorage(getSqliteStorage(file));
-  // As its own server does. It begins a second after it has started.
+  // Like the reference's own server. Erasing begins a second after the start.
   node.enableDeletedCoValuesErasure();
 } else if (kind !== "memory") {
   node.setStorage(new JournalStorage(place.join(":")));

@@ -16,18 +16,18 @@ import { join } from "node:path";
 
 import { cojsonInternals } from "cojson";
 
-/** Content of more than this many characters is handed over in several messages. */
+/** Longer content, in characters, is returned in several messages. */
 const MESSAGE_CHARACTERS = 100 * 1024;
 
 export class JournalStorage {
-  /** Per CoValue the content messages in order of arrival, each continuing the ones before. */
+  /** The content messages of each CoValue in order of arrival. */
   #pieces = new Map();
   #knownStates = new Map();
-  /** What the node has in memory already. */
+  /** The CoValues that the node has in memory. */
   #delivered = new Set();
-  /** The CoValues of which only the tombstone is to be kept, as the node has found out. */
+  /** The deleted CoValues, whose tombstone is all that remains. */
   #deleted = new Set();
-  /** The node's pairs of a CoValue and a peer that has not acknowledged all of it. */
+  /** Pairs of a CoValue and a peer that has not acknowledged all of it. */
   #unsynced = new Map();
   #unsyncedPath;
   #file;
@@ -58,7 +58,7 @@ export class JournalStorage {
     return true;
   }
 
-  /** Gives the content of a CoValue after that of everything it depends on. */
+  /** Returns the content of a CoValue after the content of its dependencies. */
   load(id, callback, done) {
     const pieces = this.#pieces.get(id) ?? [];
     const { sessions } = this.getKnownState(id);
@@ -103,7 +103,7 @@ export class JournalStorage {
     closeSync(this.#file);
   }
 
-  /** Content of this CoValue that is stored from now on is that of a tombstone. */
+  /** From now on the storage keeps only the tombstone of this CoValue. */
   markDeleteAsValid(id) {
     this.#deleted.add(id);
   }
@@ -129,14 +129,14 @@ export class JournalStorage {
     this.#writeUnsynced();
   }
 
-  /** Reconciliation is always due, from the beginning, and has nobody to be locked against. */
+  /** Reconciliation is always due, starts at the beginning, and needs no lock. */
   tryAcquireStorageReconciliationLock(_session, _peer, callback) {
     callback({ acquired: true, lastProcessedOffset: 0 });
   }
   renewStorageReconciliationLock() {}
   releaseStorageReconciliationLock() {}
 
-  // The journal is as long as a scenario, so nothing is ever erased from the file.
+  // The journal lives as long as a scenario, so the file is never compacted.
   enableDeletedCoValuesErasure() {}
   async eraseAllDeletedCoValues() {}
 
@@ -193,10 +193,10 @@ export class JournalStorage {
   }
 }
 
-/** Whether a session is one that deletes its CoValue. */
+/** Whether a session deletes its CoValue. */
 const isDeleting = ([session]) => session.endsWith("$");
 
-/** Pieces of one CoValue as fewer messages, cut where enough has gathered. */
+/** Joins pieces of one CoValue into fewer messages of limited length. */
 function joined(pieces) {
   const messages = [];
   let characters = Infinity;

@@ -1,5 +1,5 @@
-// What a scenario is, and the world that it is given: servers, clients and directories that are
-// all gone when it ends, however it ends.
+// Scenarios and their world: servers, clients and directories, which are removed at the end of a
+// scenario, whether it passes or not.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -19,7 +19,7 @@ const SCENARIO_LIMIT = 60_000;
  */
 export const scenario = (name, play, limit = SCENARIO_LIMIT) => ({ name, limit, play });
 
-/** Plays a scenario to its end and cleans up after it. Rejects with what went wrong. */
+/** Runs a scenario and cleans up. Rejects with the first error. */
 export async function run({ limit, play }) {
   const world = new World();
   const errors = [];
@@ -42,9 +42,9 @@ class World {
   #names = new Set();
 
   /**
-   * Starts a server with a storage of its own, on disk unless told otherwise. Of the options,
-   * `upstreams` are the servers that it is a client of, and `reference` makes it the reference
-   * server in any case; for the others see `Server`.
+   * Starts a server with its own storage, by default on disk. The option `upstreams` lists its
+   * upstream servers, and `reference` starts the reference server in any case; for the others see
+   * `Server`.
    */
   async server(storage, options) {
     const server = await Server.start(storage ?? (await this.storageOnDisk()), options);
@@ -52,7 +52,7 @@ class World {
     return this.#keep(server);
   }
 
-  /** The argument for a storage in a new directory, which several servers may use in turn. */
+  /** The argument for a storage in a new directory. Several servers may use it in turn. */
   async storageOnDisk() {
     return `sled:${await this.directory()}`;
   }
@@ -64,14 +64,14 @@ class World {
     return directory;
   }
 
-  /** A line to a server that can be cut and slowed down; connect clients to it. */
+  /** A proxy in front of a server. Connect clients to it to cut or slow down their connections. */
   async proxy(server) {
     return this.#keep(await Proxy.start(server));
   }
 
   /**
-   * A connected client with a new account; names are told apart, and each is one account. For
-   * the options see `Client`.
+   * A connected client with a new account. Each name stands for one account. For the options see
+   * `Client`.
    */
   async client(server, name, options) {
     if (this.#names.has(name)) throw new Error(`there is a client named ${name} already`);
@@ -99,7 +99,7 @@ class World {
     return logs.map((tail) => `\n--- the server's log ---\n${tail}`).join("");
   }
 
-  /** Closes everything in reverse order, all of it, and gives the errors. */
+  /** Closes everything in reverse order, also after errors, and returns the errors. */
   async close() {
     const errors = [];
     for (const resource of this.#open.reverse()) {

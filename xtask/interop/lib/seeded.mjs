@@ -1,10 +1,11 @@
-// Content that is the same in every run. Keys and ids of CoValues are not: the client draws them.
+// Content that is the same in every run. Keys and ids of CoValues differ: the client chooses them
+// at random.
 
 import { createCipheriv, createHash } from "node:crypto";
 
 const digest = (seed) => createHash("sha256").update(seed).digest();
 
-/** `length` bytes that look random (nothing along the way can compress or repeat them). */
+/** `length` bytes that look random, so that compression cannot shorten them. */
 export function seededBytes(seed, length) {
   const key = digest(seed);
   const cipher = createCipheriv("aes-128-ctr", key.subarray(0, 16), key.subarray(16, 32));
@@ -15,8 +16,8 @@ export function seededBytes(seed, length) {
 export const secretSeed = (name) => new Uint8Array(digest(`account of ${name}`));
 
 /**
- * Values of every JSON kind, with the characters that codecs get wrong: each must come back
- * exactly. Keys look like what applications use.
+ * Values of every JSON kind, with characters that are difficult for codecs. Each must come back
+ * unchanged. The keys look like those of applications.
  */
 export const AWKWARD_VALUES = Object.freeze({
   text: "plain",

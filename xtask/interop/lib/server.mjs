@@ -1,8 +1,8 @@
 // The server under test as a child process: start, watch, stop.
 //
-// Downbeat and the reference server are told the same arguments and keep the same contract (the
-// address on standard output, logs on standard error, a clean exit on SIGTERM and SIGINT), so no
-// scenario needs to know which of them it talks to.
+// Downbeat and the reference server take the same arguments and behave alike (the address on standard
+// output, logs on standard error, a clean exit on SIGTERM and SIGINT), so that scenarios are the same
+// for both.
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
@@ -12,16 +12,16 @@ import { promisify } from "node:util";
 
 import { pause, within } from "./waiting.mjs";
 
-/** A server that has not printed its address by then has failed to start. */
+/** The time limit for a start. */
 const START_LIMIT = 15_000;
 
-/** A clean stop: flush the storage, close the sockets, exit. */
+/** The time limit for a clean stop: flush the storage, close the sockets, exit. */
 const STOP_LIMIT = 10_000;
 
-/** How long a log line may take from the event that it is about. */
+/** The longest time between an event and its log line. */
 const LOG_LIMIT = 3_000;
 
-/** How long to wait for a second line where only one is expected. */
+/** The time to wait for a second line where only one is expected. */
 const LOG_SETTLING = 250;
 
 const REFERENCE = fileURLToPath(new URL("./reference-server.mjs", import.meta.url));
@@ -32,7 +32,7 @@ export const againstReference = process.env.DOWNBEAT_INTEROP_SERVER === "referen
 /** A command that does its work and ends, such as `downbeat key add`. */
 const COMMAND_LIMIT = 10_000;
 
-/** Runs a command of the binary under test; gives what it prints. */
+/** Runs a command of the binary under test, and returns its output. */
 export async function downbeat(...args) {
   const { stdout } = await promisify(execFile)(binary(), args, {
     timeout: COMMAND_LIMIT,
@@ -43,7 +43,7 @@ export async function downbeat(...args) {
 
 const running = new Set();
 
-// The last resort, for a run that is interrupted or gives up: no server outlives it.
+// No server outlives a run that is interrupted or fails.
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
@@ -57,10 +57,10 @@ export class Server {
   #logListeners = new Set();
 
   /**
-   * `storage` as on the command line: `memory` or `sled:DIR`. `upstreams` are servers, or lines
-   * to them, that this one is to be a client of. `reference` makes it the reference server.
-   * `flags` are further ones, for Downbeat alone. `authority` is the certificate (PEM) by which
-   * clients are to know a server that speaks TLS.
+   * `storage` is the argument of the command line: `memory` or `sled:DIR`. `upstreams` are the
+   * upstream servers, or proxies to them. `reference` starts the reference server. `flags` are
+   * further flags, only for Downbeat. `authority` is the certificate (PEM) that clients of a server
+   * with TLS trust.
    */
   static async start(storage, options = {}) {
     const server = new Server(storage, options);
@@ -95,7 +95,7 @@ export class Server {
     });
   }
 
-  /** Stops the server as an operator would and asserts that it leaves cleanly. */
+  /** Stops the server as an operator would, and asserts a clean exit. */
   async stop(signal = "SIGTERM") {
     this.#end(signal);
     const { code, signal: killedBy } = await within(
@@ -107,22 +107,22 @@ export class Server {
     assert.equal(code, 0, `exit code after ${signal}`);
   }
 
-  /** Ends the server as a power cut would, with no chance to write anything more. */
+  /** Kills the server, so that it cannot write anything more, as in a power cut. */
   async kill() {
     this.#end("SIGKILL");
     await within(STOP_LIMIT, "end of the killed server", this.#exit);
   }
 
-  /** The number of log lines so far; what comes later is "after the mark". */
+  /** The number of log lines so far; later lines are "after the mark". */
   logMark() {
     return this.#log.length;
   }
 
   /**
-   * Waits for a warning or error that names the peer by its address, and asserts that there is
-   * exactly one after `mark`. Lines of other levels may come and go.
+   * Waits for a warning or error with the address of the peer, and asserts that exactly one comes
+   * after `mark`. Lines of other levels do not count.
    *
-   * The reference says little and nothing of the peer, so nothing is asked of it.
+   * The reference does not log the peer, so this checks nothing there.
    */
   async expectComplaint(mark, { address }) {
     if (againstReference) return;
@@ -145,7 +145,7 @@ export class Server {
     assert.equal(complaints().length, 1, `one line is enough:\n${complaints().join("\n")}`);
   }
 
-  /** The port for other servers (`--tcp-port`), to be used as their upstream. */
+  /** The port for other servers (`--tcp-port`), as an entry for their `upstreams`. */
   async tcpPort() {
     const printed = async () => {
       for (;;) {
@@ -157,7 +157,7 @@ export class Server {
     return within(START_LIMIT, "TCP address printed by the server", printed());
   }
 
-  /** For the end of a scenario: the process is gone afterwards, whatever state it was in. */
+  /** Ends the process at the end of a scenario, in any state. */
   async close() {
     if (running.has(this.#child)) {
       await this.stop().catch(async (error) => {
@@ -170,7 +170,7 @@ export class Server {
     assert.deepEqual(panics, [], "the server must not panic");
   }
 
-  /** Everything that the server has said, on standard output and in its log. */
+  /** The whole standard output and log of the server. */
   get said() {
     return [...this.#printed, ...this.#log].join("\n");
   }
@@ -213,7 +213,7 @@ function binary() {
   return path;
 }
 
-/** Without variables that are settings: the server has only those that it is given as flags. */
+/** The environment without variables that are settings: all settings come from flags. */
 function plainEnvironment() {
   const isSetting = ([name]) => name === "RUST_LOG" || name.startsWith("DOWNBEAT_");
   return Object.fromEntries(Object.entries(process.env).filter((entry) => !isSetting(entry)));

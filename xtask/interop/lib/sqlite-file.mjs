@@ -1,12 +1,12 @@
-// The SQLite file of the reference server: what the reference asks of a driver, and a look into
-// the tables for scenarios that are about them.
+// The SQLite file of the reference server: the driver for the reference, and reads of the tables for
+// scenarios.
 
 import Database from "better-sqlite3";
 
 export class SqliteFile {
   #database;
 
-  /** Opens a file as the reference's own server does, and makes it if it is missing. */
+  /** Opens a file like the reference's own server, and creates it if it is missing. */
   constructor(path) {
     this.#database = new Database(path);
     this.#database.pragma("journal_mode = WAL");
@@ -33,7 +33,7 @@ export class SqliteFile {
   }
 }
 
-/** Looks into a file that no server has open, and closes it again. */
+/** Reads a file that no server has open. */
 export function inspect(path, look) {
   const file = new SqliteFile(path);
   try {

@@ -1,17 +1,17 @@
-// Waiting with a limit. Nothing in the scenarios waits for anything without one.
+// Waiting with a time limit. Every wait in the scenarios has one.
 
-/** How long an update may take to reach a subscriber. Loopback needs a few milliseconds. */
+/** The time limit for an update to a subscriber. Loopback needs a few milliseconds. */
 export const LIVE_LIMIT = 2_000;
 
-/** How long anything else that is small may take: loading a map, an answer to one message. */
+/** The time limit for other small tasks: loading a map, an answer to one message. */
 export const SMALL_LIMIT = 10_000;
 
-/** Resolves after `ms` milliseconds. Only for giving something unwanted the time to happen. */
+/** Resolves after `ms` milliseconds. Only for checks that something does not happen. */
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
- * Settles as `promise` does, or rejects after `limit` milliseconds saying what was waited for.
- * The promise itself goes on; the caller's cleanup ends whatever stands behind it.
+ * Settles like `promise`, or rejects after `limit` milliseconds with `what` in the error. The promise
+ * itself goes on; the caller's cleanup ends the work behind it.
  */
 export async function within(limit, what, promise) {
   let timer;
@@ -25,7 +25,7 @@ export async function within(limit, what, promise) {
   }
 }
 
-/** Resolves when `predicate` holds, which is tried often; rejects after `limit` milliseconds. */
+/** Polls until `predicate` holds; rejects after `limit` milliseconds. */
 export async function until(limit, what, predicate) {
   const deadline = Date.now() + limit;
   while (!predicate()) {
@@ -35,8 +35,8 @@ export async function until(limit, what, predicate) {
 }
 
 /**
- * Resolves with a raw CoValue as soon as `predicate` holds for it, told by its subscription
- * alone. On expiry the error shows what the CoValue held in the end.
+ * Resolves with a raw CoValue once `predicate` holds for it. Uses only the CoValue's subscription.
+ * The error at the time limit shows the CoValue's last state.
  */
 export async function untilValue(coValue, what, predicate, limit = LIVE_LIMIT) {
   let unsubscribe = () => {};

@@ -1,4 +1,4 @@
-// Who may connect, and whose content is stored. The reference server has nothing of the kind.
+// Access: who may connect, and whose content is stored. The reference server has no such settings.
 
 import assert from "node:assert/strict";
 import { appendFile, readFile, writeFile } from "node:fs/promises";
@@ -9,16 +9,16 @@ import { scenario } from "../lib/scenario.mjs";
 import { againstReference, downbeat } from "../lib/server.mjs";
 import { pause, untilValue, within } from "../lib/waiting.mjs";
 
-/** The files of keys and accounts are looked at every second. */
+/** The server checks the files of keys and accounts every second. */
 const RELOAD_LIMIT = 5_000;
 
-/** What is refused gets this long to arrive all the same. */
+/** The time to wait for refused content, which must not arrive. */
 const SETTLING = 500;
 
 const UNAUTHORIZED = 401;
 const ACCEPTED = 101;
 
-/** The server as a client addresses it that has a key. */
+/** The server's address for a client with a key. */
 const withKey = ({ url }, key) => ({ url: `${url}/?key=${key}` });
 
 const keys = [
@@ -34,7 +34,7 @@ const keys = [
     const map = ada.publicGroup("writer").createMap({ state: "with a key" });
     await ada.synced();
 
-    // Ben's key exists, in a file of which the server does not know yet.
+    // Ben's key exists, in a file that the server has not read yet.
     const bens = await addKey("ben", `${directory}/other.toml`);
     const entry = await readFile(`${directory}/other.toml`, "utf8");
     let isIn = false;
@@ -63,7 +63,7 @@ const keys = [
     assert.equal(map.get("ben"), undefined, "nothing goes to the revoked key");
     assert.deepEqual([ada.connections, ben.connections], [1, 1]);
 
-    // What was written meanwhile is not lost when the key is taken in again.
+    // The edits from that time are not lost once the key is valid again.
     await writeFile(file, withAda);
     await untilValue(seen, "the edit", (map) => map.get("state") === "revoked", RELOAD_LIMIT);
     await untilValue(map, "Ben's edit", (map) => map.get("ben") === "goes on");
@@ -94,7 +94,7 @@ const accounts = [
     bens.set("state", "edited");
     await untilValue(map, "the edit at Ada", (map) => map.get("state") === "edited");
 
-    // What a stranger writes stays with the stranger, who can go on reading.
+    // The server does not store a stranger's edits, but the stranger can still read.
     const open = ada.publicGroup("writer");
     const song = open.createMap({ verse: 1 });
     await ada.synced();

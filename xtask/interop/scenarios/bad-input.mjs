@@ -1,5 +1,5 @@
-// Frames that no client would send. Each costs one line in the log that names the peer, and
-// nothing else: nothing of it is stored, the server goes on, and nobody else notices.
+// Frames that no client sends. Each causes one line in the log with the address of the peer. The
+// server stores nothing of it, goes on, and serves its other clients.
 
 import assert from "node:assert/strict";
 
@@ -8,7 +8,7 @@ import { scenario } from "../lib/scenario.mjs";
 import { againstReference } from "../lib/server.mjs";
 import { SMALL_LIMIT, untilValue, within } from "../lib/waiting.mjs";
 
-/** Over what any server takes as one message: real pieces of content are some 100 KiB. */
+/** Over the size limit of any server: genuine pieces of content have some 100 KiB. */
 const OVERSIZED_BYTES = 48 * 1024 * 1024;
 
 /** WebSocket closing codes (RFC 6455, 7.4.1). */
@@ -19,9 +19,9 @@ const TOO_BIG = 1009;
 const BAD_ID = "co_zNot0OIlBase58AtAll00000";
 
 /**
- * A scenario in which `frames(author)` are sent one after the other, each by a peer that the
- * server has taken good content from before, `also` among it. `ends` says whether the peer may stay
- * connected: a list of closing codes, with `undefined` for an open connection.
+ * A scenario that sends `frames(author)` one after the other, each from its own peer, which has sent
+ * good content before, including `also`. `ends` lists the allowed closing codes, with `undefined` for
+ * a connection that stays open.
  */
 const refuses = (name, frames, { ends = [undefined], also = [] } = {}) =>
   scenario(name, async (world) => {
@@ -30,7 +30,7 @@ const refuses = (name, frames, { ends = [undefined], also = [] } = {}) =>
     const bystanders = await connectedBystanders(world, server);
     const author = new OfflineAuthor("Mallory");
 
-    // Each from a peer of its own: more of the same from one peer is not told again for a while.
+    // Each from its own peer: the server logs the same error of one peer only once in a while.
     for (const frame of frames(author)) {
       const peer = await world.rawPeer(server);
       for (const content of [...author.dependencies, ...also]) await peer.upload(content);
@@ -43,7 +43,7 @@ const refuses = (name, frames, { ends = [undefined], also = [] } = {}) =>
     await assertNothingStored(await world.rawPeer(server), author);
     await server.stop();
 
-    // Neither on disk, nor remembered against anyone: the true content is welcome.
+    // The server has not stored the bad content, and accepts the true content.
     const next = await world.server(storage);
     const honest = await world.rawPeer(next);
     await assertNothingStored(honest, author);
@@ -54,7 +54,7 @@ const refuses = (name, frames, { ends = [undefined], also = [] } = {}) =>
 
 const VICTIM = new OfflineAuthor("Victim");
 
-/** Two clients at work on a map. `goOn` shows that they still are. */
+/** Two clients that edit a map. `goOn` asserts that they still can. */
 async function connectedBystanders(world, server) {
   const ada = await world.client(server, "Ada");
   const ben = await world.client(server, "Ben");
@@ -85,13 +85,13 @@ async function assertEnds(peer, ends, author) {
   assert(ends.includes(outcome), `the connection ended with ${outcome}, not one of ${ends}`);
 }
 
-/** No transaction of the map is given out; a header without any holds nothing. */
+/** The server sends no transaction of the map; a header alone holds no content. */
 async function assertNothingStored(peer, author) {
   const answer = await peer.load(author.map.id);
   assert.deepEqual(answer.action === "known" ? answer.sessions : answer.new, {});
 }
 
-/** The map's content as it would come from a real client, changed by `spoil`. */
+/** The map's content from a real client, changed by `spoil`. */
 const spoilt = (spoil) => (author) => {
   const content = author.contentOf(author.map);
   const [session] = Object.values(content.new);

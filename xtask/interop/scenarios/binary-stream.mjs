@@ -1,4 +1,4 @@
-// A file goes up and comes down byte by byte the same.
+// A file comes back with the same bytes.
 
 import { CHUNK_BYTES, TRANSFER_LIMIT, assertReads, startFile, writeFile } from "../lib/files.mjs";
 import { scenario } from "../lib/scenario.mjs";
@@ -61,7 +61,7 @@ export const scenarios = [
     const ben = await world.client(server, "Ben");
     const seen = await ben.need(map.id);
     const download = assertReads(ben, stream.id, bytes);
-    // Whichever way the scenario ends, this promise has somebody to take its error.
+    // Handles the promise's error even if the scenario fails first.
     download.catch(() => {});
     map.set("state", "new");
     await untilValue(seen, "the edit", (map) => map.get("state") === "new", SMALL_LIMIT);

@@ -1,4 +1,4 @@
-// Branches: a CoValue that starts from another's state, is written apart, and is merged back.
+// Branches: a CoValue that starts from another's state, is edited separately, and is merged back.
 
 import assert from "node:assert/strict";
 
@@ -44,7 +44,7 @@ export const scenarios = [
     assert.deepEqual((await cleo.need(map.id)).toJSON(), merged);
   }),
 
-  scenario("a branch comes with its source to whoever loads it first", async (world) => {
+  scenario("a branch comes with its source to the client that loads it first", async (world) => {
     const storage = await world.storageOnDisk();
     const first = await world.server(storage);
     const { ada, map } = await pair(world, first);

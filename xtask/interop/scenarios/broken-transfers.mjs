@@ -1,5 +1,5 @@
-// A connection that is lost in the middle of a large transfer: it goes on from where it was, and
-// the bytes are the same.
+// A connection that is lost during a large transfer. The transfer continues, and the bytes are the
+// same.
 
 import assert from "node:assert/strict";
 
@@ -11,13 +11,13 @@ import { againstReference } from "../lib/server.mjs";
 const MEGABYTE = 1024 * 1024;
 const FILE_BYTES = 6 * MEGABYTE;
 
-/** Base64 and JSON make this of a file on the wire; encryption adds nothing that matters. */
+/** The growth of a file through base64 and JSON. Encryption adds very little. */
 const ON_THE_WIRE = FILE_BYTES * 1.8;
 
-/** Slow enough that a cut comes in the middle, whatever the buffers hold. */
+/** Slow enough that the cut comes during the transfer in spite of all buffers. */
 const BYTES_PER_SECOND = 12 * MEGABYTE;
 
-/** What a transfer that was cut may repeat: what was under way, and not all from the start. */
+/** The part that an interrupted transfer may repeat: the bytes in flight, not the whole. */
 const REPEATED = 0.8 * ON_THE_WIRE;
 
 /** How often a transfer is cut. */
@@ -27,10 +27,9 @@ const CUTS = 3;
 const BYTES_PER_CUT = 1.5 * MEGABYTE;
 
 /**
- * A client whose download was cut asks, when it is back, not for what it lacks: it names the end
- * that it was promised as if it had all of that. The reference takes it at its word, so that the
- * rest comes only with the next edit, which shows what the client has; that is made here. Downbeat
- * finds out by itself.
+ * After an interrupted download a client reconnects and claims to have everything up to the
+ * announced end. The reference believes it, so that the rest comes only after the next edit, which
+ * shows the client's true state; this scenario makes that edit. Downbeat notices without it.
  */
 function writeMore(stream) {
   if (againstReference) stream.endBinaryStream();
@@ -70,7 +69,7 @@ export const scenarios = [
     line.slowDown(BYTES_PER_SECOND);
     const passed = line.count("down");
     const reading = assertReads(ben, stream.id, bytes);
-    // Awaited below; its error is for whoever comes first.
+    // Awaited below; until then its error is handled.
     reading.catch(() => {});
     for (let cut = 0; cut < CUTS; cut++) {
       await line.cutAfter("down", BYTES_PER_CUT, TRANSFER_LIMIT);

@@ -1,5 +1,5 @@
-// Servers behind servers: an edge that its clients talk to, and the core that it is a client of.
-// Each chain is made of the server under test and the reference in both orders.
+// Chains of servers: clients connect to an edge, and the edge syncs with a core. The server under
+// test plays each role, with the reference in the other one.
 
 import assert from "node:assert/strict";
 
@@ -12,13 +12,13 @@ import { SMALL_LIMIT, pause, untilValue, within } from "../lib/waiting.mjs";
 
 const FILE_BYTES = 3 * 1024 * 1024;
 
-/** Through two servers and back. */
+/** The time limit for an edit through two servers. */
 const CHAIN_LIMIT = 5_000;
 
 const TESTED = {};
 const REFERENCE = { reference: true };
 
-/** The chains to play each scenario in; against the reference they are all the same one. */
+/** The chains for each scenario; against the reference there is only one. */
 const CHAINS = againstReference
   ? [["edge and core", TESTED, TESTED]]
   : [
@@ -27,7 +27,7 @@ const CHAINS = againstReference
       ["reference edge to a core", REFERENCE, TESTED],
     ];
 
-/** A scenario for each kind of chain. `play` gets what starts an edge and a core of that kind. */
+/** A scenario for each kind of chain. `play` gets functions that start an edge and a core. */
 const inChains = (name, play) =>
   CHAINS.map(([kind, edge, core]) =>
     scenario(`${name} (${kind})`, (world) =>
@@ -39,7 +39,7 @@ const inChains = (name, play) =>
     ),
   );
 
-/** Resolves when a server has a CoValue at the state that a client has it in. */
+/** Resolves when a server has the client's state of a CoValue. */
 async function untilServerHas(world, server, coValue) {
   const peer = await world.rawPeer(server);
   const expected = coValue.core.knownState();
@@ -76,7 +76,7 @@ export const scenarios = [
       const seen = await cleo.need(map.id);
       assert.deepEqual(seen.toJSON(), AWKWARD_VALUES);
 
-      // And from there on, live, in both directions.
+      // Later edits arrive live, in both directions.
       for (let turn = 0; turn < 6; turn++) {
         const [from, to] = turn % 2 === 0 ? [map, seen] : [seen, map];
         from.set("turn", turn);
@@ -96,10 +96,10 @@ export const scenarios = [
     await assertReads(await world.client(right, "Ben"), stream.id, bytes);
   }),
 
-  ...inChains("what nobody has is unavailable soon", async (world, start) => {
+  ...inChains("a CoValue that no server has is soon unavailable", async (world, start) => {
     const edge = await start.edge(await start.core());
     const ada = await world.client(edge, "Ada");
-    const { map } = new OfflineAuthor("Nobody");
+    const { map } = new OfflineAuthor("Nina");
     assert.equal(await ada.load(map.id, CHAIN_LIMIT), "unavailable");
   }),
 
@@ -277,7 +277,7 @@ export const scenarios = [
     const seen = await ben.need(map.id);
     seen.set("answer", "Ben");
     await untilValue(map, "the answer", (map) => map.get("answer") === "Ben", CHAIN_LIMIT);
-    const { map: missing } = new OfflineAuthor("Nobody");
+    const { map: missing } = new OfflineAuthor("Nina");
     assert.equal(await ada.load(missing.id, CHAIN_LIMIT), "unavailable");
   }),
 ];

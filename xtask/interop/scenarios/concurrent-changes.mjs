@@ -1,7 +1,7 @@
 // Two clients write the same CoValues at the same time and end up with the same entries.
 //
-// Lists are compared as sets, and a key that both write gets its last value a while after the
-// others: what clients make of concurrent edits of the same millisecond is their own affair.
+// Lists are compared as sets, and a key that both write gets its last value later than the others:
+// clients alone decide the order of concurrent edits in the same millisecond.
 
 import assert from "node:assert/strict";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -25,14 +25,14 @@ async function pair(world, server) {
   ];
 }
 
-/** One edit of each kind: a key of one's own, a key that both fight for, an entry of the list. */
+/** One edit of each kind: an own key, a shared key, an entry of the list. */
 function edit({ name, map, list }, round) {
   map.set(`${name} ${round}`, round);
   map.set("contested", `${name} ${round}`);
   list.append(`${name} ${round}`);
 }
 
-/** Ends the fight for the contested key by an edit that is later by any clock. */
+/** Sets the shared key by an edit that is later by any clock. */
 async function settle({ map }) {
   await pause(5);
   map.set("contested", "settled");
@@ -70,7 +70,7 @@ export const scenarios = [
       writers.map(async (writer) => {
         for (let round = 0; round < ROUNDS; round++) {
           edit(writer, round);
-          // Sends what was written and lets the other one's edits in, at no fixed pace.
+          // Lets edits pass in both directions, at irregular intervals.
           await nextTurn();
         }
       }),

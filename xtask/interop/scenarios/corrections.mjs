@@ -1,4 +1,5 @@
-// A client that is wrong about what the server has is put right, and sends what is missing.
+// The server corrects a client with a wrong view of the server's state, and the client sends the
+// missing content.
 
 import assert from "node:assert/strict";
 
@@ -9,7 +10,7 @@ import { untilValue } from "../lib/waiting.mjs";
 const nextAbout = (peer, { id }, action) =>
   peer.next(`${action} of ${id}`, (message) => message.id === id && message.action === action);
 
-/** Makes a client believe that the server has everything of a CoValue that the client has. */
+/** Makes a client believe that the server has the client's whole content of a CoValue. */
 function believeInServer({ node }, coValue) {
   for (const peer of node.syncManager.getServerPeers(coValue.id)) {
     peer.combineWith(coValue.id, coValue.core.knownState());
@@ -113,7 +114,7 @@ export const scenarios = [
     await ada.synced();
     const peer = await world.rawPeer(server);
 
-    // The client writes with the line cut, and forgets that nothing of it has arrived.
+    // The client writes while the line is cut, and forgets that its edits have not arrived.
     ada.disconnect();
     const map = group.createMap({ written: "offline" });
     for (let count = 0; count < 10; count++) map.set("count", count);
@@ -138,7 +139,7 @@ export const scenarios = [
     const seen = await ben.need(map.id);
     seen.set("ben", 1);
     await ben.synced();
-    // The client that edits afterwards is the one whose data comes back, so it must have all.
+    // The data comes back from the client that edits next, so that client must have all of it.
     await untilValue(map, "Ben's edit", (map) => map.get("ben") === 1);
     line.shut();
     await first.stop();

@@ -1,4 +1,4 @@
-// Deleted CoValues: gone for everyone, whatever comes late; and only for those who may.
+// Deletions: a deleted CoValue stays deleted for all clients, and only its admins can delete it.
 
 import assert from "node:assert/strict";
 
@@ -6,12 +6,12 @@ import { oldEngine } from "../lib/engine.mjs";
 import { scenario } from "../lib/scenario.mjs";
 import { pause, untilValue, within, LIVE_LIMIT } from "../lib/waiting.mjs";
 
-/** How long something that must not happen is given to happen. */
+/** The time to wait for an event that must not happen. */
 const SETTLING = 500;
 
 const isDeleting = (session) => session.endsWith("$");
 
-/** Resolves when a client has learnt that a CoValue is deleted. */
+/** Resolves when a client sees that a CoValue is deleted. */
 async function untilDeleted(client, { id }) {
   const core = client.node.expectCoValueLoaded(id);
   let unsubscribe = () => {};
@@ -25,7 +25,7 @@ async function untilDeleted(client, { id }) {
   }
 }
 
-/** What somebody gets who has never seen the CoValue: its tombstone and nothing else. */
+/** The answer to a client without the CoValue: only its tombstone. */
 async function assertTombstone(world, server, map) {
   const answer = await (await world.rawPeer(server)).load(map.id);
   assert.equal(answer.action, "content");
@@ -34,7 +34,7 @@ async function assertTombstone(world, server, map) {
   assert(sessions.length > 0 && sessions.every(isDeleting), `only tombstones: ${sessions}`);
 }
 
-/** A map of Ada's that everyone may write, with Ben's session in it as well. */
+/** A map of Ada's that everyone may write, with edits by Ben too. */
 async function pair(world, server, line = server) {
   const ada = await world.client(server, "Ada");
   const ben = await world.client(line, "Ben");
@@ -80,7 +80,7 @@ export const scenarios = [
     line.open();
     await ben.reconnected();
     await untilDeleted(ben, map);
-    // The server acknowledges what it has dropped, so the client is done.
+    // The server acknowledges content that it drops, so that the client does not send it again.
     await ben.synced();
     await assertTombstone(world, server, map);
   }),
@@ -95,7 +95,7 @@ export const scenarios = [
     map.core.deleteCoValue();
     await ada.synced();
 
-    // It has never heard of deletions, and goes on.
+    // Its version does not know deletions, and goes on.
     for (let late = 0; late < 3; late++) {
       olds.set("late", late, "trusting");
       await old.synced();
@@ -118,12 +118,12 @@ export const scenarios = [
     await assertTombstone(world, server, map);
   }),
 
-  scenario("the deletion by somebody who may only write is refused", async (world) => {
+  scenario("a deletion by an account that may only write is refused", async (world) => {
     const storage = await world.storageOnDisk();
     const first = await world.server(storage);
     const { ada, ben, map, seen } = await pair(world, first);
     assert.throws(() => seen.core.deleteCoValue());
-    // What a client would send that does not check that.
+    // The content of a client without that check.
     seen.core.makeTransaction([], "trusting", { deleted: map.id });
     await pause(SETTLING);
     assert.equal(map.core.isDeleted, false);
@@ -156,7 +156,7 @@ export const scenarios = [
     await untilDeleted(cleo, map);
   }),
 
-  scenario("a large file is deleted for somebody who has never loaded it", async (world) => {
+  scenario("a large file is deleted for a client that has never loaded it", async (world) => {
     const server = await world.server();
     const ada = await world.client(server, "Ada");
     const stream = ada.publicGroup().createBinaryStream();

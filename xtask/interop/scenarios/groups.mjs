@@ -108,7 +108,7 @@ export const scenarios = [
     const again = await (await world.device(server, ben)).need(map.id);
     assert.notEqual(again.get("tune"), "Think of One");
 
-    // What somebody writes who may not any more counts for nothing with anyone.
+    // All clients ignore edits by an account that may not write any more.
     const { "Ben's": _, ...before } = map.toJSON();
     bens.core.makeTransaction([{ op: "set", key: "Ben's", value: "no" }], "trusting");
     map.set("after", true);

@@ -1,4 +1,4 @@
-// A server that has lost data gets it back from the clients that are connected, without any edit.
+// A server that has lost data gets it back from its connected clients, without an edit.
 
 import assert from "node:assert/strict";
 import { cp, rm } from "node:fs/promises";
@@ -7,10 +7,10 @@ import { scenario } from "../lib/scenario.mjs";
 import { againstReference } from "../lib/server.mjs";
 import { SMALL_LIMIT } from "../lib/waiting.mjs";
 
-/** As many as the field trial had. */
+/** The number in the field trial. */
 const MAPS = 200;
 
-/** A client behind a line, and a writer of maps that the server acknowledges. */
+/** A client behind a proxy, and a function that writes maps and waits for acknowledgement. */
 async function author(world, server) {
   const line = await world.proxy(server);
   const ada = await world.client(line, "Ada");
@@ -23,7 +23,7 @@ async function author(world, server) {
   return { line, ada, maps, write };
 }
 
-/** The client meets the next server. Without any edit, another client finds all maps there. */
+/** Connects the client to the next server. Another client finds all maps there without an edit. */
 async function assertHeals(world, { line, ada, maps }, server) {
   line.connectTo(server);
   line.open();
@@ -31,7 +31,7 @@ async function assertHeals(world, { line, ada, maps }, server) {
   const reader = await world.client(server, "Cleo");
   const deadline = Date.now() + SMALL_LIMIT;
   for (const [number, { id }] of maps.entries()) {
-    // Until the map is there again, the server says at once that it is not.
+    // Until the map is back, the server answers at once that it is unavailable.
     let found = await reader.node.load(id);
     while (found === "unavailable" && Date.now() < deadline) found = await reader.node.load(id);
     assert.notEqual(found, "unavailable", `map ${number} comes back`);

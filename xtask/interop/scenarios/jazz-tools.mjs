@@ -1,4 +1,4 @@
-// The same through `jazz-tools`, as applications use it: workers and schemas.
+// Sync through `jazz-tools`, the library of applications: workers and schemas.
 
 import assert from "node:assert/strict";
 
@@ -24,7 +24,7 @@ const Song = co.map({ title: z.string(), minutes: z.number().optional() });
 const Setlist = co.map({ venue: z.string(), songs: co.list(Song) });
 const WITH_SONGS = { songs: { $each: true } };
 
-/** What `jazz-run account create` does: a new account, its profile and inbox, all uploaded. */
+/** Creates and uploads an account, its profile and inbox, like `jazz-run account create`. */
 async function createAccount(server, name) {
   let context;
   const early = [];
@@ -61,7 +61,7 @@ async function worker(world, server, name) {
       ...credentials,
       syncServer: `${server.url}/?key=interop@example.com`,
       WebSocket,
-      // Two workers share this process, so each call says which of them it is for.
+      // Two workers share this process, so each call names its worker.
       asActiveAccount: false,
     }),
   );

@@ -1,5 +1,5 @@
-// Values as long as any client lets an application write them: since 0.18 one MiB before
-// encryption, which makes it a third longer, and without any limit before.
+// The longest values that clients accept from applications: since 0.18 one MiB before encryption,
+// which adds a third; older versions have no limit.
 
 import assert from "node:assert/strict";
 
@@ -8,16 +8,16 @@ import { TRANSFER_LIMIT } from "../lib/files.mjs";
 import { scenario } from "../lib/scenario.mjs";
 import { untilValue } from "../lib/waiting.mjs";
 
-/** Below and above the length from which the ciphertext is longer than 1 MiB, and the longest. */
+/** Lengths with a ciphertext below and above 1 MiB, and the greatest length. */
 const LENGTHS = [786_300, 786_500, 1_048_500];
 
-/** Its ids in one transaction are longer than 1 MiB when they are encrypted. */
+/** Enough entries that their ids in one transaction exceed 1 MiB after encryption. */
 const ENTRIES = 13_000;
 const ENTRY = "co_z3KtTqHpdiLVqUedLN8UzsfaYrx";
 
 const OLD_LENGTH = 3_000_000;
 
-/** A server by itself, and an edge with its core: where one client writes and the other reads. */
+/** A single server, and an edge with its core: where one client writes and the other reads. */
 const PLACES = [
   ["direct", async (world) => {
     const server = await world.server();

@@ -1,5 +1,5 @@
-// Who does too much is slowed down and not cut off: what clients upload arrives, only later. The
-// reference server has no such limits.
+// The server slows down clients that exceed their limits, and does not disconnect them: their content
+// arrives later. The reference server has no such limits.
 
 import assert from "node:assert/strict";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -13,34 +13,34 @@ import { LIVE_LIMIT, pause, untilValue } from "../lib/waiting.mjs";
 
 const KILOBYTE = 1024;
 
-/** Five times as much as in a second may come at once. */
+/** The burst: five times the limit of one second. */
 const BURST_SECONDS = 5;
 
 const BYTES_PER_SECOND = 64 * KILOBYTE;
 const MESSAGES_PER_SECOND = 20;
 
 /**
- * Encrypted and written in base64 twice, this is more than 1,050 KiB on the line: at least 11 s,
- * and clients hang up after 10 s without a ping.
+ * Encryption and two rounds of base64 make more than 1,050 KiB of this: at least 11 s. Clients
+ * disconnect after 10 s without a ping.
  */
 const FILE_BYTES = 600 * KILOBYTE;
 const FILE_SECONDS = 11;
 
-/** One message each, of which some seconds' worth are beyond the burst. */
+/** One message each: some seconds' worth more than the burst. */
 const MAPS = 180;
 const MAPS_SECONDS = MAPS / MESSAGES_PER_SECOND - BURST_SECONDS;
 
 /** Pings are sent every 1.5 s; this is for a busy machine. */
 const PING_SECONDS = 2;
 
-/** The rhythm in which others edit meanwhile, well within the limits. */
+/** The interval of the other clients' edits, well within the limits. */
 const EDIT_INTERVAL = 200;
 
 const TOO_MANY_REQUESTS = 429;
 const ACCEPTED = 101;
 
 const limits = [
-  scenario("an upload beyond the limits takes its time and holds up nobody else", async (world) => {
+  scenario("an upload beyond the limits is slow and delays no other client", async (world) => {
     const server = await world.server(undefined, {
       flags: [
         "--bytes-per-second", String(BYTES_PER_SECOND),
@@ -80,7 +80,7 @@ const limits = [
     for (let count = 0; !isDone; count++) {
       map.set("count", count);
       await untilValue(seen, `update ${count} at Ben`, (map) => map.get("count") === count);
-      // Who is slowed down is told of edits as ever.
+      // A client that is slowed down still receives edits.
       title.set("title", `Downbeat ${count}`);
       await untilValue(song, "the new title", (song) => song.get("title") === `Downbeat ${count}`);
       await pause(EDIT_INTERVAL);

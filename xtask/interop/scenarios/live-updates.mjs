@@ -1,4 +1,4 @@
-// A subscriber sees every update by itself, soon.
+// A subscriber soon receives every update.
 
 import assert from "node:assert/strict";
 

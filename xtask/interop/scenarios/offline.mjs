@@ -1,6 +1,6 @@
-// Clients that lose their connection go on working, and find each other's edits when they are
-// back, however often and in whatever order that happens. Lists are compared as sets: the order
-// of concurrent entries is the clients' own affair.
+// Clients that lose their connection go on offline, and sync when they are back, in any order and
+// any number of times. Lists are compared as sets: clients alone decide the order of concurrent
+// entries.
 
 import assert from "node:assert/strict";
 
@@ -9,7 +9,7 @@ import { SMALL_LIMIT, untilValue } from "../lib/waiting.mjs";
 
 const ROUNDS = 5;
 
-/** Two clients, each on a line of its own, with a map and a list that both may write. */
+/** Two clients, each behind its own proxy, with a map and a list that both may write. */
 async function pair(world) {
   const server = await world.server();
   const sides = [];

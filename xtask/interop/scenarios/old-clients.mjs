@@ -1,5 +1,5 @@
-// Clients of every minor version since 0.15 work with the server, with each other, and with
-// clients of today.
+// Clients of every minor version since 0.15 sync with the server, with each other, and with current
+// clients.
 
 import assert from "node:assert/strict";
 
@@ -11,10 +11,10 @@ import { SMALL_LIMIT, untilValue } from "../lib/waiting.mjs";
 
 const FILE_BYTES = 600 * 1024;
 
-/** Without the one value of which clients before 0.20 make bad JSON by themselves. */
+/** All values except one, from which clients before 0.20 make invalid JSON. */
 const { binaryLookalike: _, ...VALUES } = AWKWARD_VALUES;
 
-/** What a client of one version writes for all the others. */
+/** The content that a client of one version writes for all others. */
 async function write(client) {
   const group = client.publicGroup("writer");
   const values = group.createMap({ ...VALUES }, null, "private");

@@ -1,6 +1,5 @@
-// Content that is refused, over a quota or from an account that is not listed any longer, is not sent
-// again and again, neither at once nor when the client connects again, and the operator sees one
-// line for it.
+// A client does not send refused content (over a quota, or from an account that is no longer listed)
+// again and again, neither at once nor after it reconnects. The operator sees one log line.
 
 import assert from "node:assert/strict";
 
@@ -15,17 +14,17 @@ import { pause, until } from "../lib/waiting.mjs";
 
 const KIB = 1024;
 
-/** Encrypted and in base64 twice, this is less than 2 MiB on the line. */
+/** Encryption and two rounds of base64 make less than 2 MiB of this. */
 const FILE_BYTES = 1024 * KIB;
 const UPLOAD_BYTES = 2048 * KIB;
 
-/** Pings, LOADs and acknowledgements meanwhile. */
+/** The bytes of pings, LOADs and acknowledgements. */
 const SMALL_TALK = 256 * KIB;
 
-/** The file of accounts is looked at every second. */
+/** The server checks the file of accounts every second. */
 const RELOAD_LIMIT = 5_000;
 
-/** In the field trial, 1 GB went over the line in 10 s. */
+/** In the field trial, 1 GB was sent within 10 s. */
 const WATCHED = 4_000;
 
 const quotas = [
@@ -52,7 +51,7 @@ const quotas = [
     const again = sent() - before;
     assert(again < SMALL_TALK, `it was not sent again, ${again} bytes`);
 
-    // The small map goes on, and its reader gets it.
+    // Edits of the small map still reach its reader.
     const ben = await world.client({ url: `${server.url}/?key=${key}` }, "Ben");
     assert.equal((await ben.need(map.id)).get("small"), true);
     const about = server.said.split("\n").filter((text) => text.includes(stream.id));

@@ -1,4 +1,4 @@
-// A client with a storage of its own brings back what its server has lost.
+// A client with its own storage restores data that its server has lost.
 
 import assert from "node:assert/strict";
 import { cp, rm } from "node:fs/promises";
@@ -11,14 +11,14 @@ import { scenario } from "../lib/scenario.mjs";
 import { seededBytes } from "../lib/seeded.mjs";
 import { SMALL_LIMIT, pause, within } from "../lib/waiting.mjs";
 
-/** More than the client names in one message. */
+/** More CoValues than the client lists in one message. */
 const MAPS = 120;
 
 const FILE_BYTES = 700 * 1024;
 
 const BATCH = "batch-1";
 
-/** A client that keeps all that it sees, and writes: many maps, a list of them, and a file. */
+/** A client with storage that writes many maps, a list of them, and a file. */
 async function write(world, server, directory) {
   const ada = await world.client(server, "Ada", { storage: new JournalStorage(directory) });
   const group = ada.publicGroup();
@@ -43,7 +43,7 @@ async function assertHasAll(reader, { maps, list, file, bytes }) {
 async function reconciled({ node }, limit = SMALL_LIMIT) {
   const { pendingReconciliationAck: pending } = node.syncManager;
   const deadline = Date.now() + limit;
-  // Nothing tells of the last acknowledgement, and a moment passes between two batches.
+  // No event marks the last acknowledgement, and there is a short pause between two batches.
   for (let quiet = 0; quiet < 5; ) {
     await pause(20);
     quiet = pending.size === 0 ? quiet + 1 : 0;
@@ -89,7 +89,7 @@ export const scenarios = [
     await first.stop();
     await cp(data, copy, { recursive: true });
 
-    // The client goes on at the same storage, but what it writes is lost with the data later.
+    // The client continues on the same storage; its edits are lost with the server's data later.
     const second = await world.server(storage);
     const { accountID, accountSecret } = written.ada;
     const later = await world.device(
@@ -131,7 +131,7 @@ export const scenarios = [
     line.shut();
     map.set("state", "new");
     const added = group.createMap({ made: "offline" });
-    // Edits of one turn are stored together after it.
+    // The client stores the edits of one turn together after it.
     await pause(10);
     await ada.close();
 

@@ -1,5 +1,5 @@
-// The reference server's SQLite file: begun by one server, gone on with by the other, and taken
-// back. Clients notice nothing but the restart.
+// The reference server's SQLite file: one server creates it, the other continues with it, and the
+// first takes it back. Clients notice only the restart.
 
 import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
@@ -11,27 +11,27 @@ import { againstReference } from "../lib/server.mjs";
 import { inspect } from "../lib/sqlite-file.mjs";
 import { SMALL_LIMIT, pause, untilValue, within } from "../lib/waiting.mjs";
 
-/** What the reference of this version migrates a file to. */
+/** The schema version of the reference. */
 const USER_VERSION = 7;
 
 const FILE_BYTES = 1_500 * 1024;
 
-/** The reference begins to erase a second after its start, and we no later. */
+/** The reference starts to erase a second after its start, and Downbeat not later. */
 const ERASURE_LIMIT = 10_000;
 
-/** The reference acknowledges content before it is in the file, where it is soon after. */
+/** The reference acknowledges content shortly before it is in the file. */
 const REFERENCE_STORING = 1_000;
 
 const TESTED = {};
 const REFERENCE = { reference: true };
 
-/** The servers that have the file one after the other. */
+/** The servers that use the file one after the other. */
 const TURNS = [
   ["from the reference to Downbeat and back", REFERENCE, TESTED],
   ["from Downbeat to the reference and back", TESTED, REFERENCE],
 ];
 
-/** A scenario for each order. `play` gets the two kinds of server and the path of a new file. */
+/** A scenario for each order. `play` gets both kinds of server and the path of a new file. */
 const inTurns = (name, play) =>
   TURNS.map(([order, one, other]) =>
     scenario(`${name} (${order})`, async (world) => {
@@ -43,7 +43,7 @@ const inTurns = (name, play) =>
 
 const isDeleting = (session) => session.endsWith("$");
 
-/** What somebody gets who has never seen the CoValue: its tombstone and nothing else. */
+/** The answer to a client without the CoValue: only its tombstone. */
 async function assertTombstone(world, server, id) {
   const answer = await (await world.rawPeer(server)).load(id);
   assert.equal(answer.action, "content");
@@ -51,7 +51,7 @@ async function assertTombstone(world, server, id) {
   assert(sessions.length > 0 && sessions.every(isDeleting), `only tombstones: ${sessions}`);
 }
 
-/** The sessions of a CoValue, as the tables have them, with what belongs to each. */
+/** The rows of a CoValue's sessions, with their transactions and signatures. */
 function sessionsOf(path, id) {
   return inspect(path, (file) =>
     file.query(
@@ -64,7 +64,7 @@ function sessionsOf(path, id) {
   );
 }
 
-/** What must hold of every file that a server has left. */
+/** Asserts the invariants of a file that no server has open. */
 function assertWhole(path) {
   inspect(path, (file) => {
     assert.equal(file.get("PRAGMA user_version").user_version, USER_VERSION);
@@ -77,13 +77,13 @@ function assertWhole(path) {
   });
 }
 
-/** Whom a file says not to have acknowledged all of a CoValue, by the address of the server. */
+/** The servers that have not acknowledged all of a CoValue, according to the file. */
 const unsynced = (path, { id }) =>
   inspect(path, (file) =>
     file.query("SELECT peer_id AS peer FROM unsynced_covalues WHERE co_value_id = ?", [id]),
   );
 
-/** A CoValue that is to come to a server by itself. */
+/** Waits for a CoValue that must reach a server without an edit. */
 async function untilAvailable(world, server, { id }) {
   const ben = await world.client(server, "Ben");
   const deadline = Date.now() + SMALL_LIMIT;
@@ -112,7 +112,7 @@ export const scenarios = [
     assert.deepEqual((await ben.need(map.id)).toJSON(), AWKWARD_VALUES);
     await assertReads(ben, stream.id, bytes);
     (await ben.need(list.id)).append("two");
-    // The same session of the same account goes on in the other server.
+    // The same session of the same account continues on the other server.
     const device = await world.device(second, ada);
     (await device.need(map.id)).set("again", "äöü\u0000\ud83d\ude00");
     const branch = await within(
@@ -160,7 +160,7 @@ export const scenarios = [
     let server = await one();
     const line = await world.proxy(server);
     const ada = await world.client(line, "Ada");
-    // Long enough that there are signatures in the middle of the log, by either server.
+    // Long enough that both servers store signatures in the middle of the log.
     const entry = "x".repeat(30_000);
     const list = ada.publicGroup().createList([]);
     for (let turn = 0; turn < 4; turn++) {
@@ -213,7 +213,7 @@ export const scenarios = [
     const cleo = await world.client(third, "Cleo");
     assert.equal((await cleo.need(maps[2].id)).get("name"), "third");
     assert.equal((await cleo.need(kept.id)).get("kept"), true);
-    // By now one of them has begun to erase, and it can be seen without stopping it.
+    // By now one of them erases, which the file shows without a stop.
     const deadline = Date.now() + ERASURE_LIMIT;
     for (const { id } of maps.slice(0, 2)) {
       while (!sessionsOf(path, id).every(({ session }) => isDeleting(session))) {
@@ -270,7 +270,7 @@ export const scenarios = [
   }),
 ];
 
-// As an edge, the reference keeps no account of what its clients write, so this is about ours.
+// As an edge, the reference does not track unacknowledged content, so this tests Downbeat.
 if (!againstReference) {
   scenarios.push(
     scenario("what an edge of ours has not passed on goes up from the reference", async (world) => {

@@ -1,4 +1,4 @@
-// What was acknowledged is there after the server has been stopped, cleanly or not.
+// Acknowledged content is there after the server has stopped, cleanly or not.
 
 import assert from "node:assert/strict";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -7,15 +7,15 @@ import { scenario } from "../lib/scenario.mjs";
 import { AWKWARD_VALUES } from "../lib/seeded.mjs";
 import { SMALL_LIMIT, pause, untilValue } from "../lib/waiting.mjs";
 
-/** So many clients write at the same time, and for so long before the server is stopped. */
+/** The number of concurrent writers, and the time until the server stops. */
 const WRITERS = 3;
 const LOAD_TIME = 300;
 const EDITS = 3;
 
-/** Of that, at least so much is acknowledged on any machine. */
+/** The least number of acknowledgements on any machine. */
 const FEW_COVALUES = 10;
 
-/** Collects what a server acknowledges to a client: how many transactions of which session. */
+/** Collects a server's acknowledgements to a client: the count of each session. */
 function noteAcknowledgements(acknowledged) {
   return (frame) => {
     for (const line of frame.split("\n").filter((line) => line !== "")) {
@@ -27,7 +27,7 @@ function noteAcknowledgements(acknowledged) {
   };
 }
 
-/** Writes CoValues of several kinds with two clients; gives their ids and a check to repeat. */
+/** Writes CoValues of several kinds with two clients. Returns their ids and a repeatable check. */
 async function write(world, server) {
   const ada = await world.client(server, "Ada");
   const ben = await world.client(server, "Ben");

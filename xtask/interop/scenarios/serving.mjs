@@ -1,4 +1,4 @@
-// What the server offers besides the sync itself: health, pings, paths, a clean stop.
+// The server's other services: health, pings, paths, a clean stop.
 
 import assert from "node:assert/strict";
 
@@ -9,13 +9,13 @@ import { SMALL_LIMIT, within } from "../lib/waiting.mjs";
 /** Pings are sent every 1.5 s; the rest is for a busy machine. */
 const PING_LIMIT = 2_000;
 
-/** Two pings in a row may be this far from 1.5 s apart. */
+/** The allowed deviation from 1.5 s between two pings. */
 const PING_JITTER = 600;
 
 /** Server and client share a clock here. */
 const CLOCK_TOLERANCE = 1_000;
 
-/** The closing code of a server that goes away. */
+/** The closing code of a server that shuts down. */
 const GOING_AWAY = 1001;
 
 const stopsOn = (signal) =>
@@ -60,7 +60,7 @@ export const scenarios = [
     scenario(`a WebSocket is accepted at ${path}`, async (world) => {
       const server = await world.server("memory");
       const peer = await world.rawPeer(server, path);
-      const { map } = new OfflineAuthor("Nobody");
+      const { map } = new OfflineAuthor("Nina");
       assert.equal((await peer.load(map.id)).header, false);
     }),
   ),

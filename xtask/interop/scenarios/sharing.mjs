@@ -1,4 +1,4 @@
-// What one client writes, another reads.
+// One client writes, another reads.
 
 import assert from "node:assert/strict";
 
@@ -59,7 +59,8 @@ export const scenarios = [
 
     const seen = await ben.need(secret.id);
     assert.equal(seen.get("kept"), "between us");
-    // The server hands the CoValue to anyone who knows its id; the key to read it, to members.
+    // The server sends the CoValue to each client that knows its id, but only members have the key
+    // to read it.
     assert.equal((await eve.need(secret.id)).get("kept"), undefined);
   }),
 

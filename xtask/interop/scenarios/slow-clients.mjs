@@ -1,5 +1,5 @@
-// A client that reads slowly, or not at all for a while, holds nobody back, and has everything in
-// the end.
+// A client that reads slowly, or not at all for a while, does not delay other clients, and gets
+// everything in the end.
 
 import assert from "node:assert/strict";
 
@@ -10,17 +10,17 @@ import { SMALL_LIMIT, pause, untilValue } from "../lib/waiting.mjs";
 
 const MEGABYTE = 1024 * 1024;
 
-/** More than sockets and kernels hold between a server and a client that does not read. */
+/** More than all buffers between a server and a client that does not read. */
 const FILES = 3;
 const FILE_BYTES = 4 * MEGABYTE;
 
-/** Clients hang up after 10 s without a frame; this is well below. */
+/** Well below the 10 s without a frame after which clients disconnect. */
 const SILENCE = 3_000;
 
 const UPDATES = 100;
 
 export const scenarios = [
-  scenario("a client that stops reading holds nobody back and catches up", async (world) => {
+  scenario("a client that stops reading does not delay others, and catches up", async (world) => {
     const server = await world.server();
     const line = await world.proxy(server);
     const ada = await world.client(server, "Ada");
@@ -38,7 +38,7 @@ export const scenarios = [
     for (const content of bytes) files.push(await writeFile(group, content));
     await ada.synced(TRANSFER_LIMIT);
 
-    // Asks for far more than it reads.
+    // Loads far more than it reads.
     const downloads = files.map(({ id }, file) => assertReads(slow, id, bytes[file]));
     for (const download of downloads) download.catch(() => {});
     await pause(50);
@@ -89,7 +89,7 @@ export const scenarios = [
     await download;
   }),
 
-  scenario("a slow writer holds nobody back", async (world) => {
+  scenario("a slow writer does not delay others", async (world) => {
     const server = await world.server();
     const line = await world.proxy(server);
     const ada = await world.client(server, "Ada");

@@ -13,7 +13,7 @@ import { SMALL_LIMIT, pause, untilValue, within } from "../lib/waiting.mjs";
 
 const FILE_BYTES = 3 * 1024 * 1024;
 
-/** Through two servers and back. */
+/** The time limit for an edit through two servers. */
 const CHAIN_LIMIT = 5_000;
 
 const PLAIN = { scheme: "tcp", coreFlags: [], edgeFlags: [] };

@@ -1,4 +1,4 @@
-// A CoValue that nobody has is reported as such, soon: the client itself would wait a minute.
+// The server soon reports a CoValue that does not exist. Without that the client would wait a minute.
 
 import assert from "node:assert/strict";
 
@@ -8,8 +8,8 @@ import { againstReference } from "../lib/server.mjs";
 import { LIVE_LIMIT, SMALL_LIMIT } from "../lib/waiting.mjs";
 
 /**
- * Texts that cannot name a CoValue: mistyped, cut off, too long, and no ids at all. The reference
- * answers those alone that begin like an id.
+ * Texts that cannot name a CoValue: mistyped, cut off, too long, and not ids at all. The reference
+ * answers only those that begin like an id.
  */
 const IMPOSSIBLE = [
   "co_zNot0OIlBase58AtAll00000",
@@ -37,7 +37,7 @@ export const scenarios = [
   scenario("a message about an impossible id is answered, as is all else in its frame", async (world) => {
     const server = await world.server();
     const peer = await world.rawPeer(server);
-    const author = new OfflineAuthor("Somebody");
+    const author = new OfflineAuthor("Nils");
     for (const content of author.dependencies) await peer.upload(content);
     const load = (id) => JSON.stringify({ action: "load", id, header: false, sessions: {} });
     const account = author.account.id;
@@ -53,26 +53,26 @@ export const scenarios = [
       id: "batch",
       values: IMPOSSIBLE.map((id) => [id, `shortHash_z${"1".repeat(19)}`]),
     });
-    // The reference asks for each of them, as if the client could have it.
+    // The reference asks the client for each of them.
     if (!againstReference) {
       await peer.next("acknowledgement", ({ action }) => action === "reconcile-ack", SMALL_LIMIT);
     }
-    // A session that cannot be does not spoil the state that lists it.
-    peer.send({ action: "load", id: account, header: false, sessions: { nobody: 3 } });
+    // An invalid session does not invalidate the state that lists it.
+    peer.send({ action: "load", id: account, header: false, sessions: { invalid: 3 } });
     await peer.next("content", ({ action, id }) => action === "content" && id === account);
   }),
 
-  scenario("loading a CoValue that nobody has ends as unavailable at once", async (world) => {
+  scenario("loading a CoValue that no peer has ends as unavailable at once", async (world) => {
     const server = await world.server();
     const ada = await world.client(server, "Ada");
-    const { map } = new OfflineAuthor("Nobody");
+    const { map } = new OfflineAuthor("Nina");
     assert.equal(await ada.load(map.id, LIVE_LIMIT), "unavailable");
   }),
 
   scenario("the answer on the wire is KNOWN without a header", async (world) => {
     const server = await world.server();
     const peer = await world.rawPeer(server);
-    const { map } = new OfflineAuthor("Nobody");
+    const { map } = new OfflineAuthor("Nina");
     const answer = await peer.load(map.id, LIVE_LIMIT);
     assert.equal(answer.action, "known");
     assert.equal(answer.header, false);
@@ -88,7 +88,7 @@ export const scenarios = [
       await ada.synced();
 
       const ben = await world.client(server, "Ben");
-      const { group } = new OfflineAuthor("Nobody");
+      const { group } = new OfflineAuthor("Nina");
       const missing = Array.from({ length: 100 }, () => group.createMap({}).id);
       const loads = missing.map((id) => ben.load(id));
       assert.equal((await ben.need(map.id, LIVE_LIMIT)).get("here"), true);

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod conformance;
+#[cfg(unix)]
+mod examples;
 mod handshake;
 mod liveness;
 mod raw;

@@ -196,7 +196,7 @@ async fn a_client_is_where_its_trusted_proxy_says_it_is() {
     assert_eq!(server.info.address, "203.0.113.7");
     assert_eq!(server.info.remote, Some("203.0.113.7".parse().unwrap()));
 
-    // Nobody else may say so, nor in the header that the proxy does not write.
+    // Other peers may not say so, nor other headers than the one of the proxy.
     let (_client, server) = admitted(WsOptions::default(), "/", forged).await;
     assert!(server.info.address.starts_with("127.0.0.1:"), "{}", server.info.address);
     let mut other = trusting.clone();

@@ -332,7 +332,7 @@ async fn a_frame_that_does_not_come_on_is_given_up_and_concerns_nobody_else() {
 
 #[tokio::test]
 async fn a_compressed_frame_is_against_the_rules_however_small_it_is() {
-    // Nobody has agreed on compression, so the bit that marks it means nothing, and a bomb is
+    // Neither side has agreed on compression, so the bit that marks it means nothing, and a bomb is
     // refused by its first byte.
     let options = WsOptions::default();
     let counters = Arc::clone(&options.counters);

@@ -5,6 +5,7 @@ mod bad_input;
 mod batching;
 mod closing;
 mod conformance;
+mod examples;
 mod http;
 mod liveness;
 mod neighbours;

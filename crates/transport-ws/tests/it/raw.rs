@@ -57,7 +57,7 @@ pub(crate) async fn upgraded(options: WsOptions) -> (RawClient, Connection) {
     (client, server.unwrap())
 }
 
-/// Drives a listener that nobody can get a connection from.
+/// Drives a listener that returns no connection.
 pub(crate) async fn accept_nothing<T>(listener: &mut WsListener) -> T {
     let connection = listener.accept().await;
     panic!("a connection came of it: {connection:?}");

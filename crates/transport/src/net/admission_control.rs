@@ -112,7 +112,7 @@ fn refusal(limit: LimitReached) -> Refusal {
     match limit {
         LimitReached::Total => Refusal::unavailable(NO_CAPACITY, RETRY_AFTER),
         LimitReached::Address => Refusal::too_many(
-            "too many connections from your address (if this is a proxy's, the server must be told \
+            "too many connections from your address (if this is a proxy's, the server must be set \
              to trust it)",
             RETRY_AFTER,
         ),

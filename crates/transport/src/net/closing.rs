@@ -58,7 +58,7 @@ pub trait ClosingStream {
     /// Ready once everything has been written and the write side is shut down.
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Reads bytes that nobody decodes any more.
+    /// Reads bytes that are discarded.
     fn poll_discard(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
 
     /// Called when [`poll_end`](Self::poll_end) has finished or is given up.

@@ -1,30 +1,38 @@
-//! The rules of the transport traits, as a suite that any transport runs in its own tests.
+//! The rules of the transport traits, as suites that a transport runs in its own tests.
+//!
+//! [`run`] checks connections, [`run_listener`] listeners and connectors, [`run_bad_input`] garbage,
+//! oversized and unfinished frames, and [`run_silence`] peers that send nothing.
+
+mod bad_input;
+mod listener;
 
 use std::future::Future;
 use std::time::Duration;
 
 use downbeat_protocol::Message;
 
+pub use bad_input::{BadInput, run_bad_input, run_silence};
+pub use listener::run_listener;
+
 use crate::connection::{CloseCode, CloseReason, Connection, Receiver};
 use crate::error::{Blame, TransportError};
 
-/// How long one rule may take; a transport that hangs fails by it. Generous, because the suite also
-/// runs on loaded machines: nothing waits for it when all is well.
+/// The time for one rule, after which a transport that hangs fails. Long, for loaded machines.
 const RULE_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a call must make no progress to count as waiting for the peer.
+/// The time without progress after which a call counts as waiting for the peer.
 const STALL: Duration = Duration::from_millis(300);
-/// A message that fills the buffers of any transport after a few dozen.
+/// The size of a message: a few dozen of them fill the buffers of any transport.
 const BIG_MESSAGE: usize = 256 << 10;
-/// What a transport may take in all for a peer that does not read. The operating system's own
-/// socket buffers are within it (Linux lets them grow to about 10 MiB in both directions).
+/// The most bytes that a transport may accept for a peer that does not read. They include the
+/// operating system's socket buffers (on Linux up to about 10 MiB in both directions).
 const MAX_UNREAD: usize = 64 << 20;
-/// The size of one large message: what a CoValue piece with the largest transactions comes to.
+/// The size of one large message: a piece of a CoValue with the largest transactions.
 const LARGE_MESSAGE: usize = 4 << 20;
 
-/// Runs every rule, each on a new connection that `connect` makes: its two ends, the one that
-/// connected first.
+/// Runs the rules for connections, each on a new one that `connect` makes. `connect` returns both ends,
+/// the client's first.
 ///
-/// Needs a Tokio runtime with time enabled. Panics with the rule's name where one is broken.
+/// Needs a Tokio runtime with time enabled. Panics with the rule's name if the transport breaks one.
 pub async fn run<F, C>(mut connect: F)
 where
     F: FnMut() -> C,
@@ -47,7 +55,7 @@ where
         both_directions_carry_at_the_same_time,
         a_large_message_arrives_whole,
         sending_nothing_sends_nothing,
-        a_sign_of_life_is_not_a_message,
+        a_keepalive_is_not_a_message,
         a_sender_waits_for_a_peer_that_does_not_read,
         an_abandoned_receive_loses_nothing,
         an_abandoned_send_leaves_whole_messages,
@@ -65,7 +73,7 @@ async fn messages_arrive_unchanged_and_in_order(mut left: Connection, mut right:
     const COUNT: usize = 10_000;
     let sending = async {
         let mut next = 0;
-        // Slices of many lengths, so that batches begin and end anywhere.
+        // Slices of many lengths, so that batches start and end at different messages.
         while next < COUNT {
             let batch: Vec<_> = (next..COUNT).take(next % 97 + 1).map(small).collect();
             next += batch.len();
@@ -88,7 +96,7 @@ async fn both_directions_carry_at_the_same_time(left: Connection, right: Connect
         };
         let ((), received) = tokio::join!(sending, take(receiver.as_mut(), COUNT));
         assert_numbered(&received, 0);
-        // Neither end may go before the other has read everything.
+        // Neither end may close before the other has read everything.
         sender.close(normal()).await.expect("an open connection closes");
         assert!(rest(receiver.as_mut()).await.is_empty(), "nothing more was sent");
     }
@@ -109,11 +117,11 @@ async fn sending_nothing_sends_nothing(mut left: Connection, mut right: Connecti
     assert!(received.is_err(), "an empty send arrived as {received:?}");
 }
 
-async fn a_sign_of_life_is_not_a_message(mut left: Connection, mut right: Connection) {
+async fn a_keepalive_is_not_a_message(mut left: Connection, mut right: Connection) {
     left.sender.keep_alive().await.expect("an open connection");
     if left.sender.keep_alive_interval().is_some() {
         let frame = right.receiver.receive().await.expect("an open connection");
-        let frame = frame.expect("the sign of life arrives");
+        let frame = frame.expect("the keepalive arrives");
         assert!(frame.messages.is_empty() && frame.rejected.is_empty(), "{frame:?}");
     }
     left.sender.send(&[small(0)]).await.expect("an open connection");
@@ -138,7 +146,7 @@ async fn a_sender_waits_for_a_peer_that_does_not_read(mut left: Connection, righ
     let closing = left.sender.close(normal());
     let (closed, received) = tokio::join!(closing, rest(receiver.as_mut()));
     closed.expect("an open connection closes");
-    // The message at which the sender waited was given up; it may have arrived all the same.
+    // The last send was dropped; its message may have arrived nevertheless.
     assert!(received.len() == sent || received.len() == sent + 1, "{} of {sent}", received.len());
     assert_numbered(&received, 0);
 }
@@ -187,7 +195,7 @@ async fn an_abandoned_send_leaves_whole_messages(mut left: Connection, right: Co
     let ((), received) = tokio::join!(sending, rest(receiver.as_mut()));
     let numbers: Vec<_> = received.iter().map(number_of).collect();
     assert!(numbers.is_sorted(), "out of order: {numbers:?}");
-    assert_eq!(numbers.last(), Some(&COUNT), "what follows an abandoned call arrives");
+    assert_eq!(numbers.last(), Some(&COUNT), "messages after an abandoned call arrive");
 }
 
 async fn what_was_sent_before_a_close_arrives(mut left: Connection, mut right: Connection) {
@@ -235,7 +243,7 @@ async fn what_the_peer_sent_before_our_close_still_comes(
     mut left: Connection,
     mut right: Connection,
 ) {
-    // One message is what every transport takes before the other side reads.
+    // Every transport accepts one message before the other side reads.
     let messages = [small(0)];
     right.sender.send(&messages).await.expect("an open connection takes messages");
     left.sender.close(normal()).await.expect("an open connection closes");
