@@ -282,7 +282,9 @@ async fn ready(node: &SharedNode, detail: Detail) -> RouteResponse {
     if detail == Detail::Full {
         let away = readiness.upstreams.iter().filter(|upstream| !upstream.connected);
         text.extend(
-            away.flat_map(|upstream| ["the upstream ", &*upstream.name, " is not connected\n"]),
+            away.flat_map(|upstream| {
+                ["the upstream ", upstream.name.as_str(), " is not connected\n"]
+            }),
         );
     }
     RouteResponse::text(if readiness.is_ready() { 200 } else { 503 }, text)

@@ -294,14 +294,16 @@ impl Snapshot {
             "1 if the upstream is connected",
             None,
             "upstream",
-            upstreams.iter().map(|upstream| (&*upstream.name, u64::from(upstream.connected))),
+            upstreams
+                .iter()
+                .map(|upstream| (upstream.name.as_str(), u64::from(upstream.connected))),
         )?;
         out.gauges(
             "downbeat_upstream_unsynced_covalues",
             "CoValues that the upstream has not fully acknowledged",
             None,
             "upstream",
-            upstreams.iter().map(|upstream| (&*upstream.name, upstream.unsynced)),
+            upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream.unsynced)),
         )?;
         out.gauges(
             "downbeat_key_connections",

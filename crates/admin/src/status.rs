@@ -99,7 +99,7 @@ impl Status<'_> {
         upstreams
             .map(|upstream| {
                 json!({
-                    "name": &*upstream.name,
+                    "name": upstream.name.as_str(),
                     "connected": upstream.connected,
                     "since": millis(upstream.since),
                     "unsynced": upstream.unsynced,

@@ -220,7 +220,7 @@ impl NodeBuilder {
     }
 }
 
-/// The names of upstreams, all of which can be used in storage.
+/// The checked names of upstreams.
 fn names_of(upstreams: &[Arc<dyn Connector>]) -> Result<Vec<UpstreamName>, NodeError> {
     upstreams.iter().map(|upstream| upstream_name(upstream.name())).collect()
 }

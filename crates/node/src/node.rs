@@ -169,8 +169,8 @@ impl Node {
         while counted < MAX_UNSYNCED_COUNTED {
             let page = self.shared.storage.unsynced(after, UNSYNCED_PAGE).await?;
             for entry in &page {
-                let name = entry.upstream.as_str();
-                let upstream = stats.upstreams.iter_mut().find(|state| *state.name == *name);
+                let upstream =
+                    stats.upstreams.iter_mut().find(|state| state.name == entry.upstream);
                 if let Some(upstream) = upstream {
                     upstream.unsynced += 1;
                 }

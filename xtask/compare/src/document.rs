@@ -252,10 +252,10 @@ mod tests {
         let [first, second] = [&ACTS[0], &ACTS[1]];
         let [old, new] = [record(first, "old"), record(second, "new")];
         let text = whole(&[(first, &old), (second, &new)]);
-        assert!(text.contains("not all of the same commit"), "{text}");
+        assert!(text.contains("Not all acts are of the same commit"), "{text}");
         assert!(text.contains("`stream`") && !text.contains("`uploads`"), "{text}");
         let text = whole(&[(first, &old), (second, &record(second, "old"))]);
-        assert!(!text.contains("not all of the same commit"), "{text}");
+        assert!(!text.contains("Not all acts are of the same commit"), "{text}");
     }
 
     #[test]

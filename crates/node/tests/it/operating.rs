@@ -69,7 +69,10 @@ async fn upstreams_are_told_of_with_what_they_lack() {
     value.stored(SOON).await.unwrap();
     let stats = edge.stats().await.unwrap();
     let upstream = &stats.upstreams[0];
-    assert_eq!((&*upstream.name, upstream.connected, upstream.unsynced), ("server", false, 1));
+    assert_eq!(
+        (upstream.name.as_str(), upstream.connected, upstream.unsynced),
+        ("server", false, 1)
+    );
     assert!(upstream.since > ready.upstreams[0].since);
     assert!(!edge.ready().await.unwrap().is_connected());
 }
