@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use downbeat_admin::SharedNode;
 use downbeat_node::{Access, AccountList, KeyLimits};
 use downbeat_transport::{
-    Admission, AdmissionRequest, Admitted, ApiKey, CloseCode, CloseReason, PeerInfo, Refusal,
+    Admission, AdmissionRefusal, AdmissionRequest, Admitted, ApiKey, CloseCode, CloseReason,
+    PeerInfo,
 };
 use tracing::info;
 
@@ -30,28 +31,28 @@ pub(crate) struct Admissions {
 }
 
 impl Admission for Admissions {
-    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal> {
+    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, AdmissionRefusal> {
         if let Some(origin) = request.origin
             && !self.sites.is_empty()
             && !self.sites.iter().any(|site| site.has(origin))
         {
-            return Err(Refusal::forbidden("pages of this site may not connect here"));
+            return Err(AdmissionRefusal::forbidden("pages of this site may not connect here"));
         }
         let Some(keys) = self.keys() else { return Ok(Admitted::anonymous()) };
         let Some(key) = request.key else {
-            return Err(Refusal::unauthorized(
+            return Err(AdmissionRefusal::unauthorized(
                 "an access key is required: add ?key=KEY to the URL",
             ));
         };
         let Some(entry) = keys.find(key.expose()) else {
-            return Err(Refusal::unauthorized("this access key is unknown"));
+            return Err(AdmissionRefusal::unauthorized("this access key is unknown"));
         };
         let admitted = Admitted::labelled(entry.name.0.as_str());
         // Counted even without a maximum, because the key may get one later.
         let max = entry.max_connections.map_or(u64::MAX, |max| max.0.get());
         let Some(permit) = ConnectionPermit::take(&self.connections, &entry.name.0, max) else {
             let reason = format!("this access key already has its maximum of {max} connections");
-            return Err(Refusal::too_many(reason, RETRY_AFTER));
+            return Err(AdmissionRefusal::too_many(reason, RETRY_AFTER));
         };
         Ok(admitted.holding(permit))
     }
@@ -248,7 +249,7 @@ mod tests {
         format!("[[key]]\nname = \"{name}\"\nhash = \"{}\"\n", KeyHash::of(key))
     }
 
-    fn kind(result: Result<Admitted, Refusal>) -> Option<RefusalKind> {
+    fn kind(result: Result<Admitted, AdmissionRefusal>) -> Option<RefusalKind> {
         result.err().map(|refusal| refusal.kind)
     }
 

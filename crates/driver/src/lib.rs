@@ -26,12 +26,12 @@
 //! use downbeat_driver::{ContentStore, LookUp, Turn, TurnLimits, block_on};
 //! use downbeat_protocol::{CoValueId, KnownState, Message};
 //! use downbeat_storage::MemoryStorage;
-//! use downbeat_sync::{Action, Config, Event, Machine, PeerId, Role};
+//! use downbeat_sync::{Action, Config, Event, Machine, PeerId, PeerRole};
 //!
 //! let content = ContentStore::new(Arc::new(MemoryStorage::new()), 1 << 20);
 //! let mut machine = Machine::new(Config::default());
 //! let (now, peer) = (0, PeerId(1));
-//! machine.handle(now, Event::Connected { peer, role: Role::Client });
+//! machine.handle(now, Event::Connected { peer, role: PeerRole::Client });
 //! let message = Message::Load(KnownState::empty(CoValueId::parse("co_z1")?));
 //! machine.handle(now, Event::Received { peer, message });
 //!

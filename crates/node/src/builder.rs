@@ -20,7 +20,7 @@ use crate::engine::{Engine, Parts};
 use crate::erasing;
 use crate::error::{NodeError, upstream_name};
 use crate::into::{IntoConnector, IntoListener, IntoStorage};
-use crate::limits::Limits;
+use crate::limits::NodeLimits;
 use crate::listening::accept;
 use crate::node::Node;
 use crate::policy::ContentPolicy;
@@ -52,7 +52,7 @@ pub struct NodeBuilder {
     listeners: Vec<Box<dyn Listener>>,
     upstreams: Vec<Arc<dyn Connector>>,
     sync: Config,
-    limits: Limits,
+    limits: NodeLimits,
     access: Access,
     usage_file: Option<PathBuf>,
     content_cache: u64,
@@ -75,7 +75,7 @@ impl NodeBuilder {
             listeners: Vec::new(),
             upstreams: Vec::new(),
             sync: Config::default(),
-            limits: Limits::default(),
+            limits: NodeLimits::default(),
             access: Access::Open,
             usage_file: None,
             content_cache: DEFAULT_CONTENT_CACHE,
@@ -101,7 +101,7 @@ impl NodeBuilder {
 
     /// Bounds on what peers may do.
     #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn limits(mut self, limits: NodeLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -123,7 +123,7 @@ impl NodeBuilder {
     }
 
     /// Bounds of the sync machine. The subscriptions of a peer are bounded by whichever is less,
-    /// this or [`Limits::subscriptions`].
+    /// this or [`NodeLimits::subscriptions`].
     #[must_use]
     pub fn sync_config(mut self, config: Config) -> Self {
         self.sync = config;

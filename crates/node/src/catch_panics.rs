@@ -13,7 +13,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, Stats, Storage, StorageError, StoredCoValue, Unsynced, UnsyncedUpdate, Write,
+    Erased, Outcome, Storage, StorageError, StoreStats, StoredCoValue, Unsynced, UnsyncedUpdate,
+    Write,
 };
 
 /// Calls another storage. After a panic in it the node goes on as if a disk had failed, so that the
@@ -137,7 +138,7 @@ impl Storage for CatchPanics {
         call("listing unsynced CoValues", self.0.unsynced(after, limit)).await
     }
 
-    async fn stats(&self) -> Result<Stats, StorageError> {
+    async fn stats(&self) -> Result<StoreStats, StorageError> {
         call("measuring the store", self.0.stats()).await
     }
 

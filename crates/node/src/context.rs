@@ -6,7 +6,7 @@ use downbeat_driver::ContentStore;
 use downbeat_sync::Event;
 use tokio::sync::{mpsc, watch};
 
-use crate::limits::Limits;
+use crate::limits::NodeLimits;
 use crate::policy::ContentPolicy;
 use crate::stage::Stage;
 use crate::stats::Counters;
@@ -21,5 +21,5 @@ pub(crate) struct NodeContext {
     pub counters: Arc<Counters>,
     pub usage: Arc<Usage>,
     pub policy: Arc<ContentPolicy>,
-    pub limits: Limits,
+    pub limits: NodeLimits,
 }

@@ -45,7 +45,7 @@
 //! - [`Local`] creates, loads and lists CoValues. A [`LocalValue`] keeps the content of one in memory,
 //!   for reading and writing; [`Updates`] delivers the content of one piece by piece, whatever its
 //!   size.
-//! - [`Limits`] bound what peers may do, and [`Access`] lists the accounts whose content is stored.
+//! - [`NodeLimits`] bound what peers may do, and [`Access`] lists the accounts whose content is stored.
 //!   Rejections are answered, counted and logged.
 //! - [`Node::stats`] returns the node's counters, and [`Node::ready`] whether it can do its work.
 //! - [`Node::disconnect`] ends connections of clients.
@@ -101,7 +101,7 @@ pub use error::NodeError;
 #[doc(hidden)]
 pub use into::{Bare, DynArc, DynBox, InArc, InBox};
 pub use into::{IntoConnector, IntoListener, IntoStorage};
-pub use limits::{KeyLimits, Limits, Rates};
+pub use limits::{KeyLimits, NodeLimits, Rates};
 pub use local::{Local, LocalError, LocalValue, Updates};
 pub use node::Node;
 pub use ready::{Readiness, StorageTrouble};

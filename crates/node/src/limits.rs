@@ -18,14 +18,14 @@ const CALM: Duration = Duration::from_secs(10);
 /// [`Stats::limits`](crate::Stats::limits) counts how often each limit was reached.
 ///
 /// ```
-/// use downbeat_node::{KeyLimits, Limits};
+/// use downbeat_node::{KeyLimits, NodeLimits};
 ///
 /// let one_gibibyte = KeyLimits { stored_bytes: Some(1 << 30), ..KeyLimits::default() };
-/// let limits = Limits { key: one_gibibyte, ..Limits::default() };
+/// let limits = NodeLimits { key: one_gibibyte, ..NodeLimits::default() };
 /// assert_eq!(limits.connection.bytes.map(|bytes| bytes.get()), Some(64 << 20));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct NodeLimits {
     /// Rates of one connection. A connection that sends faster is read more slowly.
     ///
     /// By default 10,000 messages and 64 MiB a second: many times what an application makes, and a
@@ -68,7 +68,7 @@ pub struct KeyLimits {
     pub stored_bytes: Option<u64>,
 }
 
-impl Default for Limits {
+impl Default for NodeLimits {
     fn default() -> Self {
         Self {
             connection: Rates {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use downbeat_sync::{PeerId, Rejection, Role, UpstreamName};
+use downbeat_sync::{PeerId, PeerRole, Rejection, UpstreamName};
 use downbeat_transport::{CloseReason, PeerInfo};
 use tokio::sync::watch;
 
@@ -22,10 +22,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> PeerRole {
         match self {
-            Self::Upstream(name) => Role::Upstream(name.clone()),
-            Self::Client | Self::Local(_) => Role::Client,
+            Self::Upstream(name) => PeerRole::Upstream(name.clone()),
+            Self::Client | Self::Local(_) => PeerRole::Client,
         }
     }
 }

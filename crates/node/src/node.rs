@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// Gives an access key limits of its own, or with `None` the limits of all keys
-    /// ([`Limits::key`](crate::Limits::key)). They take effect at once, also for open connections.
+    /// ([`NodeLimits::key`](crate::NodeLimits::key)). They take effect at once, also for open connections.
     pub fn limit_key(&self, label: &str, limits: Option<KeyLimits>) {
         self.shared.context.usage.limit(&label.into(), limits);
     }

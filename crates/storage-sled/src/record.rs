@@ -5,7 +5,7 @@
 //! a wrong key.
 
 use bincode::config::{self, Configuration};
-use downbeat_storage::Stats;
+use downbeat_storage::StoreStats;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// The version of the records that are written.
@@ -91,8 +91,8 @@ pub(crate) struct TotalsRecord {
 }
 
 impl TotalsRecord {
-    pub(crate) fn stats(self, disk_bytes: Option<u64>) -> Stats {
-        Stats {
+    pub(crate) fn stats(self, disk_bytes: Option<u64>) -> StoreStats {
+        StoreStats {
             co_values: self.co_values,
             deleted: self.deleted,
             sessions: self.sessions,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Stats, Storage, StorageError, StoredCoValue,
+    Erased, Outcome, ReadExtent, ReaderThreads, Storage, StorageError, StoreStats, StoredCoValue,
     Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 
@@ -165,7 +165,7 @@ impl Storage for SledStorage {
         self.read_with(limit, move |tree| read::unsynced(tree, after.as_ref(), limit)).await
     }
 
-    async fn stats(&self) -> Result<Stats, StorageError> {
+    async fn stats(&self) -> Result<StoreStats, StorageError> {
         self.read_with(1, |tree| Ok(open::totals(tree)?.stats(Some(tree.disk_bytes()?)))).await
     }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::files::SpaceReserve;
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Stats, Storage, StorageError, StoredCoValue,
+    Erased, Outcome, ReadExtent, ReaderThreads, Storage, StorageError, StoreStats, StoredCoValue,
     Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 use rusqlite::Connection;
@@ -273,7 +273,7 @@ impl Storage for SqliteStorage {
         .await
     }
 
-    async fn stats(&self) -> Result<Stats, StorageError> {
+    async fn stats(&self) -> Result<StoreStats, StorageError> {
         let totals = self.totals().await?;
         let source = Arc::clone(&self.source);
         let disk_bytes = self.run(ONE, move |_| disk_bytes(&source.file)).await?;

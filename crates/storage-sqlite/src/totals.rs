@@ -6,7 +6,7 @@
 
 use std::ops::{AddAssign, Sub};
 
-use downbeat_storage::Stats;
+use downbeat_storage::StoreStats;
 use rusqlite::Connection;
 
 use crate::error::FileError;
@@ -77,9 +77,9 @@ impl Totals {
         Ok(counted - row)
     }
 
-    pub(crate) fn stats(self, disk_bytes: Option<u64>) -> Stats {
+    pub(crate) fn stats(self, disk_bytes: Option<u64>) -> StoreStats {
         let count = |count: i64| u64::try_from(count).unwrap_or(0);
-        Stats {
+        StoreStats {
             co_values: count(self.co_values),
             deleted: count(self.deleted),
             sessions: count(self.sessions),

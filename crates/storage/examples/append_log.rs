@@ -19,8 +19,8 @@ use downbeat_protocol::{
 };
 use downbeat_storage::files::FileIdentity;
 use downbeat_storage::{
-    Damage, Erased, MemoryStorage, Outcome, Stats, Storage, StorageError, StoredCoValue, Unsynced,
-    UnsyncedUpdate, UpstreamName, Write, WriterState, WriterThread, async_trait,
+    Damage, Erased, MemoryStorage, Outcome, Storage, StorageError, StoreStats, StoredCoValue,
+    Unsynced, UnsyncedUpdate, UpstreamName, Write, WriterState, WriterThread, async_trait,
 };
 
 type Answer<T> = Result<T, StorageError>;
@@ -93,7 +93,7 @@ impl Storage for AppendLog {
         self.memory.unsynced(after, limit).await
     }
 
-    async fn stats(&self) -> Answer<Stats> {
+    async fn stats(&self) -> Answer<StoreStats> {
         self.memory.stats().await
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::error::StorageError;
 use crate::storage::Storage;
-use crate::types::{Erased, Outcome, Stats, StoredCoValue, Unsynced, UnsyncedUpdate, Write};
+use crate::types::{Erased, Outcome, StoreStats, StoredCoValue, Unsynced, UnsyncedUpdate, Write};
 
 /// The operation that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -214,7 +214,7 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         self.call(Operation::Unsynced, self.inner.unsynced(after, limit)).await
     }
 
-    async fn stats(&self) -> Result<Stats, StorageError> {
+    async fn stats(&self) -> Result<StoreStats, StorageError> {
         self.call(Operation::Stats, self.inner.stats()).await
     }
 

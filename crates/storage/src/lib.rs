@@ -138,6 +138,6 @@ pub use storage::Storage;
 #[cfg(feature = "threads")]
 pub use threads::{ReadExtent, ReaderThreads, WriterState, WriterThread};
 pub use types::{
-    Erased, Outcome, SessionOutcome, Stats, StoredCoValue, StoredSession, Unsynced, UnsyncedUpdate,
-    Write,
+    Erased, Outcome, SessionOutcome, StoreStats, StoredCoValue, StoredSession, Unsynced,
+    UnsyncedUpdate, Write,
 };

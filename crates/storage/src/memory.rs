@@ -13,8 +13,8 @@ use crate::error::StorageError;
 use crate::runs::{Extension, Runs, SinceCheckpoint};
 use crate::storage::Storage;
 use crate::types::{
-    Erased, Outcome, SessionOutcome, Stats, StoredCoValue, StoredSession, Unsynced, UnsyncedUpdate,
-    Write,
+    Erased, Outcome, SessionOutcome, StoreStats, StoredCoValue, StoredSession, Unsynced,
+    UnsyncedUpdate, Write,
 };
 
 /// Transactions that one call of `erase` removes at most. Dropping them, and so the lock of the
@@ -35,7 +35,7 @@ struct State {
     /// Deleted CoValues that still hold other sessions than delete sessions.
     erasable: BTreeSet<CoValueId>,
     unsynced: BTreeSet<Unsynced>,
-    stats: Stats,
+    stats: StoreStats,
     closed: bool,
 }
 
@@ -166,7 +166,7 @@ impl Storage for MemoryStorage {
         Ok(state.unsynced.range((beyond(after), Bound::Unbounded)).take(limit).cloned().collect())
     }
 
-    async fn stats(&self) -> Result<Stats, StorageError> {
+    async fn stats(&self) -> Result<StoreStats, StorageError> {
         Ok(self.open()?.stats)
     }
 
@@ -255,7 +255,7 @@ impl Entry {
         self.sessions.iter().filter(|(session, _)| !self.deleted || session.is_delete())
     }
 
-    fn extend(&mut self, content: SessionContent, stats: &mut Stats) -> SessionOutcome {
+    fn extend(&mut self, content: SessionContent, stats: &mut StoreStats) -> SessionOutcome {
         if self.deleted && !content.session.is_delete() {
             return SessionOutcome::Deleted;
         }
@@ -278,7 +278,11 @@ impl Entry {
         SessionOutcome::Applied
     }
 
-    fn write_tombstone(&mut self, content: SessionContent, stats: &mut Stats) -> SessionOutcome {
+    fn write_tombstone(
+        &mut self,
+        content: SessionContent,
+        stats: &mut StoreStats,
+    ) -> SessionOutcome {
         if !content.session.is_delete() {
             return SessionOutcome::Deleted;
         }

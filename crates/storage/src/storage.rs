@@ -5,7 +5,7 @@ use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 
 use crate::error::StorageError;
 use crate::runs::ReadBudget;
-use crate::types::{Erased, Outcome, Stats, StoredCoValue, Unsynced, UnsyncedUpdate, Write};
+use crate::types::{Erased, Outcome, StoreStats, StoredCoValue, Unsynced, UnsyncedUpdate, Write};
 
 /// A store of CoValues: headers, session logs with their signatures, and the CoValues that an
 /// upstream has not acknowledged yet.
@@ -169,7 +169,7 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<Vec<Unsynced>, StorageError>;
 
     /// The amount of stored data. Does not walk through it.
-    async fn stats(&self) -> Result<Stats, StorageError>;
+    async fn stats(&self) -> Result<StoreStats, StorageError>;
 
     /// Whether the store would take content now, as far as it knows without writing. A backend on a
     /// disk checks whether its files are still at their paths and whether there is free space. Must be

@@ -121,7 +121,7 @@ pub struct Erased {
 
 /// How much is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
+pub struct StoreStats {
     /// CoValues, including deleted ones.
     pub co_values: u64,
     /// CoValues with a tombstone.

@@ -16,7 +16,7 @@ pub struct PeerId(pub u64);
 
 /// The role of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
+pub enum PeerRole {
     /// It connected to us, and we serve it.
     Client,
     /// We connected to it: it is asked for CoValues that are not here, and given those that are.
@@ -35,7 +35,7 @@ pub enum Event {
         /// The connection.
         peer: PeerId,
         /// The role of the peer.
-        role: Role,
+        role: PeerRole,
     },
     /// A connection has ended.
     Disconnected(PeerId),

@@ -10,12 +10,12 @@
 //!
 //! ```
 //! use downbeat_protocol::{CoValueId, Known, KnownState, Message};
-//! use downbeat_sync::{Action, Config, Event, Item, Machine, PeerId, Role};
+//! use downbeat_sync::{Action, Config, Event, Item, Machine, PeerId, PeerRole};
 //!
 //! let mut machine = Machine::new(Config::default());
 //! let mut actions = Vec::new();
 //! let (now, peer) = (0, PeerId(1));
-//! machine.handle(now, Event::Connected { peer, role: Role::Client });
+//! machine.handle(now, Event::Connected { peer, role: PeerRole::Client });
 //!
 //! // A client asks for a CoValue, so storage is asked for it.
 //! let id: CoValueId = "co_zUDSRYTQXbXDNirdvoWLHy4jnFj".parse()?;
@@ -77,7 +77,7 @@ pub use config::Config;
 pub use credit::{content_bytes, content_credit};
 pub use downbeat_protocol::UpstreamName;
 pub use event::{
-    Event, Loaded, Millis, PeerId, Progress, Refusal, Role, StorageFailed, Stored, Verified,
+    Event, Loaded, Millis, PeerId, PeerRole, Progress, Refusal, StorageFailed, Stored, Verified,
 };
 #[cfg(feature = "faults")]
 pub use injected_bug::InjectedBug;

@@ -102,7 +102,7 @@ pub enum Reason {
 }
 
 /// Why a run was not accepted.
-pub(crate) enum Refusal {
+pub(crate) enum CheckFailure {
     /// The run is invalid.
     Reason(Reason),
     /// The check itself failed.
@@ -147,7 +147,7 @@ impl Checked {
         &mut self,
         run: &SessionContent,
         directory: &Directory,
-    ) -> Result<Option<Extension>, Refusal> {
+    ) -> Result<Option<Extension>, CheckFailure> {
         if self.deleted && !run.session.is_delete() {
             return Ok(None);
         }
@@ -231,7 +231,7 @@ pub(crate) fn check<E: From<StorageError>>(
                 continue;
             }
             let accepted = match checked.extend(&run, directory) {
-                Err(Refusal::Reason(Reason::BadSignature { .. })) => {
+                Err(CheckFailure::Reason(Reason::BadSignature { .. })) => {
                     accept_in_steps(store, checked, &run, directory, &mut extensions)
                 }
                 Ok(extension) => {
@@ -242,8 +242,8 @@ pub(crate) fn check<E: From<StorageError>>(
             };
             match accepted {
                 Ok(()) => {}
-                Err(Refusal::Storage(error)) => return Err(error.into()),
-                Err(Refusal::Reason(reason)) => {
+                Err(CheckFailure::Storage(error)) => return Err(error.into()),
+                Err(CheckFailure::Reason(reason)) => {
                     refuse(Some(&run.session), reason);
                     given_up.push(run.session);
                 }
@@ -262,7 +262,7 @@ fn accept_in_steps(
     run: &SessionContent,
     directory: &Directory,
     extensions: &mut Vec<Extension>,
-) -> Result<(), Refusal> {
+) -> Result<(), CheckFailure> {
     let have = checked.logs.get(&run.session).map_or(0, |log| log.count);
     let mut reading = store.read_steps(checked.id, &run.session, have)?;
     while checked.logs.get(&run.session).is_none_or(|log| log.count < run.end()) {
@@ -285,7 +285,7 @@ fn key_of(
     header: &Header,
     session: &SessionId,
     directory: &Directory,
-) -> Result<VerifyingKey, Refusal> {
+) -> Result<VerifyingKey, CheckFailure> {
     match session.owner() {
         Owner::Agent(agent) => Ok(VerifyingKey::new(agent.signer()).map_err(Reason::from)?),
         // An account that writes to itself has its key in its own header.
@@ -303,7 +303,7 @@ fn rebuild(
     id: CoValueId,
     session: &SessionId,
     count: u64,
-) -> Result<HashChain, Refusal> {
+) -> Result<HashChain, CheckFailure> {
     let mut reading = store.read_session(id, session)?;
     let (mut chain, mut at) = (HashChain::new(), 0);
     while at < count {
@@ -323,19 +323,19 @@ fn rebuild(
     Ok(chain)
 }
 
-impl From<Reason> for Refusal {
+impl From<Reason> for CheckFailure {
     fn from(reason: Reason) -> Self {
         Self::Reason(reason)
     }
 }
 
-impl From<DeleteError> for Refusal {
+impl From<DeleteError> for CheckFailure {
     fn from(error: DeleteError) -> Self {
         Self::Reason(error.into())
     }
 }
 
-impl From<StorageError> for Refusal {
+impl From<StorageError> for CheckFailure {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Corrupt(damage) => Self::Reason(Reason::Damaged(damage)),

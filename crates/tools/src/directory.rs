@@ -9,7 +9,7 @@ use downbeat_crypto::{VerifyingKey, header_id};
 use downbeat_protocol::{CoValueId, SessionCounts, SessionId, Transaction};
 use downbeat_storage::StorageError;
 
-use crate::check::{Checked, Extension, Reason, Refusal, check};
+use crate::check::{CheckFailure, Checked, Extension, Reason, check};
 use crate::store::Store;
 
 /// Cached keys, about 250 bytes each. More than the authors that usually write at a time; a miss
@@ -37,7 +37,7 @@ impl Directory {
     }
 
     /// The key of an account.
-    pub(crate) fn key(&self, account: CoValueId) -> Result<VerifyingKey, Refusal> {
+    pub(crate) fn key(&self, account: CoValueId) -> Result<VerifyingKey, CheckFailure> {
         if let Some(key) = lock(&self.keys).get(&account) {
             return Ok(key.clone());
         }

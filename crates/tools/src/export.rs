@@ -11,8 +11,8 @@ use crate::check::{Checked, Extension, Reason, check};
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::file::{Output, Totals, encode};
-use crate::findings::{Findings, Report};
-use crate::progress::{Progress, Unit};
+use crate::findings::{Findings, FindingsReport};
+use crate::progress::{ProgressObserver, Unit};
 use crate::store::Store;
 use crate::walk::walk;
 
@@ -32,14 +32,18 @@ pub struct Exported {
     pub seconds: f64,
     /// The content that was left out.
     #[serde(flatten)]
-    pub report: Report,
+    pub report: FindingsReport,
 }
 
 /// Copies all CoValues of a store into a portable file, and completes the file.
 ///
 /// Accounts come first, then groups, then the rest, so that a reader knows the authors and the
 /// roles before it needs them.
-pub fn export(from: &Store, output: Output, progress: &dyn Progress) -> Result<Exported, Error> {
+pub fn export(
+    from: &Store,
+    output: Output,
+    progress: &dyn ProgressObserver,
+) -> Result<Exported, Error> {
     let started = Instant::now();
     // Each kind walks through all CoValues.
     let total = from.count()?.saturating_mul(Kind::ALL.len() as u64);
@@ -83,7 +87,7 @@ struct Export<'a> {
     directory: Directory,
     output: Mutex<Output>,
     findings: Findings,
-    progress: &'a dyn Progress,
+    progress: &'a dyn ProgressObserver,
 }
 
 impl Export<'_> {

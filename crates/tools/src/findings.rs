@@ -45,7 +45,7 @@ struct Found {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Report {
+pub struct FindingsReport {
     /// The first findings, up to 100,000.
     pub findings: Vec<Finding>,
     /// How many more there were.
@@ -69,12 +69,12 @@ impl Findings {
     }
 
     /// Takes all findings out, sorted.
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> FindingsReport {
         let Found { kept: mut findings, more } = std::mem::take(&mut *self.lock());
         findings.sort_by(|a, b| {
             (a.line, a.co_value, &a.session).cmp(&(b.line, b.co_value, &b.session))
         });
-        Report { findings, more_findings: more }
+        FindingsReport { findings, more_findings: more }
     }
 
     fn lock(&self) -> MutexGuard<'_, Found> {
@@ -82,7 +82,7 @@ impl Findings {
     }
 }
 
-impl Report {
+impl FindingsReport {
     /// Whether there are no findings.
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()

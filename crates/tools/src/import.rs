@@ -12,9 +12,9 @@ use crate::check::{Checked, Extension, Reason, check};
 use crate::directory::Directory;
 use crate::error::{Error, Interrupted};
 use crate::file::Input;
-use crate::findings::{Findings, Report};
+use crate::findings::{Findings, FindingsReport};
 use crate::import_lines::import_lines;
-use crate::progress::{Progress, Unit};
+use crate::progress::{ProgressObserver, Unit};
 use crate::store::Store;
 use crate::walk::{join, walk};
 use crate::writer::{Stopped, Writer};
@@ -38,14 +38,14 @@ pub struct Imported {
     pub complete: bool,
     /// The content that was left out.
     #[serde(flatten)]
-    pub report: Report,
+    pub report: FindingsReport,
 }
 
 /// Copies the content that `to` lacks from another store.
 pub fn import_store(
     from: &Store,
     to: &Store,
-    progress: &dyn Progress,
+    progress: &dyn ProgressObserver,
 ) -> Result<Imported, Interrupted> {
     let unchanged = AtomicU64::new(0);
     run(to, &unchanged, |writer, findings| {
@@ -68,7 +68,7 @@ pub fn import_store(
 pub fn import_file(
     input: Input,
     to: &Store,
-    progress: &dyn Progress,
+    progress: &dyn ProgressObserver,
 ) -> Result<Imported, Interrupted> {
     run(to, &AtomicU64::new(0), |writer, findings| {
         progress.start(Unit::Bytes, input.len());
@@ -127,7 +127,7 @@ struct StoreImport<'a> {
     directory: Directory,
     writer: &'a Writer<'a>,
     findings: &'a Findings,
-    progress: &'a dyn Progress,
+    progress: &'a dyn ProgressObserver,
     /// CoValues that the target has in full.
     unchanged: &'a AtomicU64,
 }

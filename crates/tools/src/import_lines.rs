@@ -13,13 +13,13 @@ use std::thread;
 use downbeat_core::delete::DeleteError;
 use downbeat_protocol::{CoValueId, Content, SessionContent, SessionId};
 
-use crate::check::{Checked, Reason, Refusal};
+use crate::check::{CheckFailure, Checked, Reason};
 use crate::directory::Directory;
 use crate::error::{Error, FileError};
 use crate::file::{Input, Line, Mark, Totals};
 use crate::findings::{Finding, Findings};
 use crate::import::Outgoing;
-use crate::progress::Progress;
+use crate::progress::ProgressObserver;
 use crate::store::Store;
 use crate::walk::{join, threads};
 use crate::writer::{Stopped, Writer};
@@ -44,7 +44,7 @@ pub(crate) fn import_lines(
     to: &Store,
     writer: &Writer<'_>,
     findings: &Findings,
-    progress: &dyn Progress,
+    progress: &dyn ProgressObserver,
 ) -> Result<(), Error> {
     let shared = Shared {
         to,
@@ -95,7 +95,7 @@ impl Shared<'_> {
         &self,
         input: &mut Input,
         workers: &[SyncSender<Line>],
-        progress: &dyn Progress,
+        progress: &dyn ProgressObserver,
     ) -> Result<(), Error> {
         let mut at = 0;
         let mut frame = Frame::default();
@@ -191,12 +191,12 @@ impl<'b> Importer<'_, 'b> {
         }
         let mut recent = match self.recent(&content) {
             Ok(recent) => recent,
-            Err(Refusal::Storage(error)) => return Err(error.into()),
-            Err(Refusal::Reason(reason)) if self.may_hold(&reason) => {
+            Err(CheckFailure::Storage(error)) => return Err(error.into()),
+            Err(CheckFailure::Reason(reason)) if self.may_hold(&reason) => {
                 self.hold(line, content);
                 return Ok(());
             }
-            Err(Refusal::Reason(reason)) => {
+            Err(CheckFailure::Reason(reason)) => {
                 self.shared.find(line, Some(id), None, reason);
                 return Ok(());
             }
@@ -211,8 +211,8 @@ impl<'b> Importer<'_, 'b> {
             }
             match recent.checked.extend(&run, &self.shared.directory) {
                 Ok(extension) => extensions.extend(extension),
-                Err(Refusal::Storage(error)) => return Err(error.into()),
-                Err(Refusal::Reason(reason)) => {
+                Err(CheckFailure::Storage(error)) => return Err(error.into()),
+                Err(CheckFailure::Reason(reason)) => {
                     is_deletion_refused |= matches!(reason, Reason::Deletion(_));
                     if self.may_hold(&reason) {
                         held.push(run);
@@ -236,7 +236,7 @@ impl<'b> Importer<'_, 'b> {
     }
 
     /// Takes the CoValue of a message out of the recent ones, or loads it.
-    fn recent(&mut self, content: &Content) -> Result<Recent<'b>, Refusal> {
+    fn recent(&mut self, content: &Content) -> Result<Recent<'b>, CheckFailure> {
         let id = content.id;
         if let Some(index) = self.recent.iter().position(|recent| recent.checked.id() == id) {
             return Ok(self.recent.remove(index));

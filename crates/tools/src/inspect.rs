@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::check::{Checked, Extension, Reason, check};
 use crate::directory::Directory;
 use crate::error::Error;
-use crate::findings::{Findings, Report};
+use crate::findings::{Findings, FindingsReport};
 use crate::store::Store;
 
 /// A CoValue as it is stored.
@@ -42,7 +42,7 @@ pub struct Inspected {
     pub roles: Option<Vec<RoleOf>>,
     /// The content that is broken.
     #[serde(flatten)]
-    pub report: Report,
+    pub report: FindingsReport,
 }
 
 /// One session of a CoValue.

@@ -1,9 +1,9 @@
 //! Tools for Downbeat stores: export, import, verify and inspect.
 //!
 //! Each tool is one function over a [`Store`], which wraps any
-//! [`Storage`](downbeat_storage::Storage). The functions block and use all cores; [`Progress`]
+//! [`Storage`](downbeat_storage::Storage). The functions block and use all cores; [`ProgressObserver`]
 //! reports how far they are. Every id, hash chain and signature is checked again. Content that
-//! fails a check is left out and listed in the [`Report`]; it does not end the run.
+//! fails a check is left out and listed in the [`FindingsReport`]; it does not end the run.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -57,9 +57,9 @@ pub use check::Reason;
 pub use error::{Error, FileError, Interrupted};
 pub use export::{Exported, export};
 pub use file::{Input, Output, Totals};
-pub use findings::{Finding, Report};
+pub use findings::{Finding, FindingsReport};
 pub use import::{Imported, import_file, import_store};
 pub use inspect::{Dependency, Inspected, RoleOf, SessionFigures, inspect};
-pub use progress::{Progress, Unit};
+pub use progress::{ProgressObserver, Unit};
 pub use store::Store;
-pub use verify::{Verified, verify};
+pub use verify::{VerifyReport, verify};

@@ -12,7 +12,7 @@ pub enum Unit {
 /// Receives the progress of a tool, from several threads.
 ///
 /// `()` ignores it.
-pub trait Progress: Sync {
+pub trait ProgressObserver: Sync {
     /// The tool starts. `total` is `None` if the amount of work is unknown.
     fn start(&self, unit: Unit, total: Option<u64>);
 
@@ -20,7 +20,7 @@ pub trait Progress: Sync {
     fn add(&self, amount: u64);
 }
 
-impl Progress for () {
+impl ProgressObserver for () {
     fn start(&self, _: Unit, _: Option<u64>) {}
 
     fn add(&self, _: u64) {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
-use downbeat_storage::{Damage, Outcome, Stats, Storage, StorageError, StoredCoValue, Write};
+use downbeat_storage::{Damage, Outcome, Storage, StorageError, StoreStats, StoredCoValue, Write};
 use tokio::runtime::Handle;
 
 /// Bytes of transaction JSON that one read returns, so that memory does not grow with the size of a
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// The size of the store, from its totals, without a scan. See [`Storage::stats`].
-    pub fn stats(&self) -> Result<Stats, StorageError> {
+    pub fn stats(&self) -> Result<StoreStats, StorageError> {
         self.runtime.block_on(self.storage.stats())
     }
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::check::{Checked, Extension, Reason, check};
 use crate::directory::Directory;
 use crate::error::Error;
-use crate::findings::{Finding, Findings, Report};
-use crate::progress::{Progress, Unit};
+use crate::findings::{Finding, Findings, FindingsReport};
+use crate::progress::{ProgressObserver, Unit};
 use crate::store::Store;
 use crate::walk::walk;
 
@@ -19,7 +19,7 @@ use crate::walk::walk;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Verified {
+pub struct VerifyReport {
     /// CoValues in the store.
     pub co_values: u64,
     /// Valid transactions.
@@ -30,11 +30,11 @@ pub struct Verified {
     pub seconds: f64,
     /// The content that is broken.
     #[serde(flatten)]
-    pub report: Report,
+    pub report: FindingsReport,
 }
 
 /// Checks all ids, hash chains, signatures and deletions in a store.
-pub fn verify(store: &Store, progress: &dyn Progress) -> Result<Verified, Error> {
+pub fn verify(store: &Store, progress: &dyn ProgressObserver) -> Result<VerifyReport, Error> {
     let started = Instant::now();
     let counted = store.count()?;
     progress.start(Unit::CoValues, Some(counted));
@@ -47,7 +47,7 @@ pub fn verify(store: &Store, progress: &dyn Progress) -> Result<Verified, Error>
         bytes: AtomicU64::new(0),
     };
     let co_values = verify.run(counted)?;
-    Ok(Verified {
+    Ok(VerifyReport {
         co_values,
         transactions: verify.transactions.load(Ordering::Relaxed),
         bytes: verify.bytes.load(Ordering::Relaxed),
@@ -60,7 +60,7 @@ struct Verify<'a> {
     store: &'a Store,
     directory: Directory,
     findings: Findings,
-    progress: &'a dyn Progress,
+    progress: &'a dyn ProgressObserver,
     /// Valid transactions, and the bytes of their JSON.
     transactions: AtomicU64,
     bytes: AtomicU64,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use downbeat_transport::{ApiKey, Refusal, RefusalKind};
+use downbeat_transport::{AdmissionRefusal, ApiKey, RefusalKind};
 
 /// The start of both hellos. No text and no TLS record begins with its first byte, and the line break
 /// shows whether a proxy changes text.
@@ -194,8 +194,8 @@ impl Status {
     }
 }
 
-impl From<Refusal> for Denial {
-    fn from(refusal: Refusal) -> Self {
+impl From<AdmissionRefusal> for Denial {
+    fn from(refusal: AdmissionRefusal) -> Self {
         let status = Status::Refused(refusal.kind);
         Self { status, retry_after: refusal.retry_after, reason: refusal.reason }
     }

@@ -15,7 +15,9 @@ use downbeat_transport::net::Io;
 use downbeat_transport::net::internal::{
     ClosingStream, FinalClose, LAST_WORD_TIMEOUT, ReceiveState, StallDetector, decode_blocking,
 };
-use downbeat_transport::{CloseCode, CloseReason, Incoming, Receiver, Rejection, TransportError};
+use downbeat_transport::{
+    CloseCode, CloseReason, DroppedFrame, Incoming, Receiver, TransportError,
+};
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
 
@@ -209,7 +211,7 @@ impl<S: Io> TcpReceiver<S> {
         let bytes = HEAD_BYTES + payload.len();
         match decode_blocking(bytes, || decode_frame(payload, &self.settings.limits)) {
             Ok(decoded) => {
-                let rejected = decoded.rejected.into_iter().map(Rejection::from).collect();
+                let rejected = decoded.rejected.into_iter().map(DroppedFrame::from).collect();
                 Incoming { messages: decoded.messages, rejected, bytes }
             }
             Err(error) => Incoming { messages: Vec::new(), rejected: vec![error.into()], bytes },
@@ -221,7 +223,7 @@ impl<S: Io> TcpReceiver<S> {
         let max = self.settings.max_frame_bytes;
         let text = format!("a frame of more than {max} bytes");
         self.fail(TransportError::FrameTooLarge { max }, CloseCode::TooLarge, &text);
-        Incoming { rejected: vec![Rejection::TooLarge { max }], ..Incoming::default() }
+        Incoming { rejected: vec![DroppedFrame::TooLarge { max }], ..Incoming::default() }
     }
 
     /// Handles the end of the stream without a close frame.

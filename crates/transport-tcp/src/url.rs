@@ -1,6 +1,6 @@
 //! The URLs `tcp://host:port` and `tcps://host:port`.
 
-use downbeat_transport::{ApiKey, InvalidKey};
+use downbeat_transport::{ApiKey, InvalidApiKey};
 
 /// An error in a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum InvalidUrl {
     UserInfo,
     /// A key that is not valid.
     #[error(transparent)]
-    Key(#[from] InvalidKey),
+    Key(#[from] InvalidApiKey),
     /// A key over the size limit.
     #[error("the key is longer than {max} bytes")]
     LongKey {
@@ -109,7 +109,7 @@ mod tests {
             ("tcp://a b:1", InvalidUrl::Authority),
             ("tcp://host:1/path", InvalidUrl::Path),
             ("tcp://me:secret@host:1", InvalidUrl::UserInfo),
-            ("tcp://host:1?key=%ff", InvalidUrl::Key(InvalidKey)),
+            ("tcp://host:1?key=%ff", InvalidUrl::Key(InvalidApiKey)),
         ] {
             assert_eq!(Target::parse(url), Err(error), "{url}");
         }

@@ -12,7 +12,8 @@ use downbeat_transport::net::internal::{
     AdmissionControl, Handshake, LingeringClose, Permit, RemoteClient,
 };
 use downbeat_transport::{
-    AdmissionRequest, ApiKey, Connection, PeerInfo, Refusal, TransportCounters, TransportError,
+    AdmissionRefusal, AdmissionRequest, ApiKey, Connection, PeerInfo, TransportCounters,
+    TransportError,
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -258,7 +259,7 @@ fn routed(response: RouteResponse) -> Answer {
 }
 
 /// The HTTP answer for a refusal.
-fn refused(refusal: &Refusal) -> Answer {
+fn refused(refusal: &AdmissionRefusal) -> Answer {
     let body = format!("{}\n", refusal.reason);
     let mut answer = routed(RouteResponse::text(refusal.kind.status(), body));
     if let Some(wait) = refusal.retry_after {

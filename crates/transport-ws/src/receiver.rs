@@ -14,7 +14,7 @@ use downbeat_transport::net::Io;
 use downbeat_transport::net::internal::{
     ClosingStream, FinalClose, LAST_WORD_TIMEOUT, ReceiveState, decode_blocking,
 };
-use downbeat_transport::{Incoming, Receiver, Rejection, TransportError};
+use downbeat_transport::{DroppedFrame, Incoming, Receiver, TransportError};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -110,7 +110,7 @@ impl<S: Io> WsReceiver<S> {
             Some(Ok(WsMessage::Binary(bytes))) => {
                 self.socket.counters().frames_binary.increment();
                 Ok(Some(Incoming {
-                    rejected: vec![Rejection::WrongFrame("binary")],
+                    rejected: vec![DroppedFrame::WrongFrame("binary")],
                     bytes: bytes.len(),
                     ..Incoming::default()
                 }))
@@ -146,7 +146,7 @@ impl<S: Io> WsReceiver<S> {
                 if decoded.batched {
                     self.socket.set_peer_batches();
                 }
-                let rejected = decoded.rejected.into_iter().map(Rejection::from).collect();
+                let rejected = decoded.rejected.into_iter().map(DroppedFrame::from).collect();
                 Incoming { messages: decoded.messages, rejected, bytes }
             }
             Err(error) => Incoming { messages: Vec::new(), rejected: vec![error.into()], bytes },
@@ -166,7 +166,7 @@ impl<S: Io> WsReceiver<S> {
                 let max = self.max_frame_bytes;
                 let text = format!("a frame of more than {max} bytes");
                 self.fail(TransportError::FrameTooLarge { max }, CloseCode::Size, &text);
-                let rejected = vec![Rejection::TooLarge { max }];
+                let rejected = vec![DroppedFrame::TooLarge { max }];
                 Ok(Some(Incoming { rejected, ..Incoming::default() }))
             }
             WsError::Utf8(_) => {

@@ -12,27 +12,27 @@ use crate::peer::ApiKey;
 /// Decides who may connect to a listener.
 ///
 /// The listener calls this once for each handshake, after the connection limits, from several tasks
-/// at the same time. It must not block. The listener translates a [`Refusal`] into its protocol (an
+/// at the same time. It must not block. The listener translates an [`AdmissionRefusal`] into its protocol (an
 /// HTTP status, or the refusal of a hello) and counts it.
 ///
 /// ```
-/// use downbeat_transport::{Admission, AdmissionRequest, Admitted, ApiKey, Refusal};
+/// use downbeat_transport::{Admission, AdmissionRequest, AdmissionRefusal, Admitted, ApiKey};
 ///
 /// struct OneKey(ApiKey);
 ///
 /// impl Admission for OneKey {
-///     fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal> {
+///     fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, AdmissionRefusal> {
 ///         match request.key {
 ///             Some(key) if *key == self.0 => Ok(Admitted::labelled("app")),
-///             Some(_) => Err(Refusal::unauthorized("this key is not known here")),
-///             None => Err(Refusal::unauthorized("a key is needed: add ?key= to the URL")),
+///             Some(_) => Err(AdmissionRefusal::unauthorized("this key is not known here")),
+///             None => Err(AdmissionRefusal::unauthorized("a key is needed: add ?key= to the URL")),
 ///         }
 ///     }
 /// }
 /// ```
 pub trait Admission: Send + Sync {
     /// Admits or refuses a peer.
-    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal>;
+    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, AdmissionRefusal>;
 }
 
 /// A peer's request to connect.
@@ -138,7 +138,7 @@ impl fmt::Debug for Admitted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("{reason}")]
-pub struct Refusal {
+pub struct AdmissionRefusal {
     /// The kind of reason.
     pub kind: RefusalKind,
     /// One line for people who debug the other side. The peer receives it, so it must not contain keys
@@ -162,7 +162,7 @@ pub enum RefusalKind {
     Unavailable,
 }
 
-impl Refusal {
+impl AdmissionRefusal {
     /// No key, or an unknown key.
     pub fn unauthorized(reason: impl Into<Cow<'static, str>>) -> Self {
         Self { kind: RefusalKind::Unauthorized, reason: reason.into(), retry_after: None }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use downbeat_protocol::Message;
 
-use crate::error::{Rejection, TransportError};
+use crate::error::{DroppedFrame, TransportError};
 use crate::peer::PeerInfo;
 
 /// One established connection to a peer, with a half for the reading task and one for the writing
@@ -93,7 +93,7 @@ pub struct Incoming {
     /// The messages in order.
     pub messages: Vec<Message>,
     /// The parts that were dropped.
-    pub rejected: Vec<Rejection>,
+    pub rejected: Vec<DroppedFrame>,
     /// The size of the encoded frame; 0 if the transport does not encode.
     pub bytes: usize,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use downbeat_protocol::DecodeError;
 
-use crate::admission::Refusal;
+use crate::admission::AdmissionRefusal;
 
 /// Who is to blame for an error. Decides whether to retry, and how to log it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,7 +62,7 @@ pub enum TransportError {
     },
     /// This side did not admit the peer, and has told it the reason.
     #[error("the peer was not admitted")]
-    NotAdmitted(#[source] Refusal),
+    NotAdmitted(#[source] AdmissionRefusal),
 }
 
 impl TransportError {
@@ -98,7 +98,7 @@ impl From<io::Error> for TransportError {
 /// A frame or message that was dropped. The connection goes on.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Rejection {
+pub enum DroppedFrame {
     /// A frame, or one message of it, could not be decoded.
     #[error(transparent)]
     Undecodable(#[from] DecodeError),

@@ -48,11 +48,11 @@ mod peer;
 #[cfg(feature = "tls")]
 pub mod tls;
 
-pub use admission::{Admission, AdmissionRequest, Admitted, Refusal, RefusalKind};
+pub use admission::{Admission, AdmissionRefusal, AdmissionRequest, Admitted, RefusalKind};
 pub use connection::{
     CloseCode, CloseReason, Connection, Connector, Incoming, Listener, Receiver, Sender,
 };
 pub use counters::{Counter, TransportCounters, TransportSnapshot};
-pub use error::{Blame, Rejection, TransportError};
+pub use error::{Blame, DroppedFrame, TransportError};
 pub use pair::pair;
-pub use peer::{ApiKey, InvalidKey, PeerInfo};
+pub use peer::{ApiKey, InvalidApiKey, PeerInfo};

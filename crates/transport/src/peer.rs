@@ -69,7 +69,7 @@ impl ApiKey {
 
     /// The first `key` of a URL's query (the part after the `?`), percent-decoded. A `+` stays a `+`:
     /// keys are often mail addresses that an application writes into its URL unescaped.
-    pub fn from_query(query: &str) -> Result<Option<Self>, InvalidKey> {
+    pub fn from_query(query: &str) -> Result<Option<Self>, InvalidApiKey> {
         let mut members = query.split('&').filter_map(|member| member.strip_prefix("key="));
         members.next().map(|key| percent_decode(key).map(Self::new)).transpose()
     }
@@ -89,21 +89,21 @@ impl fmt::Debug for ApiKey {
 /// A key in a URL that is not valid. The text does not repeat the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the key is not percent-encoded UTF-8")]
-pub struct InvalidKey;
+pub struct InvalidApiKey;
 
-fn percent_decode(text: &str) -> Result<String, InvalidKey> {
+fn percent_decode(text: &str) -> Result<String, InvalidApiKey> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut parts = text.split('%');
     decoded.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
     for part in parts {
-        let (digits, rest) = part.split_at_checked(2).ok_or(InvalidKey)?;
+        let (digits, rest) = part.split_at_checked(2).ok_or(InvalidApiKey)?;
         if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(InvalidKey);
+            return Err(InvalidApiKey);
         }
-        decoded.push(u8::from_str_radix(digits, 16).map_err(|_| InvalidKey)?);
+        decoded.push(u8::from_str_radix(digits, 16).map_err(|_| InvalidApiKey)?);
         decoded.extend_from_slice(rest.as_bytes());
     }
-    String::from_utf8(decoded).map_err(|_| InvalidKey)
+    String::from_utf8(decoded).map_err(|_| InvalidApiKey)
 }
 
 #[cfg(test)]
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_key_that_is_not_percent_encoded_utf8_is_refused() {
         for query in ["key=%", "key=%4", "key=%+1", "key=%zz", "key=%ff", "key=%€"] {
-            assert_eq!(ApiKey::from_query(query), Err(InvalidKey), "{query}");
+            assert_eq!(ApiKey::from_query(query), Err(InvalidApiKey), "{query}");
         }
     }
 

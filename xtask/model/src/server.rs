@@ -10,8 +10,8 @@ use std::sync::Arc;
 use downbeat_driver::{ContentChunker, ReadRequest};
 use downbeat_protocol::{SessionContent, SessionCounts};
 use downbeat_sync::{
-    Action, Config, ContentItem, Event, Item, Loaded, Machine, PeerId, Progress, Rejection, Role,
-    StoreJob, Stored, Verified, VerifyJob,
+    Action, Config, ContentItem, Event, Item, Loaded, Machine, PeerId, PeerRole, Progress,
+    Rejection, StoreJob, Stored, Verified, VerifyJob,
 };
 
 use crate::cast::{self, CLIENTS, Counts, Run, Said, State, Unforeseen};
@@ -416,7 +416,9 @@ impl Input {
             Self::Poll => {
                 return machine.poll(actions);
             }
-            Self::Connected(peer) => Event::Connected { peer: PeerId(*peer), role: Role::Client },
+            Self::Connected(peer) => {
+                Event::Connected { peer: PeerId(*peer), role: PeerRole::Client }
+            }
             Self::Disconnected(peer) => Event::Disconnected(PeerId(*peer)),
             Self::Received(peer, said) => {
                 Event::Received { peer: PeerId(*peer), message: said.to_message() }

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use downbeat_node::{KeyLimits, Limits, Rates};
+use downbeat_node::{KeyLimits, NodeLimits, Rates};
 use downbeat_protocol::CoValueId;
 use downbeat_transport::net::{ConnectionLimits, TrustedProxies};
 use downbeat_transport::tls::ClientTls;
@@ -29,7 +29,7 @@ pub(crate) struct Config {
     pub behind_proxy: bool,
     pub connections: ConnectionLimits,
     pub max_message_bytes: usize,
-    pub limits: Limits,
+    pub limits: NodeLimits,
     pub storage: StorageChoice,
     pub durability: DurabilityChoice,
     pub memory: MemoryPlan,
@@ -267,8 +267,8 @@ fn proxies(settings: &Settings, problems: &mut Problems) -> TrustedProxies {
     proxies
 }
 
-fn limits(settings: &Settings) -> Limits {
-    Limits {
+fn limits(settings: &Settings) -> NodeLimits {
+    NodeLimits {
         connection: Rates {
             messages: rate(settings.messages_per_second.value),
             bytes: byte_rate(settings.bytes_per_second.value),

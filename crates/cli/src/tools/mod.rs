@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
-use downbeat_tools::Report;
+use downbeat_tools::FindingsReport;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
@@ -47,7 +47,7 @@ enum Ending {
 }
 
 impl Ending {
-    fn of(report: &Report) -> Self {
+    fn of(report: &FindingsReport) -> Self {
         if report.is_empty() { Self::Fine } else { Self::Found }
     }
 }

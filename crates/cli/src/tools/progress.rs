@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use downbeat_tools::{Progress, Unit};
+use downbeat_tools::{ProgressObserver, Unit};
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressDrawTarget, ProgressStyle};
 
 /// Time between lines without a terminal: short enough to see progress, and long enough for a log.
@@ -62,7 +62,7 @@ impl ProgressBar {
     }
 }
 
-impl Progress for ProgressBar {
+impl ProgressObserver for ProgressBar {
     fn start(&self, unit: Unit, total: Option<u64>) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).unit = unit;
         if let Some(total) = total {

@@ -1,6 +1,6 @@
 //! `downbeat verify`.
 
-use downbeat_tools::{Verified, verify};
+use downbeat_tools::{VerifyReport, verify};
 use tokio::runtime::Handle;
 
 use super::progress::ProgressBar;
@@ -54,7 +54,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
     Ok(Ending::of(&verified.report))
 }
 
-fn text(verified: &Verified) -> String {
+fn text(verified: &VerifyReport) -> String {
     let verdict = match verified.report.count() {
         0 => "no problems".to_owned(),
         count => format!("problems, listed above: {}", grouped(count)),

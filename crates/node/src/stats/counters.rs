@@ -125,7 +125,11 @@ impl Counters {
     }
 
     /// Something could not be decoded.
-    pub(crate) fn undecodable(&self, peer: &PeerInfo, rejection: &downbeat_transport::Rejection) {
+    pub(crate) fn undecodable(
+        &self,
+        peer: &PeerInfo,
+        rejection: &downbeat_transport::DroppedFrame,
+    ) {
         add(&self.rejections.undecodable, 1);
         self.tell(peer, None, None, "undecodable", rejection.to_string());
     }

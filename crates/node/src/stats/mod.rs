@@ -67,7 +67,7 @@ pub struct Stats {
     pub traffic: TrafficStats,
     /// Rejections, by reason.
     pub rejections: RejectionStats,
-    /// How often each of the [`Limits`](crate::Limits) was reached.
+    /// How often each of the [`NodeLimits`](crate::NodeLimits) was reached.
     pub limits: LimitStats,
     /// How often peers had to wait for the node itself.
     pub back_pressure: BackPressureStats,
@@ -76,7 +76,7 @@ pub struct Stats {
     /// Writes to storage, and failures.
     pub storage: StorageStats,
     /// Contents of storage at the moment; `None` if storage failed.
-    pub stored: Option<downbeat_storage::Stats>,
+    pub stored: Option<downbeat_storage::StoreStats>,
     /// Seconds that the verification of a run of transactions took, with the wait for a free thread.
     pub verification: Histogram,
     /// Seconds that storage took to make one batch durable, with failed attempts.

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use downbeat_core::CoValue;
-use downbeat_node::{KeyLimits, Limits, Node, Rates};
+use downbeat_node::{KeyLimits, Node, NodeLimits, Rates};
 use downbeat_protocol::{KnownState, Message};
 use downbeat_storage::MemoryStorage;
 use downbeat_transport::{
-    Connection, Incoming, PeerInfo, Receiver, Rejection, TransportError, pair,
+    Connection, DroppedFrame, Incoming, PeerInfo, Receiver, TransportError, pair,
 };
 
 use crate::given::{Peer, SOON, map};
 
-fn node(limits: Limits) -> Node {
+fn node(limits: NodeLimits) -> Node {
     Node::builder(Arc::new(MemoryStorage::new())).limits(limits).start().unwrap()
 }
 
@@ -35,7 +35,7 @@ struct Rubbish;
 impl Receiver for Rubbish {
     async fn receive(&mut self) -> Result<Option<Incoming>, TransportError> {
         tokio::task::yield_now().await;
-        let rejected = vec![Rejection::WrongFrame("rubbish"); 200];
+        let rejected = vec![DroppedFrame::WrongFrame("rubbish"); 200];
         Ok(Some(Incoming { rejected, ..Incoming::default() }))
     }
 }
@@ -43,7 +43,7 @@ impl Receiver for Rubbish {
 #[tokio::test]
 async fn what_cannot_be_decoded_counts_as_messages_do() {
     let patience = Duration::from_millis(300);
-    let node = node(Limits { connection: rate(100), patience, ..Limits::default() });
+    let node = node(NodeLimits { connection: rate(100), patience, ..NodeLimits::default() });
     let (ours, theirs) = pair(1);
     node.connect(Connection { receiver: Box::new(Rubbish), ..theirs }).await.unwrap();
     Peer::over(ours).ended().await;
@@ -71,9 +71,9 @@ impl Receiver for Enormous {
 async fn who_sends_for_hours_is_closed_when_patience_ends_and_others_with_the_key_owe_nothing() {
     let patience = Duration::from_millis(300);
     let key = KeyLimits { rates: rate(1), ..KeyLimits::default() };
-    let node = node(Limits { key, patience, ..Limits::default() });
+    let node = node(NodeLimits { key, patience, ..NodeLimits::default() });
     let info = PeerInfo::new("client").with_label(Some("key".into()));
-    let rejected = vec![Rejection::WrongFrame("rubbish"); 10_000];
+    let rejected = vec![DroppedFrame::WrongFrame("rubbish"); 10_000];
     let incoming = Incoming { rejected, ..Incoming::default() };
     let (ours, theirs) = pair(1);
     let receiver = Box::new(Enormous(Some(incoming)));

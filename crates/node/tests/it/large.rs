@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use downbeat_node::Node;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, MemoryStorage, Outcome, Stats, Storage, StorageError, StoredCoValue, Unsynced,
+    Erased, MemoryStorage, Outcome, Storage, StorageError, StoreStats, StoredCoValue, Unsynced,
     UnsyncedUpdate, Write,
 };
 
@@ -70,7 +70,7 @@ impl Storage for Counting {
     ) -> Result<Vec<Unsynced>, StorageError> {
         self.inner.unsynced(after, limit).await
     }
-    async fn stats(&self) -> Result<Stats, StorageError> {
+    async fn stats(&self) -> Result<StoreStats, StorageError> {
         self.inner.stats().await
     }
     async fn close(&self) -> Result<(), StorageError> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use downbeat_core::CoValue;
 use downbeat_crypto::delete_session_id;
-use downbeat_node::{KeyLimits, Limits, Node, NodeBuilder, Rates};
+use downbeat_node::{KeyLimits, Node, NodeBuilder, NodeLimits, Rates};
 use downbeat_protocol::{KnownState, Message, Owner};
 use downbeat_storage::MemoryStorage;
 use downbeat_transport::{
@@ -17,7 +17,7 @@ use downbeat_transport::{
 
 use crate::given::{Author, Peer, SOON, count, map, transaction};
 
-fn builder(limits: Limits) -> NodeBuilder {
+fn builder(limits: NodeLimits) -> NodeBuilder {
     Node::builder(Arc::new(MemoryStorage::new())).limits(limits)
 }
 
@@ -40,7 +40,7 @@ fn load() -> Message {
 
 #[tokio::test]
 async fn who_sends_too_fast_is_read_more_slowly_and_loses_nothing() {
-    let limits = Limits { connection: rate(100), ..Limits::default() };
+    let limits = NodeLimits { connection: rate(100), ..NodeLimits::default() };
     let node = builder(limits).start().unwrap();
     let mut peer = Peer::connect(&node, 1).await;
     let mut other = Peer::connect(&node, 1).await;
@@ -65,7 +65,7 @@ async fn who_sends_too_fast_is_read_more_slowly_and_loses_nothing() {
 #[tokio::test]
 async fn bytes_are_limited_as_messages_are() {
     let bytes = Rates { messages: None, bytes: NonZeroU64::new(10_000) };
-    let node = builder(Limits { connection: bytes, ..Limits::default() }).start().unwrap();
+    let node = builder(NodeLimits { connection: bytes, ..NodeLimits::default() }).start().unwrap();
     let author = Author::new();
     let mut peer = Peer::connect(&node, 4).await;
     let mut value = CoValue::new(map());
@@ -86,7 +86,7 @@ async fn bytes_are_limited_as_messages_are() {
 #[tokio::test]
 async fn who_goes_on_for_too_long_is_closed() {
     let patience = Duration::from_millis(300);
-    let limits = Limits { connection: rate(50), patience, ..Limits::default() };
+    let limits = NodeLimits { connection: rate(50), patience, ..NodeLimits::default() };
     let node = builder(limits).start().unwrap();
     let mut peer = Peer::connect(&node, 1).await;
     let flood = async { while peer.sender.send(&[load()]).await.is_ok() {} };
@@ -99,7 +99,7 @@ async fn who_goes_on_for_too_long_is_closed() {
 #[tokio::test]
 async fn connections_with_one_key_share_its_rate() {
     let key = KeyLimits { rates: rate(20), ..KeyLimits::default() };
-    let node = builder(Limits { key, ..Limits::default() }).start().unwrap();
+    let node = builder(NodeLimits { key, ..NodeLimits::default() }).start().unwrap();
     let mut peers = Vec::new();
     for _ in 0..4 {
         peers.push(connect_as(&node, "shared", 1).await);
@@ -126,7 +126,7 @@ async fn connections_with_one_key_share_its_rate() {
 
 #[tokio::test]
 async fn who_subscribes_to_too_much_is_closed() {
-    let node = builder(Limits { subscriptions: 3, ..Limits::default() }).start().unwrap();
+    let node = builder(NodeLimits { subscriptions: 3, ..NodeLimits::default() }).start().unwrap();
     let mut peer = Peer::connect(&node, 16).await;
     for _ in 0..3 {
         peer.send(load()).await;
@@ -144,7 +144,8 @@ async fn a_key_stores_as_much_as_its_quota_across_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let usage = dir.path().join("usage.json");
     let key = KeyLimits { stored_bytes: Some(2_000), ..KeyLimits::default() };
-    let start = || builder(Limits { key, ..Limits::default() }).usage_file(&usage).start().unwrap();
+    let start =
+        || builder(NodeLimits { key, ..NodeLimits::default() }).usage_file(&usage).start().unwrap();
     let author = Author::new();
     let mut value = CoValue::new(map());
     let node = start();
@@ -184,7 +185,7 @@ async fn a_key_stores_as_much_as_its_quota_across_restarts() {
 #[tokio::test]
 async fn a_delete_session_that_deletes_nothing_counts_for_the_quota() {
     let key = KeyLimits { stored_bytes: Some(2_000), ..KeyLimits::default() };
-    let node = builder(Limits { key, ..Limits::default() }).start().unwrap();
+    let node = builder(NodeLimits { key, ..NodeLimits::default() }).start().unwrap();
     let author = Author::new();
     let session = delete_session_id(&Owner::Agent(author.secret.agent()), [7; 7]);
     let mut value = CoValue::new(map());
@@ -200,7 +201,7 @@ async fn a_delete_session_that_deletes_nothing_counts_for_the_quota() {
 #[tokio::test]
 async fn headers_without_content_count_for_the_quota() {
     let key = KeyLimits { stored_bytes: Some(2_000), ..KeyLimits::default() };
-    let node = builder(Limits { key, ..Limits::default() }).start().unwrap();
+    let node = builder(NodeLimits { key, ..NodeLimits::default() }).start().unwrap();
     let mut peer = connect_as(&node, "key", 16).await;
     let mut taken = 0;
     for _ in 0..40 {
@@ -215,7 +216,7 @@ async fn headers_without_content_count_for_the_quota() {
 
 #[tokio::test]
 async fn connections_of_a_revoked_key_end_and_the_others_do_not() {
-    let node = builder(Limits::default()).start().unwrap();
+    let node = builder(NodeLimits::default()).start().unwrap();
     let mut revoked = connect_as(&node, "revoked", 16).await;
     let mut good = connect_as(&node, "good", 16).await;
     let author = Author::new();
@@ -234,7 +235,7 @@ async fn connections_of_a_revoked_key_end_and_the_others_do_not() {
 
 #[tokio::test]
 async fn a_peer_that_reads_nothing_can_be_disconnected() {
-    let node = builder(Limits::default()).start().unwrap();
+    let node = builder(NodeLimits::default()).start().unwrap();
     let author = Author::new();
     let mut value = node.local().create(map()).await.unwrap();
     let transactions = (0..100).map(|_| transaction(&"x".repeat(10_000)));
@@ -278,7 +279,7 @@ impl Sender for Pinged {
 
 #[tokio::test]
 async fn who_is_held_back_has_signs_of_life_all_the_same() {
-    let limits = Limits { connection: rate(1), ..Limits::default() };
+    let limits = NodeLimits { connection: rate(1), ..NodeLimits::default() };
     let node = builder(limits).start().unwrap();
     let (ours, theirs) = pair(1);
     let pings = Arc::new(AtomicU64::new(0));

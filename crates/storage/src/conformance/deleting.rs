@@ -4,7 +4,7 @@ use super::Store;
 use super::content::{
     Author, CoValueFixture, append, append_all, append_one, assert_holds, load, read_all,
 };
-use crate::types::{Erased, Outcome, SessionOutcome, Stats};
+use crate::types::{Erased, Outcome, SessionOutcome, StoreStats};
 
 fn one(outcome: SessionOutcome) -> Outcome {
     Outcome::Applied(vec![outcome])
@@ -106,7 +106,7 @@ pub(super) async fn erasing_removes_everything_but_the_tombstone(store: &Store) 
     assert_holds(store, other.id, &[&author]).await;
     let stats = store.stats().await.unwrap();
     let left = deleter.log.iter().chain(&author.log);
-    let expected = Stats {
+    let expected = StoreStats {
         co_values: 2,
         deleted: 1,
         sessions: 2,

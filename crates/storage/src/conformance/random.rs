@@ -8,7 +8,7 @@ use super::Store;
 use super::content::{Author, CoValueFixture};
 use super::paging::entry;
 use crate::memory::MemoryStorage;
-use crate::types::{Stats, Unsynced, UnsyncedUpdate, Write};
+use crate::types::{StoreStats, Unsynced, UnsyncedUpdate, Write};
 
 /// CoValues of a history, and authors of each.
 const CO_VALUES: u64 = 12;
@@ -89,7 +89,7 @@ impl History {
         }
         let stats = store.stats().await.unwrap();
         let expected = self.model.stats().await.unwrap();
-        assert_eq!(Stats { disk_bytes: None, ..stats }, expected);
+        assert_eq!(StoreStats { disk_bytes: None, ..stats }, expected);
     }
 
     /// A random write. It may fit the store or not.

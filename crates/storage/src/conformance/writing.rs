@@ -6,7 +6,7 @@ use super::Store;
 use super::content::{
     Author, CoValueFixture, append, append_all, append_one, assert_holds, load, read_all,
 };
-use crate::types::{Outcome, SessionOutcome, Stats};
+use crate::types::{Outcome, SessionOutcome, StoreStats};
 
 pub(super) async fn nothing_is_stored_at_first(store: &Store) {
     let id = CoValueFixture::new(1).id;
@@ -17,7 +17,7 @@ pub(super) async fn nothing_is_stored_at_first(store: &Store) {
     assert_eq!(store.unsynced(None, 10).await.unwrap(), []);
     assert_eq!(store.count().await.unwrap(), 0);
     let stats = store.stats().await.unwrap();
-    assert_eq!(Stats { disk_bytes: None, ..stats }, Stats::default());
+    assert_eq!(StoreStats { disk_bytes: None, ..stats }, StoreStats::default());
     assert_eq!(store.append(Vec::new()).await.unwrap(), []);
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn the_figures_follow_the_writes(store: &Store) {
     append_one(store, first.extend(vec![Author::new(3).write(0, 0)])).await;
     let logs = a.log.iter().chain(&b.log);
     let stats = store.stats().await.unwrap();
-    let expected = Stats {
+    let expected = StoreStats {
         co_values: 2,
         deleted: 0,
         sessions: 2,

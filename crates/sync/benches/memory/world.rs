@@ -5,7 +5,7 @@ use downbeat_crypto::{AgentSecret, header_id, session_id};
 use downbeat_protocol::{
     CoValueId, Header, Known, KnownState, Limits, Message, Owner, SessionCounts, SessionId,
 };
-use downbeat_sync::{Action, Config, Event, Item, Loaded, Machine, PeerId, Role};
+use downbeat_sync::{Action, Config, Event, Item, Loaded, Machine, PeerId, PeerRole};
 
 /// Transactions in the one session of each CoValue.
 const TRANSACTIONS: u64 = 5;
@@ -54,7 +54,7 @@ impl World {
         let peer = peer_id(number / self.values_per_peer);
         if number.is_multiple_of(self.values_per_peer) {
             self.peers += 1;
-            self.machine.handle(0, Event::Connected { peer, role: Role::Client });
+            self.machine.handle(0, Event::Connected { peer, role: PeerRole::Client });
         }
         let json = format!(
             r#"{{"createdAt":null,"meta":null,"ruleset":{{"type":"unsafeAllowAll"}},"type":"comap","uniqueness":"z{number}"}}"#

@@ -10,7 +10,9 @@ use downbeat_protocol::{
     CoValueId, Content, Header, Known, KnownState, Limits, Message, Owner, SessionContent,
     SessionCounts, SessionId, Signature, Transaction,
 };
-use downbeat_sync::{Action, Config, Event, Item, Loaded, Machine, PeerId, Role, Stored, Verified};
+use downbeat_sync::{
+    Action, Config, Event, Item, Loaded, Machine, PeerId, PeerRole, Stored, Verified,
+};
 use rustc_hash::FxHashMap;
 
 /// Events that are handled between two polls, as in the runtime.
@@ -206,7 +208,7 @@ impl Traffic {
         let before = std::mem::replace(&mut self.clients[number].peer, peer);
         self.by_peer.remove(&before);
         self.queue.push_back(Event::Disconnected(before));
-        self.queue.push_back(Event::Connected { peer, role: Role::Client });
+        self.queue.push_back(Event::Connected { peer, role: PeerRole::Client });
         for id in self.clients[number].values.clone() {
             let message = Message::Load(self.state_of(id));
             self.queue.push_back(Event::Received { peer, message });
@@ -340,7 +342,7 @@ impl Traffic {
                 self.values[value]
             })
             .collect();
-        self.queue.push_back(Event::Connected { peer, role: Role::Client });
+        self.queue.push_back(Event::Connected { peer, role: PeerRole::Client });
         for id in &values {
             let message = Message::Load(KnownState::empty(*id));
             self.queue.push_back(Event::Received { peer, message });
@@ -356,7 +358,7 @@ impl Traffic {
         for number in 0..size.idle_peers {
             let peer = PeerId(self.next_peer);
             self.next_peer += 1;
-            self.queue.push_back(Event::Connected { peer, role: Role::Client });
+            self.queue.push_back(Event::Connected { peer, role: PeerRole::Client });
             if let Some(id) = idle.get(number % idle.len().max(1)) {
                 let message = Message::Load(self.state_of(*id));
                 self.queue.push_back(Event::Received { peer, message });

@@ -20,8 +20,8 @@ use downbeat_protocol::{
 };
 use downbeat_storage::{MemoryStorage, Storage, StoredCoValue, Write};
 use downbeat_sync::{
-    Action, Config, Event, Item, Machine, Millis, PeerId, Rejection, Report, Role, StorageFailed,
-    StoreJob, UpstreamName, Verified, VerifyJob,
+    Action, Config, Event, Item, Machine, Millis, PeerId, PeerRole, Rejection, Report,
+    StorageFailed, StoreJob, UpstreamName, Verified, VerifyJob,
 };
 
 use crate::authors::{Log, Value};
@@ -166,7 +166,7 @@ impl World {
     /// A connection to an upstream.
     pub(crate) fn connect_upstream(&mut self, name: &'static str) -> PeerId {
         self.add_upstream(name);
-        self.connect_as(name, Role::Upstream(upstream(name)))
+        self.connect_as(name, PeerRole::Upstream(upstream(name)))
     }
 
     /// The next peer to connect is a machine.
@@ -180,10 +180,10 @@ impl World {
     }
 
     pub(crate) fn connect(&mut self, name: &'static str) -> PeerId {
-        self.connect_as(name, Role::Client)
+        self.connect_as(name, PeerRole::Client)
     }
 
-    fn connect_as(&mut self, name: &'static str, role: Role) -> PeerId {
+    fn connect_as(&mut self, name: &'static str, role: PeerRole) -> PeerId {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
         self.peers.insert(peer, name);

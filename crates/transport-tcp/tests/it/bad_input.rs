@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use downbeat_protocol::Message;
 use downbeat_protocol::binary::encode_message;
-use downbeat_transport::{Blame, Connection, Incoming, Listener, Rejection, TransportError};
+use downbeat_transport::{Blame, Connection, DroppedFrame, Incoming, Listener, TransportError};
 use downbeat_transport_tcp::{TcpListener, TcpOptions};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -74,7 +74,7 @@ async fn a_frame_over_the_limit_is_rejected_by_its_head_and_ends_the_connection(
         let (mut client, mut server) = welcomed(options).await;
         client.write(&[&[1], &length.to_be_bytes()[..]].concat()).await;
         let incoming = next(&mut server).await;
-        assert_eq!(incoming.rejected, [Rejection::TooLarge { max: 10_000 }]);
+        assert_eq!(incoming.rejected, [DroppedFrame::TooLarge { max: 10_000 }]);
         let telling = async {
             let reason = client.read_close().await;
             assert_eq!(reason, (1009, "a frame of more than 10000 bytes".to_owned()));
@@ -102,7 +102,7 @@ async fn a_peer_learns_why_even_while_it_goes_on_sending() {
         client.read_close().await
     };
     let receiving = async {
-        assert_eq!(next(&mut server).await.rejected, [Rejection::TooLarge { max: 10_000 }]);
+        assert_eq!(next(&mut server).await.rejected, [DroppedFrame::TooLarge { max: 10_000 }]);
         assert_failed(&mut server).await;
         drop(server);
     };

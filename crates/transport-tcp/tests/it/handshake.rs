@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use downbeat_transport::net::ConnectionLimits;
 use downbeat_transport::{
-    Admission, AdmissionRequest, Admitted, ApiKey, Connector, Listener, Refusal, TransportCounters,
-    TransportError,
+    Admission, AdmissionRefusal, AdmissionRequest, Admitted, ApiKey, Connector, Listener,
+    TransportCounters, TransportError,
 };
 use downbeat_transport_tcp::{TcpConnector, TcpListener, TcpOptions};
 
@@ -102,13 +102,15 @@ async fn a_hello_that_is_none_is_refused_and_counted() {
 struct Keys;
 
 impl Admission for Keys {
-    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal> {
+    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, AdmissionRefusal> {
         match request.key.map(ApiKey::expose) {
             Some("good") => Ok(Admitted::labelled("the good one")),
-            Some("revoked") => Err(Refusal::forbidden("this key was revoked")),
-            Some("busy") => Err(Refusal::too_many("too fast", Duration::from_millis(2_500))),
-            Some(_) => Err(Refusal::unauthorized("this key is not known here")),
-            None => Err(Refusal::unauthorized("a key is needed")),
+            Some("revoked") => Err(AdmissionRefusal::forbidden("this key was revoked")),
+            Some("busy") => {
+                Err(AdmissionRefusal::too_many("too fast", Duration::from_millis(2_500)))
+            }
+            Some(_) => Err(AdmissionRefusal::unauthorized("this key is not known here")),
+            None => Err(AdmissionRefusal::unauthorized("a key is needed")),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use downbeat_transport::net::{ConnectionLimits, ForwardedHeader, TrustedProxies};
 use downbeat_transport::{
-    Admission, AdmissionRequest, Admitted, ApiKey, Connection, Connector, Listener, Refusal,
-    TransportError,
+    Admission, AdmissionRefusal, AdmissionRequest, Admitted, ApiKey, Connection, Connector,
+    Listener, TransportError,
 };
 use downbeat_transport_ws::{WsConnector, WsListener, WsOptions};
 
@@ -31,22 +31,24 @@ impl Drop for Visitor {
 }
 
 impl Admission for Doorkeeper {
-    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Refusal> {
+    fn admit(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, AdmissionRefusal> {
         let asked = (request.remote, request.path.to_owned(), request.encrypted);
         self.asked.lock().unwrap().push(asked);
         if request.origin.is_some_and(|origin| origin != "https://app.example") {
-            return Err(Refusal::forbidden("this origin is not allowed here"));
+            return Err(AdmissionRefusal::forbidden("this origin is not allowed here"));
         }
         match request.key.map(ApiKey::expose) {
             Some("good") => {
                 self.inside.fetch_add(1, Ordering::Relaxed);
                 Ok(Admitted::labelled("team").holding(Visitor(Arc::clone(&self.inside))))
             }
-            Some("revoked") => Err(Refusal::forbidden("this key was revoked")),
-            Some("busy") => Err(Refusal::too_many("too fast", Duration::from_secs(7))),
-            Some("later") => Err(Refusal::unavailable("not now", Duration::from_millis(10))),
-            Some(_) => Err(Refusal::unauthorized("this key is not known here")),
-            None => Err(Refusal::unauthorized("a key is needed: add ?key= to the URL")),
+            Some("revoked") => Err(AdmissionRefusal::forbidden("this key was revoked")),
+            Some("busy") => Err(AdmissionRefusal::too_many("too fast", Duration::from_secs(7))),
+            Some("later") => {
+                Err(AdmissionRefusal::unavailable("not now", Duration::from_millis(10)))
+            }
+            Some(_) => Err(AdmissionRefusal::unauthorized("this key is not known here")),
+            None => Err(AdmissionRefusal::unauthorized("a key is needed: add ?key= to the URL")),
         }
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::Message;
-use downbeat_transport::{Blame, Connection, Incoming, Rejection, TransportError};
+use downbeat_transport::{Blame, Connection, DroppedFrame, Incoming, TransportError};
 use downbeat_transport_ws::WsOptions;
 use tokio::io::AsyncWriteExt;
 
@@ -66,7 +66,7 @@ async fn a_binary_frame_is_rejected_and_the_connection_stays() {
     let (mut client, mut server) = upgraded(options).await;
     client.write(&frame(true, BINARY, MESSAGE)).await;
     let incoming = next(&mut server).await;
-    assert_eq!(incoming.rejected, [Rejection::WrongFrame("binary")]);
+    assert_eq!(incoming.rejected, [DroppedFrame::WrongFrame("binary")]);
     assert!(incoming.messages.is_empty());
     assert_usable(&mut client, &mut server).await;
     assert_eq!(counters.snapshot().frames_binary, 1);
@@ -87,7 +87,7 @@ async fn a_frame_over_the_limit_is_rejected_by_its_head_and_ends_the_connection(
     let (mut client, mut server) = upgraded(options).await;
     client.write(&header(true, TEXT, 10_001)).await;
     let incoming = next(&mut server).await;
-    assert_eq!(incoming.rejected, [Rejection::TooLarge { max: 10_000 }]);
+    assert_eq!(incoming.rejected, [DroppedFrame::TooLarge { max: 10_000 }]);
     let telling = async {
         let close = client.read_frame().await;
         assert_eq!(close.reason(), (1009, "a frame of more than 10000 bytes"));
@@ -109,7 +109,7 @@ async fn a_peer_learns_why_even_while_it_goes_on_sending() {
         client.read_frame().await
     };
     let receiving = async {
-        assert_eq!(next(&mut server).await.rejected, [Rejection::TooLarge { max: 10_000 }]);
+        assert_eq!(next(&mut server).await.rejected, [DroppedFrame::TooLarge { max: 10_000 }]);
         assert_failed(&mut server).await;
         drop(server);
     };
@@ -122,7 +122,7 @@ async fn fragments_over_the_limit_together_end_the_connection() {
     let (mut client, mut server) = upgraded(small_frames()).await;
     client.write(&frame(false, TEXT, &[b' '; 6_000])).await;
     client.write(&frame(true, 0, &[b' '; 6_000])).await;
-    assert_eq!(next(&mut server).await.rejected, [Rejection::TooLarge { max: 10_000 }]);
+    assert_eq!(next(&mut server).await.rejected, [DroppedFrame::TooLarge { max: 10_000 }]);
     assert_eq!(client.read_frame().await.reason().0, 1009);
     drop(client);
     assert_failed(&mut server).await;

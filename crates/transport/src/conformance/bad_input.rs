@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::RULE_TIMEOUT;
 use crate::connection::{Connection, Incoming};
-use crate::error::{Blame, Rejection, TransportError};
+use crate::error::{Blame, DroppedFrame, TransportError};
 
 /// The longest time between two reads of the suite's peer.
 const PEER_READ_TIME: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ async fn an_oversized_frame_is_rejected(
     let frame = connection.receiver.receive().await.expect("a rejection comes first");
     let Incoming { messages, rejected, .. } = frame.expect("a rejection comes first");
     assert!(messages.is_empty(), "{messages:?}");
-    assert!(matches!(rejected[..], [Rejection::TooLarge { .. }]), "{rejected:?}");
+    assert!(matches!(rejected[..], [DroppedFrame::TooLarge { .. }]), "{rejected:?}");
     let (end, ()) = tokio::join!(first_error(&mut connection), read_to_end(&mut peer));
     assert!(matches!(end, TransportError::FrameTooLarge { .. }), "{end:?}");
     assert_ended(&mut connection).await;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::{Admission, AdmissionRequest, Admitted, Refusal};
+use crate::admission::{Admission, AdmissionRefusal, AdmissionRequest, Admitted};
 use crate::counters::TransportCounters;
 use crate::net::acceptor::Descriptors;
 use crate::net::limiter::{ConnectionLimiter, ConnectionSlot, LimitReached};
@@ -51,10 +51,10 @@ impl AdmissionControl {
         &self,
         request: &AdmissionRequest<'_>,
         descriptors: Descriptors,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Permit, AdmissionRefusal> {
         if descriptors == Descriptors::Exhausted {
             // The acceptor has counted and logged it.
-            return Err(Refusal::unavailable(NO_CAPACITY, RETRY_AFTER));
+            return Err(AdmissionRefusal::unavailable(NO_CAPACITY, RETRY_AFTER));
         }
         let slot = self.limiter.acquire(request.remote, &self.counters).map_err(|limit| {
             self.log.warn(cause(limit, request.proxied), LoggedRequest(request));
@@ -108,10 +108,10 @@ impl fmt::Display for LoggedRequest<'_> {
     }
 }
 
-fn refusal(limit: LimitReached) -> Refusal {
+fn refusal(limit: LimitReached) -> AdmissionRefusal {
     match limit {
-        LimitReached::Total => Refusal::unavailable(NO_CAPACITY, RETRY_AFTER),
-        LimitReached::Address => Refusal::too_many(
+        LimitReached::Total => AdmissionRefusal::unavailable(NO_CAPACITY, RETRY_AFTER),
+        LimitReached::Address => AdmissionRefusal::too_many(
             "too many connections from your address (if this is a proxy's, the server must be set \
              to trust it)",
             RETRY_AFTER,

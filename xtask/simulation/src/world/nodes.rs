@@ -8,7 +8,7 @@ use downbeat_driver::{
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent};
 use downbeat_storage::{Outcome, Storage, StorageError, Write};
 use downbeat_sync::{
-    Action, Event, Item, PeerId, Role, StorageFailed, StoreJob, VerifyJob, content_credit,
+    Action, Event, Item, PeerId, PeerRole, StorageFailed, StoreJob, VerifyJob, content_credit,
 };
 
 use super::chaos::node_name;
@@ -29,7 +29,8 @@ const NO_ROOM: u64 = 5;
 impl World {
     pub(super) fn node_connected(&mut self, node: usize, id: PeerId, upstream: Option<usize>) {
         self.nodes[node].links.insert(id, Account::default());
-        let role = upstream.map_or(Role::Client, |upstream| Role::Upstream(node_name(upstream)));
+        let role =
+            upstream.map_or(PeerRole::Client, |upstream| PeerRole::Upstream(node_name(upstream)));
         self.tell(node, Event::Connected { peer: id, role });
     }
 

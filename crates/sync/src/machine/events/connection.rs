@@ -3,7 +3,7 @@
 use downbeat_protocol::{CoValueId, UpstreamName};
 use rustc_hash::FxHashMap;
 
-use crate::event::{Millis, PeerId, Role};
+use crate::event::{Millis, PeerId, PeerRole};
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::state::subscription::Subscription;
@@ -20,9 +20,9 @@ impl Machine {
         self.upstreams.add(name, self.now + CONNECT_TIME);
     }
 
-    pub(in crate::machine) fn connected(&mut self, peer: PeerId, role: Role) {
+    pub(in crate::machine) fn connected(&mut self, peer: PeerId, role: PeerRole) {
         self.peers.entry(peer).or_default();
-        if let Role::Upstream(name) = role {
+        if let PeerRole::Upstream(name) = role {
             self.upstream_connected(peer, &name);
         }
     }
