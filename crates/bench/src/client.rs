@@ -18,8 +18,8 @@ const OUTGOING: usize = 4096;
 /// The number of messages that are written to the socket at once.
 const BATCH: usize = 64;
 
-/// The timeout for an answer. The slowest operation of all workloads, loading 100 MB in many messages,
-/// has an answer within a fraction of it.
+/// The timeout for an answer. The slowest operation of all workloads, loading 100 MB in many
+/// messages, has an answer within a fraction of it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One client.

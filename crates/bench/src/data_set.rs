@@ -72,7 +72,8 @@ impl<'a> Fetched<'a> {
         Self { expected: values.iter().map(|value| (value.content.id, value)).collect() }
     }
 
-    /// Whether this content completes a CoValue. Content that differs from the author's is an error.
+    /// Whether this content completes a CoValue. Content that differs from the author's is an
+    /// error.
     pub(crate) fn complete(&self, content: &Content) -> Result<bool, BenchError> {
         let Some(value) = self.expected.get(&content.id) else { return Ok(false) };
         let wrong = || BenchError::Wrong(format!("{} is not what was uploaded", content.id));

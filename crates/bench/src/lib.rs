@@ -1,10 +1,11 @@
 //! Load tests for servers of the Jazz sync protocol over WebSocket.
 //!
 //! A workload is a struct of sizes. Its `run` method connects clients to the server at a [`Target`]
-//! and returns a [`Report`]: operations per second, percentiles of the latency, and, if the server is
-//! a process on this machine, its CPU time and memory. All content has valid signatures and is created
-//! from a seed before the clock starts. The same seed creates the same CoValues, so one workload can
-//! fetch the uploads of another. Every answer is checked, and a wrong answer is an error.
+//! and returns a [`Report`]: operations per second, percentiles of the latency, and, if the server
+//! is a process on this machine, its CPU time and memory. All content has valid signatures and is
+//! created from a seed before the clock starts. The same seed creates the same CoValues, so one
+//! workload can fetch the uploads of another. Every answer is checked, and a wrong answer is an
+//! error.
 //!
 //! ```
 //! use downbeat_bench::{NullServer, Target, Upload};

@@ -11,16 +11,16 @@ use tokio::time::MissedTickBehavior;
 
 use crate::error::BenchError;
 
-/// The number of messages that may wait for a client. More than any workload has in flight; the server
-/// waits for a slower client.
+/// The number of messages that may wait for a client. More than any workload has in flight; the
+/// server waits for a slower client.
 const OUTGOING: usize = 4096;
 
 /// The number of messages that are written to a socket at once.
 const BATCH: usize = 64;
 
-/// A server that neither verifies nor stores content. It acknowledges content, keeps it in memory, and
-/// sends it to clients that load it or are subscribed. A workload against it measures the upper limit
-/// of the clients and their connections.
+/// A server that neither verifies nor stores content. It acknowledges content, keeps it in memory,
+/// and sends it to clients that load it or are subscribed. A workload against it measures the upper
+/// limit of the clients and their connections.
 pub struct NullServer {
     listener: WsListener,
     values: Arc<Mutex<HashMap<CoValueId, Value>>>,

@@ -19,8 +19,8 @@ pub struct ServerProcess {
 /// CPU time and memory of a process at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Usage {
-    /// The CPU time of all threads since the start of the process, in user space and in the kernel, in
-    /// ticks of 10 ms.
+    /// The CPU time of all threads since the start of the process, in user space and in the kernel,
+    /// in ticks of 10 ms.
     pub cpu: Duration,
     /// The CPU time of each current thread, in nanoseconds.
     threads: BTreeMap<u64, Duration>,
@@ -31,8 +31,8 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// The CPU time since an earlier sample. It is exact if no thread has ended since; for ended threads
-    /// the kernel counts only whole ticks.
+    /// The CPU time since an earlier sample. It is exact if no thread has ended since; for ended
+    /// threads the kernel counts only whole ticks.
     pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
         if self.threads.is_empty() || before.threads.keys().any(|id| !self.threads.contains_key(id))
         {

@@ -47,8 +47,8 @@ async fn all<T: 'static>(
     Ok(results)
 }
 
-/// Sends content with at most `window` unacknowledged messages, and returns the time from each message
-/// to its acknowledgement.
+/// Sends content with at most `window` unacknowledged messages, and returns the time from each
+/// message to its acknowledgement.
 ///
 /// The messages of a CoValue must be in order. An acknowledgement also covers the earlier ones.
 async fn send_windowed(

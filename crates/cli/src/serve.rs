@@ -213,7 +213,8 @@ fn handshake_limits(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
     (with(all.pending - tcp), with(tcp))
 }
 
-/// Listens on the TCP port. It has the limits, keys, certificate and counters of the WebSocket port.
+/// Listens on the TCP port. It has the limits, keys, certificate and counters of the WebSocket
+/// port.
 async fn listen_tcp(
     address: SocketAddr,
     config: &Config,

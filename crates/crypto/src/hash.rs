@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use downbeat_protocol::{CoValueId, Header, LongHash, SHORT_HASH_LEN, SessionCounts, ShortHash};
 
-/// The hash of a session's log: an incremental BLAKE3 hash of the concatenated canonical JSON of its
-/// transactions.
+/// The hash of a session's log: an incremental BLAKE3 hash of the concatenated canonical JSON of
+/// its transactions.
 ///
 /// A clone is an independent chain from the same position, so a candidate can be extended and
 /// discarded. A chain takes about 2 KB, regardless of the length of the log. It is boxed, so that
@@ -36,8 +36,8 @@ impl HashChain {
         self.0.update(transaction);
     }
 
-    /// Adds the canonical JSON of several transactions. It takes half the time of adding them one by
-    /// one, because BLAKE3 is fastest on several KB at once and most transactions are shorter.
+    /// Adds the canonical JSON of several transactions. It takes half the time of adding them one
+    /// by one, because BLAKE3 is fastest on several KB at once and most transactions are shorter.
     pub fn append_all<'a>(&mut self, transactions: impl IntoIterator<Item = &'a [u8]>) {
         /// Eight BLAKE3 chunks of 1 KB, enough for the widest vector registers.
         const BUFFER_LEN: usize = 8 << 10;

@@ -1,8 +1,8 @@
 //! Hashes, identifiers from headers, hash chains and Ed25519 signatures of the Jazz sync protocol.
 //!
-//! A session is a log of one agent's transactions. A [`HashChain`] grows with it, and the agent signs
-//! the chain's head after each addition. A peer with the agent's id can verify the log from its
-//! transactions:
+//! A session is a log of one agent's transactions. A [`HashChain`] grows with it, and the agent
+//! signs the chain's head after each addition. A peer with the agent's id can verify the log from
+//! its transactions:
 //!
 //! ```
 //! use downbeat_crypto::{AgentSecret, HashChain, VerifyingKey};
@@ -25,11 +25,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`header_id`] computes the id of a CoValue; [`sessions_hash`] represents a known state in RECONCILE
-//!   messages; [`hash`] and [`short_hash`] hash canonical JSON.
+//! - [`header_id`] computes the id of a CoValue; [`sessions_hash`] represents a known state in
+//!   RECONCILE messages; [`hash`] and [`short_hash`] hash canonical JSON.
 //! - [`VerifyingKey`] accepts and rejects exactly the signatures that the reference does.
-//! - [`AgentSecret`], [`SignerSecret`] and [`SealerSecret`] are secret keys. Dropping them overwrites
-//!   their memory, and `Debug` does not print them.
+//! - [`AgentSecret`], [`SignerSecret`] and [`SealerSecret`] are secret keys. Dropping them
+//!   overwrites their memory, and `Debug` does not print them.
 //! - [`session_id`] and [`delete_session_id`] turn given bytes into session ids, for runs that can
 //!   be repeated; [`random_session_id`] takes random ones.
 

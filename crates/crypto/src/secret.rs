@@ -146,8 +146,8 @@ impl AgentSecret {
     /// The agent of a secret seed, as in the reference: the two secrets are the BLAKE3 hashes of
     /// `seal` and `sign`, each followed by the seed.
     ///
-    /// Applications show the seed to their users as a passphrase. The same seed always gives the same
-    /// agent.
+    /// Applications show the seed to their users as a passphrase. The same seed always gives the
+    /// same agent.
     pub fn from_secret_seed(seed: &[u8; 32]) -> Self {
         Self::new(
             SealerSecret::from_bytes(&hash_in_context(b"seal", seed)),

@@ -44,11 +44,11 @@ pub enum VerifyError {
 ///
 /// # Strictness
 ///
-/// Verification accepts exactly the signatures that the reference accepts. A signature that only one
-/// side accepts would split the network permanently. The rules: the equation without cofactor,
-/// compared on the bytes of R; a scalar S that is not reduced is refused; keys and R of small order,
-/// and keys whose y coordinate is not reduced, are accepted. A key of small order harms only its
-/// owner, because the signer follows from the account or session.
+/// Verification accepts exactly the signatures that the reference accepts. A signature that only
+/// one side accepts would split the network permanently. The rules: the equation without cofactor,
+/// compared on the bytes of R; a scalar S that is not reduced is refused; keys and R of small
+/// order, and keys whose y coordinate is not reduced, are accepted. A key of small order harms only
+/// its owner, because the signer follows from the account or session.
 ///
 /// There is no batch verification, because the usual batch equation accepts or refuses signatures
 /// with small-order parts depending on the other signatures in the batch.

@@ -1,5 +1,5 @@
-//! Bugs that can be injected into this crate, one at a time, so that the simulation can show that it
-//! finds them. Without the feature `faults` no bug can be injected.
+//! Bugs that can be injected into this crate, one at a time, so that the simulation can show that
+//! it finds them. Without the feature `faults` no bug can be injected.
 
 /// A bug in how the machine's actions are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

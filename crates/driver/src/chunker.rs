@@ -4,9 +4,9 @@ use downbeat_core::{dependencies, known_state};
 use downbeat_protocol::{CoValueId, Content, SessionContent, SessionCounts, SessionId};
 use downbeat_sync::{ContentItem, Progress};
 
-/// Cuts a [`ContentItem`] into messages. As long as [`Self::next_read`] returns a request, read for it
-/// and call [`Self::add`]; then [`Self::finish`] returns the messages. [`Turn`](crate::Turn) does all of
-/// this.
+/// Cuts a [`ContentItem`] into messages. As long as [`Self::next_read`] returns a request, read for
+/// it and call [`Self::add`]; then [`Self::finish`] returns the messages. [`Turn`](crate::Turn)
+/// does all of this.
 ///
 /// ```
 /// # use downbeat_protocol::{CoValueId, Header, Ruleset, SessionContent, SessionCounts};
@@ -69,9 +69,9 @@ pub struct ReadRequest<'a> {
 }
 
 impl ContentChunker {
-    /// Begins with an item. Reading stops after `room` bytes of transactions, and a new message begins
-    /// after `message_bytes` (a single run may be larger). With a `room` of 0 nothing is sent, and all of
-    /// the item is left for later.
+    /// Begins with an item. Reading stops after `room` bytes of transactions, and a new message
+    /// begins after `message_bytes` (a single run may be larger). With a `room` of 0 nothing is
+    /// sent, and all of the item is left for later.
     pub fn new(item: ContentItem, room: usize, message_bytes: u64) -> Self {
         let mut chunker = Self {
             room,
@@ -111,8 +111,8 @@ impl ContentChunker {
                 continue;
             }
             if self.names_more(&run, until) {
-                // The machine knows of it since its verification, and asks for it again together with
-                // the CoValues that it names.
+                // The machine knows of it since its verification, and asks for it again together
+                // with the CoValues that it names.
                 self.state = State::Stalled;
                 self.have.set(&run.session, u64::MAX);
                 continue;
@@ -164,8 +164,8 @@ impl ContentChunker {
         known_state::is_subset(&self.item.until, &self.reached)
     }
 
-    /// Whether a run of a group goes beyond the requested count, because it ends at a signature, and
-    /// names members or parents there that the peer has not been sent.
+    /// Whether a run of a group goes beyond the requested count, because it ends at a signature,
+    /// and names members or parents there that the peer has not been sent.
     fn names_more(&self, run: &SessionContent, until: u64) -> bool {
         if run.end() <= until || !self.item.header.is_group() {
             return false;

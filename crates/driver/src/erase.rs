@@ -10,8 +10,8 @@ use crate::failure::is_transient;
 /// CoValues that are listed with one call to storage.
 const PAGE: usize = 100;
 
-/// Goes through all deleted CoValues whose content is not erased yet. It can be dropped at any time:
-/// another one finds the rest.
+/// Goes through all deleted CoValues whose content is not erased yet. It can be dropped at any
+/// time: another one finds the rest.
 #[derive(Debug, Default)]
 pub struct Eraser {
     found: VecDeque<CoValueId>,

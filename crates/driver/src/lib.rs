@@ -1,8 +1,8 @@
 //! Carries out the actions of Downbeat's sync machine over any storage.
 //!
-//! The machine ([`downbeat_sync::Machine`]) decides what has to happen, and does no I/O. This crate does
-//! the I/O for it, as `async fn`s over a [`Storage`](downbeat_storage::Storage) that need no particular
-//! runtime:
+//! The machine ([`downbeat_sync::Machine`]) decides what has to happen, and does no I/O. This crate
+//! does the I/O for it, as `async fn`s over a [`Storage`](downbeat_storage::Storage) that need no
+//! particular runtime:
 //!
 //! | action | carried out by | completed by |
 //! |---|---|---|
@@ -12,13 +12,13 @@
 //! | `Store`, `Track` | [`WriteBatch`] | `Stored` |
 //! | `Turn` | [`Turn`] | `TurnDone` |
 //!
-//! Besides, [`Eraser`] erases what deletions leave in storage, and [`load_family`] reads a group to find
-//! roles in it. Content that is not durable yet, or has been stored a moment ago, is read from a
-//! [`ContentStore`]'s memory.
+//! Besides, [`Eraser`] erases what deletions leave in storage, and [`load_family`] reads a group to
+//! find roles in it. Content that is not durable yet, or has been stored a moment ago, is read from
+//! a [`ContentStore`]'s memory.
 //!
-//! A runtime adds tasks, threads, queues, retries and statistics: `downbeat-node` is one over tokio. A
-//! simulation needs none of that. It runs the same functions with [`block_on`], so that it tests the
-//! code that servers run:
+//! A runtime adds tasks, threads, queues, retries and statistics: `downbeat-node` is one over
+//! tokio. A simulation needs none of that. It runs the same functions with [`block_on`], so that it
+//! tests the code that servers run:
 //!
 //! ```
 //! use std::sync::Arc;

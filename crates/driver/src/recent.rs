@@ -19,8 +19,8 @@ const RUN_OVERHEAD: u64 = 400;
 /// Keeps the content of [`StoreJob`]s until it is durable, so that it can be sent at once. Keeps it
 /// longer while there is room, because peers mostly ask for new content.
 ///
-/// [`ContentStore`](crate::ContentStore) reads from here first, and appends recent content to what it
-/// reads from storage.
+/// [`ContentStore`](crate::ContentStore) reads from here first, and appends recent content to what
+/// it reads from storage.
 #[derive(Debug, Default)]
 pub struct RecentContent {
     values: FxHashMap<CoValueId, FxHashMap<SessionId, Runs>>,
@@ -31,8 +31,8 @@ pub struct RecentContent {
 }
 
 impl RecentContent {
-    /// Creates an empty cache for about `budget` bytes of durable content. Content that is not durable
-    /// is kept in any case.
+    /// Creates an empty cache for about `budget` bytes of durable content. Content that is not
+    /// durable is kept in any case.
     pub fn new(budget: u64) -> Self {
         Self { budget, ..Self::default() }
     }
@@ -132,8 +132,8 @@ impl RecentContent {
         runs
     }
 
-    /// Drops all runs of these sessions. Their entries in `durable` find nothing afterwards, or newer
-    /// runs at the same position that are durable as well.
+    /// Drops all runs of these sessions. Their entries in `durable` find nothing afterwards, or
+    /// newer runs at the same position that are durable as well.
     fn forget_sessions(&mut self, id: CoValueId, stored: &[SessionContent]) {
         let Some(sessions) = self.values.get_mut(&id) else { return };
         for run in stored {

@@ -33,8 +33,8 @@ impl Default for TurnLimits {
     }
 }
 
-/// A turn that is being carried out. Write the messages of [`Self::next`] to the peer until there are
-/// no more, and then report what [`Self::finish`] returns.
+/// A turn that is being carried out. Write the messages of [`Self::next`] to the peer until there
+/// are no more, and then report what [`Self::finish`] returns.
 ///
 /// ```
 /// # use std::sync::Arc;

@@ -101,8 +101,8 @@ impl From<Rejection> for Failure {
 /// Verifies a job: repeated runs have to be the same as the stored log, and the signatures of new
 /// runs have to cover the log with them. A deletion needs the consent of the owning group.
 ///
-/// Stops at the first run that is not accepted. If [`Verification::is_worth_a_retry`], nothing has to
-/// be reported to the machine: verify the same job again later.
+/// Stops at the first run that is not accepted. If [`Verification::is_worth_a_retry`], nothing has
+/// to be reported to the machine: verify the same job again later.
 pub async fn verify<S: SignatureCheck>(
     content: &ContentStore,
     signatures: &S,

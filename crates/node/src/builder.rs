@@ -115,7 +115,8 @@ impl NodeBuilder {
 
     /// Path of the file that keeps the stored bytes of each access key and account, so that quotas
     /// hold across restarts. The node creates it when there is something to keep, and writes it at
-    /// most every ten seconds and at the end. Without a file, counting begins at 0 with every start.
+    /// most every ten seconds and at the end. Without a file, counting begins at 0 with every
+    /// start.
     #[must_use]
     pub fn usage_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.usage_file = Some(path.into());

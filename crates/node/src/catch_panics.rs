@@ -1,7 +1,7 @@
-//! Panics as errors. The node catches panics here and nowhere else, around two kinds of calls: those
-//! of a storage, whose backend may be someone else's code, and those that verify what peers send.
-//! Backends and other tasks need not catch panics: a panic elsewhere is a bug that ends the node,
-//! which [`Node::failed`](crate::Node::failed) reports.
+//! Panics as errors. The node catches panics here and nowhere else, around two kinds of calls:
+//! those of a storage, whose backend may be someone else's code, and those that verify what peers
+//! send. Backends and other tasks need not catch panics: a panic elsewhere is a bug that ends the
+//! node, which [`Node::failed`](crate::Node::failed) reports.
 
 use std::any::Any;
 use std::future::poll_fn;

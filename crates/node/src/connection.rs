@@ -81,7 +81,8 @@ impl Starter {
                 let mut writer = PollOnWake::new(writer);
                 let end = pin!(end.reached());
                 tokio::select! {
-                    // The node's own reasons come first: a peer that takes nothing must not delay them.
+                    // The node's own reasons come first: a peer that takes nothing must not delay
+                    // them.
                     biased;
                     reason = PollOnWake::new(end) => Ended::Closed(reason),
                     cause = &mut reader => Ended::Over(cause),

@@ -48,8 +48,8 @@ pub(crate) enum Command {
     Connect(Arc<Link>, mpsc::Sender<Vec<Item>>, oneshot::Sender<()>),
     /// End the connections of the clients for which this is true, and answer with their number.
     Disconnect(Box<dyn Fn(&PeerInfo) -> bool + Send>, CloseReason, oneshot::Sender<usize>),
-    /// Answer when everything taken in is durable and acknowledged, within this time, and tell since
-    /// when it is durable.
+    /// Answer when everything taken in is durable and acknowledged, within this time, and tell
+    /// since when it is durable.
     Drain(Duration, oneshot::Sender<Instant>),
     /// Tell how the node is.
     Stats(oneshot::Sender<Stats>),
@@ -396,8 +396,8 @@ impl Engine {
         self.writer.push(Job::Store(job, began));
     }
 
-    /// Reports verified content to the policy. Hands on the content that its sender had to wait with,
-    /// if the verified content proves who the sender is.
+    /// Reports verified content to the policy. Hands on the content that its sender had to wait
+    /// with, if the verified content proves who the sender is.
     fn tell_policy(&mut self, job: &StoreJob) {
         let Some(peer) = job.author else { return };
         let link = self.links.get(&peer).map(|connected| &connected.link);

@@ -42,19 +42,19 @@
 //! # }
 //! ```
 //!
-//! - [`Local`] creates, loads and lists CoValues. A [`LocalValue`] keeps the content of one in memory,
-//!   for reading and writing; [`Updates`] delivers the content of one piece by piece, whatever its
-//!   size.
-//! - [`NodeLimits`] bound what peers may do, and [`Access`] lists the accounts whose content is stored.
-//!   Rejections are answered, counted and logged.
+//! - [`Local`] creates, loads and lists CoValues. A [`LocalValue`] keeps the content of one in
+//!   memory, for reading and writing; [`Updates`] delivers the content of one piece by piece,
+//!   whatever its size.
+//! - [`NodeLimits`] bound what peers may do, and [`Access`] lists the accounts whose content is
+//!   stored. Rejections are answered, counted and logged.
 //! - [`Node::stats`] returns the node's counters, and [`Node::ready`] whether it can do its work.
 //! - [`Node::disconnect`] ends connections of clients.
 //! - [`Node::shutdown`] stores and acknowledges all accepted content. Dropping a node does not.
 //!
-//! The node acknowledges content, to this program or to a peer, when it is durable in storage. While
-//! storage fails, nothing is acknowledged; the node goes on by itself when storage works again.
-//! [`docs/architecture.md`] shows the way of a message through the node, and [`docs/access.md`] the
-//! rules by which content is accepted.
+//! The node acknowledges content, to this program or to a peer, when it is durable in storage.
+//! While storage fails, nothing is acknowledged; the node goes on by itself when storage works
+//! again. [`docs/architecture.md`] shows the way of a message through the node, and
+//! [`docs/access.md`] the rules by which content is accepted.
 //!
 //! [`docs/architecture.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/architecture.md
 //! [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md

@@ -31,25 +31,25 @@ pub struct NodeLimits {
     /// By default 10,000 messages and 64 MiB a second: many times what an application makes, and a
     /// fraction of what the machine takes, so that a client that floods it does not delay others.
     pub connection: Rates,
-    /// Limits of all connections with the same access key together. A key can have limits of its own
-    /// ([`Node::limit_key`](crate::Node::limit_key)). There is no limit by default, because a whole
-    /// application usually shares one key.
+    /// Limits of all connections with the same access key together. A key can have limits of its
+    /// own ([`Node::limit_key`](crate::Node::limit_key)). There is no limit by default, because a
+    /// whole application usually shares one key.
     pub key: KeyLimits,
     /// Number of CoValues that one connection may be subscribed to. A connection that asks for more
     /// is closed, because the protocol cannot end or refuse a single subscription.
     ///
-    /// 1,000,000 by default, for nodes that connect as a client on behalf of all of their clients. A
-    /// subscription takes about 200 bytes of memory.
+    /// 1,000,000 by default, for nodes that connect as a client on behalf of all of their clients.
+    /// A subscription takes about 200 bytes of memory.
     pub subscriptions: usize,
     /// How long the rates may hold a connection back without a pause of ten seconds. After that the
-    /// connection is closed
-    /// ([`PolicyViolation`](downbeat_transport::CloseCode::PolicyViolation)), and messages that would
-    /// have to wait longer are dropped. Five minutes by default, enough to send 18 GiB.
+    /// connection is closed ([`PolicyViolation`](downbeat_transport::CloseCode::PolicyViolation)),
+    /// and messages that would have to wait longer are dropped. Five minutes by default, enough to
+    /// send 18 GiB.
     pub patience: Duration,
 }
 
-/// Messages and bytes per second. A burst of five seconds is allowed after a pause. A connection that
-/// sends more is not read until it is within its rates again.
+/// Messages and bytes per second. A burst of five seconds is allowed after a pause. A connection
+/// that sends more is not read until it is within its rates again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
     /// Messages; `None` for no limit.
@@ -100,9 +100,9 @@ impl Buckets {
         self.bytes.set(rates.bytes);
     }
 
-    /// Takes tokens for a frame, and returns how long to wait before the frame is handed on. If that
-    /// would be longer than `longest`, takes nothing and fails, so that there is never more debt than
-    /// the caller has patience for.
+    /// Takes tokens for a frame, and returns how long to wait before the frame is handed on. If
+    /// that would be longer than `longest`, takes nothing and fails, so that there is never more
+    /// debt than the caller has patience for.
     pub(crate) fn take(
         &mut self,
         messages: u64,

@@ -76,14 +76,15 @@ impl Node {
     }
 
     /// Gives an access key limits of its own, or with `None` the limits of all keys
-    /// ([`NodeLimits::key`](crate::NodeLimits::key)). They take effect at once, also for open connections.
+    /// ([`NodeLimits::key`](crate::NodeLimits::key)). They take effect at once, also for open
+    /// connections.
     pub fn limit_key(&self, label: &str, limits: Option<KeyLimits>) {
         self.shared.context.usage.limit(&label.into(), limits);
     }
 
-    /// Removes the access keys for which `is_gone` is true from [`Node::stats`], together with their
-    /// own limits. A key comes back when a client uses it or [`Node::limit_key`] names it; its stored
-    /// bytes are never forgotten.
+    /// Removes the access keys for which `is_gone` is true from [`Node::stats`], together with
+    /// their own limits. A key comes back when a client uses it or [`Node::limit_key`] names it;
+    /// its stored bytes are never forgotten.
     pub fn forget_keys(&self, is_gone: impl Fn(&str) -> bool) {
         self.shared.context.usage.forget(is_gone);
     }
@@ -107,8 +108,8 @@ impl Node {
         Ok(Readiness { storage, upstreams })
     }
 
-    /// Waits until the node has stopped because of a bug: it serves nothing from then on, and the log
-    /// has the panic.
+    /// Waits until the node has stopped because of a bug: it serves nothing from then on, and the
+    /// log has the panic.
     pub async fn failed(&self) {
         self.shared.commands.closed().await;
     }

@@ -46,8 +46,8 @@ pub(crate) struct Usage {
 pub(crate) struct Key {
     label: Arc<str>,
     stored: AtomicU64,
-    /// Whether it is a part of the statistics. The stored bytes of other keys are only kept, for the
-    /// case that a key of the same name comes back.
+    /// Whether it is a part of the statistics. The stored bytes of other keys are only kept, for
+    /// the case that a key of the same name comes back.
     shown: AtomicBool,
     own: Mutex<Own>,
 }

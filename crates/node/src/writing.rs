@@ -53,8 +53,8 @@ async fn turn_written(
     node: &NodeContext,
 ) -> Result<Event, TransportError> {
     let started = Instant::now();
-    // Boxed, because its state is the largest by far, and would be a part of every idle connection's
-    // task. It is small enough (1,032 bytes with glibc) for the allocator's cache.
+    // Boxed, because its state is the largest by far, and would be a part of every idle
+    // connection's task. It is small enough (1,032 bytes with glibc) for the allocator's cache.
     let progress = Box::pin(write_turn(sender, node, items)).await?;
     debug!(peer = %link.info.address, took = ?started.elapsed(), "turn written");
     Ok(Event::TurnDone { peer: link.peer, progress })

@@ -28,8 +28,8 @@ use crate::{binary, json};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Codec {
-    /// Decodes a frame. It fails if the whole frame is invalid. Errors of single messages or sessions
-    /// are in the result.
+    /// Decodes a frame. It fails if the whole frame is invalid. Errors of single messages or
+    /// sessions are in the result.
     fn decode(&self, frame: &Bytes) -> Result<Frame, DecodeError>;
 
     /// Appends a message to a frame.

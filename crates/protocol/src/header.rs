@@ -123,11 +123,11 @@ impl Header {
 
     /// The JSON whose hash is the CoValue's id, as the reference's native core prints it.
     ///
-    /// For every header that clients make, it equals [`Self::json`]. It can differ if the meta or the
-    /// uniqueness is an object, because the native core differs from JavaScript: it sorts names by
-    /// code points and not by UTF-16 code units, prints integers beyond 64 bits and fractions below
-    /// 1e-5 with another exponent, and rounds some fractions when it reads them. It cannot replace
-    /// [`Self::json`], because parsing it could change numbers again.
+    /// For every header that clients make, it equals [`Self::json`]. It can differ if the meta or
+    /// the uniqueness is an object, because the native core differs from JavaScript: it sorts names
+    /// by code points and not by UTF-16 code units, prints integers beyond 64 bits and fractions
+    /// below 1e-5 with another exponent, and rounds some fractions when it reads them. It cannot
+    /// replace [`Self::json`], because parsing it could change numbers again.
     pub fn hashed_json(&self) -> &Bytes {
         &self.0.hashed_json
     }

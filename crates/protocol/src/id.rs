@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::key::{SealerId, SignerId};
 use crate::text::{InlineText, ShortText, is_base58};
 
-/// The length in bytes of the short hashes in CoValue ids (19 bytes of BLAKE3, as in the reference).
+/// The length in bytes of the short hashes in CoValue ids (19 bytes of BLAKE3, as in the
+/// reference).
 pub const SHORT_HASH_LEN: usize = 19;
 
 /// A short hash has at most 26 base58 digits (19 * 8 / log2(58), rounded up).
@@ -97,8 +98,9 @@ impl CoValueId {
     }
 }
 
-/// A text in the place of a CoValue id that is not a valid id: mistyped, cut off, or any other text.
-/// An application may take such a text from a URL, and waits for an answer that repeats the text.
+/// A text in the place of a CoValue id that is not a valid id: mistyped, cut off, or any other
+/// text. An application may take such a text from a URL, and waits for an answer that repeats the
+/// text.
 ///
 /// It has at most 1,024 bytes, and is never the text of a [`CoValueId`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -195,8 +197,8 @@ impl Owner {
     }
 }
 
-/// The id of a session: its owner, `_session_`, and a random part. The random part is `z…`, or `d…$`
-/// for a session that deletes its CoValue.
+/// The id of a session: its owner, `_session_`, and a random part. The random part is `z…`, or
+/// `d…$` for a session that deletes its CoValue.
 ///
 /// Clones share the text, and a value is one pointer, because a server holds very many.
 #[derive(Clone)]

@@ -69,8 +69,8 @@ impl Unknown {
 pub struct Known {
     /// The known state.
     pub state: KnownState,
-    /// Whether the state replaces the receiver's view of the sender, because the sender lacks content
-    /// that the receiver assumed it to have. Otherwise the state is merged into that view.
+    /// Whether the state replaces the receiver's view of the sender, because the sender lacks
+    /// content that the receiver assumed it to have. Otherwise the state is merged into that view.
     pub is_correction: bool,
     /// The CoValue that depends on this one, if the peer names it.
     pub as_dependency_of: Option<CoValueId>,

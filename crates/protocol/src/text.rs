@@ -82,7 +82,8 @@ impl<const N: usize> Hash for InlineText<N> {
     }
 }
 
-/// A text that is stored inline if it is ASCII and has at most `N` bytes, and on the heap otherwise.
+/// A text that is stored inline if it is ASCII and has at most `N` bytes, and on the heap
+/// otherwise.
 pub(crate) enum ShortText<const N: usize> {
     Inline(InlineText<N>),
     Heap(Box<str>),

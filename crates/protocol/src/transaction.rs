@@ -41,12 +41,12 @@ pub struct Transaction {
 impl Transaction {
     /// Reads a transaction from its JSON.
     ///
-    /// Canonical JSON is kept and shares the input's memory. Other JSON is rewritten canonically into
-    /// a copy. The rules are those of the reference's native core, which hashes and verifies:
+    /// Canonical JSON is kept and shares the input's memory. Other JSON is rewritten canonically
+    /// into a copy. The rules are those of the reference's native core, which hashes and verifies:
     ///
     /// - A transaction with the strings `encryptedChanges` and `keyUsed` is private. Any other
-    ///   transaction must have the string `changes` and is trusting. `privacy` must be a string, but
-    ///   its value does not matter.
+    ///   transaction must have the string `changes` and is trusting. `privacy` must be a string,
+    ///   but its value does not matter.
     /// - `madeAt` is a whole number from 0 up to 2^64, in any notation.
     /// - `meta` is a string; `null` means no meta.
     /// - Other members are dropped.
@@ -57,9 +57,9 @@ impl Transaction {
 
     /// Creates a private transaction.
     ///
-    /// `encrypted_changes` (`encrypted_U…`) and `meta` are encrypted with the group's key `key_used`
-    /// (`key_z…`). `made_at` is in milliseconds since the Unix epoch, and is rounded to a JavaScript
-    /// number if it is above 2^53.
+    /// `encrypted_changes` (`encrypted_U…`) and `meta` are encrypted with the group's key
+    /// `key_used` (`key_z…`). `made_at` is in milliseconds since the Unix epoch, and is rounded to
+    /// a JavaScript number if it is above 2^53.
     pub fn private(
         encrypted_changes: &str,
         key_used: &str,
@@ -72,7 +72,8 @@ impl Transaction {
     /// Creates a trusting transaction.
     ///
     /// `changes` is the text of a JSON array, and `meta` the text of a JSON object. `made_at` is in
-    /// milliseconds since the Unix epoch, and is rounded to a JavaScript number if it is above 2^53.
+    /// milliseconds since the Unix epoch, and is rounded to a JavaScript number if it is above
+    /// 2^53.
     pub fn trusting(changes: &str, made_at: u64, meta: Option<&str>) -> Self {
         json::transaction::build(changes, None, to_javascript(made_at), meta)
     }
@@ -108,8 +109,8 @@ impl Transaction {
         self.strings().key_used
     }
 
-    /// The meta. Clients write the text of a JSON object in a trusting transaction, and ciphertext in
-    /// a private one.
+    /// The meta. Clients write the text of a JSON object in a trusting transaction, and ciphertext
+    /// in a private one.
     pub fn meta(&self) -> Option<Cow<'_, str>> {
         self.strings().meta
     }
@@ -120,8 +121,8 @@ impl Transaction {
         self.changes_len
     }
 
-    /// The length of `encryptedChanges` or `changes` in UTF-16 code units. The reference's JavaScript
-    /// cuts content into messages by this length.
+    /// The length of `encryptedChanges` or `changes` in UTF-16 code units. The reference's
+    /// JavaScript cuts content into messages by this length.
     pub fn changes_utf16_len(&self) -> u32 {
         if self.is_ascii {
             return self.changes_len;

@@ -1,8 +1,8 @@
 //! Content of any length, cut into records of bounded length.
 //!
-//! sled writes a tree node as a whole. It puts a node of more than a quarter of a segment into a file
-//! of its own, which it never syncs. A leaf holds up to about 20 records, so the length of a record is
-//! bounded such that 20 of them fit into a quarter of a segment.
+//! sled writes a tree node as a whole. It puts a node of more than a quarter of a segment into a
+//! file of its own, which it never syncs. A leaf holds up to about 20 records, so the length of a
+//! record is bounded such that 20 of them fit into a quarter of a segment.
 
 use bytes::{Bytes, BytesMut};
 use downbeat_protocol::{CoValueId, Header, Limits, SessionId, Signature, Transaction};
@@ -120,7 +120,8 @@ impl<'a> Log<'a> {
         self.position
     }
 
-    /// The next extension, without the transactions before the position. `None` at the end of the log.
+    /// The next extension, without the transactions before the position. `None` at the end of the
+    /// log.
     pub(crate) fn next(&mut self) -> Result<Option<Extension<Vec<Transaction>>>, StorageError> {
         let Some((end, bytes)) = self.join_chunks()? else { return Ok(None) };
         let (extension, json): (ExtensionRecord<'_>, _) =

@@ -18,8 +18,8 @@ use crate::tree::{Changes, Tree};
 /// write at the same time.
 const CACHED: usize = 32_768;
 
-/// The writer's cache of the tree, so that it does not have to read before it writes. It is the only
-/// writer, so the cache is always current.
+/// The writer's cache of the tree, so that it does not have to read before it writes. It is the
+/// only writer, so the cache is always current.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     /// Stored CoValues, and whether they are deleted.
@@ -274,8 +274,8 @@ impl<'a> Draft<'a> {
         Ok(Some(deleted))
     }
 
-    /// Reads the leaves of the tree that an extension will change. If sled cannot read them, the error
-    /// comes out here, as damage of one CoValue, and not when the whole batch is applied.
+    /// Reads the leaves of the tree that an extension will change. If sled cannot read them, the
+    /// error comes out here, as damage of one CoValue, and not when the whole batch is applied.
     fn check_log(&self, id: CoValueId, content: &SessionContent) -> Result<(), StorageError> {
         let log = keys::log(id, &content.session);
         let key = keys::log_chunk(&log, content.end(), 0);

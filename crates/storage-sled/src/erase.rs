@@ -15,8 +15,8 @@ const MAX_RECORDS: usize = 512;
 /// See [`Storage::erase`](downbeat_storage::Storage::erase). The transactions of a session count as
 /// erased with the last of its records.
 ///
-/// The inner error is damage that prevents erasing; the tree is unchanged. After the outer error the
-/// tree must be opened again.
+/// The inner error is damage that prevents erasing; the tree is unchanged. After the outer error
+/// the tree must be opened again.
 pub(crate) fn erase(
     tree: &Tree,
     remembered: &mut Remembered,

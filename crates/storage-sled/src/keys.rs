@@ -1,7 +1,8 @@
 //! The keys of the records in the tree, in the order of scans.
 //!
-//! Every key starts with the letter of its key space. A text that is not the end of a key is followed
-//! by a zero byte. It sorts before every character of an id, so keys sort like their texts.
+//! Every key starts with the letter of its key space. A text that is not the end of a key is
+//! followed by a zero byte. It sorts before every character of an id, so keys sort like their
+//! texts.
 
 use downbeat_protocol::{CoValueId, SessionId};
 use downbeat_storage::{Damage, Unsynced, UpstreamName};
@@ -68,7 +69,8 @@ pub(crate) fn log(id: CoValueId, session: &SessionId) -> Vec<u8> {
     key
 }
 
-/// A chunk of the extension that ends at this number of transactions. `log` is the prefix from [`log`].
+/// A chunk of the extension that ends at this number of transactions. `log` is the prefix from
+/// [`log`].
 pub(crate) fn log_chunk(log: &[u8], end: u64, chunk: u32) -> Vec<u8> {
     let mut key = Vec::with_capacity(log.len() + LOG_SUFFIX_LEN);
     key.extend_from_slice(log);
@@ -77,8 +79,8 @@ pub(crate) fn log_chunk(log: &[u8], end: u64, chunk: u32) -> Vec<u8> {
     key
 }
 
-/// The number of transactions at the end of an extension, and the number of a chunk, from the key of
-/// the chunk.
+/// The number of transactions at the end of an extension, and the number of a chunk, from the key
+/// of the chunk.
 pub(crate) fn parse_log_chunk(key: &[u8], log: &[u8]) -> Option<(u64, u32)> {
     let (end, chunk) = key.strip_prefix(log)?.split_first_chunk()?;
     Some((u64::from_be_bytes(*end), u32::from_be_bytes(chunk.try_into().ok()?)))

@@ -22,8 +22,8 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 /// The file that marks a directory as a store and holds its version.
 const FORMAT_FILE: &str = "format";
 
-/// The name of [`FORMAT_FILE`] until the store is complete. With it, all other files are leftovers of
-/// an interrupted creation.
+/// The name of [`FORMAT_FILE`] until the store is complete. With it, all other files are leftovers
+/// of an interrupted creation.
 const UNFINISHED_FORMAT_FILE: &str = "format.unfinished";
 
 const FORMAT_NAME: &str = "downbeat-storage-sled";
@@ -161,9 +161,9 @@ fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
     Ok(Tree::new(db, log, FileIdentity::of(path)?, dir))
 }
 
-/// Removes incomplete snapshots, which sled leaves when the process dies or the disk is full. Returns
-/// whether there were any. sled takes them for its newest snapshots and reports damage. The snapshot
-/// before is still there, and the log still has everything since.
+/// Removes incomplete snapshots, which sled leaves when the process dies or the disk is full.
+/// Returns whether there were any. sled takes them for its newest snapshots and reports damage. The
+/// snapshot before is still there, and the log still has everything since.
 ///
 /// Call this only after sled has reported damage. sled then had the store locked, so no process is
 /// writing a snapshot.

@@ -1,8 +1,8 @@
 //! Reads a CoValue from its records.
 //!
 //! sled's scans are no snapshots. The writer only appends to logs and raises heads, with one
-//! exception: a tombstone hides sessions, and erasure then removes them. So data that was read from a
-//! CoValue without a tombstone is valid only if the CoValue has no tombstone afterwards either.
+//! exception: a tombstone hides sessions, and erasure then removes them. So data that was read from
+//! a CoValue without a tombstone is valid only if the CoValue has no tombstone afterwards either.
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId, Signature};
 use downbeat_storage::{Damage, Runs, StorageError, StoredCoValue, StoredSession, Unsynced};
@@ -73,7 +73,8 @@ fn read_runs(
     }
 }
 
-/// The CoValue's own record, which comes before the heads of its sessions. `None` if it is not stored.
+/// The CoValue's own record, which comes before the heads of its sessions. `None` if it is not
+/// stored.
 fn own_record(
     id: CoValueId,
     records: &mut Records<'_>,

@@ -103,7 +103,8 @@ impl TotalsRecord {
     }
 }
 
-/// Serialises a slice with one call, where serde would take a call for each byte. The bytes are the same.
+/// Serialises a slice with one call, where serde would take a call for each byte. The bytes are the
+/// same.
 fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
 }

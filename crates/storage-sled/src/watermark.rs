@@ -1,12 +1,13 @@
 //! The number of durable batches, in a file beside sled's files.
 //!
 //! When sled opens a log, it takes the first damaged message for the end of the log, as after a
-//! crash, and goes on from the state before it. So a flipped bit would silently remove everything that
-//! was written later. To notice that, the totals in the log count every applied batch, and every flush
-//! writes the count into this file. A log whose totals count fewer batches has lost data.
+//! crash, and goes on from the state before it. So a flipped bit would silently remove everything
+//! that was written later. To notice that, the totals in the log count every applied batch, and
+//! every flush writes the count into this file. A log whose totals count fewer batches has lost
+//! data.
 //!
-//! The watermark is written after the flush and not synced. So it is never ahead of the log, and costs
-//! almost nothing. After a power failure it may be slightly behind.
+//! The watermark is written after the flush and not synced. So it is never ahead of the log, and
+//! costs almost nothing. After a power failure it may be slightly behind.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -20,8 +21,8 @@ use crate::tree::LOG_FILE;
 /// The name of the file.
 pub(crate) const WATERMARK_FILE: &str = "mark";
 
-/// The watermark is written into two slots in turn, so a torn write leaves the previous one. Each slot
-/// has a disk sector of its own.
+/// The watermark is written into two slots in turn, so a torn write leaves the previous one. Each
+/// slot has a disk sector of its own.
 const SLOT_LEN: usize = 512;
 
 /// The key in the checksum of a slot's record.
@@ -39,8 +40,8 @@ pub(crate) struct Watermark {
 }
 
 impl Watermark {
-    /// Opens the watermark of a store whose log has this many durable batches. Fails if the watermark
-    /// is higher. Creates a missing file: an operator who accepts a loss deletes it.
+    /// Opens the watermark of a store whose log has this many durable batches. Fails if the
+    /// watermark is higher. Creates a missing file: an operator who accepts a loss deletes it.
     pub(crate) fn open(dir: &Path, batches: u64) -> Result<Self, StorageError> {
         let path = dir.join(WATERMARK_FILE);
         let file =

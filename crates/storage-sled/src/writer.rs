@@ -1,9 +1,9 @@
 //! The writer: applies each batch to the tree and flushes it.
 //!
-//! After the first error of the disk sled writes nothing more, but still reads. So after an error the
-//! writer leaves the tree to the readers until the disk can be written again. Then it drops the tree
-//! and opens it again. Data that was not flushed is then gone from memory as it is from the disk, and
-//! its writers have got an error.
+//! After the first error of the disk sled writes nothing more, but still reads. So after an error
+//! the writer leaves the tree to the readers until the disk can be written again. Then it drops the
+//! tree and opens it again. Data that was not flushed is then gone from memory as it is from the
+//! disk, and its writers have got an error.
 //!
 //! A log that has lost its name can still be written, but nothing finds that data again. So the
 //! writer checks the log's identity before each batch, and again before it answers.
@@ -27,8 +27,8 @@ use crate::space;
 use crate::tree::Tree;
 use crate::watermark::Watermark;
 
-/// Interval between attempts to open a failed tree again. Long enough to be no load, and short enough
-/// that the store is back soon after space was made on the disk.
+/// Interval between attempts to open a failed tree again. Long enough to be no load, and short
+/// enough that the store is back soon after space was made on the disk.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The state of the writer thread.
@@ -69,7 +69,8 @@ impl Writer {
         Self { shared, options, identity, reserve, state }
     }
 
-    /// See [`Storage::append`](downbeat_storage::Storage::append). `bytes` is the size of the batch.
+    /// See [`Storage::append`](downbeat_storage::Storage::append). `bytes` is the size of the
+    /// batch.
     pub(crate) fn append(
         &mut self,
         batch: &[Write],
@@ -96,8 +97,8 @@ impl Writer {
         Ok(erased?)
     }
 
-    /// Makes a change of this size. After an error nothing of it is in the tree, or the tree is opened
-    /// again.
+    /// Makes a change of this size. After an error nothing of it is in the tree, or the tree is
+    /// opened again.
     fn change<T>(
         &mut self,
         bytes: usize,

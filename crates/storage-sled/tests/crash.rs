@@ -1,8 +1,8 @@
 //! Kills a process that writes to a store, many times, and checks the store after each kill.
 //!
 //! A binary of its own, because it starts itself as the process to kill. With a directory in its
-//! environment it writes there until it is killed, and prints the acknowledged counts. Without one it
-//! is the test.
+//! environment it writes there until it is killed, and prints the acknowledged counts. Without one
+//! it is the test.
 
 use std::collections::HashMap;
 use std::env;
@@ -122,8 +122,8 @@ fn run_and_kill(dir: &Path, life: Duration, acknowledged: &mut HashMap<u64, u64>
     }
 }
 
-/// Checks that everything acknowledged is stored, that every batch is stored for all its CoValues or
-/// for none, and that all content is the written content.
+/// Checks that everything acknowledged is stored, that every batch is stored for all its CoValues
+/// or for none, and that all content is the written content.
 async fn check(dir: &Path, acknowledged: &HashMap<u64, u64>) {
     let store = SledStorage::open(dir).unwrap();
     let mut transactions = 0;

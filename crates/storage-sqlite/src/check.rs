@@ -1,8 +1,8 @@
 //! A check of the indexes of `sessions`, in the background after the file was opened.
 //!
-//! SQLite keeps no checksums. An index with a changed byte may not give all sessions of a CoValue, and
-//! a reader does not notice. So a thread compares the table with the indexes once, in both directions,
-//! a small part at a time. A CoValue for which they differ is not served from then on.
+//! SQLite keeps no checksums. An index with a changed byte may not give all sessions of a CoValue,
+//! and a reader does not notice. So a thread compares the table with the indexes once, in both
+//! directions, a small part at a time. A CoValue for which they differ is not served from then on.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -25,8 +25,8 @@ use crate::index::text;
 /// Rows of a table that are compared in one snapshot. Takes about a millisecond.
 const PART: usize = 256;
 
-/// The pause after a part, as a multiple of its duration. Leaves four fifths of a core and of the disk
-/// to other work.
+/// The pause after a part, as a multiple of its duration. Leaves four fifths of a core and of the
+/// disk to other work.
 const PAUSE: u32 = 4;
 
 /// The shortest pause.
@@ -78,8 +78,8 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Starts the thread. The receiver becomes true when everything has been compared, and is closed
-    /// when the check ends.
+    /// Starts the thread. The receiver becomes true when everything has been compared, and is
+    /// closed when the check ends.
     pub(crate) fn start(
         source: Arc<Source>,
         damaged: Arc<Damaged>,
@@ -179,8 +179,8 @@ fn of_sessions(
     Ok(last)
 }
 
-/// Looks up the index entries of CoValues in the table. A damaged entry may name the session of another
-/// CoValue.
+/// Looks up the index entries of CoValues in the table. A damaged entry may name the session of
+/// another CoValue.
 fn of_co_values(
     connection: &Connection,
     damaged: &Damaged,

@@ -16,12 +16,12 @@ use crate::error::FileError;
 use crate::options::SqliteOptions;
 use crate::schema;
 
-/// Reader threads. Most reads are served from memory, so few threads are busy. More would only wait for
-/// the same disk, and each has its own cache.
+/// Reader threads. Most reads are served from memory, so few threads are busy. More would only wait
+/// for the same disk, and each has its own cache.
 pub(crate) const MAX_READS: usize = 4;
 
-/// Longest wait for another process that writes. After it the store counts as locked. Transactions of
-/// the reference take milliseconds.
+/// Longest wait for another process that writes. After it the store counts as locked. Transactions
+/// of the reference take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pages in the log beside the file (16 MiB) after which SQLite moves them into the file. More than
@@ -36,8 +36,8 @@ const STATEMENTS: usize = 64;
 
 /// The identities of the file and of the log beside it.
 ///
-/// SQLite goes on writing to files that have lost their names. If only the log has lost its name, its
-/// content is lost as well for the next process.
+/// SQLite goes on writing to files that have lost their names. If only the log has lost its name,
+/// its content is lost as well for the next process.
 #[derive(Debug, Clone)]
 pub(crate) struct FileIdentities {
     file: FileIdentity,
@@ -97,8 +97,8 @@ pub(crate) fn open_writer(
 }
 
 fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> Result<(), rusqlite::Error> {
-    // With a write-ahead log, FULL flushes the log at every commit, and NORMAL only before its pages
-    // are moved into the file. Both keep the file whole.
+    // With a write-ahead log, FULL flushes the log at every commit, and NORMAL only before its
+    // pages are moved into the file. Both keep the file whole.
     let synchronous = match options.durability {
         Durability::Flushed => "FULL",
         Durability::Relaxed { .. } => "NORMAL",
@@ -130,8 +130,8 @@ fn open(file: &Path, flags: OpenFlags) -> Result<Connection, StorageError> {
         // Finds damage within pages, at little cost.
         .and_then(|()| connection.pragma_update(None, "cell_size_check", true))
         .and_then(|()| connection.pragma_update(None, "temp_store", "MEMORY"))
-        // Otherwise SQLite compiles a statement again for each bound value, to look for a better plan.
-        // That takes several times as long as a look-up.
+        // Otherwise SQLite compiles a statement again for each bound value, to look for a better
+        // plan. That takes several times as long as a look-up.
         .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
         .map_err(|error| storage_error("open", file, error))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);

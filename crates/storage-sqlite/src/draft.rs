@@ -259,9 +259,9 @@ impl Draft<'_> {
         Ok(row)
     }
 
-    /// Removes signatures beyond the end of a log, so that they do not end up within it when it grows.
-    /// The reference leaves some when it is interrupted, and when it erases a session whose row is used
-    /// again.
+    /// Removes signatures beyond the end of a log, so that they do not end up within it when it
+    /// grows. The reference leaves some when it is interrupted, and when it erases a session whose
+    /// row is used again.
     fn clear_beyond(&self, session: i64, count: u64) -> Result<(), FileError> {
         for delete in [
             "DELETE FROM signatureAfter WHERE ses = ?1 AND idx >= ?2",

@@ -12,8 +12,8 @@ use crate::error::FileError;
 use crate::extension::owner;
 use crate::index::{self, SessionRow};
 
-/// Transactions that one call removes at most, except for a longer extension at the end. Takes a few
-/// milliseconds of the writer's time.
+/// Transactions that one call removes at most, except for a longer extension at the end. Takes a
+/// few milliseconds of the writer's time.
 const MAX_TRANSACTIONS: u64 = 1_000;
 
 impl Draft<'_> {

@@ -1,9 +1,9 @@
 //! The rows of `downbeat_extensions`: the bounds, the signature and a checksum of each extension.
 //!
-//! The reference keeps signatures only at checkpoints and at the end of a log. These rows keep one at
-//! the end of every extension that this crate has written, so a log can be served in small pieces.
-//! Their keys are `ses` and `idx`, as in `signatureAfter`. Their checksums find damage that SQLite
-//! cannot find: a changed byte within a transaction.
+//! The reference keeps signatures only at checkpoints and at the end of a log. These rows keep one
+//! at the end of every extension that this crate has written, so a log can be served in small
+//! pieces. Their keys are `ses` and `idx`, as in `signatureAfter`. Their checksums find damage that
+//! SQLite cannot find: a changed byte within a transaction.
 //!
 //! The reference ignores these rows. When it erases a session, it may use the session's `ses` for
 //! another session. So a row names its owner, and is ignored if that is another session. Extensions
@@ -29,8 +29,8 @@ pub(crate) fn owner(id: CoValueId, session: &SessionId) -> u32 {
     hasher.finalize()
 }
 
-/// The checksum of an extension. It covers the canonical JSON of the transactions, not the text of the
-/// rows: the reference writes JSON in another order.
+/// The checksum of an extension. It covers the canonical JSON of the transactions, not the text of
+/// the rows: the reference writes JSON in another order.
 pub(crate) fn checksum(after: u64, signature: &Signature, transactions: &[Transaction]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&after.to_le_bytes());

@@ -59,8 +59,9 @@ pub(crate) fn co_value(
     }
 }
 
-/// Checks that a CoValue that was not found is in neither of the two indexes of ids. SQLite keeps no
-/// checksums. An index with a changed byte may not find a stored CoValue, and a reader does not notice.
+/// Checks that a CoValue that was not found is in neither of the two indexes of ids. SQLite keeps
+/// no checksums. An index with a changed byte may not find a stored CoValue, and a reader does not
+/// notice.
 fn not_stored(connection: &Connection, id: CoValueId) -> Result<(), FileError> {
     for query in [
         "SELECT 1 FROM coValues INDEXED BY coValuesByID WHERE id = ?1",
@@ -133,9 +134,9 @@ pub(crate) fn all_sessions(
     Ok(sorted(sessions))
 }
 
-/// Runs one query for everything, because a query costs as much as several look-ups. The query gives a
-/// row for each session, and one row without a session if there is none. It gives one more row for each
-/// extension that ends after the end of its log; an undamaged file has none.
+/// Runs one query for everything, because a query costs as much as several look-ups. The query
+/// gives a row for each session, and one row without a session if there is none. It gives one more
+/// row for each extension that ends after the end of its log; an undamaged file has none.
 fn find<H>(
     connection: &Connection,
     id: CoValueId,

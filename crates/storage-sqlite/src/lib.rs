@@ -1,7 +1,7 @@
 //! Storage for Downbeat in the SQLite file of the reference sync server.
 //!
-//! To change from the reference server to Downbeat, stop one and start the other on the same file. To
-//! change back, do the same.
+//! To change from the reference server to Downbeat, stop one and start the other on the same file.
+//! To change back, do the same.
 //!
 //! ```
 //! use downbeat_storage::Storage;
@@ -21,14 +21,15 @@
 //! - **The tables** are those of the reference, in their newest version. Two tables are added,
 //!   `downbeat_extensions` and `downbeat_totals`, which the reference ignores. They may be dropped
 //!   while no server runs; the next points say what is lost.
-//! - **Writes** run on one thread. Each `append` is one transaction with one flush. The queue of the
-//!   thread is bounded by bytes; `append` waits for room.
-//! - **Reads** run on a few threads, each with its own connection. One call reads one snapshot, and the
-//!   writer does not disturb it.
+//! - **Writes** run on one thread. Each `append` is one transaction with one flush. The queue of
+//!   the thread is bounded by bytes; `append` waits for room.
+//! - **Reads** run on a few threads, each with its own connection. One call reads one snapshot, and
+//!   the writer does not disturb it.
 //! - **Damage** is found where there is something to compare with. Headers are compared with their
-//!   ids; counts, numbers and signatures with each other; pages by SQLite. Transactions that this crate
-//!   wrote have checksums in `downbeat_extensions`, until that table is dropped. Rows that the reference
-//!   wrote have no checksums. Only their signatures show whether they are what clients signed.
+//!   ids; counts, numbers and signatures with each other; pages by SQLite. Transactions that this
+//!   crate wrote have checksums in `downbeat_extensions`, until that table is dropped. Rows that
+//!   the reference wrote have no checksums. Only their signatures show whether they are what
+//!   clients signed.
 //! - **Another process** may have the file open and write to it. Readers see what it writes, but
 //!   clients that are connected here are not notified.
 //!

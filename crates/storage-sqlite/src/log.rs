@@ -13,8 +13,8 @@ use crate::index::{SessionRow, signature, text};
 /// The texts of small transactions share buffers of this size, in bytes.
 const BUFFER: usize = 4 << 10;
 
-/// Transactions for which memory is allocated in advance. Bounded, because a damaged file may state any
-/// count.
+/// Transactions for which memory is allocated in advance. Bounded, because a damaged file may state
+/// any count.
 const ROOM: usize = 64;
 
 /// Reads a log beyond `have`. Returns whether there is budget for more.
@@ -218,8 +218,8 @@ where
     }
 }
 
-/// Rows for some transactions of a log, in the order of the log. One scan beside the log costs less than
-/// a look-up for each transaction.
+/// Rows for some transactions of a log, in the order of the log. One scan beside the log costs less
+/// than a look-up for each transaction.
 struct RowCursor<'a, T, D> {
     rows: Rows<'a>,
     decode: D,

@@ -14,11 +14,11 @@ use downbeat_storage::Durability;
 pub struct SqliteOptions {
     /// When writes return. Default: [`Durability::Flushed`].
     ///
-    /// With [`Durability::Relaxed`] a write returns when the operating system has it. A crash of the
-    /// process loses nothing. A crash of the machine loses writes that are not flushed yet.
+    /// With [`Durability::Relaxed`] a write returns when the operating system has it. A crash of
+    /// the process loses nothing. A crash of the machine loses writes that are not flushed yet.
     pub durability: Durability,
-    /// Size of SQLite's page caches, in bytes: half for the writer, and half for all readers together.
-    /// Default: 64 MiB.
+    /// Size of SQLite's page caches, in bytes: half for the writer, and half for all readers
+    /// together. Default: 64 MiB.
     pub cache_bytes: u64,
 }
 

@@ -12,8 +12,8 @@
 //! | 6 | `storageReconciliationLocks` |
 //! | 7 | without `expiresAt` in `storageReconciliationLocks` |
 //!
-//! The reference commits a migration and its number separately, so a file may be ahead of its number.
-//! Each step here checks the state of the file, and all steps are one transaction.
+//! The reference commits a migration and its number separately, so a file may be ahead of its
+//! number. Each step here checks the state of the file, and all steps are one transaction.
 
 use std::path::Path;
 
@@ -81,8 +81,8 @@ const REFERENCE: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// The tables of this crate. The reference ignores them, and no content is lost if they are dropped.
-/// See `extension` and `totals`.
+/// The tables of this crate. The reference ignores them, and no content is lost if they are
+/// dropped. See `extension` and `totals`.
 const OWN: &str = "
     CREATE TABLE IF NOT EXISTS downbeat_extensions (
         ses INTEGER NOT NULL,
@@ -182,8 +182,8 @@ fn migrate_tables(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// Renumbers the logs that begin with 1 and end with their count. The number of a row is part of its
-/// key, so the rows first get negative numbers, which no row has.
+/// Renumbers the logs that begin with 1 and end with their count. The number of a row is part of
+/// its key, so the rows first get negative numbers, which no row has.
 fn number_from_zero(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     write.execute_batch(
         "UPDATE transactions SET idx = -idx WHERE idx > 0 AND ses IN (

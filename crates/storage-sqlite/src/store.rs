@@ -59,9 +59,9 @@ struct Threads {
 }
 
 impl SqliteStorage {
-    /// Opens a file. A file of an older version of the reference is migrated to the newest. An empty
-    /// or missing file becomes a new store, and missing directories above it are created. Blocks
-    /// meanwhile.
+    /// Opens a file. A file of an older version of the reference is migrated to the newest. An
+    /// empty or missing file becomes a new store, and missing directories above it are created.
+    /// Blocks meanwhile.
     ///
     /// # Errors
     ///
@@ -106,8 +106,8 @@ impl SqliteStorage {
         })
     }
 
-    /// Runs SQLite's own check of the whole file: whether its pages fit together, and its indexes match
-    /// its tables. Returns the findings, at most 100.
+    /// Runs SQLite's own check of the whole file: whether its pages fit together, and its indexes
+    /// match its tables. Returns the findings, at most 100.
     ///
     /// This does not find a changed byte within a transaction or a signature.
     pub async fn check_pages(&self) -> Result<Vec<String>, StorageError> {
@@ -120,10 +120,10 @@ impl SqliteStorage {
         .await
     }
 
-    /// Waits for the check that starts when the store is opened. It compares the table of sessions with
-    /// its indexes, which have no checksums. Returns the CoValues whose sessions an index does not give
-    /// correctly; they are not served. `None` if the check failed, which the log explains, or if the
-    /// store was closed.
+    /// Waits for the check that starts when the store is opened. It compares the table of sessions
+    /// with its indexes, which have no checksums. Returns the CoValues whose sessions an index does
+    /// not give correctly; they are not served. `None` if the check failed, which the log explains,
+    /// or if the store was closed.
     pub async fn check_sessions(&self) -> Option<Vec<CoValueId>> {
         let mut checked = self.checked.clone();
         checked.wait_for(|done| *done).await.ok()?;

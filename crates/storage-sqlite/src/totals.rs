@@ -1,8 +1,8 @@
 //! The amount of stored data, in a row that every transaction of the writer updates.
 //!
-//! Data that the reference has written is not counted in that row. So an audit corrects it, once after
-//! opening and whenever another process has written. The audit compares the row with counts that are
-//! quick to get, and reads all transactions only if they differ.
+//! Data that the reference has written is not counted in that row. So an audit corrects it, once
+//! after opening and whenever another process has written. The audit compares the row with counts
+//! that are quick to get, and reads all transactions only if they differ.
 
 use std::ops::{AddAssign, Sub};
 

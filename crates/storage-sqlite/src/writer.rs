@@ -160,8 +160,8 @@ impl Writer {
         Ok(done)
     }
 
-    /// Flushes earlier writes. A flush of the log beside the file covers all of them, and comes with
-    /// every commit that waits for the disk.
+    /// Flushes earlier writes. A flush of the log beside the file covers all of them, and comes
+    /// with every commit that waits for the disk.
     fn flush(&mut self) {
         let flush = || {
             self.connection.pragma_update(None, "synchronous", "FULL")?;
@@ -193,8 +193,8 @@ impl WriterState for Writer {
         [self.flush_by, self.reserve.retry_at()].into_iter().flatten().min()
     }
 
-    /// Moves the content of the log beside the file into the file. Another process that has the file
-    /// open may prevent that, which does no harm.
+    /// Moves the content of the log beside the file into the file. Another process that has the
+    /// file open may prevent that, which does no harm.
     fn close(self) -> Result<(), StorageError> {
         let checkpoint =
             self.connection.pragma_update(None, "synchronous", "FULL").and_then(|()| {

@@ -2,10 +2,12 @@
 //!
 //! The file is a log of changes. A record is the length of a change, a checksum of the length, a
 //! checksum of the change, and the change. Opening the store replays the log into a
-//! [`MemoryStorage`], which answers all reads. A write goes to the log and the disk, then to memory.
+//! [`MemoryStorage`], which answers all reads. A write goes to the log and the disk, then to
+//! memory.
 //!
-//! It passes the conformance suite (`tests/it/append_log.rs`). For production it should also compact
-//! the log. Run it with `cargo run -p downbeat-storage --example append_log --features files,threads`.
+//! It passes the conformance suite (`tests/it/append_log.rs`). For production it should also
+//! compact the log. Run it with `cargo run -p downbeat-storage --example append_log --features
+//! files,threads`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};

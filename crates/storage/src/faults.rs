@@ -50,8 +50,8 @@ pub enum InjectedFailure {
     Fail(StorageError),
     /// The call takes effect, and fails all the same, as after a failed flush or a lost answer.
     FailAfter(StorageError),
-    /// The first `writes` writes of the batch take effect; then the call fails. Breaks the contract,
-    /// so it shows which code relies on atomic batches.
+    /// The first `writes` writes of the batch take effect; then the call fails. Breaks the
+    /// contract, so it shows which code relies on atomic batches.
     Torn {
         /// Number of applied writes.
         writes: usize,

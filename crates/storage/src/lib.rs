@@ -2,9 +2,9 @@
 //!
 //! A [`Storage`] keeps CoValues. Each has a header, and a log of transactions for each session that
 //! only grows. Writers append *extensions*: some transactions, the number of transactions expected
-//! before them, and the signature of the log after them. Readers get *runs*: extensions merged up to
-//! the next checkpoint, each ending at a known signature. So the pieces that are served do not depend
-//! on the pieces that were written.
+//! before them, and the signature of the log after them. Readers get *runs*: extensions merged up
+//! to the next checkpoint, each ending at a known signature. So the pieces that are served do not
+//! depend on the pieces that were written.
 //!
 //! ```
 //! use downbeat_protocol::{
@@ -45,8 +45,8 @@
 //!
 //! Implement [`Storage`]; its documentation is the contract. [`SinceCheckpoint`] and [`Runs`] hold
 //! the one rule that all backends share: where logs are cut. A backend whose engine blocks reads on
-//! `ReaderThreads` and writes on a `WriterThread` (feature `threads`). A backend that keeps files has
-//! helpers in `files` (feature `files`).
+//! `ReaderThreads` and writes on a `WriterThread` (feature `threads`). A backend that keeps files
+//! has helpers in `files` (feature `files`).
 //!
 //! Then test it (feature `conformance`):
 //!
@@ -56,8 +56,8 @@
 //! - `conformance::run_moving` checks that nothing is acknowledged into a store that was moved away
 //!   or deleted.
 //!
-//! `examples/append_log.rs` is a durable backend over one append-only file, in under 300 lines, that
-//! passes all three.
+//! `examples/append_log.rs` is a durable backend over one append-only file, in under 300 lines,
+//! that passes all three.
 //!
 //! # Testing code that uses a store
 //!
@@ -83,8 +83,8 @@
 //!
 //! A panic of this workspace's code is a bug, and only the border of a task of the node catches it.
 //! The threads of a backend hand a panic over to the task that waits for the answer. A panic of an
-//! engine is no bug of this code: the backend turns it into a [`StorageError`] at the one place where
-//! it calls the engine.
+//! engine is no bug of this code: the backend turns it into a [`StorageError`] at the one place
+//! where it calls the engine.
 //!
 //! # Features
 //!

@@ -4,8 +4,8 @@ use downbeat_protocol::{CHUNK_LEN, KnownState, SessionContent, SessionId, Signat
 
 /// The bytes in a log since its last checkpoint.
 ///
-/// A backend keeps this number for each session, and calls [`Self::extend`] with each extension. The
-/// result depends on nothing but the log, so all backends cut a log at the same positions.
+/// A backend keeps this number for each session, and calls [`Self::extend`] with each extension.
+/// The result depends on nothing but the log, so all backends cut a log at the same positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SinceCheckpoint(pub u64);
 

@@ -17,14 +17,14 @@ use crate::types::{Erased, Outcome, StoreStats, StoredCoValue, Unsynced, Unsynce
 ///   other, in an order that the store chooses. A task that waits for each append before the next
 ///   gets them in its own order.
 /// - **Whole extensions.** Of each [`SessionContent`] that an append applied, a reader sees all or
-///   nothing, and never without the extensions before it. While an append runs, a reader may see some
-///   extensions of the batch and not others. After `append` has returned, all readers see all of
-///   them. A reader may see data that is not durable yet.
+///   nothing, and never without the extensions before it. While an append runs, a reader may see
+///   some extensions of the batch and not others. After `append` has returned, all readers see all
+///   of them. A reader may see data that is not durable yet.
 /// - **Futures may be dropped.** Dropping the future of a write does not undo the write: it happens
 ///   as a whole or not at all.
 /// - **No blocking.** A backend that waits for a disk does so on threads of its own.
-/// - **No grouping.** Each `append` is one batch with one flush. A store does not merge the appends of
-///   several tasks. Many tasks that write at the same time share a flush by a
+/// - **No grouping.** Each `append` is one batch with one flush. A store does not merge the appends
+///   of several tasks. Many tasks that write at the same time share a flush by a
 ///   [`Batcher`](crate::Batcher) in front of the store.
 ///
 /// Any method may fail with [`StorageError::Io`], [`StorageError::Full`] or
@@ -40,14 +40,14 @@ pub trait Storage: Send + Sync + 'static {
     /// Stores a batch of log extensions and tombstones. Returns one outcome for each write, in the
     /// order of the batch.
     ///
-    /// The writes of a batch take effect in order, each on top of those before it. A write that does
-    /// not fit the store is left out, and its [`Outcome`] says why; the rest of the batch is applied.
-    /// All applied writes are applied atomically: after a crash the store holds all of them or none.
-    /// They are durable when this returns, unless the backend was opened with relaxed
+    /// The writes of a batch take effect in order, each on top of those before it. A write that
+    /// does not fit the store is left out, and its [`Outcome`] says why; the rest of the batch is
+    /// applied. All applied writes are applied atomically: after a crash the store holds all of
+    /// them or none. They are durable when this returns, unless the backend was opened with relaxed
     /// [`Durability`](crate::Durability).
     ///
-    /// After an error the batch may have been applied as a whole, or not at all, and is not known to
-    /// be durable. The caller asks [`Self::load`] for the stored counts before it goes on. Later
+    /// After an error the batch may have been applied as a whole, or not at all, and is not known
+    /// to be durable. The caller asks [`Self::load`] for the stored counts before it goes on. Later
     /// appends may succeed again.
     async fn append(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, StorageError>;
 
@@ -99,8 +99,8 @@ pub trait Storage: Send + Sync + 'static {
     /// The answers of [`Self::read`] beyond each of these known states, in their order.
     ///
     /// All answers share one budget: after the answer with which `max_bytes` have been read there
-    /// are no more. So there may be fewer answers than known states, but at least one if there is any
-    /// known state. Whether a known state has the header makes no difference.
+    /// are no more. So there may be fewer answers than known states, but at least one if there is
+    /// any known state. Whether a known state has the header makes no difference.
     ///
     /// Should be overridden for the same reason as [`Self::load_many`].
     async fn read_many(
@@ -125,8 +125,8 @@ pub trait Storage: Send + Sync + 'static {
     /// Includes deleted CoValues.
     ///
     /// Fewer than `limit` ids mean that there are no more. Pages are stable while others write: a
-    /// walk from page to page gives every CoValue that was stored when it began exactly once. It may
-    /// or may not give CoValues that were added since.
+    /// walk from page to page gives every CoValue that was stored when it began exactly once. It
+    /// may or may not give CoValues that were added since.
     async fn list(
         &self,
         after: Option<CoValueId>,
@@ -140,8 +140,8 @@ pub trait Storage: Send + Sync + 'static {
     /// delete sessions. Does a bounded amount of work, and returns whether there is more to do.
     ///
     /// Does nothing to a CoValue that is not deleted or not stored. Readers do not notice, because
-    /// the content has been hidden since the tombstone. Each call is atomic. It need not be durable:
-    /// content that comes back after a crash is listed by [`Self::erasable`] again.
+    /// the content has been hidden since the tombstone. Each call is atomic. It need not be
+    /// durable: content that comes back after a crash is listed by [`Self::erasable`] again.
     async fn erase(&self, id: CoValueId) -> Result<Erased, StorageError>;
 
     /// The first `limit` ids after `after`, in ascending order, of CoValues that have a tombstone
@@ -155,8 +155,8 @@ pub trait Storage: Send + Sync + 'static {
     /// Notes for CoValues whether an upstream has acknowledged all their content.
     ///
     /// The updates take effect in order and atomically, and are as durable as an [`Self::append`]
-    /// when this returns. Each call is one batch. A CoValue need not be stored: a caller that notes it
-    /// before it appends the content can lose no update.
+    /// when this returns. Each call is one batch. A CoValue need not be stored: a caller that notes
+    /// it before it appends the content can lose no update.
     async fn track_unsynced(&self, updates: Vec<UnsyncedUpdate>) -> Result<(), StorageError>;
 
     /// The first `limit` pairs of a CoValue and an upstream that has not acknowledged it, after
@@ -172,14 +172,14 @@ pub trait Storage: Send + Sync + 'static {
     async fn stats(&self) -> Result<StoreStats, StorageError>;
 
     /// Whether the store would take content now, as far as it knows without writing. A backend on a
-    /// disk checks whether its files are still at their paths and whether there is free space. Must be
-    /// cheap enough for a call each second.
+    /// disk checks whether its files are still at their paths and whether there is free space. Must
+    /// be cheap enough for a call each second.
     async fn check(&self) -> Result<(), StorageError> {
         Ok(())
     }
 
     /// Makes everything durable, and closes the store. Later calls fail with
-    /// [`StorageError::Closed`]; running calls finish, or fail in the same way. Closing a second time
-    /// does nothing.
+    /// [`StorageError::Closed`]; running calls finish, or fail in the same way. Closing a second
+    /// time does nothing.
     async fn close(&self) -> Result<(), StorageError>;
 }

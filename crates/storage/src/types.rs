@@ -12,7 +12,8 @@ use crate::error::Damage;
 /// Exhaustive on purpose: a backend must carry out every kind of write.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
-    /// Extends sessions of a CoValue. Creates the CoValue if it is not stored and the header is given.
+    /// Extends sessions of a CoValue. Creates the CoValue if it is not stored and the header is
+    /// given.
     Append {
         /// The CoValue.
         id: CoValueId,

@@ -84,8 +84,8 @@ pub enum Event {
     Listed {
         /// The upstream.
         upstream: UpstreamName,
-        /// CoValues in storage, in the order of their ids, with the hash of their sessions. Empty at
-        /// the end of the list.
+        /// CoValues in storage, in the order of their ids, with the hash of their sessions. Empty
+        /// at the end of the list.
         values: Vec<(CoValueId, ShortHash)>,
     },
     /// Only time has passed.
@@ -123,16 +123,16 @@ impl Event {
 pub enum Refusal {
     /// A LOAD. No upstream is asked, and the peer gets the answer that the CoValue is not here.
     Load,
-    /// A message with the header of a CoValue. The peer gets the answer that the CoValue is not here.
-    /// Until the runtime passes a header on, the peer gets no message that would make it send the
-    /// CoValue again. An upstream counts as not having it.
+    /// A message with the header of a CoValue. The peer gets the answer that the CoValue is not
+    /// here. Until the runtime passes a header on, the peer gets no message that would make it send
+    /// the CoValue again. An upstream counts as not having it.
     Content,
     /// A CoValue that was refused on an earlier connection of a client. Until the runtime passes a
     /// header on, the client gets no message that would make it send the CoValue again.
     Earlier,
     /// The content of one session. Until the runtime passes content on that follows the stored
-    /// content, gaps in the session are not corrected, because a correction would make the peer send
-    /// the content again.
+    /// content, gaps in the session are not corrected, because a correction would make the peer
+    /// send the content again.
     Session(SessionId),
 }
 

@@ -3,8 +3,8 @@
 //! `events` has a file with the handler of each event. The other files have the steps that the
 //! handlers share. They use each other in one direction, with one exception: content that is
 //! accepted may decide whether a CoValue is here, which lets content go on that waited for that
-//! (`content`, `verify`, `verified`, `loaded`, `resumed` and `upstream_answers`). All of them change
-//! the state through the types of `crate::state`.
+//! (`content`, `verify`, `verified`, `loaded`, `resumed` and `upstream_answers`). All of them
+//! change the state through the types of `crate::state`.
 
 mod access;
 mod agreement;

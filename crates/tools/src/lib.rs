@@ -1,9 +1,10 @@
 //! Tools for Downbeat stores: export, import, verify and inspect.
 //!
 //! Each tool is one function over a [`Store`], which wraps any
-//! [`Storage`](downbeat_storage::Storage). The functions block and use all cores; [`ProgressObserver`]
-//! reports how far they are. Every id, hash chain and signature is checked again. Content that
-//! fails a check is left out and listed in the [`FindingsReport`]; it does not end the run.
+//! [`Storage`](downbeat_storage::Storage). The functions block and use all cores;
+//! [`ProgressObserver`] reports how far they are. Every id, hash chain and signature is checked
+//! again. Content that fails a check is left out and listed in the [`FindingsReport`]; it does not
+//! end the run.
 //!
 //! ```
 //! use std::sync::Arc;

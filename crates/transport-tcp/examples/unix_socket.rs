@@ -36,8 +36,8 @@ impl UnixSocketListener {
 
 #[async_trait]
 impl Listener for UnixSocketListener {
-    /// Runs handshakes as tasks, so that a slow client does not block the others, and so that dropping
-    /// this call loses no connection.
+    /// Runs handshakes as tasks, so that a slow client does not block the others, and so that
+    /// dropping this call loses no connection.
     async fn accept(&mut self) -> Result<Connection, TransportError> {
         loop {
             let has_room = self.handshakes.len() < MAX_PENDING;

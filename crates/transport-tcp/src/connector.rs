@@ -26,8 +26,8 @@ pub struct TcpConnector {
 }
 
 impl TcpConnector {
-    /// Connects to a URL, `tcp://host:port` or `tcps://host:port`, with `?key=` if the server needs a
-    /// key. Uses the options for clients.
+    /// Connects to a URL, `tcp://host:port` or `tcps://host:port`, with `?key=` if the server needs
+    /// a key. Uses the options for clients.
     pub fn new(url: &str, options: TcpOptions) -> Result<Self, InvalidUrl> {
         let Target { host, port, encrypted, key, name } = Target::parse(url)?;
         if key.as_ref().is_some_and(|key| key.expose().len() > MAX_KEY_BYTES) {

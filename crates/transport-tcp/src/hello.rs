@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use downbeat_transport::{AdmissionRefusal, ApiKey, RefusalKind};
 
-/// The start of both hellos. No text and no TLS record begins with its first byte, and the line break
-/// shows whether a proxy changes text.
+/// The start of both hellos. No text and no TLS record begins with its first byte, and the line
+/// break shows whether a proxy changes text.
 pub(crate) const MAGIC: [u8; 8] = *b"\xD0BEAT\r\n\0";
 /// The only version so far.
 pub(crate) const VERSION: u8 = 1;

@@ -1,15 +1,16 @@
 //! Length-delimited bincode frames over TCP, between Downbeat nodes and Rust programs.
 //!
-//! [`TcpListener`] accepts connections and [`TcpConnector`] makes them, at `tcp://host:port` or, with
-//! TLS, at `tcps://host:port`. Both sides first exchange their names and protocol versions, and a
-//! listener may require a key, as for WebSocket clients. [`docs/transport-tcp.md`] describes the
-//! format byte by byte.
+//! [`TcpListener`] accepts connections and [`TcpConnector`] makes them, at `tcp://host:port` or,
+//! with TLS, at `tcps://host:port`. Both sides first exchange their names and protocol versions,
+//! and a listener may require a key, as for WebSocket clients. [`docs/transport-tcp.md`] describes
+//! the format byte by byte.
 //!
-//! Compared with the WebSocket transport, frames are not masked, messages are somewhat smaller, both
-//! sides batch from the start, and both send keepalives, so that each side notices when the other one
-//! is gone.
+//! Compared with the WebSocket transport, frames are not masked, messages are somewhat smaller,
+//! both sides batch from the start, and both send keepalives, so that each side notices when the
+//! other one is gone.
 //!
-//! [`connect_over`] and [`accept_over`] speak the same protocol over any stream, such as a Unix socket.
+//! [`connect_over`] and [`accept_over`] speak the same protocol over any stream, such as a Unix
+//! socket.
 //!
 //! ```
 //! use downbeat_protocol::Message;

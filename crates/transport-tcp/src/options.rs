@@ -17,13 +17,13 @@ pub(crate) const ALPN: &[&str] = &["downbeat-tcp"];
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval of WebSocket pings.
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_millis(1_500);
-/// The timeout of WebSocket clients. Six keepalives fit into it, because a busy node, or a machine that
-/// swaps, can miss one.
+/// The timeout of WebSocket clients. Six keepalives fit into it, because a busy node, or a machine
+/// that swaps, can miss one.
 const DEFAULT_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A link that is re-routed needs several seconds.
 const DEFAULT_DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longer than any pause on a bad link between servers. Without a limit a peer could send one byte a
-/// second and so occupy the memory of a frame for days.
+/// Longer than any pause on a bad link between servers. Without a limit a peer could send one byte
+/// a second and so occupy the memory of a frame for days.
 const DEFAULT_STALLED_FRAME_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Limits and settings of TCP connections.
@@ -54,7 +54,8 @@ pub struct TcpOptions {
     /// How long sent bytes may wait for acknowledgement before the peer counts as gone (on Linux;
     /// elsewhere the operating system decides, after 10 to 20 minutes).
     pub dead_peer_timeout: Duration,
-    /// The time for each 4 KiB of an unfinished frame. A slower connection is closed with code 1008.
+    /// The time for each 4 KiB of an unfinished frame. A slower connection is closed with code
+    /// 1008.
     pub stalled_frame_timeout: Duration,
     /// Limits on the connections of a listener.
     pub connection_limits: ConnectionLimits,

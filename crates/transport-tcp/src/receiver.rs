@@ -116,8 +116,8 @@ impl<S: Io> TcpReceiver<S> {
         Ok(Some((kind, payload)))
     }
 
-    /// Reads into the buffer; 0 at the end of the stream. The buffer grows with the received bytes, not
-    /// with an announced length.
+    /// Reads into the buffer; 0 at the end of the stream. The buffer grows with the received bytes,
+    /// not with an announced length.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut bytes = [0; READ_BYTES];
         let mut buf = ReadBuf::new(&mut bytes);

@@ -28,8 +28,8 @@ struct Inner<S> {
     last: Bytes,
     /// Whether nothing more can be sent: either side has closed.
     closed: bool,
-    /// Whether the receiver writes the rest. The stream keeps only one waker for writing, so only one
-    /// half may write.
+    /// Whether the receiver writes the rest. The stream keeps only one waker for writing, so only
+    /// one half may write.
     taken_over: bool,
     /// The sender's waker, for the moment at which the receiver takes over.
     sender: Option<Waker>,
@@ -61,8 +61,8 @@ impl<S> SharedStream<S> {
         inner.payload = payload;
     }
 
-    /// Sets the close frame, which follows the current frame. From now on nothing can be sent. Only the
-    /// first call counts. For the sender.
+    /// Sets the close frame, which follows the current frame. From now on nothing can be sent. Only
+    /// the first call counts. For the sender.
     pub(crate) fn put_close(&self, frame: Bytes) {
         let mut inner = self.lock();
         if !inner.closed {

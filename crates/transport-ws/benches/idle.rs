@@ -1,9 +1,9 @@
 //! The cost of idle clients: runs the real binary in its own process, and in this process ten
 //! thousand clients that connect and then only read.
 //!
-//! `cargo build --release -p downbeat`, `ulimit -n 20000`, and then
-//! `cargo bench -p downbeat-transport-ws --bench idle -- [--connections N] [--tls] [--server FILE]`.
-//! Linux only: it reads `/proc`.
+//! `cargo build --release -p downbeat`, `ulimit -n 20000`, and then `cargo bench -p
+//! downbeat-transport-ws --bench idle -- [--connections N] [--tls] [--server FILE]`. Linux only: it
+//! reads `/proc`.
 
 // The figures are for people; all are far below 52 bits.
 #![allow(clippy::cast_precision_loss)]

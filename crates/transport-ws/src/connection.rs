@@ -13,7 +13,8 @@ use crate::receiver::WsReceiver;
 use crate::sender::{PingSettings, WsSender};
 use crate::socket::Socket;
 
-/// `ping` is `None` for a client. A client batches from the start, a server once the peer has batched.
+/// `ping` is `None` for a client. A client batches from the start, a server once the peer has
+/// batched.
 pub(crate) fn new<S: Io>(
     ws: WebSocketStream<FrameReader<S>>,
     info: PeerInfo,

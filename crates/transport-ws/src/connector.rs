@@ -46,8 +46,8 @@ struct ClientSide {
 }
 
 impl WsConnector {
-    /// Connects to a URL. Uses the options for clients: the size limits, the timeouts and the trusted
-    /// authorities.
+    /// Connects to a URL. Uses the options for clients: the size limits, the timeouts and the
+    /// trusted authorities.
     pub fn new(url: &str, options: WsOptions) -> Result<Self, InvalidUrl> {
         let url = WsUrl::parse(url)?;
         let (timeout, dead_peer_timeout) = (options.handshake_timeout, options.dead_peer_timeout);

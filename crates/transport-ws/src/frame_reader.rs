@@ -14,9 +14,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 /// The bytes of one read, on the stack. The reader keeps those that the library has not read yet.
 const READ_BYTES: usize = 8 << 10;
 
-/// The fragments that a message may have, however short they are. The limits on messages and bytes do
-/// not see fragments, and a peer could send empty ones for ever. With this limit 10,000 messages a
-/// second have at most 15 MB of frame heads, which is less than the limit on bytes.
+/// The fragments that a message may have, however short they are. The limits on messages and bytes
+/// do not see fragments, and a peer could send empty ones for ever. With this limit 10,000 messages
+/// a second have at most 15 MB of frame heads, which is less than the limit on bytes.
 const FREE_FRAGMENTS: u64 = 256;
 
 /// The bytes that each further fragment must have on average. Programs that use fragments make them
@@ -26,8 +26,8 @@ const MIN_FRAGMENT_BYTES: u64 = 256;
 /// A stream whose reads end at the end of a WebSocket frame.
 ///
 /// The library keeps the buffer of the largest frame until the connection ends. With this stream
-/// below it, there are times at which that buffer is known to be empty, so that the library's state can
-/// be renewed. For 10,000 clients that have each sent one file, this saves gigabytes.
+/// below it, there are times at which that buffer is known to be empty, so that the library's state
+/// can be renewed. For 10,000 clients that have each sent one file, this saves gigabytes.
 pub(crate) struct FrameReader<S> {
     stream: S,
     /// Bytes that were read; those before `taken` are used up.
@@ -106,8 +106,8 @@ impl<S> FrameReader<S> {
         self.cut_off
     }
 
-    /// Whether the peer has sent a message in too many fragments. One read has failed with it; later
-    /// reads return all bytes.
+    /// Whether the peer has sent a message in too many fragments. One read has failed with it;
+    /// later reads return all bytes.
     pub(crate) fn too_fragmented(&self) -> bool {
         self.too_fragmented
     }
@@ -305,8 +305,8 @@ mod tests {
         assert_eq!(reads(&[], &endless).await, [(endless.clone(), false)]);
     }
 
-    /// Whether a message of an empty fragment and this many further ones of this length is read to its
-    /// end.
+    /// Whether a message of an empty fragment and this many further ones of this length is read to
+    /// its end.
     async fn is_read(fragments: usize, length: u8) -> bool {
         let mut bytes = vec![0x01, 0];
         for left in (0..fragments).rev() {

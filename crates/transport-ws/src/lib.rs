@@ -1,13 +1,13 @@
 //! WebSocket transport for Downbeat, as Jazz clients speak it.
 //!
 //! [`WsListener`] is the server's side: it accepts WebSocket upgrades on any path, with or without
-//! `?key=`, and answers plain HTTP on the same port: `GET /health` itself, other paths with [`Routes`].
-//! [`WsConnector`] is the client's side. [`connect_over`] and [`accept_over`] speak the same protocol
-//! over any stream, such as a Unix socket.
+//! `?key=`, and answers plain HTTP on the same port: `GET /health` itself, other paths with
+//! [`Routes`]. [`WsConnector`] is the client's side. [`connect_over`] and [`accept_over`] speak the
+//! same protocol over any stream, such as a Unix socket.
 //!
-//! One text frame contains one JSON message, or several joined by line breaks. A client batches from
-//! the start, a server once its client has sent a batch. Bad input has a bounded cost and affects only
-//! the peer that sent it: [`WsOptions`] holds the limits.
+//! One text frame contains one JSON message, or several joined by line breaks. A client batches
+//! from the start, a server once its client has sent a batch. Bad input has a bounded cost and
+//! affects only the peer that sent it: [`WsOptions`] holds the limits.
 //!
 //! ```
 //! use downbeat_protocol::Message;

@@ -46,8 +46,8 @@ impl Listener for WsListener {
 
 /// Accepts a client over a stream that is already open: a Unix socket, a pipe, a QUIC stream.
 ///
-/// `client` holds the client's address for logs and, if it has one, for limits by address. The caller
-/// is responsible for encryption. `options.admission` decides about the client as on a
+/// `client` holds the client's address for logs and, if it has one, for limits by address. The
+/// caller is responsible for encryption. `options.admission` decides about the client as on a
 /// [`WsListener`]; connections are counted if `options.limiter` is set. A plain HTTP request is
 /// answered, and is an error.
 pub async fn accept_over(

@@ -16,10 +16,11 @@ use crate::routes::Routes;
 /// The protocol name in the TLS handshake.
 pub(crate) const ALPN: &[&str] = &["http/1.1"];
 
-/// The head of a request. Browsers send a few KiB, mostly cookies; hyper's smallest buffer is 8 KiB.
+/// The head of a request. Browsers send a few KiB, mostly cookies; hyper's smallest buffer is 8
+/// KiB.
 pub(crate) const DEFAULT_MAX_HEADER_BYTES: usize = 16 << 10;
-/// The time from the accepted TCP connection to the WebSocket. A phone on a bad network needs two or
-/// three seconds with TLS.
+/// The time from the accepted TCP connection to the WebSocket. A phone on a bad network needs two
+/// or three seconds with TLS.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval of the reference. Clients disconnect after 10 s of silence.
 const DEFAULT_PING_INTERVAL: Duration = Duration::from_millis(1_500);
@@ -34,8 +35,8 @@ const DEFAULT_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The read buffer of an idle connection. A larger frame gets a buffer of its own size.
 pub(crate) const READ_BUFFER_BYTES: usize = 2 << 10;
-/// Longer messages are sent as several WebSocket fragments, so that a long message does not need a long
-/// write buffer. Batches are shorter.
+/// Longer messages are sent as several WebSocket fragments, so that a long message does not need a
+/// long write buffer. Batches are shorter.
 pub(crate) const FRAGMENT_BYTES: usize = 32 << 10;
 /// Small frames are gathered up to this size before they are written to the socket.
 const WRITE_BUFFER_BYTES: usize = 4 << 10;
@@ -61,8 +62,8 @@ pub struct WsOptions {
     pub max_frame_bytes: usize,
     /// The most bytes in the head of an HTTP request. The answer to a larger one is status 431.
     pub max_header_bytes: usize,
-    /// The time for making a connection, and for a plain HTTP request with its answer. A client's time
-    /// includes the look-up of the host.
+    /// The time for making a connection, and for a plain HTTP request with its answer. A client's
+    /// time includes the look-up of the host.
     pub handshake_timeout: Duration,
     /// Limits on the connections of a listener.
     pub connection_limits: ConnectionLimits,
@@ -84,13 +85,14 @@ pub struct WsOptions {
     pub ping_interval: Duration,
     /// The name of this server in its pings (`dc`).
     pub ping_name: String,
-    /// How long the server of a connector may be silent before it counts as gone; zero for no limit.
-    /// Servers send pings. Clients do not, so this limit does not apply to a listener.
+    /// How long the server of a connector may be silent before it counts as gone; zero for no
+    /// limit. Servers send pings. Clients do not, so this limit does not apply to a listener.
     pub silence_timeout: Duration,
     /// How long sent bytes may wait for acknowledgement before the peer counts as gone (on Linux;
     /// elsewhere the operating system decides, after 10 to 20 minutes).
     pub dead_peer_timeout: Duration,
-    /// The time for each 4 KiB of an unfinished message. A slower connection is closed with code 1008.
+    /// The time for each 4 KiB of an unfinished message. A slower connection is closed with code
+    /// 1008.
     pub stalled_frame_timeout: Duration,
     /// Answers plain HTTP requests other than `/health`.
     pub routes: Option<Arc<dyn Routes>>,

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// Answers plain HTTP requests (GET and HEAD) on the port of a [`WsListener`](crate::WsListener), one
-/// request per connection.
+/// Answers plain HTTP requests (GET and HEAD) on the port of a [`WsListener`](crate::WsListener),
+/// one request per connection.
 ///
 /// ```
 /// use async_trait::async_trait;

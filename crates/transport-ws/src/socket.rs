@@ -40,8 +40,8 @@ struct Inner<S> {
     grown: bool,
     /// Whether the library has seen a close or an error.
     ending: bool,
-    /// The sender's waker. The library keeps only one waker for writing: the receiver replaces it while
-    /// it writes a close, and then wakes the sender.
+    /// The sender's waker. The library keeps only one waker for writing: the receiver replaces it
+    /// while it writes a close, and then wakes the sender.
     sender: Option<Waker>,
 }
 
@@ -123,8 +123,8 @@ impl<S: Io> Socket<S> {
         Poll::Ready(poll)
     }
 
-    /// See [`StallDetector::stalled_since`](downbeat_transport::net::internal::StallDetector). For the
-    /// receiver, after a [`poll_next`](Self::poll_next) without a frame.
+    /// See [`StallDetector::stalled_since`](downbeat_transport::net::internal::StallDetector). For
+    /// the receiver, after a [`poll_next`](Self::poll_next) without a frame.
     pub(crate) fn stalled_since(&self) -> Option<Instant> {
         self.lock().ws.as_ref().and_then(|ws| ws.get_ref().stalled_since())
     }
@@ -144,8 +144,8 @@ impl<S: Io> Socket<S> {
         self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().cut_off())
     }
 
-    /// Writes a frame into the write buffer. After [`WsError::WriteBufferFull`], and no other error, the
-    /// caller may retry once [`poll_flush`](Self::poll_flush) is ready.
+    /// Writes a frame into the write buffer. After [`WsError::WriteBufferFull`], and no other
+    /// error, the caller may retry once [`poll_flush`](Self::poll_flush) is ready.
     pub(crate) fn write(&self, frame: WsMessage) -> Result<(), WsError> {
         let mut inner = self.lock();
         inner.grown |= frame.len() > RELEASE_ABOVE;
@@ -167,8 +167,8 @@ impl<S: Io> Socket<S> {
     /// Ready when the write buffer is written. For the sender.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         let mut inner = self.lock();
-        // Usually this writes everything. With the real waker the library would nevertheless wake the
-        // sender at the peer's next frame.
+        // Usually this writes everything. With the real waker the library would nevertheless wake
+        // the sender at the peer's next frame.
         let mut no_waker = Context::from_waker(Waker::noop());
         let mut poll = Pin::new(inner.ws()?).poll_flush(&mut no_waker);
         if poll.is_pending() {
@@ -219,8 +219,8 @@ impl<S: Io> Inner<S> {
         self.ws.as_mut().ok_or(WsError::AlreadyClosed)
     }
 
-    /// Frees the buffers of large frames when they are empty and no frame is in progress, by renewing
-    /// the library's state on the same stream.
+    /// Frees the buffers of large frames when they are empty and no frame is in progress, by
+    /// renewing the library's state on the same stream.
     fn release(&mut self, cx: &mut Context<'_>) {
         if !self.grown || self.ending {
             return;

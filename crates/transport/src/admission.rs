@@ -12,8 +12,8 @@ use crate::peer::ApiKey;
 /// Decides who may connect to a listener.
 ///
 /// The listener calls this once for each handshake, after the connection limits, from several tasks
-/// at the same time. It must not block. The listener translates an [`AdmissionRefusal`] into its protocol (an
-/// HTTP status, or the refusal of a hello) and counts it.
+/// at the same time. It must not block. The listener translates an [`AdmissionRefusal`] into its
+/// protocol (an HTTP status, or the refusal of a hello) and counts it.
 ///
 /// ```
 /// use downbeat_transport::{Admission, AdmissionRequest, AdmissionRefusal, Admitted, ApiKey};
@@ -39,15 +39,15 @@ pub trait Admission: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdmissionRequest<'a> {
-    /// The peer's address. Behind a trusted proxy it is the client's own address. A peer without an IP
-    /// address, as on a Unix socket, has `127.0.0.1`.
+    /// The peer's address. Behind a trusted proxy it is the client's own address. A peer without an
+    /// IP address, as on a Unix socket, has `127.0.0.1`.
     pub remote: IpAddr,
     /// The path of the URL; `/` if the transport has no paths.
     pub path: &'a str,
     /// The key (`?key=` of a WebSocket URL).
     pub key: Option<&'a ApiKey>,
-    /// The site whose page opened the connection, from a browser: `https://app.example`. Other programs
-    /// send none.
+    /// The site whose page opened the connection, from a browser: `https://app.example`. Other
+    /// programs send none.
     pub origin: Option<&'a str>,
     /// Whether the connection to this listener is encrypted. It is not if a proxy terminates TLS.
     pub encrypted: bool,
@@ -141,8 +141,8 @@ impl fmt::Debug for Admitted {
 pub struct AdmissionRefusal {
     /// The kind of reason.
     pub kind: RefusalKind,
-    /// One line for people who debug the other side. The peer receives it, so it must not contain keys
-    /// or other secrets.
+    /// One line for people who debug the other side. The peer receives it, so it must not contain
+    /// keys or other secrets.
     pub reason: Cow<'static, str>,
     /// When the peer may try again.
     pub retry_after: Option<Duration>,

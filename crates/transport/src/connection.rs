@@ -12,7 +12,8 @@ use crate::peer::PeerInfo;
 /// One established connection to a peer, with a half for the reading task and one for the writing
 /// task.
 ///
-/// Dropping both halves ends the connection without a close; [`Sender::close`] sends the reason first.
+/// Dropping both halves ends the connection without a close; [`Sender::close`] sends the reason
+/// first.
 pub struct Connection {
     /// The peer.
     pub info: PeerInfo,
@@ -47,11 +48,11 @@ pub trait Sender: Send {
     /// [`send`](Self::send) does.
     async fn keep_alive(&mut self) -> Result<(), TransportError>;
 
-    /// Ends the connection in both directions. Earlier messages still arrive; then the peer sees the
-    /// end, and the reason if the transport carries it.
+    /// Ends the connection in both directions. Earlier messages still arrive; then the peer sees
+    /// the end, and the reason if the transport carries it.
     ///
-    /// Waits for a slow peer for a bounded time. Our receiver may still return messages that the peer
-    /// sent before, and then ends. Closing again does nothing.
+    /// Waits for a slow peer for a bounded time. Our receiver may still return messages that the
+    /// peer sent before, and then ends. Closing again does nothing.
     async fn close(&mut self, reason: CloseReason) -> Result<(), TransportError>;
 }
 
@@ -60,7 +61,8 @@ pub trait Sender: Send {
 pub trait Receiver: Send {
     /// The peer's next frame; `None` after an orderly close by either side, when no frame is left.
     ///
-    /// Dropping the call loses no frame. After `None` or an error every further call returns `None`.
+    /// Dropping the call loses no frame. After `None` or an error every further call returns
+    /// `None`.
     async fn receive(&mut self) -> Result<Option<Incoming>, TransportError>;
 }
 
@@ -107,8 +109,8 @@ pub struct CloseReason {
     pub text: String,
 }
 
-/// The kind of reason for closing a connection, with its WebSocket close code (RFC 6455, 7.4.1 and its
-/// registry).
+/// The kind of reason for closing a connection, with its WebSocket close code (RFC 6455, 7.4.1 and
+/// its registry).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCode {

@@ -6,8 +6,8 @@ use crate::admission::RefusalKind;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counters of a transport. Its listener, its connections and the code that shows them share one
-        /// instance; several listeners can share it too.
+        /// Counters of a transport. Its listener, its connections and the code that shows them
+        /// share one instance; several listeners can share it too.
         #[derive(Debug, Default)]
         pub struct TransportCounters {
             $($(#[$doc])* pub $name: Counter,)*

@@ -1,12 +1,13 @@
 //! Transport traits, an in-process pair and a conformance suite for the Jazz sync protocol.
 //!
-//! A [`Connection`] carries [`Message`](downbeat_protocol::Message)s in both directions. It comes from
-//! a [`Listener`] (peers connect to us) or a [`Connector`] (we connect to a peer), and consists of a
-//! [`Sender`] and a [`Receiver`], one for each of two tasks. No buffer grows without bound: a peer that
-//! does not read makes [`Sender::send`] wait, and unread messages stay with the peer.
+//! A [`Connection`] carries [`Message`](downbeat_protocol::Message)s in both directions. It comes
+//! from a [`Listener`] (peers connect to us) or a [`Connector`] (we connect to a peer), and
+//! consists of a [`Sender`] and a [`Receiver`], one for each of two tasks. No buffer grows without
+//! bound: a peer that does not read makes [`Sender::send`] wait, and unread messages stay with the
+//! peer.
 //!
-//! A bad message inside a frame is reported in [`Incoming::rejected`], and the connection goes on. A
-//! [`TransportError`] ends the connection and says who is to [`Blame`].
+//! A bad message inside a frame is reported in [`Incoming::rejected`], and the connection goes on.
+//! A [`TransportError`] ends the connection and says who is to [`Blame`].
 //!
 //! ```
 //! use downbeat_protocol::Message;
@@ -24,8 +25,8 @@
 //! # }).unwrap();
 //! ```
 //!
-//! [`Admission`] decides during the handshake whether a peer may connect. [`TransportCounters`] count
-//! the events of a transport.
+//! [`Admission`] decides during the handshake whether a peer may connect. [`TransportCounters`]
+//! count the events of a transport.
 //!
 //! # Features
 //!

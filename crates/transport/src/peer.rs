@@ -8,8 +8,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {
-    /// The address for logs: `203.0.113.7:51234`, or the name of the server that we connected to. It
-    /// never contains a key. Behind a trusted proxy it is the client's address from the proxy's
+    /// The address for logs: `203.0.113.7:51234`, or the name of the server that we connected to.
+    /// It never contains a key. Behind a trusted proxy it is the client's address from the proxy's
     /// header, without a port.
     pub address: String,
     /// The address for limits; `None` if we connected, or if the peer is in the same process.
@@ -67,8 +67,8 @@ impl ApiKey {
         Self(key.into())
     }
 
-    /// The first `key` of a URL's query (the part after the `?`), percent-decoded. A `+` stays a `+`:
-    /// keys are often mail addresses that an application writes into its URL unescaped.
+    /// The first `key` of a URL's query (the part after the `?`), percent-decoded. A `+` stays a
+    /// `+`: keys are often mail addresses that an application writes into its URL unescaped.
     pub fn from_query(query: &str) -> Result<Option<Self>, InvalidApiKey> {
         let mut members = query.split('&').filter_map(|member| member.strip_prefix("key="));
         members.next().map(|key| percent_decode(key).map(Self::new)).transpose()

@@ -43,8 +43,8 @@ pub(crate) struct Figures(BTreeMap<String, BTreeMap<String, Vec<Report>>>);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Median {
     pub value: f64,
-    /// The difference between the largest and the smallest, relative to the median. `None` for a single
-    /// figure.
+    /// The difference between the largest and the smallest, relative to the median. `None` for a
+    /// single figure.
     pub spread: Option<f64>,
 }
 

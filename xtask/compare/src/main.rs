@@ -57,8 +57,8 @@ struct Arguments {
     /// Number of CoValues in the store of the act `startup`.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     co_values: u64,
-    /// Write the tables and plots to `benchmarks.md` and `benchmarks/` in this folder. Acts that do not
-    /// run keep their last figures, marked with their commit.
+    /// Write the tables and plots to `benchmarks.md` and `benchmarks/` in this folder. Acts that do
+    /// not run keep their last figures, marked with their commit.
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
     /// The binary of Downbeat.

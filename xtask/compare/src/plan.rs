@@ -20,7 +20,8 @@ pub(crate) enum Step {
     WarmUp(&'static [&'static str]),
     /// Clients run a workload.
     Play(Workload),
-    /// Creates a store of `--co-values` CoValues. Servers that cannot open such a store are skipped.
+    /// Creates a store of `--co-values` CoValues. Servers that cannot open such a store are
+    /// skipped.
     Generate,
     /// Starts the server, loads one CoValue, and stops the server. It must not run before.
     Start(Workload),
@@ -31,7 +32,8 @@ pub(crate) struct Workload {
     pub name: &'static str,
     /// The arguments of `downbeat bench`.
     pub arguments: &'static [&'static str],
-    /// The target ratios to the reference: of throughput, and of the server's CPU time per operation.
+    /// The target ratios to the reference: of throughput, and of the server's CPU time per
+    /// operation.
     pub marks: Option<(f64, f64)>,
 }
 

@@ -68,8 +68,8 @@ pub(crate) fn act(
     }
 }
 
-/// Runs the workloads of an act against the null server, which measures the limit of the clients. They
-/// run in the same order, so that the content of later workloads exists.
+/// Runs the workloads of an act against the null server, which measures the limit of the clients.
+/// They run in the same order, so that the content of later workloads exists.
 pub(crate) fn ceiling(act: &Act, arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     let server = Server::start_null(arguments)?;
     for workload in act.workloads() {
@@ -89,7 +89,8 @@ fn bench(arguments: &Arguments, url: &str, pid: Option<u32>, workload: &[&str]) 
     read(&mut command)
 }
 
-/// Creates a store of `--co-values` CoValues in the server's format, and returns the id of one CoValue.
+/// Creates a store of `--co-values` CoValues in the server's format, and returns the id of one
+/// CoValue.
 fn generate(contender: Contender, arguments: &Arguments, folder: &Path) -> Result<String> {
     let generator = arguments.downbeat.with_file_name("examples").join("generate_store");
     ensure!(generator.exists(), "there is no {}, an example of Downbeat", generator.display());

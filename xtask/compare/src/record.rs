@@ -12,8 +12,8 @@ use crate::figures::Figures;
 use crate::machine;
 use crate::plan::Act;
 
-/// The figures of one run of an act. A record is replaced as a whole, because servers are compared only
-/// within a record.
+/// The figures of one run of an act. A record is replaced as a whole, because servers are compared
+/// only within a record.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// The measured commit, with `+` if there were changes.

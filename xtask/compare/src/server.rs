@@ -93,7 +93,8 @@ impl Server {
         self.process.id()
     }
 
-    /// Stops the server with a signal, as an operator does, and waits until it has stored everything.
+    /// Stops the server with a signal, as an operator does, and waits until it has stored
+    /// everything.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = self.pid().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status().context("kill")?;

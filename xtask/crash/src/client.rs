@@ -116,9 +116,9 @@ impl Author {
         self.number
     }
 
-    /// Writes until the connection ends, or until `steps` steps are done and acknowledged. `server` is
-    /// the state of the server at the start. Fails if the server acknowledges content that was never
-    /// written.
+    /// Writes until the connection ends, or until `steps` steps are done and acknowledged. `server`
+    /// is the state of the server at the start. Fails if the server acknowledges content that was
+    /// never written.
     pub(crate) async fn write(
         &mut self,
         url: &str,

@@ -34,8 +34,8 @@ impl<'a> Copies<'a> {
         Self { truth, values: BTreeMap::new(), absent: BTreeSet::new() }
     }
 
-    /// Loads CoValues from the server, until everything acknowledged is there. A CoValue for which no
-    /// message comes within `silence` is not among the copies.
+    /// Loads CoValues from the server, until everything acknowledged is there. A CoValue for which
+    /// no message comes within `silence` is not among the copies.
     pub(crate) async fn load(
         truth: &'a Truth,
         url: &str,
@@ -71,7 +71,8 @@ impl<'a> Copies<'a> {
         Ok(copies)
     }
 
-    /// Reads everything from a store that no server has open. Fails on content that was never written.
+    /// Reads everything from a store that no server has open. Fails on content that was never
+    /// written.
     pub(crate) async fn read_all(truth: &'a Truth, storage: &dyn Storage) -> Result<Self> {
         let ids = storage.list(None, usize::MAX).await?;
         ensure!(storage.count().await? == ids.len() as u64, "the count of CoValues is wrong");

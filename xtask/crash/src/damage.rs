@@ -1,5 +1,5 @@
-//! Damage to the files of a store. The server reports it or serves undamaged content, and never serves
-//! anything else.
+//! Damage to the files of a store. The server reports it or serves undamaged content, and never
+//! serves anything else.
 //!
 //! The seed decides everything: the bytes of the store, the damage, and the result. So the store is
 //! written without a server, and silence proves nothing: the log must name each CoValue that is not
@@ -31,7 +31,8 @@ const STEPS: usize = 80;
 /// Openings of the store before the damage, so that it has old and new parts.
 const LIVES: u8 = 3;
 
-/// Silence of the server after which the log is read. A request for a damaged CoValue gets no answer.
+/// Silence of the server after which the log is read. A request for a damaged CoValue gets no
+/// answer.
 const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// Time limit for the log to name a CoValue that is not served, on a busy machine.
@@ -126,8 +127,8 @@ impl Victim {
             let mut batches = Vec::new();
             let mut room = content_per_life(run.kind);
             write_in_turns(run.seed + u64::from(life), &truth, STEPS, |content| {
-                // Later content builds on earlier content. So this ends with the first piece that does
-                // not fit.
+                // Later content builds on earlier content. So this ends with the first piece that
+                // does not fit.
                 room = room.checked_sub(content_bytes(&content))?;
                 batches.push(writes_of(content));
                 Some(())
@@ -244,8 +245,8 @@ impl Victim {
     }
 }
 
-/// Writes a sled store again, in a fixed order. sled applies the changes of a batch in a random order,
-/// so two stores with the same records have different bytes.
+/// Writes a sled store again, in a fixed order. sled applies the changes of a batch in a random
+/// order, so two stores with the same records have different bytes.
 fn in_fixed_order(data: &Path) -> Result<()> {
     let rewritten = data.with_file_name("rewritten");
     let open = |dir: &Path| {
@@ -287,8 +288,8 @@ fn in_fixed_order(data: &Path) -> Result<()> {
     Ok(fs::remove_dir_all(rewritten)?)
 }
 
-/// Bytes of content that are written between two openings. With several segments of 2 MiB, sled cleans
-/// its log in the background, and the bytes depend on timing.
+/// Bytes of content that are written between two openings. With several segments of 2 MiB, sled
+/// cleans its log in the background, and the bytes depend on timing.
 fn content_per_life(kind: Kind) -> usize {
     match kind {
         Kind::Sled => 64 << 10,

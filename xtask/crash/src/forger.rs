@@ -17,8 +17,8 @@ const MAX_PAUSE: u64 = 20_000;
 /// Forged content claims fewer transactions before it than this.
 const MAX_AFTER: u64 = 4;
 
-/// Sends transactions in the authors' sessions with false signatures, and headers with false ids, until
-/// the connection ends. `seed` is the seed of the authors.
+/// Sends transactions in the authors' sessions with false signatures, and headers with false ids,
+/// until the connection ends. `seed` is the seed of the authors.
 pub(crate) async fn forge(seed: u64, mut rng: Rng, shared: Shared, url: String) -> Result<()> {
     let Ok(connection) = WsConnector::new(&url, WsOptions::default())?.connect().await else {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The crash test: kills the server at random times. Afterwards the server must have everything that it
-//! has acknowledged, and nothing that no client has written.
+//! The crash test: kills the server at random times. Afterwards the server must have everything
+//! that it has acknowledged, and nothing that no client has written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -136,8 +136,8 @@ impl State {
         Ok(())
     }
 
-    /// Starts the server again, and checks the CoValues with new writes and a sample of the others. The
-    /// last check covers everything. Kills the server as well.
+    /// Starts the server again, and checks the CoValues with new writes and a sample of the others.
+    /// The last check covers everything. Kills the server as well.
     async fn check(&mut self, is_last: bool) -> Result<()> {
         let (mut server, url, time) =
             self.program.start().await.context("the store does not open")?;

@@ -42,8 +42,8 @@ struct Arguments {
     /// The test to run. Can be given several times [default: all except `disk`].
     #[arg(long, value_enum, value_name = "PART")]
     part: Vec<Part>,
-    /// Option for the server, for example `--server-option=--durability=relaxed`. Can be given several
-    /// times.
+    /// Option for the server, for example `--server-option=--durability=relaxed`. Can be given
+    /// several times.
     #[arg(long = "server-option")]
     server_options: Vec<String>,
     /// Seed of the random numbers [default: random, and printed].

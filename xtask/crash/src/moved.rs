@@ -1,5 +1,5 @@
-//! A store that is moved away or deleted while the server runs. The server acknowledges nothing until
-//! the store is back, and then everything.
+//! A store that is moved away or deleted while the server runs. The server acknowledges nothing
+//! until the store is back, and then everything.
 
 use std::fs;
 use std::time::Duration;

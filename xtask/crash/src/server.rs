@@ -17,8 +17,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longer than the time limit of the server's own shutdown.
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 
-/// A part of the source path of panics that are allowed. sled indexes unchecked into damaged files. The
-/// backend turns these panics into errors, but the message is printed first.
+/// A part of the source path of panics that are allowed. sled indexes unchecked into damaged files.
+/// The backend turns these panics into errors, but the message is printed first.
 const CAUGHT_PANICS: &str = "/sled-0.";
 
 /// The command that starts a server.
@@ -86,7 +86,8 @@ impl Program {
         Ok(Server { child, out, started, log })
     }
 
-    /// Starts the server, and waits until it listens. Returns its URL and the duration of the start.
+    /// Starts the server, and waits until it listens. Returns its URL and the duration of the
+    /// start.
     pub(crate) async fn start(&self) -> Result<(Server, String, Duration)> {
         let mut server = self.spawn()?;
         match server.listening().await? {

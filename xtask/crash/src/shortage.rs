@@ -1,5 +1,5 @@
-//! A full disk. The server acknowledges nothing, serves all reads, and can be started. As soon as there
-//! is space, it continues by itself.
+//! A full disk. The server acknowledges nothing, serves all reads, and can be started. As soon as
+//! there is space, it continues by itself.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -58,8 +58,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// How the server runs out of space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Means {
-    /// A limit on the length of files, set from outside while the server runs. Works everywhere, but
-    /// the error differs from that of a full disk.
+    /// A limit on the length of files, set from outside while the server runs. Works everywhere,
+    /// but the error differs from that of a full disk.
     Limit,
     /// A small separate file system that is filled. Needs the right to mount one.
     Disk,
@@ -140,8 +140,8 @@ struct Shortage {
 }
 
 impl Shortage {
-    /// Takes the space away while clients write, and gives it back. Returns the time from then until
-    /// everything was acknowledged.
+    /// Takes the space away while clients write, and gives it back. Returns the time from then
+    /// until everything was acknowledged.
     async fn live_through(&self, server: &Server, url: &str, seed: u64) -> Result<Duration> {
         self.begin(server)?;
         let before = self.truth.sizes();

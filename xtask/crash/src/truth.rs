@@ -1,4 +1,5 @@
-//! The written content, and the acknowledged part of it. Checks copies from the server against both.
+//! The written content, and the acknowledged part of it. Checks copies from the server against
+//! both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,9 +81,9 @@ impl Truth {
         self.lock().get(&id).map(|truth| truth.newest().known_state())
     }
 
-    /// Notes an acknowledgement of the server, which must not exceed the written content. For a deleted
-    /// CoValue the server also acknowledges all other sessions, so that clients do not send them again;
-    /// those are ignored.
+    /// Notes an acknowledgement of the server, which must not exceed the written content. For a
+    /// deleted CoValue the server also acknowledges all other sessions, so that clients do not send
+    /// them again; those are ignored.
     pub(crate) fn acknowledge(&self, state: &KnownState) -> Result<()> {
         let mut values = self.lock();
         let Some(truth) = values.get_mut(&state.id) else {

@@ -1,9 +1,9 @@
-//! Runs the reference (in Node.js) and the lower crates on the same random inputs, and compares their
-//! answers. `cargo xtask differential` installs the dependencies and runs this program.
+//! Runs the reference (in Node.js) and the lower crates on the same random inputs, and compares
+//! their answers. `cargo xtask differential` installs the dependencies and runs this program.
 //!
-//! All random values come from a seed that is printed at the start, so each case can be repeated alone.
-//! Some cases of each suite are recorded with the reference's answers. `cargo test` compares the
-//! crates' answers with them, without Node.js.
+//! All random values come from a seed that is printed at the start, so each case can be repeated
+//! alone. Some cases of each suite are recorded with the reference's answers. `cargo test` compares
+//! the crates' answers with them, without Node.js.
 
 mod given;
 mod groups;

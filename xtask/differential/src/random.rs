@@ -1,7 +1,7 @@
 //! Reproducible random values.
 
-/// A generator of pseudo-random numbers: `SplitMix64`, by Steele, Lea and Flood. It is small, gives the
-/// same numbers on every machine, and is good enough for test cases.
+/// A generator of pseudo-random numbers: `SplitMix64`, by Steele, Lea and Flood. It is small, gives
+/// the same numbers on every machine, and is good enough for test cases.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 

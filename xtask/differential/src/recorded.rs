@@ -13,8 +13,8 @@ use crate::suite::Suite;
 /// The seed of the recorded cases.
 const SEED: u64 = 2019;
 
-/// Writes the first cases of a suite, with the reference's answers, to the suite's file. Skips cases
-/// without an answer.
+/// Writes the first cases of a suite, with the reference's answers, to the suite's file. Skips
+/// cases without an answer.
 pub(crate) fn record(suite: &Suite, reference: &mut Reference) -> Result<()> {
     let mut lines = Vec::new();
     for index in 0.. {

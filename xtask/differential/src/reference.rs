@@ -28,8 +28,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Whether the answer can be compared. If the reference fails for an unrelated reason, the answer has
-    /// only this member, and the case is counted and skipped.
+    /// Whether the answer can be compared. If the reference fails for an unrelated reason, the
+    /// answer has only this member, and the case is counted and skipped.
     pub(crate) fn is_answer(&self) -> bool {
         self.answer.get("noAnswer").is_none()
     }
@@ -50,8 +50,8 @@ impl Reference {
         Ok(Self { process, requests, responses: BufReader::new(responses), outstanding: 0 })
     }
 
-    /// Sends a batch of cases. The reference processes them in parallel; [`Self::answers`] must be called
-    /// afterwards.
+    /// Sends a batch of cases. The reference processes them in parallel; [`Self::answers`] must be
+    /// called afterwards.
     pub(crate) fn ask(&mut self, suite: &str, cases: &[Value]) -> Result<()> {
         ensure!(self.outstanding == 0, "the last batch has not been answered yet");
         self.outstanding = cases.len();

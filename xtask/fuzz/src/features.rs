@@ -4,7 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use downbeat_protocol::DecodeError;
 
-/// The features that a target observed. The fuzzer keeps an input with a new feature, and mutates it.
+/// The features that a target observed. The fuzzer keeps an input with a new feature, and mutates
+/// it.
 #[derive(Debug, Default)]
 pub struct Features(Vec<u64>);
 

@@ -1,9 +1,10 @@
 //! Fuzz targets for the decoders and for ingestion, and a small fuzzer for stable Rust.
 //!
-//! A [`Target`] takes any bytes, and panics if the code under test panics or breaks a rule. Examples
-//! of rules: accepted input survives a round trip, a model agrees on which texts are JSON, and no
-//! unsigned transaction is accepted. A [`Fuzzer`] mutates well-formed inputs with knowledge of JSON and
-//! of the protocol's words, and keeps inputs with new features. The seed determines all cases.
+//! A [`Target`] takes any bytes, and panics if the code under test panics or breaks a rule.
+//! Examples of rules: accepted input survives a round trip, a model agrees on which texts are JSON,
+//! and no unsigned transaction is accepted. A [`Fuzzer`] mutates well-formed inputs with knowledge
+//! of JSON and of the protocol's words, and keeps inputs with new features. The seed determines all
+//! cases.
 //!
 //! ```
 //! use std::time::Duration;

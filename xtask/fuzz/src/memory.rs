@@ -10,10 +10,10 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 /// Whether the peak is checked, which is useful only if no other thread allocates.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// The limit on the peak for each byte of the input. The shortest inputs with an allocation are a line
-/// `0` of a frame (2 bytes), which becomes an error of about 70 bytes, and a malformed session `"":0`
-/// (5 bytes), which becomes an entry of about 300 bytes. Their lists double when they grow, so three
-/// times as much is in use for a moment.
+/// The limit on the peak for each byte of the input. The shortest inputs with an allocation are a
+/// line `0` of a frame (2 bytes), which becomes an error of about 70 bytes, and a malformed session
+/// `"":0` (5 bytes), which becomes an entry of about 300 bytes. Their lists double when they grow,
+/// so three times as much is in use for a moment.
 const PER_BYTE: usize = 256;
 
 /// The part of the limit that does not depend on the length of the input.

@@ -1,7 +1,7 @@
 //! Reproducible random numbers.
 
-/// A small generator (`SplitMix64`). Each case has its own, from the seed of the run and the number of
-/// the case.
+/// A small generator (`SplitMix64`). Each case has its own, from the seed of the run and the number
+/// of the case.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 

@@ -30,7 +30,8 @@ const MAX_MESSAGE_CHARS: usize = 1_000;
 /// The failure of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The place of the panic, or a note that the input was slow. Equal for inputs with the same fault.
+    /// The place of the panic, or a note that the input was slow. Equal for inputs with the same
+    /// fault.
     pub place: String,
     /// The message.
     pub message: String,

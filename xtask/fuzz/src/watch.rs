@@ -72,8 +72,8 @@ fn fuzz(target: &Target, arguments: &Arguments, seed: u64) -> Result<bool> {
     Ok(false)
 }
 
-/// Handles a process that ended without a report (stack overflow, out of memory): repeats the same run,
-/// which writes each input to a file first.
+/// Handles a process that ended without a report (stack overflow, out of memory): repeats the same
+/// run, which writes each input to a file first.
 fn find_the_end(
     target: &Target,
     arguments: &Arguments,

@@ -17,8 +17,8 @@ use crate::watch::failures_folder;
 /// The interval for recording the number of the current case, in case of a crash.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// The time after which an input counts as endless. A much shorter limit finds slow inputs, but only
-/// after they have finished.
+/// The time after which an input counts as endless. A much shorter limit finds slow inputs, but
+/// only after they have finished.
 const FOREVER: Duration = Duration::from_secs(20);
 
 /// The time limit for shortening a failing input.
@@ -212,8 +212,8 @@ pub(crate) fn progress_file(folder: &Path, target: &Target) -> PathBuf {
     folder.join(format!("{}.progress", target.name))
 }
 
-/// The file for each input before it runs, when a run is repeated to find the input that crashed the
-/// process.
+/// The file for each input before it runs, when a run is repeated to find the input that crashed
+/// the process.
 pub(crate) fn recorded_file(folder: &Path, target: &Target) -> PathBuf {
     folder.join(format!("{}-ends-the-process", target.name))
 }

@@ -30,7 +30,8 @@ pub struct Scope {
     pub restarts: u8,
     /// Transactions that one turn has room for.
     pub room: u8,
-    /// Whether other things may come between a turn's being written and the machine's hearing of it.
+    /// Whether other things may come between a turn's being written and the machine's hearing of
+    /// it.
     pub late_turns: bool,
     /// Whether several events may come before the machine is asked what it wants done.
     pub batches: bool,
@@ -248,8 +249,8 @@ impl Moment {
 
     /// A peer whose next message to its client may be heard before anything else happens, because
     /// whatever else can happen comes to the same before and after it: the client writes no more,
-    /// nothing can be lost, and all other steps use the other ends of its two queues. Without this rule
-    /// there are several times as many states, which show nothing new.
+    /// nothing can be lost, and all other steps use the other ends of its two queues. Without this
+    /// rule there are several times as many states, which show nothing new.
     fn undisturbed(&self) -> Option<usize> {
         if self.losses > 0 || self.restarts > 0 {
             return None;

@@ -71,8 +71,9 @@ impl Client {
         }
     }
 
-    /// A connection is there: everything is asked for again. As the reference's clients do, it keeps in
-    /// mind what the server has said that it has, and forgets what it has sent beyond that.
+    /// A connection is there: everything is asked for again. As the reference's clients do, it
+    /// keeps in mind what the server has said that it has, and forgets what it has sent beyond
+    /// that.
     pub(crate) fn connected(&mut self, link: PeerId) {
         self.link = Some(link);
         self.sent.clear();

@@ -127,8 +127,8 @@ impl Scenario {
         }
     }
 
-    /// Whether a node may lose data. What it loses must be with a client that is connected to it, so
-    /// it is no other node's upstream, and its clients forget nothing.
+    /// Whether a node may lose data. What it loses must be with a client that is connected to it,
+    /// so it is no other node's upstream, and its clients forget nothing.
     pub(crate) fn may_lose(&self, node: usize) -> bool {
         let is_upstream = self.nodes.iter().any(|other| other.upstreams.contains(&node));
         !is_upstream && !self.forgetful && self.foreign_writes == 0

@@ -16,8 +16,8 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::{all, load};
 
-/// One CoValue with many subscribers, which all receive every edit. The next edit is written after all
-/// subscribers have received the previous one.
+/// One CoValue with many subscribers, which all receive every edit. The next edit is written after
+/// all subscribers have received the previous one.
 #[derive(Debug, Clone)]
 pub struct FanOut {
     /// The number of subscribers, with a connection each.

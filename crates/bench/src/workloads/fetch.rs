@@ -15,8 +15,8 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::{all, load};
 
-/// Fetches the CoValues of an [`Upload`](crate::Upload) with the same seed and sizes. The first fetch
-/// after a start of the server is cold, and later ones are warm.
+/// Fetches the CoValues of an [`Upload`](crate::Upload) with the same seed and sizes. The first
+/// fetch after a start of the server is cold, and later ones are warm.
 #[derive(Debug, Clone)]
 pub struct Fetch {
     /// The number of CoValues.

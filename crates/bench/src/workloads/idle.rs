@@ -15,8 +15,8 @@ use crate::workloads::load;
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Silent connections with a subscription to the same CoValue. The report has the growth of the
-/// server's memory. The rate is that of connecting one after the other; the CPU time includes the pings
-/// afterwards.
+/// server's memory. The rate is that of connecting one after the other; the CPU time includes the
+/// pings afterwards.
 #[derive(Debug, Clone)]
 pub struct Idle {
     /// The number of connections. Each needs a file descriptor here and one in the server.

@@ -10,8 +10,8 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::send_windowed;
 
-/// Edits of one CoValue with many sessions, each edit in one session. Every acknowledgement lists the
-/// counts of all sessions.
+/// Edits of one CoValue with many sessions, each edit in one session. Every acknowledgement lists
+/// the counts of all sessions.
 #[derive(Debug, Clone)]
 pub struct ManySessions {
     /// The number of sessions before the first measured edit.

@@ -14,7 +14,8 @@ use crate::report::{Latency, Report, ServerCost};
 use crate::target::Target;
 use crate::workloads::load;
 
-/// The timeout for starting and for stopping a server. Opening a damaged or huge store takes minutes.
+/// The timeout for starting and for stopping a server. Opening a damaged or huge store takes
+/// minutes.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The polling interval for a stopping server. The time of the stop is not measured.
@@ -24,8 +25,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// follows every start.
 #[derive(Debug, Clone)]
 pub struct Starts {
-    /// The server's program and its arguments. The program prints its URL on standard output, as a word
-    /// that begins with `ws://` in any line.
+    /// The server's program and its arguments. The program prints its URL on standard output, as a
+    /// word that begins with `ws://` in any line.
     pub command: Vec<String>,
     /// The CoValue that the first client loads.
     pub load: CoValueId,
@@ -48,8 +49,8 @@ struct Running<'a> {
 }
 
 impl Starts {
-    /// Runs the workload. Latency and CPU time are counted from the start of the process to the content
-    /// of the CoValue, including the connection. Memory is that of the last start.
+    /// Runs the workload. Latency and CPU time are counted from the start of the process to the
+    /// content of the CoValue, including the connection. Memory is that of the last start.
     pub async fn run(&self) -> Result<Report, BenchError> {
         if self.starts == 0 || self.command.is_empty() {
             return Err(BenchError::Size("at least one start and a program are needed"));

@@ -26,8 +26,8 @@ pub struct UpToDate {
     pub connections: usize,
     /// The maximum number of unanswered LOAD messages of a client.
     pub window: usize,
-    /// The number of rounds. Each round loads all CoValues over new connections, so the server is warm
-    /// from the second round on.
+    /// The number of rounds. Each round loads all CoValues over new connections, so the server is
+    /// warm from the second round on.
     pub rounds: usize,
 }
 

@@ -126,8 +126,8 @@ settings! {
         host("host", "IP"): Host = "127.0.0.1";
         /// Port to listen on. 0 chooses a free port.
         port("port", "PORT"): u16 = "4200";
-        /// TCP port for other Downbeat servers. TCP costs less than WebSocket between servers. 0 chooses
-        /// a free port. Default: off.
+        /// TCP port for other Downbeat servers. TCP costs less than WebSocket between servers. 0
+        /// chooses a free port. Default: off.
         ///
         /// The host, certificate, access keys and limits are those of the WebSocket port.
         tcp_port("tcp-port", "PORT"): Option<u16> = "";
@@ -208,8 +208,8 @@ settings! {
     }
     "Upstreams" {
         /// URL of a server to sync with: `wss://sync.example.com/?key=KEY`, or
-        /// `tcps://sync.example.com:4202?key=KEY` for the `--tcp-port` of a Downbeat server. Missing
-        /// CoValues are loaded from it, and new content is sent to it. Repeatable.
+        /// `tcps://sync.example.com:4202?key=KEY` for the `--tcp-port` of a Downbeat server.
+        /// Missing CoValues are loaded from it, and new content is sent to it. Repeatable.
         upstream("upstream", "URL"): Vec<UpstreamUrl> = "";
         /// PEM file with additional certificate authorities for upstreams. Public authorities are
         /// always trusted.

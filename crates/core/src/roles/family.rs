@@ -36,7 +36,8 @@ impl FamilyLoader {
         Self { roles: Roles::new(), missing: vec![group], loaded: 0, is_too_large: false }
     }
 
-    /// The next group to load. `None` if all groups are loaded, or more than [`MAX_GROUPS`] are needed.
+    /// The next group to load. `None` if all groups are loaded, or more than [`MAX_GROUPS`] are
+    /// needed.
     pub fn next_missing(&mut self) -> Option<CoValueId> {
         if self.missing.is_empty() && self.loaded > 0 {
             self.missing = self.roles.missing();

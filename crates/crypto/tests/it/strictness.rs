@@ -1,5 +1,5 @@
-//! Unusual signatures: accepted exactly if the reference accepts them, as tests of the reference with
-//! the same keys and signatures have shown.
+//! Unusual signatures: accepted exactly if the reference accepts them, as tests of the reference
+//! with the same keys and signatures have shown.
 
 use downbeat_crypto::{AgentSecret, InvalidKey, VerifyError, VerifyingKey, hash};
 use downbeat_protocol::{LongHash, Signature, SignerId};

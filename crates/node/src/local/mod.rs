@@ -123,9 +123,9 @@ impl Local {
         Ok(Updates::new(line, request))
     }
 
-    /// Lists up to `limit` CoValues that are stored here, in ascending order of their ids, beginning
-    /// after `after`. Deleted CoValues are among them. Fewer than `limit` ids mean that there are no
-    /// more.
+    /// Lists up to `limit` CoValues that are stored here, in ascending order of their ids,
+    /// beginning after `after`. Deleted CoValues are among them. Fewer than `limit` ids mean that
+    /// there are no more.
     pub async fn ids(
         &self,
         after: Option<CoValueId>,

@@ -234,8 +234,8 @@ impl LocalValue {
     }
 }
 
-/// The agents of accounts that have come as dependencies. The right to delete has been checked by the
-/// node to be allowed to.
+/// The agents of accounts that have come as dependencies. The right to delete has been checked by
+/// the node to be allowed to.
 #[derive(Default)]
 struct Accounts(FxHashMap<CoValueId, AgentId>);
 

@@ -96,8 +96,8 @@ impl ContentPolicy {
         }
     }
 
-    /// What becomes of content that a peer has sent. The sessions that are taken out of it are added
-    /// to `refused`.
+    /// What becomes of content that a peer has sent. The sessions that are taken out of it are
+    /// added to `refused`.
     pub(crate) async fn content(
         &self,
         link: &Link,
@@ -145,8 +145,8 @@ impl ContentPolicy {
         link.proof.account(&*self.listed()?)
     }
 
-    /// Content of a client is verified, and about to be stored. What is only claimed to be an account's
-    /// takes no room from them.
+    /// Content of a client is verified, and about to be stored. What is only claimed to be an
+    /// account's takes no room from them.
     pub(crate) fn count_others(&self, job: &StoreJob) {
         let Some(listed) = self.listed() else { return };
         let others =

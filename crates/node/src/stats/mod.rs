@@ -77,7 +77,8 @@ pub struct Stats {
     pub storage: StorageStats,
     /// Contents of storage at the moment; `None` if storage failed.
     pub stored: Option<downbeat_storage::StoreStats>,
-    /// Seconds that the verification of a run of transactions took, with the wait for a free thread.
+    /// Seconds that the verification of a run of transactions took, with the wait for a free
+    /// thread.
     pub verification: Histogram,
     /// Seconds that storage took to make one batch durable, with failed attempts.
     pub append: Histogram,

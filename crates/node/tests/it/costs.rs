@@ -1,10 +1,11 @@
 //! What the way of a message through a node costs, in allocations.
 //!
-//! Everything but verification happens on the test's thread, whose allocations are counted: those of
-//! the machine, the connections, the storage in memory, and of the clients, which hand over messages
-//! that were made before. (What verifying allocates, tests of `downbeat-core` count.) Each step is
-//! waited for before the next, and the cheapest of some batches counts, in which no table had to grow
-//! and no clock has ticked, so that the figures are the same at every run but for one in a thousand.
+//! Everything but verification happens on the test's thread, whose allocations are counted: those
+//! of the machine, the connections, the storage in memory, and of the clients, which hand over
+//! messages that were made before. (What verifying allocates, tests of `downbeat-core` count.) Each
+//! step is waited for before the next, and the cheapest of some batches counts, in which no table
+//! had to grow and no clock has ticked, so that the figures are the same at every run but for one
+//! in a thousand.
 //!
 //! The bounds are what was measured when they were written (it stands beside each, for a hundred
 //! operations), and half an allocation more for each operation and a twentieth more bytes: one
@@ -194,8 +195,8 @@ fn what_is_up_to_date_costs_few_allocations() {
     each.is_at_most(1_380, 414_000);
 }
 
-/// What a hundred CoValues cost that a client fetches, of a node that has uploaded them itself, or has
-/// been started since.
+/// What a hundred CoValues cost that a client fetches, of a node that has uploaded them itself, or
+/// has been started since.
 fn fetch(is_cold: bool) -> Cost {
     let author = Author::new();
     let values: Vec<_> = (0..VALUES).map(|_| value(&author)).collect();

@@ -22,8 +22,8 @@
 //! - CoValue id: its digits, without `co_z`. Signature: its digits, without `signature_z`.
 //! - Session id: one byte (1 for a delete session, plus 2 for one owned by an agent), the owner
 //!   (an account's digits, or the text of an agent id), and the random digits.
-//! - Header and transaction: their canonical JSON as a byte string. This JSON is hashed and signed, so
-//!   it needs no conversion, and a decoded transaction is a slice of the frame.
+//! - Header and transaction: their canonical JSON as a byte string. This JSON is hashed and signed,
+//!   so it needs no conversion, and a decoded transaction is a slice of the frame.
 
 mod read;
 mod write;

@@ -22,8 +22,8 @@ use crate::sessions::{Sessions, last_of_each};
 ///
 /// The transactions of content messages are slices of the frame. A truncated frame, or a frame of
 /// another version, is an error as a whole. A message that is invalid or exceeds a limit is in
-/// [`Frame::rejected`]. A session of a content message with an invalid id, signature or transaction is
-/// in [`Content::malformed`]. An empty frame has no messages.
+/// [`Frame::rejected`]. A session of a content message with an invalid id, signature or transaction
+/// is in [`Content::malformed`]. An empty frame has no messages.
 pub fn decode_frame(frame: &Bytes, limits: &Limits) -> Result<Frame, DecodeError> {
     let mut decoded = Frame::default();
     let rest = match frame.split_first() {
@@ -113,8 +113,8 @@ impl<'a> Reader<'a> {
         Ok(header)
     }
 
-    /// Reads a session, and returns its id with the result. After the outer error, which concerns the
-    /// encoding, reading cannot continue. The inner error concerns only this session.
+    /// Reads a session, and returns its id with the result. After the outer error, which concerns
+    /// the encoding, reading cannot continue. The inner error concerns only this session.
     fn session(&mut self) -> Result<(String, Result<SessionContent, DecodeError>), DecodeError> {
         let id = self.session_text()?;
         let after = self.count("after")?;

@@ -15,14 +15,14 @@ use crate::limits::Limits;
 /// The prefixes of ciphertext and binary data, which the reference writes without escapes.
 const RAW_PREFIXES: [&str; 2] = ["encrypted_U", "binary_U"];
 
-/// Rewrites a JSON text canonically. The result is the output of the reference's `stableStringify` for
-/// the value that `JSON.parse` returns: sorted by the UTF-16 code units of names, with the last of
-/// repeated members, without white space, and with JavaScript's notation of numbers and strings.
+/// Rewrites a JSON text canonically. The result is the output of the reference's `stableStringify`
+/// for the value that `JSON.parse` returns: sorted by the UTF-16 code units of names, with the last
+/// of repeated members, without white space, and with JavaScript's notation of numbers and strings.
 /// A string that starts with `encrypted_U` or `binary_U` is written without escapes; if it needs
 /// escapes, the result is not JSON, as in the reference.
 ///
-/// The reference's native core writes the JSON of headers and transactions that is hashed. It differs
-/// from this function in cases that clients never produce: see
+/// The reference's native core writes the JSON of headers and transactions that is hashed. It
+/// differs from this function in cases that clients never produce: see
 /// [`Header::hashed_json`](crate::Header::hashed_json) and
 /// [`Transaction::parse`](crate::Transaction::parse).
 ///
@@ -72,13 +72,14 @@ pub(crate) enum Form {
     JavaScript,
     /// The same with escapes in all strings, so that the result is always JSON.
     Escaped,
-    /// That of the reference's native core, which decides the ids of headers. It sorts by code points
-    /// (JavaScript by UTF-16 code units), prints some numbers differently, and escapes all strings.
+    /// That of the reference's native core, which decides the ids of headers. It sorts by code
+    /// points (JavaScript by UTF-16 code units), prints some numbers differently, and escapes all
+    /// strings.
     Native,
 }
 
-/// A value without repeated members, as the native core receives it from JavaScript. Fails if a lone
-/// surrogate is left, which the native core refuses.
+/// A value without repeated members, as the native core receives it from JavaScript. Fails if a
+/// lone surrogate is left, which the native core refuses.
 pub(crate) fn unicode<'a>(
     value: &'a str,
     member: &'static str,

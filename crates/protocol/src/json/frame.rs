@@ -29,11 +29,12 @@ const MAX_QUOTED_ACTION: usize = 40;
 /// The transactions of content messages are slices of the frame. As in the reference:
 ///
 /// - An empty frame has no messages. A frame with a line that is not JSON is an error as a whole.
-/// - A line that is JSON but not a valid message, or exceeds a limit, is in [`Frame::rejected`]. The
-///   other lines are unaffected. Unknown members are ignored; the last of repeated members counts.
-/// - A message about a text that is not a CoValue id is [`Message::Unknown`]. An entry of a reconcile
-///   message with such a text is skipped, and so is a session of a known state whose id is
-///   malformed, because neither can exist.
+/// - A line that is JSON but not a valid message, or exceeds a limit, is in [`Frame::rejected`].
+///   The other lines are unaffected. Unknown members are ignored; the last of repeated members
+///   counts.
+/// - A message about a text that is not a CoValue id is [`Message::Unknown`]. An entry of a
+///   reconcile message with such a text is skipped, and so is a session of a known state whose id
+///   is malformed, because neither can exist.
 /// - A malformed session of a content message is in [`Content::malformed`]. The other sessions are
 ///   unaffected.
 pub fn decode_frame(frame: &Bytes, limits: &Limits) -> Result<Frame, DecodeError> {

@@ -18,12 +18,12 @@ use crate::json::string::quote;
 use crate::json::value;
 use crate::limits::Limits;
 
-/// The bound, exclusive, on the magnitude of an integer `uniqueness` in the reference's native core.
-/// JavaScript prints the bound itself as a larger number than 2^63.
+/// The bound, exclusive, on the magnitude of an integer `uniqueness` in the reference's native
+/// core. JavaScript prints the bound itself as a larger number than 2^63.
 const UNIQUENESS_BOUND: f64 = 9_223_372_036_854_775_808.0;
 
-/// The maximum depth of `meta`. The parser in the reference's native core fails at 128 levels, so no
-/// client accepts a deeper header.
+/// The maximum depth of `meta`. The parser in the reference's native core fails at 128 levels, so
+/// no client accepts a deeper header.
 const MAX_META_DEPTH: usize = 126;
 
 /// Parses a text that is a header.
@@ -198,7 +198,8 @@ fn read_source(scanner: &mut Scanner<'_>) -> Result<Option<CoValueId>, DecodeErr
     }
 }
 
-/// The ruleset and `restrictDeletion`. Other members are dropped, as in the reference's native core.
+/// The ruleset and `restrictDeletion`. Other members are dropped, as in the reference's native
+/// core.
 fn read_ruleset(scanner: &mut Scanner<'_>) -> Result<(Ruleset, Option<bool>), DecodeError> {
     value::expect_object(scanner, "ruleset")?;
     let mut kind = Slot::empty();

@@ -2,9 +2,9 @@
 //!
 //! A text frame has messages as JSON objects, joined by `\n`. The member `action` is the kind of a
 //! message; a server also sends pings (`{"type":"ping",…}`). [`decode_frame`] accepts what
-//! `JSON.parse` accepts: members in any order, any white space, any notation of numbers and strings,
-//! and the last of repeated members. Unknown members are ignored. [`encode_message`] writes compact
-//! JSON with the reference's order of members. [`Lines`] reads files of messages.
+//! `JSON.parse` accepts: members in any order, any white space, any notation of numbers and
+//! strings, and the last of repeated members. Unknown members are ignored. [`encode_message`]
+//! writes compact JSON with the reference's order of members. [`Lines`] reads files of messages.
 
 pub(crate) mod canonical;
 mod content;

@@ -1,9 +1,10 @@
 //! Numbers as the reference's native core parses and prints them.
 //!
 //! The native core receives headers from JavaScript as JSON, and hashes the JSON that it prints
-//! again. Its parser rounds some fractions, and it prints large and small numbers in another notation
-//! than JavaScript. Both agree on all integers up to 2^63 and on most fractions. Every client refuses
-//! a header whose id does not match the native core's hash, so the native core's numbers decide.
+//! again. Its parser rounds some fractions, and it prints large and small numbers in another
+//! notation than JavaScript. Both agree on all integers up to 2^63 and on most fractions. Every
+//! client refuses a header whose id does not match the native core's hash, so the native core's
+//! numbers decide.
 
 use crate::json::number;
 
@@ -22,8 +23,8 @@ fn is_integer_of_64_bits(number: &str) -> bool {
     number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok()
 }
 
-/// Parses a number: the leading digits that fit 64 bits, multiplied or divided by a power of ten, with
-/// the rounding errors of this method.
+/// Parses a number: the leading digits that fit 64 bits, multiplied or divided by a power of ten,
+/// with the rounding errors of this method.
 fn read(json: &str) -> Option<f64> {
     let (negative, digits) = match json.strip_prefix('-') {
         Some(digits) => (true, digits),

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// `Number.MAX_SAFE_INTEGER`: the largest integer n for which JavaScript represents both n and n + 1
-/// exactly.
+/// `Number.MAX_SAFE_INTEGER`: the largest integer n for which JavaScript represents both n and n +
+/// 1 exactly.
 pub(crate) const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// JavaScript represents all integers of up to this many decimal digits exactly.
@@ -29,8 +29,8 @@ pub(crate) fn integer_below(value: f64, bound: f64) -> Option<u64> {
     (value.fract() == 0.0 && value >= 0.0 && value < bound).then_some(value as u64)
 }
 
-/// Reads the non-negative integer at the start of the text, if it is canonical and short enough to be
-/// exact. Returns its value and the rest of the text.
+/// Reads the non-negative integer at the start of the text, if it is canonical and short enough to
+/// be exact. Returns its value and the rest of the text.
 pub(crate) fn plain_integer(text: &str) -> Option<(f64, &str)> {
     let mut value: u64 = 0;
     let mut len = 0;

@@ -116,8 +116,8 @@ impl<'a> Scanner<'a> {
         DecodeError::Syntax { reason, offset: self.pos }
     }
 
-    /// Reads a value with `read`. An error that is not fatal becomes the inner result, and the scanner
-    /// continues behind the value.
+    /// Reads a value with `read`. An error that is not fatal becomes the inner result, and the
+    /// scanner continues behind the value.
     pub(crate) fn attempt<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
@@ -360,8 +360,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The position of the next quote or backslash in the rest of a string. After an escape sequence the
-/// next one is often near, as in JSON within JSON, where a vectorized search is slower.
+/// The position of the next quote or backslash in the rest of a string. After an escape sequence
+/// the next one is often near, as in JSON within JSON, where a vectorized search is slower.
 pub(crate) fn find_special(rest: &[u8], behind_escape: bool) -> Option<usize> {
     /// The number of bytes to search one by one.
     const NEAR: usize = 16;

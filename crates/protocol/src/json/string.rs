@@ -37,8 +37,8 @@ impl<'a> RawString<'a> {
         Some(Cow::Owned(text))
     }
 
-    /// The decoded string, with U+FFFD for lone surrogates: for logs, and for JavaScript's encoding to
-    /// UTF-8.
+    /// The decoded string, with U+FFFD for lone surrogates: for logs, and for JavaScript's encoding
+    /// to UTF-8.
     pub(crate) fn decode_lossy(self) -> Cow<'a, str> {
         if !self.escaped {
             return Cow::Borrowed(self.raw);

@@ -45,9 +45,9 @@ pub(crate) fn parse_canonical(json: &Bytes, limits: &Limits) -> Result<Transacti
 
 /// Reads the transaction at the scanner, whose text is a part of `bytes`.
 ///
-/// The canonical form, which is hashed and signed, is that of the reference's native core: it has the
-/// sorted members of one of the two forms and no others. These members, and not `privacy`, decide
-/// whether it is private.
+/// The canonical form, which is hashed and signed, is that of the reference's native core: it has
+/// the sorted members of one of the two forms and no others. These members, and not `privacy`,
+/// decide whether it is private.
 pub(crate) fn read(scanner: &mut Scanner<'_>, bytes: &Bytes) -> Result<Transaction, DecodeError> {
     scanner.peek();
     let start = scanner.pos();
@@ -152,8 +152,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Reads the canonical transaction at the start of the text. Returns `None` if it is not canonical
-    /// or not a transaction. Does not check for control characters.
+    /// Reads the canonical transaction at the start of the text. Returns `None` if it is not
+    /// canonical or not a transaction. Does not check for control characters.
     fn of_canonical(text: &str, text_is_ascii: bool) -> Option<Self> {
         let privacy = match text.as_bytes().get(2)? {
             b'e' => Privacy::Private,

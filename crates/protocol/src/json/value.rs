@@ -51,8 +51,8 @@ pub(crate) fn nullable<'a, T>(
     if scanner.literal("null") { Ok(None) } else { read(scanner).map(Some) }
 }
 
-/// Like [`nullable`], for values that the native core receives from JavaScript, which turns a number
-/// that is too large into `null`.
+/// Like [`nullable`], for values that the native core receives from JavaScript, which turns a
+/// number that is too large into `null`.
 pub(crate) fn json_nullable<'a, T>(
     scanner: &mut Scanner<'a>,
     read: impl FnOnce(&mut Scanner<'a>) -> Result<T, DecodeError>,

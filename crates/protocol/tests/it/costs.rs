@@ -1,6 +1,6 @@
-//! Allocations for decoding and encoding messages. Unlike times, they are the same in every run. Each
-//! bound is the measured value (in the comment) plus a tenth. Raise a bound only for a good reason,
-//! and lower it after an improvement.
+//! Allocations for decoding and encoding messages. Unlike times, they are the same in every run.
+//! Each bound is the measured value (in the comment) plus a tenth. Raise a bound only for a good
+//! reason, and lower it after an improvement.
 
 use bytes::Bytes;
 use downbeat_protocol::{BinaryCodec, Codec, JsonCodec, Message, binary, json};

@@ -250,8 +250,8 @@ async fn old_store() -> (TempDir, [CoValueFixture; 2]) {
         store.append(batch.to_vec()).await.unwrap();
     }
     store.close().await.unwrap();
-    // On opening, sled writes a snapshot of its page table. The next opening does not read the whole
-    // log.
+    // On opening, sled writes a snapshot of its page table. The next opening does not read the
+    // whole log.
     drop(SledStorage::open(dir.path()).unwrap());
     (dir, co_values)
 }

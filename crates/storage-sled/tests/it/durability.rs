@@ -8,8 +8,8 @@ use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage_sled::{Durability, SledOptions, SledStorage};
 use tempfile::TempDir;
 
-/// A copy of a store's files in their current state, as a killed process leaves them. The open store
-/// may have more in memory.
+/// A copy of a store's files in their current state, as a killed process leaves them. The open
+/// store may have more in memory.
 fn image(dir: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("blobs")).unwrap();

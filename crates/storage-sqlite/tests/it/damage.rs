@@ -159,7 +159,8 @@ async fn a_batch_leaves_out_what_meets_damage() {
     assert_eq!(stats.sessions, before.sessions, "nothing of the damaged write is stored");
 }
 
-/// Checks that everything that is served is the written content. Returns the number of refused calls.
+/// Checks that everything that is served is the written content. Returns the number of refused
+/// calls.
 async fn served(file: &Path, written: &[(CoValueFixture, Author)]) -> usize {
     let store = match SqliteStorage::open(file) {
         Ok(store) => store,

@@ -79,7 +79,8 @@ async fn a_file_of_any_version_gets_the_newest_tables() {
 
 #[tokio::test]
 async fn an_interrupted_migration_goes_on() {
-    // The reference commits each step and its number separately, so a file may be ahead of its number.
+    // The reference commits each step and its number separately, so a file may be ahead of its
+    // number.
     for (version, number) in [(3, 2), (4, 2), (6, 5), (7, 6), (7, 3)] {
         let file = ReferenceFile::new(version);
         let (co_value, author) = stored(&file, 1);

@@ -66,8 +66,8 @@ impl ReferenceFile {
         Connection::open(path).unwrap()
     }
 
-    /// Stores content like the reference. A piece that is too long for one message ends with its own
-    /// signature.
+    /// Stores content like the reference. A piece that is too long for one message ends with its
+    /// own signature.
     pub(crate) fn store(&self, co_value: &CoValueFixture, content: &SessionContent) {
         store(&self.connection, self.version, co_value, content);
     }

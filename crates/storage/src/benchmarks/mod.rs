@@ -16,8 +16,8 @@
 //! ```
 //!
 //! It prints plain figures, without a benchmark harness: a measurement takes seconds and depends on
-//! the disk, so it runs once. The first argument of the program selects the measurements whose names
-//! contain it.
+//! the disk, so it runs once. The first argument of the program selects the measurements whose
+//! names contain it.
 
 mod reading;
 mod writing;

@@ -1,8 +1,9 @@
 //! The rules of the [`Storage`] contract, as a suite that any backend runs in its own tests.
 //!
 //! [`run`] checks the rules that one opening of a store can show. [`run_reopening`] checks that a
-//! store keeps its data, and [`run_moving`] that it notices when its files are moved or deleted. All
-//! content is really signed, so a run that a store cuts or merges wrongly fails by its signature.
+//! store keeps its data, and [`run_moving`] that it notices when its files are moved or deleted.
+//! All content is really signed, so a run that a store cuts or merges wrongly fails by its
+//! signature.
 //!
 //! ```no_run
 //! use downbeat_storage::{MemoryStorage, conformance};

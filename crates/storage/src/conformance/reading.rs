@@ -7,7 +7,8 @@ use downbeat_protocol::{CHUNK_LEN, KnownState, SessionContent, SessionCounts, Tr
 use super::Store;
 use super::content::{ALL, Author, CoValueFixture, append, load, read_all, read_from, to_usize};
 
-/// Bytes of changes. The fifth transaction of this length crosses a checkpoint (5 * 25,000 > 102,400).
+/// Bytes of changes. The fifth transaction of this length crosses a checkpoint (5 * 25,000 >
+/// 102,400).
 const QUARTER: usize = 25_000;
 
 pub(super) async fn small_extensions_are_merged_up_to_a_checkpoint(store: &Store) {

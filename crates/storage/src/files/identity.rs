@@ -8,9 +8,9 @@ use crate::error::StorageError;
 
 /// The path of an open file, and the identity that the file at this path had.
 ///
-/// A process can go on writing to a file whose name is gone, but nothing finds that data again. So a
-/// backend checks the identity before it acknowledges a write. The backend must keep the file open:
-/// the system may give the number of a closed, deleted file to another one.
+/// A process can go on writing to a file whose name is gone, but nothing finds that data again. So
+/// a backend checks the identity before it acknowledges a write. The backend must keep the file
+/// open: the system may give the number of a closed, deleted file to another one.
 #[derive(Debug, Clone)]
 pub struct FileIdentity {
     path: PathBuf,
@@ -31,12 +31,13 @@ impl FileIdentity {
     }
 
     /// Checks that the same file is still at the path. Takes one system call, about a microsecond
-    /// on a local disk. Outside Unix files have no numbers, and another file at the same path is not
-    /// noticed.
+    /// on a local disk. Outside Unix files have no numbers, and another file at the same path is
+    /// not noticed.
     ///
     /// # Errors
     ///
-    /// [`StorageError::Gone`] if it is not there, and [`StorageError::Io`] if the system cannot tell.
+    /// [`StorageError::Gone`] if it is not there, and [`StorageError::Io`] if the system cannot
+    /// tell.
     pub fn check(&self) -> Result<(), StorageError> {
         if identity(&look(&self.path)?) == self.identity {
             return Ok(());

@@ -11,8 +11,8 @@ const PROBE_FILE: &str = "room.tmp";
 
 /// Checks that the file system of a directory has `bytes` bytes free for this process.
 ///
-/// Quotas and limits on the length of files do not show here, and another process may take the space
-/// at any time. Outside Unix the check always succeeds.
+/// Quotas and limits on the length of files do not show here, and another process may take the
+/// space at any time. Outside Unix the check always succeeds.
 ///
 /// # Errors
 ///
@@ -55,8 +55,9 @@ pub fn require_file_length(file: &Path, bytes: u64) -> Result<(), StorageError> 
     }
 }
 
-/// Checks that a file in a directory can take `bytes` bytes from `offset` on, by writing such a file
-/// and removing it. Finds limits that [`require_space`] does not: quotas, and the longest file.
+/// Checks that a file in a directory can take `bytes` bytes from `offset` on, by writing such a
+/// file and removing it. Finds limits that [`require_space`] does not: quotas, and the longest
+/// file.
 ///
 /// # Errors
 ///

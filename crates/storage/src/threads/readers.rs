@@ -16,7 +16,8 @@ use crate::error::StorageError;
 const MAX_WAITING: usize = 1_024;
 
 /// Queued CoValues for each thread that is awake, beyond which one more thread is woken. They take
-/// about a millisecond if they are in memory, so the cost of waking a thread is small in comparison.
+/// about a millisecond if they are in memory, so the cost of waking a thread is small in
+/// comparison.
 const BACKLOG: usize = 64;
 
 /// A job that takes longer than this probably reads from the disk, and so will the jobs behind it.
@@ -26,10 +27,10 @@ const SLOW: Duration = Duration::from_millis(1);
 /// A pool of threads that read. Each owns a source `S` to read from, for example a connection.
 ///
 /// Reading from memory takes microseconds, less than waking a thread. So a thread that is awake
-/// takes the queued jobs one after the other. Another thread is woken only when many jobs are queued,
-/// or when jobs turn out to be slow because they wait for the disk. The pool always wakes the first
-/// thread that sleeps. If each source has a cache, the first threads hold the popular data, and the
-/// others take no memory until they are needed.
+/// takes the queued jobs one after the other. Another thread is woken only when many jobs are
+/// queued, or when jobs turn out to be slow because they wait for the disk. The pool always wakes
+/// the first thread that sleeps. If each source has a cache, the first threads hold the popular
+/// data, and the others take no memory until they are needed.
 ///
 /// Backends should put many look-ups into one job.
 ///

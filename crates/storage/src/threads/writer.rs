@@ -13,8 +13,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::StorageError;
 
-/// Bound of the queue, in bytes of content: a few seconds of work for a disk. Callers beyond it wait
-/// for room.
+/// Bound of the queue, in bytes of content: a few seconds of work for a disk. Callers beyond it
+/// wait for room.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
 
 /// Least weight of a command, in bytes. Bounds the number of queued commands.
@@ -40,13 +40,14 @@ pub struct WriterThread<W> {
 /// The writing side of a backend, owned by a [`WriterThread`].
 pub trait WriterState: Sized + Send + 'static {
     /// Does the work that is due (a delayed flush, a retry), and returns when the next is due.
-    /// Called after the start, after each command, and at the returned time. Does nothing by default.
+    /// Called after the start, after each command, and at the returned time. Does nothing by
+    /// default.
     fn maintain(&mut self) -> Option<Instant> {
         None
     }
 
-    /// Makes everything durable and closes the engine. Called after the last command. Drops the state
-    /// by default.
+    /// Makes everything durable and closes the engine. Called after the last command. Drops the
+    /// state by default.
     fn close(self) -> Result<(), StorageError> {
         Ok(())
     }

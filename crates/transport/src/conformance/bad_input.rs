@@ -48,8 +48,8 @@ where
     rule("an unfinished frame is dropped", an_unfinished_frame_is_dropped(connection)).await;
 }
 
-/// Runs the rule for silent peers. `connect` makes a connection with a short limit on silence, and its
-/// peer, which sends nothing.
+/// Runs the rule for silent peers. `connect` makes a connection with a short limit on silence, and
+/// its peer, which sends nothing.
 ///
 /// Panics if the transport breaks the rule.
 pub async fn run_silence<F, C, P>(mut connect: F)

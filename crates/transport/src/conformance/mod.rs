@@ -1,7 +1,7 @@
 //! The rules of the transport traits, as suites that a transport runs in its own tests.
 //!
-//! [`run`] checks connections, [`run_listener`] listeners and connectors, [`run_bad_input`] garbage,
-//! oversized and unfinished frames, and [`run_silence`] peers that send nothing.
+//! [`run`] checks connections, [`run_listener`] listeners and connectors, [`run_bad_input`]
+//! garbage, oversized and unfinished frames, and [`run_silence`] peers that send nothing.
 
 mod bad_input;
 mod listener;
@@ -29,10 +29,11 @@ const MAX_UNREAD: usize = 64 << 20;
 /// The size of one large message: a piece of a CoValue with the largest transactions.
 const LARGE_MESSAGE: usize = 4 << 20;
 
-/// Runs the rules for connections, each on a new one that `connect` makes. `connect` returns both ends,
-/// the client's first.
+/// Runs the rules for connections, each on a new one that `connect` makes. `connect` returns both
+/// ends, the client's first.
 ///
-/// Needs a Tokio runtime with time enabled. Panics with the rule's name if the transport breaks one.
+/// Needs a Tokio runtime with time enabled. Panics with the rule's name if the transport breaks
+/// one.
 pub async fn run<F, C>(mut connect: F)
 where
     F: FnMut() -> C,

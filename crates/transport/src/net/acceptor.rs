@@ -19,9 +19,9 @@ use crate::net::pending::PendingHandshakes;
 use crate::net::socket::configure;
 use crate::net::spare_files::{SpareFile, SpareFiles, is_out_of_files};
 
-/// Connections that the system queues until they are accepted: enough for a few thousand clients that
-/// reconnect together. The system drops further ones, and they retry after a second. Systems apply a
-/// maximum of their own (Linux: `net.core.somaxconn`, 4,096).
+/// Connections that the system queues until they are accepted: enough for a few thousand clients
+/// that reconnect together. The system drops further ones, and they retry after a second. Systems
+/// apply a maximum of their own (Linux: `net.core.somaxconn`, 4,096).
 const BACKLOG: u32 = 4_096;
 
 /// The pause after the system has no descriptor or memory for a connection. Without it the acceptor
@@ -148,8 +148,8 @@ impl Acceptor {
     }
 
     /// The time until which no connection is accepted: after an error, and while all handshakes are
-    /// young and their limit is reached. Young handshakes are probably genuine ones on a busy machine,
-    /// so they are not displaced; new connections wait in the system's queue.
+    /// young and their limit is reached. Young handshakes are probably genuine ones on a busy
+    /// machine, so they are not displaced; new connections wait in the system's queue.
     fn waits_until(&mut self) -> Option<Instant> {
         if self.paused_until.is_some() {
             return self.paused_until;
@@ -206,8 +206,8 @@ impl Acceptor {
     /// Displaces an old handshake if the limit is reached: one of this address if it exceeds its
     /// share, else one of another address that exceeds its share, else the oldest of all.
     ///
-    /// Below the limit an address may exceed its share: when an office reconnects to a busy machine,
-    /// its handshakes grow old before they complete.
+    /// Below the limit an address may exceed its share: when an office reconnects to a busy
+    /// machine, its handshakes grow old before they complete.
     fn displace_if_full(&mut self, peer: SocketAddr, address: Option<AddressKey>) {
         let ConnectionLimits { pending, pending_per_address, displace_after, .. } =
             self.settings.limits;

@@ -11,8 +11,8 @@ use crate::net::acceptor::Descriptors;
 use crate::net::limiter::{ConnectionLimiter, ConnectionSlot, LimitReached};
 use crate::net::log_throttle::LogThrottle;
 
-/// Retry interval for a refused peer. Long enough that clients refused at the same moment, which add
-/// a random delay of their own, do not all return at the same moment.
+/// Retry interval for a refused peer. Long enough that clients refused at the same moment, which
+/// add a random delay of their own, do not all return at the same moment.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The reason sent to a client that is refused for want of capacity.

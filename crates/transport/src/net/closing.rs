@@ -68,8 +68,8 @@ pub trait ClosingStream {
     fn close_timer(&self) -> &CloseTimer;
 }
 
-/// The close after the peer broke the rules: writes the close frame and discards what the peer still
-/// sends, because closing a socket with unread bytes would take the close frame back.
+/// The close after the peer broke the rules: writes the close frame and discards what the peer
+/// still sends, because closing a socket with unread bytes would take the close frame back.
 #[derive(Debug)]
 pub struct FinalClose {
     error: TransportError,

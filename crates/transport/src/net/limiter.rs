@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::counters::TransportCounters;
 
-/// Connections in total. An idle WebSocket costs 10 to 18 KiB of memory in the whole server, so these
-/// fit on any server; the process needs a file descriptor for each.
+/// Connections in total. An idle WebSocket costs 10 to 18 KiB of memory in the whole server, so
+/// these fit on any server; the process needs a file descriptor for each.
 const DEFAULT_TOTAL: usize = 20_000;
 /// Connections from one address. A school or an office behind one address has hundreds of clients,
 /// and each may have several tabs open.
@@ -30,8 +30,8 @@ const DEFAULT_DISPLACE_AFTER: Duration = Duration::from_secs(2);
 pub struct ConnectionLimits {
     /// Established connections in total.
     pub total: usize,
-    /// Established connections from one IPv4 address or one IPv6 /64 network. Behind a trusted proxy
-    /// the client's address counts.
+    /// Established connections from one IPv4 address or one IPv6 /64 network. Behind a trusted
+    /// proxy the client's address counts.
     pub per_address: usize,
     /// Pending handshakes. At this limit a new connection displaces a handshake that is older than
     /// [`displace_after`](Self::displace_after), or waits in the system's queue if all are younger.

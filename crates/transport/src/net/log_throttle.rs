@@ -9,7 +9,8 @@ use std::time::Duration;
 /// The interval between log lines about the same cause.
 pub(super) const REPORT_PERIOD: Duration = Duration::from_mins(1);
 
-/// Causes with a count of their own. An [`Admission`](crate::Admission) can give any number of reasons.
+/// Causes with a count of their own. An [`Admission`](crate::Admission) can give any number of
+/// reasons.
 const MAX_CAUSES: usize = 32;
 
 /// The cause that stands for all further ones.

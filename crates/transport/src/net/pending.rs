@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::net::limiter::AddressKey;
 
-/// Pending handshakes by age. Finished ones are removed lazily: at the front, and when there are many.
+/// Pending handshakes by age. Finished ones are removed lazily: at the front, and when there are
+/// many.
 #[derive(Debug, Default)]
 pub(super) struct PendingHandshakes {
     by_age: VecDeque<Handshake>,
@@ -55,8 +56,8 @@ impl PendingHandshakes {
         }
     }
 
-    /// Aborts the oldest handshake that began before this time and whose address fits. Returns whether
-    /// there was one.
+    /// Aborts the oldest handshake that began before this time and whose address fits. Returns
+    /// whether there was one.
     pub(super) fn displace(
         &mut self,
         before: Instant,

@@ -8,7 +8,8 @@ use std::str::FromStr;
 /// many as fit into the headers.
 const MAX_HOPS: usize = 16;
 
-/// The proxies in front of a listener, which say where a client is, and the header in which they do.
+/// The proxies in front of a listener, which say where a client is, and the header in which they
+/// do.
 ///
 /// A listener ignores that header from other addresses, and all other headers: a proxy sets its own
 /// header and passes the others on as the client wrote them.
@@ -116,8 +117,8 @@ fn address_of(text: &str) -> Option<IpAddr> {
 }
 
 impl Network {
-    /// Whether the network contains an address. An IPv6 address that maps to an IPv4 address counts as
-    /// that one.
+    /// Whether the network contains an address. An IPv6 address that maps to an IPv4 address counts
+    /// as that one.
     pub fn contains(&self, address: IpAddr) -> bool {
         as_v6(address) & self.mask == self.bits
     }

@@ -22,8 +22,8 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
 /// Switches off Nagle's algorithm, and detects a peer whose system has stopped to answer about
-/// `dead_peer_timeout` later. While bytes wait for acknowledgement this works on Linux only; elsewhere
-/// the operating system decides.
+/// `dead_peer_timeout` later. While bytes wait for acknowledgement this works on Linux only;
+/// elsewhere the operating system decides.
 pub(super) fn configure(stream: &TcpStream, dead_peer_timeout: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -40,8 +40,8 @@ pub(super) fn configure(stream: &TcpStream, dead_peer_timeout: Duration) -> io::
 
 /// Discards bytes from the peer until it stops, or has sent too much.
 ///
-/// Closing a socket with unread bytes resets the connection. A reset makes the peer's system drop the
-/// bytes that the peer has not read yet, and with them our close frame.
+/// Closing a socket with unread bytes resets the connection. A reset makes the peer's system drop
+/// the bytes that the peer has not read yet, and with them our close frame.
 #[derive(Debug, Default)]
 pub struct LingeringClose {
     read: usize,

@@ -8,8 +8,8 @@ use socket2::{Domain, Socket, Type};
 /// Spare file descriptors. A process that has run out of descriptors closes one of them, accepts a
 /// connection with it, and opens it again when that connection has ended.
 ///
-/// The listeners of a process share them: a public listener uses some of them to refuse clients, and
-/// leaves the rest for the port that operators need.
+/// The listeners of a process share them: a public listener uses some of them to refuse clients,
+/// and leaves the rest for the port that operators need.
 #[derive(Debug)]
 pub struct SpareFiles {
     /// The number at the start.

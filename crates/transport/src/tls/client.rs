@@ -22,9 +22,9 @@ use crate::tls::{TlsError, files};
 /// The authorities that a client trusts: Mozilla's list at the time of the build, and those of
 /// further files.
 ///
-/// The list is part of the program: it is the same on every system, the smallest container included.
-/// It does not contain authorities that an administrator has added to the system; put those into a
-/// file for [`with_authorities`](Self::with_authorities).
+/// The list is part of the program: it is the same on every system, the smallest container
+/// included. It does not contain authorities that an administrator has added to the system; put
+/// those into a file for [`with_authorities`](Self::with_authorities).
 #[derive(Clone)]
 pub struct ClientTls {
     roots: Arc<RootCertStore>,

@@ -95,8 +95,8 @@ pub enum TlsError {
     Setup(String),
 }
 
-/// The error of a client whose TLS handshake failed. A server with a certificate that is not trusted
-/// counts as a server that refuses.
+/// The error of a client whose TLS handshake failed. A server with a certificate that is not
+/// trusted counts as a server that refuses.
 #[cfg(feature = "net")]
 pub(super) fn transport_error(error: io::Error) -> TransportError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

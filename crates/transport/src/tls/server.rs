@@ -12,7 +12,8 @@ use {rustls::ServerConfig, tokio_rustls::TlsAcceptor};
 
 use crate::tls::{TlsError, Validity, files};
 
-/// A listener's certificate and key, from files. Clones share them, and a reload changes all clones.
+/// A listener's certificate and key, from files. Clones share them, and a reload changes all
+/// clones.
 ///
 /// ```no_run
 /// use downbeat_transport::tls::ServerTls;
@@ -41,8 +42,8 @@ struct Files {
 }
 
 impl ServerTls {
-    /// Reads the certificate chain (the server's certificate first, then its issuers) and the private
-    /// key. Both are PEM, and may be the same file.
+    /// Reads the certificate chain (the server's certificate first, then its issuers) and the
+    /// private key. Both are PEM, and may be the same file.
     pub fn from_files(
         certificates: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
@@ -74,8 +75,8 @@ impl ServerTls {
 }
 
 impl TlsReloader {
-    /// Reads both files again. New connections get the new certificate. On an error the certificate in
-    /// use stays in use.
+    /// Reads both files again. New connections get the new certificate. On an error the certificate
+    /// in use stays in use.
     ///
     /// Blocks on file reads, so call it outside of async tasks.
     pub fn reload(&self) -> Result<(), TlsError> {

@@ -21,8 +21,8 @@ impl Validity {
     /// `None` if the certificate is not readable.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = ParsedCertificate::try_from(certificate).ok()?;
-        // rustls has no accessor for the dates, but puts them into the error for a wrong time, which it
-        // checks before the authority.
+        // rustls has no accessor for the dates, but puts them into the error for a wrong time,
+        // which it checks before the authority.
         let error_at = |now| {
             let algorithms = ring::default_provider().signature_verification_algorithms.all;
             let roots = RootCertStore::empty();

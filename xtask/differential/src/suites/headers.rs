@@ -23,8 +23,8 @@ impl Rule for Headers {
     fn case(random: &mut Random) -> Case {
         let mut members = Vec::new();
         let mut add = |random: &mut Random, name: &str, text: String| {
-            // Sometimes a member is missing. `uniqueness` may be absent in the protocol and here, but not
-            // in the native core.
+            // Sometimes a member is missing. `uniqueness` may be absent in the protocol and here,
+            // but not in the native core.
             if name == "uniqueness" || !random.percent(3) {
                 members.push((name.to_owned(), text));
             }
@@ -166,8 +166,8 @@ fn style(random: &mut Random) -> Style {
     if random.percent(10) { Style::WILD } else { Style::TAME }
 }
 
-/// A valid id. The native core also accepts other ids, which this crate refuses because no such CoValue
-/// can exist.
+/// A valid id. The native core also accepts other ids, which this crate refuses because no such
+/// CoValue can exist.
 fn co_value(random: &mut Random) -> String {
     format!("co_z{}", random.base58(25))
 }

@@ -145,11 +145,11 @@ impl Rule for Pieces {
 struct Made {
     chain: HashChain,
     len: u64,
-    /// Whether the node itself has written to the session. The reference's native core cannot verify
-    /// other transactions in such a session afterwards, which no node needs.
+    /// Whether the node itself has written to the session. The reference's native core cannot
+    /// verify other transactions in such a session afterwards, which no node needs.
     is_own: bool,
-    /// Whether a run was refused. The reference's native core keeps its transactions in the hash chain and
-    /// then refuses all further runs, so nothing is compared afterwards.
+    /// Whether a run was refused. The reference's native core keeps its transactions in the hash
+    /// chain and then refuses all further runs, so nothing is compared afterwards.
     is_spoilt: bool,
 }
 

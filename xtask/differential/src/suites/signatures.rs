@@ -1,5 +1,5 @@
-//! Signatures: both sides make the same ones and accept the same ones, including damaged and specially
-//! crafted keys and signatures.
+//! Signatures: both sides make the same ones and accept the same ones, including damaged and
+//! specially crafted keys and signatures.
 
 use anyhow::Result;
 use downbeat_crypto::{AgentSecret, HashChain, VerifyingKey};
@@ -126,8 +126,8 @@ fn chain(transactions: &[Text]) -> HashChain {
     chain
 }
 
-/// Adds the order of the group to the scalar of a signature. The equation still holds, but the scalar is
-/// not reduced.
+/// Adds the order of the group to the scalar of a signature. The equation still holds, but the
+/// scalar is not reduced.
 fn add_group_order(signature: &mut [u8; 64]) {
     /// 2^252 + 27742317777372353535851937790883648493, little-endian.
     const ORDER: [u8; 32] = [

@@ -250,8 +250,8 @@ fn check_roles(values: &Values, features: &mut Features) {
     }
 }
 
-/// Signs the runs of the known authors again, and sets the id of content to that of its header, as if a
-/// client with these secrets had sent the frame.
+/// Signs the runs of the known authors again, and sets the id of content to that of its header, as
+/// if a client with these secrets had sent the frame.
 pub(crate) fn sign(input: &mut Vec<u8>, rng: &mut Rng) {
     if rng.once_in(4) {
         return;

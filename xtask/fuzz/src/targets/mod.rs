@@ -22,8 +22,8 @@ pub struct Target {
     pub run: fn(&[u8]) -> Features,
     /// The first inputs.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Repairs a mutated input so that it passes the first checks, because mutations never produce valid
-    /// signatures.
+    /// Repairs a mutated input so that it passes the first checks, because mutations never produce
+    /// valid signatures.
     pub repair: fn(&mut Vec<u8>, &mut Rng),
 }
 

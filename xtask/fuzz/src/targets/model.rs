@@ -10,16 +10,16 @@ pub(crate) fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// The canonical form of a JSON text. `None` if the model does not apply: the text is not JSON, or has
-/// lone surrogates.
+/// The canonical form of a JSON text. `None` if the model does not apply: the text is not JSON, or
+/// has lone surrogates.
 pub(crate) fn canonical(text: &str) -> Option<String> {
     let mut out = String::new();
     write(serde_json::from_str(text).ok()?, &mut out)?;
     Some(out)
 }
 
-/// Whether a canonical text may have a string without the escapes that it needs. Then it is not JSON,
-/// or it is the JSON of another value.
+/// Whether a canonical text may have a string without the escapes that it needs. Then it is not
+/// JSON, or it is the JSON of another value.
 pub(crate) fn may_be_no_json(canonical: &str) -> bool {
     canonical.contains("\"encrypted_U") || canonical.contains("\"binary_U")
 }
@@ -74,8 +74,8 @@ fn quote(text: &str, out: &mut String) {
     out.push_str(&serde_json::Value::from(text).to_string());
 }
 
-/// The shortest digits that identify the number, in scientific notation. If several are as short, the
-/// nearest; if two are as near, the even one. The standard library chooses differently there.
+/// The shortest digits that identify the number, in scientific notation. If several are as short,
+/// the nearest; if two are as near, the even one. The standard library chooses differently there.
 fn shortest(value: f64) -> String {
     let shortest = format!("{value:e}");
     let digits =

@@ -1,5 +1,5 @@
-//! Nodes that lose data: their storage is empty, or an older copy, when they start again. What they had
-//! acknowledged comes back from the clients that are connected.
+//! Nodes that lose data: their storage is empty, or an older copy, when they start again. What they
+//! had acknowledged comes back from the clients that are connected.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Nodes that refuse content of clients, as the gate of the runtime does over a quota: some CoValues as
-//! a whole, and what is beyond a few transactions in some sessions.
+//! Nodes that refuse content of clients, as the gate of the runtime does over a quota: some
+//! CoValues as a whole, and what is beyond a few transactions in some sessions.
 
 use downbeat_protocol::{CoValueId, Message};
 use downbeat_sync::{Event, PeerId, Refusal};
@@ -21,7 +21,8 @@ enum Quota {
 }
 
 impl World {
-    /// What becomes of a message of a client: what the node's machine is told instead, and before it.
+    /// What becomes of a message of a client: what the node's machine is told instead, and before
+    /// it.
     pub(super) fn refuse(
         &mut self,
         node: usize,

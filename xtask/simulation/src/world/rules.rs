@@ -13,8 +13,8 @@ use super::chaos::node_name;
 use crate::link::End;
 use crate::log::describe_counts;
 
-/// How often a client sends a transaction over one connection at most: once by itself, and again where
-/// the node corrects it, whose corrections are spaced, or asks for it.
+/// How often a client sends a transaction over one connection at most: once by itself, and again
+/// where the node corrects it, whose corrections are spaced, or asks for it.
 const MAX_SENT: u32 = 10;
 
 impl World {
