@@ -12,14 +12,6 @@ const MESSAGE_OVERHEAD: u64 = 256;
 /// signature.
 const RUN_OVERHEAD: u64 = 256;
 
-/// The bytes of a run's transactions.
-///
-/// Not covered by semantic versioning: call `SessionContent::json_len` instead.
-#[doc(hidden)]
-pub fn content_bytes(content: &SessionContent) -> u64 {
-    content.json_len()
-}
-
 /// The credit of a content message: somewhat more than the bytes in it. A runtime that limits the
 /// content in flight per peer takes this much credit for each message, and gets it back with
 /// [`Action::Release`](crate::Action::Release).

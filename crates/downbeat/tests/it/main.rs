@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod config;
 mod docs;
+mod examples;
 mod log;
 #[cfg(unix)]
 mod open_files;
