@@ -51,6 +51,8 @@ enum State {
     Reading,
     /// The rest cannot be read.
     Stalled,
+    /// The item is out of date: the machine has put a newer one into its queue.
+    Outdated,
     /// The machine asks for the rest again.
     Interrupted,
 }
@@ -113,7 +115,7 @@ impl ContentChunker {
             if self.names_more(&run, until) {
                 // The machine knows of it since its verification, and asks for it again together
                 // with the CoValues that it names.
-                self.state = State::Stalled;
+                self.state = State::Outdated;
                 self.have.set(&run.session, u64::MAX);
                 continue;
             }
@@ -126,6 +128,12 @@ impl ContentChunker {
     /// Stops, because reading failed. If it failed `for_now`, the machine asks for the rest again.
     pub fn fail(&mut self, for_now: bool) {
         self.state = if for_now { State::Interrupted } else { State::Stalled };
+    }
+
+    /// Whether the machine asks for the rest in a newer item. Later items of the same turn may
+    /// depend on it, so they have to wait for the next turn too.
+    pub fn is_outdated(&self) -> bool {
+        self.state == State::Outdated
     }
 
     /// Bytes of transactions in the messages.
@@ -155,7 +163,7 @@ impl ContentChunker {
             header: !item.with_header || !contents.is_empty(),
             started,
             reached: reached_of(&item.until, &reached),
-            stalled: state == State::Stalled,
+            stalled: matches!(state, State::Stalled | State::Outdated),
         });
         (contents, rest)
     }

@@ -134,11 +134,12 @@ impl Turn {
             }
         }
         let bytes = chunker.bytes();
+        let ends_turn = self.report.is_interrupted || chunker.is_outdated();
         let (contents, rest) = chunker.finish();
         self.messages.extend(contents.into_iter().map(Message::Content));
         self.report.progress.extend(rest);
-        // After a failure, later items stay behind too, because they may depend on this one.
-        self.room = if self.report.is_interrupted { 0 } else { self.room.saturating_sub(bytes) };
+        // Later items stay behind too, because they may depend on this one.
+        self.room = if ends_turn { 0 } else { self.room.saturating_sub(bytes) };
         bytes
     }
 
@@ -165,5 +166,71 @@ impl Turn {
     fn skips_dependency(&self, content: &ContentStore) -> bool {
         content.bugs.has(DriverBug::SkipDependency)
             && self.items.iter().any(|item| matches!(item, Item::Content(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use downbeat_protocol::{
+        Header, Owner, Ruleset, SessionCounts, SessionId, Signature, Transaction,
+    };
+    use downbeat_storage::MemoryStorage;
+    use downbeat_sync::StoreJob;
+
+    use super::*;
+    use crate::block_on;
+
+    const TEXT: &str = r#"[{"key":"k","op":"set","value":"v"}]"#;
+    const MEMBER: &str = r#"[{"key":"co_z9","op":"set","value":"reader"}]"#;
+
+    /// Puts a CoValue with one session into memory, and returns the item of a peer that should get
+    /// the first transaction.
+    fn item(content: &ContentStore, id: &str, ruleset: Ruleset, log: &[&str]) -> Item {
+        let id = CoValueId::parse(id).unwrap();
+        let session = SessionId::parse("co_z1_session_z1").unwrap();
+        let header = Header::builder("comap", ruleset).build().unwrap();
+        content.add(&StoreJob {
+            id,
+            header: Some(header.clone()),
+            sessions: vec![SessionContent {
+                session: session.clone(),
+                after: 0,
+                transactions: log.iter().map(|text| Transaction::trusting(text, 0, None)).collect(),
+                last_signature: Signature::from_bytes(&[0; 64]),
+            }],
+            delete: false,
+            author: None,
+        });
+        Item::Content(ContentItem {
+            id,
+            header,
+            with_header: true,
+            have: SessionCounts::new(),
+            until: SessionCounts::from_iter([(session, 1)]),
+            announced: SessionCounts::new(),
+            continuation: false,
+            epoch: 0,
+        })
+    }
+
+    #[test]
+    fn what_depends_on_a_group_waits_for_the_next_turn_together_with_the_group() {
+        let content = ContentStore::new(Arc::new(MemoryStorage::new()), 1 << 20);
+        let initial_admin = Owner::Account(CoValueId::parse("co_z1").unwrap());
+        // The group names a member since the turn was made, in the run that has to be sent.
+        let group = item(&content, "co_z3", Ruleset::Group { initial_admin }, &[TEXT, MEMBER]);
+        let map = item(&content, "co_z4", Ruleset::UnsafeAllowAll, &[TEXT]);
+        let mut turn = Turn::new(vec![group, map], TurnLimits::default());
+        assert_eq!(block_on(turn.next(&content)), None);
+        let report = turn.finish();
+        let progress: Vec<_> = report.progress.iter().map(|item| (item.id, item.stalled)).collect();
+        // The machine has the group in its queue since the member was verified.
+        let expected = [("co_z3", true), ("co_z4", false)];
+        assert_eq!(
+            progress,
+            expected.map(|(id, stalled)| (CoValueId::parse(id).unwrap(), stalled))
+        );
     }
 }
