@@ -363,6 +363,11 @@ impl Subscription {
         self.dependencies_sent.map(|sent| sent.get() as usize - 1)
     }
 
+    /// Forgets that the dependencies were sent: the turn that was to send them ended before.
+    pub(crate) fn unmark_dependencies_sent(&mut self) {
+        self.dependencies_sent = None;
+    }
+
     /// All dependencies of the CoValue are sent before it.
     pub(crate) fn mark_dependencies_sent(&mut self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);

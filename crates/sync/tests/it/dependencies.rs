@@ -1,7 +1,7 @@
 //! Dependencies: they are sent before their dependants, and content waits for them.
 
 use downbeat_protocol::{Message, SessionContent};
-use downbeat_sync::{Action, Config, Rejection};
+use downbeat_sync::{Action, Config, Event, Item, Progress, Rejection};
 
 use crate::authors::{Author, Log, Value};
 use crate::world::World;
@@ -83,6 +83,32 @@ fn dependencies_are_sent_first_depth_first_and_once() {
     world.expect(&IN_ORDER);
     world.send(bob, family.group.load(&[(&family.logs[1], 1)]));
     world.expect(&["bob → LOAD group header g:1", "bob ← KNOWN group header g:1"]);
+}
+
+#[test]
+fn dependencies_that_a_turn_left_out_are_sent_first_in_the_next_one() {
+    let mut family = family();
+    family.upload();
+    let mut world = family.world;
+    let bob = world.connect("bob");
+    world.stick(bob);
+    world.send(bob, family.map.load_nothing());
+    let items = world.lose_turn(bob);
+    assert_eq!(items.len(), 4);
+    // Nothing could be read. The map comes back first, as it does if it is looked up faster.
+    let unsent = items.into_iter().rev().map(|item| match item {
+        Item::Content(item) => Progress {
+            id: item.id,
+            epoch: item.epoch,
+            header: false,
+            started: false,
+            reached: item.until.iter().map(|(session, _)| (session.clone(), 0)).collect(),
+            stalled: false,
+        },
+        Item::Message(message) => panic!("{message:?} is no content"),
+    });
+    world.event(Event::TurnDone { peer: bob, progress: unsent.collect() });
+    world.expect(&IN_ORDER);
 }
 
 #[test]

@@ -262,6 +262,11 @@ impl World {
         }
     }
 
+    /// Lets a stuck peer read again, without the one turn that waits for it. Returns that turn.
+    pub(crate) fn lose_turn(&mut self, peer: PeerId) -> Vec<Item> {
+        self.stuck.remove(&peer).flatten().expect("a turn waits")
+    }
+
     /// Lets a stuck peer read the one turn that waits for it.
     pub(crate) fn read_one_turn(&mut self, peer: PeerId) {
         let turn = self.stuck.remove(&peer).flatten().expect("a turn waits");

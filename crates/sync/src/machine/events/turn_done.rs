@@ -17,6 +17,10 @@ impl Machine {
                 continue;
             }
             subscription.mark_reached(*header, reached, *started);
+            if !started {
+                // The turn ended before this item, and perhaps before what it depends on.
+                subscription.unmark_dependencies_sent();
+            }
             if !stalled {
                 self.enqueue(peer, *id);
             }
