@@ -4,9 +4,7 @@ use downbeat_core::delete::{Claim, DeleteError};
 use downbeat_core::extend_chain;
 use downbeat_core::roles::Member;
 use downbeat_crypto::{HashChain, InvalidKey, VerifyingKey};
-use downbeat_protocol::{
-    CoValueId, SessionContent, SessionCounts, SessionId, Signature, SignerId, Transaction,
-};
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId, Signature, SignerId};
 use downbeat_storage::StorageError;
 use downbeat_sync::{Rejection, Verified, VerifyJob};
 
@@ -165,12 +163,6 @@ async fn check_claim(content: &ContentStore, claim: &Claim) -> Result<(), Failur
     decision.map_err(|error| Rejection::from(error).into())
 }
 
-fn append<'a>(chain: &mut HashChain, transactions: impl IntoIterator<Item = &'a Transaction>) {
-    for transaction in transactions {
-        chain.append(transaction.json());
-    }
-}
-
 /// The log of a session, as it can be read.
 struct StoredLog<'a> {
     content: &'a ContentStore,
@@ -194,7 +186,7 @@ impl StoredLog<'_> {
                     continue;
                 }
                 let wanted = usize::try_from(count - at).unwrap_or(usize::MAX);
-                append(&mut chain, run.transactions.iter().take(wanted));
+                chain.append_all(run.transactions.iter().take(wanted).map(|tx| &tx.json()[..]));
                 at = run.end().min(count);
             }
             if at == before {
