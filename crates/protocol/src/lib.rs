@@ -90,7 +90,10 @@ pub use id::{
     AgentId, CoValueId, InvalidId, MAX_SESSION_ID_LEN, Owner, SHORT_HASH_LEN, SessionId, UnknownId,
 };
 pub use key::{LongHash, SealerId, ShortHash, Signature, SignerId};
-pub use known_state::{KnownState, SessionCounts};
+#[cfg(feature = "count-steps")]
+#[doc(hidden)]
+pub use known_state::take_steps;
+pub use known_state::{CountsIter, Differences, KnownState, SessionCounts};
 pub use limits::Limits;
 pub use message::{
     Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent, Unknown,
