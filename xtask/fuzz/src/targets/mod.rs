@@ -5,6 +5,7 @@ mod canonical;
 mod frames;
 mod ingest;
 mod json_frame;
+mod machine;
 mod model;
 mod parts;
 mod round_trip;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "canonical", run: canonical::run, seeds: seeds::values, repair: leave },
     Target { name: "parts", run: parts::run, seeds: seeds::parts, repair: leave },
     Target { name: "ingest", run: ingest::run, seeds: seeds::json_frames, repair: ingest::sign },
+    Target { name: "machine", run: machine::run, seeds: machine::seeds, repair: leave },
 ];
 
 /// The target with a name.
