@@ -28,6 +28,17 @@ pub struct Target {
     pub repair: fn(&mut Vec<u8>, &mut Rng),
 }
 
+impl Target {
+    /// The first inputs: those of the target, recorded content, and the inputs that fuzzing by
+    /// coverage has found and that are kept in the `corpus` folder.
+    pub fn first_inputs(&self) -> Vec<Vec<u8>> {
+        let mut inputs = (self.seeds)();
+        inputs.extend(seeds::recorded());
+        inputs.extend(seeds::corpus(self.name));
+        inputs
+    }
+}
+
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "json-frame", run: json_frame::run, seeds: seeds::json_frames, repair: leave },

@@ -116,7 +116,8 @@ impl<'a> Script<'a> {
             },
             8 => {
                 let values = (0..=kind / 64).map(|_| self.byte());
-                let values = values.map(|byte| (byte / 2 % (value_count() + 1), byte % 2 == 0));
+                let values =
+                    values.map(|byte| (byte / 2 % (value_count() + 1), byte.is_multiple_of(2)));
                 Step::Reconcile { peer, values: values.collect() }
             }
             9 => Step::ReconcileAck { peer, batch: self.byte() },
@@ -129,7 +130,7 @@ impl<'a> Script<'a> {
             11 | 12 => Step::Complete(target),
             13 => Step::CompleteAll,
             14 => Step::Pass(1 << (target % 18)),
-            _ => Step::BreakStorage(target % 2 == 0),
+            _ => Step::BreakStorage(target.is_multiple_of(2)),
         })
     }
 

@@ -60,7 +60,7 @@ pub(super) struct World {
 impl World {
     /// The byte chooses the bounds: the lowest make the machine forget all the time.
     pub(super) fn new(choice: u8) -> Self {
-        let small = choice % 2 == 0;
+        let small = choice.is_multiple_of(2);
         let config = Config {
             warm_co_values: if small { 2 } else { 1_000 },
             warm_chains: if small { 1 } else { 1_000 },
