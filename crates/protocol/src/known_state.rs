@@ -235,6 +235,12 @@ impl FromIterator<(SessionId, u64)> for SessionCounts {
     }
 }
 
+impl<'a> FromIterator<(&'a SessionId, &'a u64)> for SessionCounts {
+    fn from_iter<I: IntoIterator<Item = (&'a SessionId, &'a u64)>>(counts: I) -> Self {
+        counts.into_iter().map(|(session, count)| (session.clone(), *count)).collect()
+    }
+}
+
 impl<'a> IntoIterator for &'a SessionCounts {
     type Item = (&'a SessionId, &'a u64);
     type IntoIter = CountsIter<'a>;

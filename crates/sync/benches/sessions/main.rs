@@ -24,6 +24,8 @@ fn main() {
     report("and 50 claims of other sessions", 50, 50, 200, World::write);
     println!("time per KNOWN with one session, of a client that claims other sessions:");
     report("alone", 0, 1, 2_000, |world| world.state_one(1));
+    println!("time per entry of a reconcile message with another hash:");
+    report("alone", 1, 0, 2_000, |world| world.reconcile(1));
 }
 
 fn report(name: &str, subscribers: usize, claimants: usize, count: u32, act: fn(&mut World)) {

@@ -89,7 +89,7 @@ impl Counts {
     pub(crate) fn keep_delete_sessions(&mut self) {
         for counts in [&mut self.verified, &mut self.durable] {
             let deletions = counts.iter().filter(|(session, _)| session.is_delete());
-            *counts = deletions.map(|(session, count)| (session.clone(), *count)).collect();
+            *counts = deletions.collect();
         }
         self.verified_sum = sum(&self.verified);
         self.durable_sum = sum(&self.durable);
