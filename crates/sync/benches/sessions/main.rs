@@ -22,6 +22,8 @@ fn main() {
     report("alone", 0, 0, 2_000, World::write);
     report("with 50 subscribers", 50, 0, 200, World::write);
     report("and 50 claims of other sessions", 50, 50, 200, World::write);
+    println!("time for the first session of one more account:");
+    report("with 50 subscribers", 50, 0, 100, World::add_author);
     println!("time per KNOWN with one session, of a client that claims other sessions:");
     report("alone", 0, 1, 2_000, |world| world.state_one(1));
     println!("time per entry of a reconcile message with another hash:");

@@ -45,9 +45,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(size: Size) -> Self {
         let secret = AgentSecret::from_secret_seed(&[1; 32]);
-        let json = r#"{"createdAt":null,"meta":null,"ruleset":{"type":"unsafeAllowAll"},"type":"comap","uniqueness":"z1"}"#;
-        let header = Header::parse(&Bytes::from(json), &Limits::default())
-            .expect("the header is well formed");
+        let header = header(
+            r#"{"createdAt":null,"meta":null,"ruleset":{"type":"unsafeAllowAll"},"type":"comap","uniqueness":"z1"}"#,
+        );
         let mut world = Self {
             machine: Machine::new(Config::default()),
             id: header_id(&header),
@@ -81,17 +81,37 @@ impl World {
         let after = self.written[self.next];
         self.written[self.next] += 1;
         self.next = (self.next + STRIDE) % self.sessions.len();
-        let run = SessionContent {
+        self.send(self.id, None, Some((session, after)));
+    }
+
+    /// A session of an account that is new here comes to the CoValue.
+    pub(crate) fn add_author(&mut self) {
+        let number = self.sessions.len();
+        let agent = AgentSecret::from_secret_seed(&[1; 32]).agent();
+        let header = header(&format!(
+            r#"{{"createdAt":null,"meta":{{"type":"account"}},"ruleset":{{"initialAdmin":"{agent}","type":"group"}},"type":"comap","uniqueness":"z{number}"}}"#
+        ));
+        let account = header_id(&header);
+        self.send(account, Some(header), None);
+        let session = session_id(&Owner::Account(account), [1; 8]);
+        self.sessions.push(session.clone());
+        self.written.push(1);
+        self.send(self.id, None, Some((session, 0)));
+    }
+
+    /// The author sends a header, or a transaction.
+    fn send(&mut self, id: CoValueId, header: Option<Header>, write: Option<(SessionId, u64)>) {
+        let run = write.map(|(session, after)| SessionContent {
             session,
             after,
             transactions: vec![self.transaction.clone()],
             last_signature: self.signature,
-        };
+        });
         let content = Content {
-            id: self.id,
-            header: None,
+            id,
+            header,
             priority: Priority::Medium,
-            sessions: vec![run],
+            sessions: run.into_iter().collect(),
             malformed: Vec::new(),
             expect_content_until: None,
         };
@@ -164,11 +184,11 @@ impl World {
                 self.machine.handle(0, Event::TurnDone { peer, progress: Vec::new() });
                 for item in items {
                     match item {
-                        Item::Content(item) => self.know(peer, item.until),
+                        Item::Content(item) if item.id == self.id => self.know(peer, item.until),
                         Item::Message(Message::Known(known)) if peer == self.author => {
                             self.stated_to_author += known.state.sessions.len();
                         }
-                        Item::Message(_) => {}
+                        Item::Content(_) | Item::Message(_) => {}
                     }
                 }
             }
@@ -180,6 +200,11 @@ impl World {
 
 fn peer(number: usize) -> PeerId {
     PeerId(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+fn header(json: &str) -> Header {
+    let json = Bytes::copy_from_slice(json.as_bytes());
+    Header::parse(&json, &Limits::default()).expect("the header is well formed")
 }
 
 /// Session ids that share no memory with others, like those in a message.

@@ -138,32 +138,13 @@ fn a_write_costs_the_same_among_few_sessions_and_among_very_many() {
     }
 }
 
-/// Allocated bytes for the first session of one more account, which goes to a subscriber.
-fn cost_of_a_new_author(accounts: u8) -> u64 {
-    let map = Value::free("map");
-    let mut world = World::new();
-    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
-    world.send(alice, map.whole(Vec::new()));
-    world.send(bob, map.load_nothing());
-    let mut cost = 0;
-    for seed in 1..=accounts {
-        let author = Author::new(seed);
-        world.send(alice, author.account.whole(Vec::new()));
-        let run = author.account_log(seed).write(&["[1]"]);
-        let message = map.more(vec![run]);
-        cost = allocation_counter::measure(|| world.send(alice, message)).bytes_total;
-    }
-    assert!(
-        world.said().iter().filter(|line| line.starts_with("bob ←")).count()
-            > usize::from(accounts)
-    );
-    cost
-}
-
 #[test]
 fn a_new_author_costs_a_subscriber_the_same_after_few_others_and_after_many() {
-    let (few, many) = (cost_of_a_new_author(5), cost_of_a_new_author(205));
-    assert!(many < 2 * few, "{many} bytes, and {few} after few");
+    let mut world = scale::World::new(Size { sessions: 10, subscribers: 1, claimants: 0 });
+    let mut cost = || allocation_counter::measure(|| world.add_author()).bytes_total;
+    let few = (0..20).map(|_| cost()).min();
+    let many = (0..500).map(|_| cost()).skip(480).min();
+    assert!(many < few.map(|few| 2 * few), "{many:?} bytes, and {few:?} after few");
 }
 
 #[test]
