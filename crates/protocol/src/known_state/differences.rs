@@ -106,13 +106,16 @@ impl<'a> Deep<'a> {
             self.limit -= 1;
             #[cfg(feature = "count-steps")]
             steps::add();
+            if self.left.skip_same(&mut self.right) {
+                continue;
+            }
             let (session, in_left, in_right) = match (self.left.front(), self.right.front()) {
                 (Front::End, Front::End) => {
                     self.limit += 1;
                     return None;
                 }
                 (Front::Node(left), Front::Node(right)) => {
-                    self.enter_or_skip(left, right);
+                    self.enter(left, right);
                     continue;
                 }
                 (Front::Node(node), Front::Entry(session, _)) if session >= node.least() => {
@@ -150,14 +153,9 @@ impl<'a> Deep<'a> {
         None
     }
 
-    /// Passes over a part that both have. Such a part comes to both fronts at the same time,
-    /// unless one of them is entered too early.
-    fn enter_or_skip(&mut self, left: &Node, right: &Node) {
-        if left.is_same(right) {
-            self.left.skip();
-            self.right.skip();
-            return;
-        }
+    /// Enters one of two parts, or both. A part that both sides have comes to both fronts at the
+    /// same time, unless one of them is entered too early.
+    fn enter(&mut self, left: &Node, right: &Node) {
         let order = left.least().cmp(right.least()).then(right.level().cmp(&left.level()));
         if order.is_le() {
             self.left.enter();
