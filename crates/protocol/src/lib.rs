@@ -93,8 +93,8 @@ pub use key::{LongHash, SealerId, ShortHash, Signature, SignerId};
 pub use known_state::{KnownState, SessionCounts};
 pub use limits::Limits;
 pub use message::{
-    Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent, Unknown,
-    UnknownKind,
+    Content, Known, MAX_BATCH_ID_LEN, MalformedSession, Message, Ping, Reconcile, SessionContent,
+    Unknown, UnknownKind,
 };
 pub use transaction::{CHUNK_LEN, Privacy, Transaction};
 pub use upstream_name::{InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, UpstreamName};
