@@ -47,11 +47,11 @@ impl Machine {
 
     /// Takes a CoValue out of each batch whose sender has no more of it than is durable.
     pub(in crate::machine) fn finish_comparisons(&mut self, id: CoValueId) {
-        let Some(entry) = self.values.get_mut(&id) else { return };
-        let mut comparing = entry.take_comparing();
-        if comparing.is_empty() {
+        if self.values.get(&id).is_none_or(|entry| !entry.is_compared()) {
             return;
         }
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        let mut comparing = entry.take_comparing();
         comparing.retain(|peer| {
             let is_open = self.peers.contains_key(peer) && !self.has_all_of(*peer, id);
             if !is_open {
