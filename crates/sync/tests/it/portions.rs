@@ -138,19 +138,23 @@ fn the_subscriptions_of_a_peer_that_left_are_removed_in_portions() {
 
 #[test]
 fn entries_beyond_the_bound_are_forgotten_without_another_event() {
-    let mut world = World::with_config(Config { warm_co_values: 10, ..Config::default() });
-    let alice = world.connect("alice");
-    world.slow_loads = true;
-    let messages =
-        (0..5_000).map(|number| (alice, Value::free(&number.to_string()).load_nothing()));
-    world.send_together(messages.collect());
-    assert_eq!(world.machine.warm_co_values(), 5_000);
-    world.slow_loads = false;
-    // All are answered before the machine is polled.
-    for action in std::mem::take(&mut world.waiting) {
-        let Action::Load(id) = action else { panic!("{action:?}") };
-        world.machine.handle(0, Event::Loaded { id, result: Ok(None) });
+    const ENTRIES: u32 = 5_000;
+    let mut machine = Machine::new(Config { warm_co_values: 10, ..Config::default() });
+    machine.handle(0, Event::Connected { peer: ALICE, role: PeerRole::Client });
+    for number in 0..ENTRIES {
+        let message = Message::Load(KnownState::empty(id(number)));
+        machine.handle(0, Event::Received { peer: ALICE, message });
     }
-    world.settle();
-    assert_eq!(world.machine.warm_co_values(), 10);
+    machine.handle(0, Event::Disconnected(ALICE));
+    // All are answered before the machine is polled.
+    let actions = poll(&mut machine);
+    assert_eq!(answer(&mut machine, actions).len(), ENTRIES as usize);
+    assert_eq!(machine.warm_co_values(), ENTRIES as usize);
+    for _ in 0..ENTRIES {
+        if machine.deadline().is_none() {
+            break;
+        }
+        assert!(poll(&mut machine).is_empty());
+    }
+    assert_eq!(machine.warm_co_values(), 10);
 }
