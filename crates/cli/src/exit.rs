@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use downbeat_node::NodeError;
+
 use crate::config::Problems;
-use crate::serve;
+use crate::signals::ForcedShutdown;
 
 /// Something failed: the port is taken, the storage cannot be opened, a bug has stopped the server.
 const FAILED: u8 = 1;
@@ -33,7 +35,7 @@ pub(crate) fn report_to(out: &mut dyn Write, result: anyhow::Result<()>) -> Exit
     let Err(error) = result else { return ExitCode::SUCCESS };
     let (text, code) = match error.downcast_ref::<Problems>() {
         Some(problems) => (problems.to_string(), WRONG_CONFIGURATION),
-        None if serve::is_unfinished(&error) => (format!("{error:#}"), UNFINISHED),
+        None if is_unfinished(&error) => (format!("{error:#}"), UNFINISHED),
         None => (format!("{error:#}"), FAILED),
     };
     for line in text.lines() {
@@ -41,4 +43,10 @@ pub(crate) fn report_to(out: &mut dyn Write, result: anyhow::Result<()>) -> Exit
         let _ = out.write_all(format!("downbeat: {line}\n").as_bytes());
     }
     code.into()
+}
+
+/// Whether an error means unfinished work rather than a failure.
+fn is_unfinished(error: &anyhow::Error) -> bool {
+    error.is::<ForcedShutdown>()
+        || matches!(error.downcast_ref::<NodeError>(), Some(NodeError::NotDrained(_)))
 }

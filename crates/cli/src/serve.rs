@@ -10,7 +10,7 @@ use anyhow::Context;
 use downbeat_admin::{
     Admin, AdminServer, PublicRoutes, ServerInfo, SharedNode, Sources as AdminSources,
 };
-use downbeat_node::{Node, NodeError, SyncConfig};
+use downbeat_node::{Node, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
 use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, SpareFiles};
@@ -25,7 +25,7 @@ use crate::access::AccessControl;
 use crate::certificate::CertificateWatch;
 use crate::config::{AccessConfig, Config, Loaded, Sources};
 use crate::log::{Log, LogWriter};
-use crate::signals::{Signal, Signals};
+use crate::signals::{ForcedShutdown, Signal, Signals};
 use crate::storage::{DurabilityChoice, StorageChoice};
 use crate::{exit, log, storage};
 
@@ -166,18 +166,6 @@ async fn drain(signals: &mut Signals, shared: &SharedNode) -> anyhow::Result<()>
         name = second_stop => Err(ForcedShutdown(name).into()),
     }
 }
-
-/// A second stop signal ended the server before all received content was stored.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ForcedShutdown(&'static str);
-
-impl std::fmt::Display for ForcedShutdown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a second {} ended the server before all received content was stored", self.0)
-    }
-}
-
-impl std::error::Error for ForcedShutdown {}
 
 fn ws_options(
     config: &Config,
@@ -349,10 +337,4 @@ fn warn_about_exposure(config: &Config, admin: Option<&AdminServer>) {
              with client addresses and CoValue ids"
         );
     }
-}
-
-/// Whether an error means unfinished work rather than a failure.
-pub(crate) fn is_unfinished(error: &anyhow::Error) -> bool {
-    error.is::<ForcedShutdown>()
-        || matches!(error.downcast_ref::<NodeError>(), Some(NodeError::NotDrained(_)))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::id::InvalidId;
+use crate::invalid_id::InvalidId;
 
 /// A limit on the accepted input. Its text is the name of the field in [`Limits`](crate::Limits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

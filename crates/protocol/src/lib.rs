@@ -70,6 +70,7 @@ mod frame;
 mod header;
 mod header_builder;
 mod id;
+mod invalid_id;
 mod key;
 mod known_state;
 mod limits;
@@ -86,10 +87,9 @@ pub use error::{DecodeError, Limit};
 pub use frame::Frame;
 pub use header::{Header, Priority, Ruleset};
 pub use header_builder::{HeaderBuilder, HeaderError, RandomnessError, Uniqueness};
-pub use id::{
-    AgentId, CoValueId, InvalidId, MAX_SESSION_ID_LEN, Owner, SHORT_HASH_LEN, SessionId, UnknownId,
-};
-pub use key::{LongHash, SealerId, ShortHash, Signature, SignerId};
+pub use id::{AgentId, CoValueId, MAX_SESSION_ID_LEN, Owner, SessionId, UnknownId};
+pub use invalid_id::InvalidId;
+pub use key::{LongHash, SHORT_HASH_LEN, SealerId, ShortHash, Signature, SignerId};
 pub use known_state::{KnownState, SessionCounts};
 pub use limits::Limits;
 pub use message::{

@@ -191,7 +191,7 @@ impl<S: Io> TcpReceiver<S> {
                 self.fail(
                     TransportError::Silent { limit },
                     CloseCode::GoingAway,
-                    "no sign of life came in time",
+                    "the peer sent nothing in time, not even a keep-alive",
                 );
                 Ok(None)
             }

@@ -209,7 +209,7 @@ impl<S: Io> WsReceiver<S> {
     /// Closes on a server that sends no keepalives.
     fn fail_silent(&mut self, limit: Duration) {
         self.socket.counters().peers_lost.increment();
-        let text = "no sign of life came in time";
+        let text = "the peer sent nothing in time, not even a keep-alive";
         let error = TransportError::Silent { limit };
         self.fail_within(SILENT_PEER_TIMEOUT, error, CloseCode::Away, text);
     }

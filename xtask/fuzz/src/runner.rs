@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use crate::features::Features;
 use crate::mutate::{MAX_INPUT_LEN, mutate};
 use crate::rng::Rng;
-use crate::seeds;
 use crate::targets::Target;
 
 /// The time limit for one input. It is generous, so that a busy machine causes no failure, but too
@@ -92,14 +91,12 @@ pub struct Fuzzer {
 impl Fuzzer {
     /// Starts with the seeds, which are the first cases.
     pub fn new(target: &'static Target, seed: u64, patience: Duration) -> Self {
-        let mut seeds = (target.seeds)();
-        seeds.extend(seeds::recorded());
         Self {
             target,
             seed,
             patience,
             next_case: 0,
-            seeds,
+            seeds: target.first_inputs(),
             corpus: Vec::new(),
             seen: HashSet::new(),
         }

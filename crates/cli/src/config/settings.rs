@@ -6,8 +6,8 @@ use downbeat_protocol::CoValueId;
 use downbeat_transport::net::{ForwardedHeader, Network};
 use serde_json::Value as Json;
 
+use super::layer::Layer;
 use super::origin::{Origin, Problems};
-use super::source::Layer;
 use super::value::{
     AccessMode, Count, Host, HostName, LogFilter, LogFormat, Shape, Site, Size, Time, UpstreamUrl,
     Value,

@@ -10,7 +10,7 @@ use crate::state::index::Index;
 
 /// Groups that one deletion watches. A group has a few parents, which have a few as well. If there
 /// are more, the deletion is judged when one of these changes, or by the next deletion.
-const MAX_GROUPS: usize = 1_000;
+const MAX_WATCHED_GROUPS: usize = 1_000;
 
 impl Machine {
     /// The groups that decide over a CoValue, as far as they are known in memory: the owning one
@@ -21,7 +21,7 @@ impl Machine {
         let mut groups = Vec::new();
         let mut open = vec![*group];
         while let Some(id) = open.pop() {
-            if groups.len() >= MAX_GROUPS {
+            if groups.len() >= MAX_WATCHED_GROUPS {
                 break;
             }
             let is_no_group = |index: &Index| {

@@ -5,6 +5,7 @@ mod canonical;
 mod frames;
 mod ingest;
 mod json_frame;
+mod machine;
 mod model;
 mod parts;
 mod round_trip;
@@ -27,6 +28,17 @@ pub struct Target {
     pub repair: fn(&mut Vec<u8>, &mut Rng),
 }
 
+impl Target {
+    /// The first inputs: those of the target, recorded content, and the inputs that fuzzing by
+    /// coverage has found and that are kept in the `corpus` folder.
+    pub fn first_inputs(&self) -> Vec<Vec<u8>> {
+        let mut inputs = (self.seeds)();
+        inputs.extend(seeds::recorded());
+        inputs.extend(seeds::corpus(self.name));
+        inputs
+    }
+}
+
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "json-frame", run: json_frame::run, seeds: seeds::json_frames, repair: leave },
@@ -39,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "canonical", run: canonical::run, seeds: seeds::values, repair: leave },
     Target { name: "parts", run: parts::run, seeds: seeds::parts, repair: leave },
     Target { name: "ingest", run: ingest::run, seeds: seeds::json_frames, repair: ingest::sign },
+    Target { name: "machine", run: machine::run, seeds: machine::seeds, repair: leave },
 ];
 
 /// The target with a name.
