@@ -63,6 +63,7 @@
 
 mod action;
 mod config;
+pub mod cost;
 mod credit;
 mod event;
 mod injected_bug;
@@ -74,7 +75,7 @@ mod state;
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 #[doc(hidden)]
-pub use credit::content_credit;
+pub use cost::content_credit;
 pub use downbeat_protocol::UpstreamName;
 pub use event::{
     Event, Loaded, Millis, PeerId, PeerRole, Progress, Refusal, StorageFailed, Stored, Verified,

@@ -9,7 +9,7 @@ use downbeat_core::dependencies;
 use downbeat_protocol::{CoValueId, Content, Header, Ruleset, SessionContent};
 use rustc_hash::FxHashSet;
 
-use crate::credit::content_credit;
+use crate::cost::content_credit;
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
