@@ -5,7 +5,7 @@
 //! what it costs us. The figures are measured on 64-bit systems and rounded up. They are not covered
 //! by semantic versioning, because they follow the machine's structures.
 
-use downbeat_protocol::{CoValueId, Content, Header, Message, SessionContent, SessionCounts};
+use downbeat_protocol::{Content, Header, Message, SessionContent, SessionCounts};
 
 /// Sessions of a known state that cost as much as a small message: reading one takes some 0.2 µs,
 /// and handling a small message 10 µs.
@@ -85,7 +85,7 @@ fn sessions_work(sessions: &SessionCounts) -> u64 {
 fn content_work(content: &Content) -> u64 {
     let bytes: u64 = content.sessions.iter().map(SessionContent::json_len).sum();
     let header = content.header.as_ref().map_or(0, |header| header.json().len() as u64);
-    let announced = content.expect_content_until.as_ref().map_or(0, |sessions| sessions.len());
+    let announced = content.expect_content_until.as_ref().map_or(0, SessionCounts::len);
     let sessions = content.sessions.len() + content.malformed.len();
     sessions as u64
         + (announced / SESSIONS_PER_WORK) as u64
@@ -101,7 +101,7 @@ pub fn content_credit(content: &Content) -> u64 {
 
 /// The part of a message's credit that does not belong to its runs.
 pub(crate) fn message_credit(content: &Content) -> u64 {
-    let announced = content.expect_content_until.as_ref().map_or(0, |sessions| sessions.len());
+    let announced = content.expect_content_until.as_ref().map_or(0, SessionCounts::len);
     let malformed: usize = content.malformed.iter().map(|one| one.session.len() + 128).sum();
     MESSAGE_BYTES
         + content.header.as_ref().map_or(0, header_bytes)
@@ -137,7 +137,8 @@ pub(crate) fn batch_bytes(id: &str, values: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use downbeat_protocol::{
-        Known, KnownState, Priority, Reconcile, SessionId, ShortHash, Signature, Transaction,
+        CoValueId, Known, KnownState, Priority, Reconcile, SessionId, ShortHash, Signature,
+        Transaction,
     };
 
     use super::*;

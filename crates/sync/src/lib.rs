@@ -68,6 +68,8 @@ mod credit;
 mod event;
 mod injected_bug;
 mod machine;
+mod memory_use;
+mod overuse;
 mod rejection;
 mod report;
 mod state;
@@ -83,5 +85,7 @@ pub use event::{
 #[cfg(feature = "faults")]
 pub use injected_bug::InjectedBug;
 pub use machine::Machine;
+pub use memory_use::MemoryUse;
+pub use overuse::Overuse;
 pub use rejection::Rejection;
 pub use report::Report;

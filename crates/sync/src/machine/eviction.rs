@@ -3,38 +3,32 @@
 use downbeat_crypto::HashChain;
 use downbeat_protocol::{CoValueId, SessionId};
 
+use crate::config::Config;
 use crate::machine::Machine;
 use crate::state::entry::Entry;
 use crate::state::presence::Presence;
 
-/// Busy entries to pass over for each entry to forget.
-const BUSY_PASSED_OVER: usize = 2;
+/// Entries that are forgotten at once. So that a bound that is suddenly exceeded by far delays no
+/// event, the others follow with the next polls.
+const FORGOTTEN_AT_ONCE: usize = 1_024;
 
 impl Machine {
-    /// Forgets the least recently used entries while there are too many.
+    /// Forgets the least recently used entries while there are too many. Busy ones are not looked at:
+    /// they are on the list of those that can be forgotten when they have become quiet.
     pub(in crate::machine) fn forget_unused(&mut self) {
-        let bound = self.config.warm_co_values;
-        let mut tries = BUSY_PASSED_OVER * self.values.len().saturating_sub(bound);
-        while self.values.len() > bound && tries > 0 {
-            let Some((key, stamp)) = self.entry_uses.pop() else { break };
-            let Some(entry) = self.values.at_mut(key).filter(|entry| entry.last_use == stamp)
-            else {
-                continue;
-            };
-            tries -= 1;
-            if entry.is_quiet() {
-                self.forget(self.values.id(key));
-            } else {
-                // A busy entry counts as used now.
-                self.stamp += 1;
-                entry.last_use = self.stamp;
-                self.entry_uses.push(key, self.stamp);
-            }
+        self.values.settle();
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some(id) = self.next_to_forget() else { return };
+            self.forget(id);
         }
-        let values = &self.values;
-        self.entry_uses.compact(values.len(), |key, stamp| {
-            values.at(*key).is_some_and(|entry| entry.last_use == stamp)
-        });
+    }
+
+    /// The next entry to forget, if there are too many.
+    pub(in crate::machine) fn next_to_forget(&self) -> Option<CoValueId> {
+        let Config { warm_co_values, warm_bytes, .. } = self.config;
+        let are_too_many =
+            self.values.len() > warm_co_values || self.values.bytes().all > warm_bytes;
+        if are_too_many { self.values.least_recently_used() } else { None }
     }
 
     fn forget(&mut self, id: CoValueId) {
