@@ -22,6 +22,7 @@ use crate::limits::NodeLimits;
 use crate::link::{Kind, Link};
 use crate::loader::Loader;
 use crate::policy::ContentPolicy;
+use crate::source::Source;
 use crate::stats::{Counters, Stats, UpstreamStats, add};
 use crate::synced::SyncWaits;
 use crate::usage::Usage;
@@ -37,6 +38,9 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// How long a draining engine waits until peers have read their acknowledgements: most of the time
 /// for closing connections. A peer that does not read learns of them when it reconnects.
 const TELL_TIME: Duration = Duration::from_secs(2);
+
+/// Stands for the node itself, where a look-up is for no peer.
+const OURSELVES: PeerId = PeerId(u64::MAX);
 
 /// Interval between checks for parked content that has expired.
 const PARKED_CHECK: Duration = Duration::from_secs(5);
@@ -329,9 +333,11 @@ impl Engine {
     /// Updates the state of the engine after an event, before the machine gets it.
     fn completed(&mut self, event: &Event) {
         match event {
-            Event::Loaded { .. } | Event::Stored(_) => {
+            Event::Loaded { .. } => {
                 self.under_way = self.under_way.saturating_sub(1);
+                self.loader.found();
             }
+            Event::Stored(_) => self.under_way = self.under_way.saturating_sub(1),
             Event::Verified(verified) => {
                 self.under_way = self.under_way.saturating_sub(1);
                 let content = (verified.id, verified.session.clone());
@@ -366,7 +372,8 @@ impl Engine {
             }
             Action::Load(id) => {
                 self.under_way += 1;
-                self.loader.want(id);
+                let (source, peer) = self.asker(id);
+                self.loader.want(id, source, peer);
             }
             Action::Verify(job) => self.verify(job),
             Action::Store(job) => self.store(job),
@@ -449,6 +456,13 @@ impl Engine {
                 self.machine.handle(now, Event::Refused { peer: *peer, id, refusal });
             }
         }
+    }
+
+    /// Whose share of the look-ups a CoValue is looked up with.
+    fn asker(&self, id: CoValueId) -> (Source, PeerId) {
+        let peer = self.machine.asker(id).unwrap_or(OURSELVES);
+        let source = self.link(peer).map_or(Source::Peer(peer), |link| link.source);
+        (source, peer)
     }
 
     /// The connection of a peer, which may have left since.

@@ -1,12 +1,15 @@
 //! The verifier pool: threads that check signatures in parallel.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use downbeat_driver::{ContentStore, Ed25519, Failure, Verification, VerifyLimits};
 use downbeat_protocol::CoValueId;
-use downbeat_sync::{Event, PeerId, Rejection, VerifyJob};
+use downbeat_sync::{Event, PeerId, Rejection, Verified, VerifyJob};
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -203,30 +206,37 @@ struct Worker {
 
 impl Worker {
     fn run(&self) {
-        while let Some((mut job, is_bad)) = self.shared.next() {
-            if is_bad {
-                job.verification.refuse(Rejection::Errored);
-            } else if !self.step(&mut job.verification) {
-                self.shared.put_back(job);
-                continue;
-            }
-            if let Some(failure) = job.verification.failure() {
-                self.log(job.verification.job(), failure);
-            }
-            if job.verification.is_worth_a_retry() {
-                self.retry_later(job);
-                continue;
-            }
-            self.counters.verification.time(job.since.elapsed());
-            if let Some(link) = &job.link {
-                link.debts.charge(job.verification.bytes_read() / BYTES_PER_MESSAGE);
-            }
-            self.shared.finished(&job);
-            let verified = Event::Verified(job.verification.into_verified());
-            if self.events.blocking_send(verified).is_err() {
+        while let Some((job, is_bad)) = self.shared.next() {
+            if let Some(verified) = self.work_on(job, is_bad)
+                && self.events.blocking_send(Event::Verified(verified)).is_err()
+            {
                 return;
             }
         }
+    }
+
+    /// Verifies a portion of a job, or refuses the job because its content is bad. Returns the
+    /// result, if the job is finished.
+    fn work_on(&self, mut job: Job, is_bad: bool) -> Option<Verified> {
+        if is_bad {
+            job.verification.refuse(Rejection::Errored);
+        } else if !self.step(&mut job.verification) {
+            self.shared.put_back(job);
+            return None;
+        }
+        if let Some(failure) = job.verification.failure() {
+            self.log(job.verification.job(), failure);
+        }
+        if job.verification.is_worth_a_retry() {
+            self.retry_later(job);
+            return None;
+        }
+        self.counters.verification.time(job.since.elapsed());
+        if let Some(link) = &job.link {
+            link.debts.charge(job.verification.bytes_read() / BYTES_PER_MESSAGE);
+        }
+        self.shared.finished(&job);
+        Some(job.verification.into_verified())
     }
 
     /// Queues a job again after a pause, because storage failed. Meanwhile the thread can verify

@@ -28,6 +28,7 @@ pub enum Action {
         items: Vec<Item>,
     },
     /// Look a CoValue up in storage, then report [`crate::Event::Loaded`].
+    /// [`crate::Machine::asker`] tells for which peer.
     Load(CoValueId),
     /// Check signatures, then report [`crate::Event::Verified`].
     Verify(VerifyJob),
