@@ -153,9 +153,11 @@ impl Snapshot {
             "limit",
             [
                 ("connection_rate", limits.connection_rate),
+                ("address_rate", limits.address_rate),
                 ("key_rate", limits.key_rate),
                 ("closed_for_rate", limits.closed_for_rate),
                 ("closed_for_subscriptions", limits.closed_for_subscriptions),
+                ("closed_for_strikes", limits.closed_for_strikes),
                 ("closed_for_memory", limits.closed_for_memory),
                 ("key_quota", limits.key_quota),
                 ("account_quota", limits.account_quota),
@@ -168,6 +170,7 @@ impl Snapshot {
             "limit",
             [
                 ("connection_rate", seconds(limits.connection_rate_micros)),
+                ("address_rate", seconds(limits.address_rate_micros)),
                 ("key_rate", seconds(limits.key_rate_micros)),
             ],
         )?;
@@ -182,6 +185,18 @@ impl Snapshot {
             "Time for which these messages waited",
             SECONDS,
             seconds(back_pressure.credit_wait_micros),
+        )?;
+        out.counter(
+            "downbeat_pool_waits",
+            "Messages that waited until content of all peers together was stored",
+            None,
+            back_pressure.pool_waits,
+        )?;
+        out.counter(
+            "downbeat_pool_wait",
+            "Time for which these messages waited",
+            SECONDS,
+            seconds(back_pressure.pool_wait_micros),
         )
     }
 

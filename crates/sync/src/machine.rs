@@ -172,6 +172,12 @@ impl Machine {
         if self.has_backlog() { Some(self.now) } else { self.timers.next() }
     }
 
+    /// A peer that waits for a look-up of a CoValue, so that a runtime can look up for the peers in
+    /// turn. `None` for look-ups of the machine's own.
+    pub fn asker(&self, id: CoValueId) -> Option<PeerId> {
+        self.values.get(&id).and_then(|entry| entry.asker())
+    }
+
     /// The number of CoValues in memory.
     pub fn warm_co_values(&self) -> usize {
         self.values.len()
