@@ -233,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_warnings_is_limited_and_errors_are_not() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(format, || {
+                (0..1_000).for_each(|number| tracing::warn!(number, "a stranger"));
+                (0..50).for_each(|_| tracing::error!("the server"));
+            });
+            // A slow machine may earn a few more.
+            assert!((20..40).contains(&text.matches("a stranger").count()), "{text}");
+            assert_eq!(text.matches("the server").count(), 50);
+        }
+    }
+
+    #[test]
     fn a_long_value_is_cut() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let long = "x".repeat(1 << 20);

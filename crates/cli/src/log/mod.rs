@@ -1,6 +1,7 @@
 //! Log lines on standard error, and traces with the feature `otel`.
 
 mod clean;
+mod limit;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use tracing::{Subscriber, error};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Format;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -18,6 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::config::{Config, LogFormat};
 
 use clean::{JsonLines, TextFields};
+use limit::Limited;
 
 pub(crate) use writer::LogWriter;
 
@@ -95,8 +98,8 @@ where
         .with_ansi(is_terminal)
         .fmt_fields(TextFields);
     match format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.event_format(JsonLines).boxed(),
+        LogFormat::Text => lines.event_format(Limited::new(Format::default(), format)).boxed(),
+        LogFormat::Json => lines.event_format(Limited::new(JsonLines, format)).boxed(),
     }
 }
 
