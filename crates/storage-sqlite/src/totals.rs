@@ -31,7 +31,7 @@ impl Totals {
     /// Reads the row.
     pub(crate) fn read(connection: &Connection) -> Result<Self, FileError> {
         let mut query = connection.prepare_cached(
-            // A damaged value counts as the number that SQLite adds to. The audit corrects it.
+            // A damaged value counts as any number, as in `write`. The audit corrects it.
             "SELECT CAST(coValues AS INTEGER), CAST(deleted AS INTEGER),
                 CAST(sessions AS INTEGER), CAST(transactions AS INTEGER), CAST(bytes AS INTEGER)
             FROM downbeat_totals",
@@ -50,8 +50,10 @@ impl Totals {
     /// Adds this to the row.
     pub(crate) fn write(self, connection: &Connection) -> Result<(), FileError> {
         let mut update = connection.prepare_cached(
-            "UPDATE downbeat_totals SET coValues = coValues + ?1, deleted = deleted + ?2,
-                sessions = sessions + ?3, transactions = transactions + ?4, bytes = bytes + ?5",
+            "UPDATE downbeat_totals SET coValues = CAST(coValues AS INTEGER) + ?1,
+                deleted = CAST(deleted AS INTEGER) + ?2, sessions = CAST(sessions AS INTEGER) + ?3,
+                transactions = CAST(transactions AS INTEGER) + ?4,
+                bytes = CAST(bytes AS INTEGER) + ?5",
         )?;
         let Self { co_values, deleted, sessions, transactions, bytes } = self;
         update.execute([co_values, deleted, sessions, transactions, bytes])?;

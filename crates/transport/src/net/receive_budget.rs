@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use crate::net::log_throttle::REPORT_PERIOD;
+
 /// The bytes of a message that every connection may have outside of the budget. Most messages are
 /// shorter, so they never wait.
 pub const FREE_BYTES: usize = 16 << 10;
@@ -52,8 +54,11 @@ struct State {
     shares: BTreeMap<u64, Share>,
     /// The shares that wait for more, first come first served.
     waiting: VecDeque<u64>,
-    /// When the last share was taken away.
+    /// When the last share was taken away, and when that was last logged.
     displaced_at: Option<Instant>,
+    logged_at: Option<Instant>,
+    /// The shares that were taken away since then.
+    unlogged: u64,
 }
 
 /// The memory of one message.
@@ -295,7 +300,22 @@ impl State {
                 share.wake();
                 lacking = if is_stuck { 0 } else { lacking.saturating_sub(share.held) };
                 self.displaced_at = Some(now);
+                self.unlogged += 1;
             }
+        }
+        self.log(now);
+    }
+
+    /// Writes a line at the first time, and then once a minute.
+    fn log(&mut self, now: Instant) {
+        if self.unlogged > 0 && self.logged_at.is_none_or(|at| at + REPORT_PERIOD <= now) {
+            self.logged_at = Some(now);
+            let count = std::mem::take(&mut self.unlogged);
+            tracing::warn!(
+                count,
+                "connections closed that had sent a part of a message and kept others waiting for \
+                 memory; raise `--memory-budget` if they are clients of yours"
+            );
         }
     }
 }
