@@ -7,6 +7,7 @@
 
 mod admin_page;
 mod bench;
+mod coverage_fuzz;
 mod crash;
 mod differential;
 mod fuzz;
@@ -40,6 +41,7 @@ enum Command {
     Interop(interop::Arguments),
     Differential(differential::Arguments),
     Fuzz(fuzz::Arguments),
+    CoverageFuzz(coverage_fuzz::Arguments),
     Simulate(simulate::Arguments),
     Bench(bench::Arguments),
     Crash(crash::Arguments),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Interop(arguments) => interop::run(&arguments),
         Command::Differential(arguments) => differential::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::CoverageFuzz(arguments) => coverage_fuzz::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Crash(arguments) => crash::run(&arguments),
         Command::AdminPage(arguments) => admin_page::run(&arguments),
