@@ -157,6 +157,7 @@ impl Snapshot {
                 ("key_rate", limits.key_rate),
                 ("closed_for_rate", limits.closed_for_rate),
                 ("closed_for_subscriptions", limits.closed_for_subscriptions),
+                ("closed_for_memory", limits.closed_for_memory),
                 ("key_quota", limits.key_quota),
                 ("account_quota", limits.account_quota),
             ],

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 use downbeat_driver::ContentStore;
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionId};
 use downbeat_sync::{
-    Action, Event, Item, Machine, Millis, PeerId, Refusal, Rejection, Report, StoreJob,
+    Action, Event, Item, Machine, Millis, Overuse, PeerId, Refusal, Rejection, Report, StoreJob,
     UpstreamName, VerifyJob,
 };
 use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::link::{Kind, Link};
 use crate::loader::Loader;
@@ -311,7 +311,8 @@ impl Engine {
         stats.accounts = self.usage.account_stats();
         let memory = &mut stats.memory;
         memory.warm_co_values = self.machine.warm_co_values() as u64;
-        memory.held_bytes = self.machine.held_bytes();
+        memory.machine = self.machine.memory();
+        memory.held_bytes = memory.machine.held;
         memory.content_bytes = self.content.recent_bytes();
         memory.unverified_jobs = self.verifier.len() as u64;
         memory.unstored_jobs = self.writer.len() as u64;
@@ -372,6 +373,16 @@ impl Engine {
                 if let Some(connected) = self.links.get(&peer) {
                     connected.link.credit.release(bytes);
                 }
+            }
+            Action::Close { peer, reason } => {
+                let Some(Connected { link, .. }) = self.links.get(&peer) else { return };
+                add(&self.counters.limits.closed_for_memory, 1);
+                let code = match reason {
+                    Overuse::Peer { .. } => CloseCode::PolicyViolation,
+                    Overuse::AllPeers { .. } => CloseCode::TryAgainLater,
+                };
+                warn!(peer = %link.info.address, "closing: {reason}");
+                link.close(CloseReason::new(code, reason.to_string()));
             }
             Action::Report(report) => self.refuse(report),
         }

@@ -96,7 +96,7 @@ mod writing;
 
 pub use access::{Access, AccountList};
 pub use builder::NodeBuilder;
-pub use downbeat_sync::{Config as SyncConfig, Rejection};
+pub use downbeat_sync::{Config as SyncConfig, MemoryUse, Rejection};
 pub use error::NodeError;
 #[doc(hidden)]
 pub use into::{Bare, DynArc, DynBox, InArc, InBox};

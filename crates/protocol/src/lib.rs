@@ -94,8 +94,8 @@ pub use key::{LongHash, SHORT_HASH_LEN, SealerId, ShortHash, Signature, SignerId
 pub use known_state::{KnownState, SessionCounts};
 pub use limits::Limits;
 pub use message::{
-    Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent, Unknown,
-    UnknownKind,
+    Content, Known, MAX_BATCH_ID_LEN, MalformedSession, Message, Ping, Reconcile, SessionContent,
+    Unknown, UnknownKind,
 };
 pub use printable::{Printable, is_unprintable};
 pub use transaction::{CHUNK_LEN, Privacy, Transaction};

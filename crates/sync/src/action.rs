@@ -7,6 +7,7 @@ use downbeat_protocol::{
 };
 
 use crate::event::PeerId;
+use crate::overuse::Overuse;
 use crate::report::Report;
 
 /// Something for the runtime to do. The runtime starts actions in their order. Actions with a
@@ -70,6 +71,14 @@ pub enum Action {
         peer: PeerId,
         /// The credit, see `content_credit`.
         bytes: u64,
+    },
+    /// End the connection to a client, which keeps too much memory. The machine takes nothing more
+    /// from it until [`crate::Event::Disconnected`].
+    Close {
+        /// The client.
+        peer: PeerId,
+        /// The reason.
+        reason: Overuse,
     },
     /// Report refused content to the operator.
     Report(Report),

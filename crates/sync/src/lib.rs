@@ -63,10 +63,13 @@
 
 mod action;
 mod config;
+pub mod cost;
 mod credit;
 mod event;
 mod injected_bug;
 mod machine;
+mod memory_use;
+mod overuse;
 mod rejection;
 mod report;
 mod state;
@@ -74,7 +77,7 @@ mod state;
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 #[doc(hidden)]
-pub use credit::content_credit;
+pub use cost::content_credit;
 pub use downbeat_protocol::UpstreamName;
 pub use event::{
     Event, Loaded, Millis, PeerId, PeerRole, Progress, Refusal, StorageFailed, Stored, Verified,
@@ -82,5 +85,7 @@ pub use event::{
 #[cfg(feature = "faults")]
 pub use injected_bug::InjectedBug;
 pub use machine::Machine;
+pub use memory_use::MemoryUse;
+pub use overuse::Overuse;
 pub use rejection::Rejection;
 pub use report::Report;

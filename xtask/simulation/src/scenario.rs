@@ -155,6 +155,10 @@ impl NodePlan {
             full_storage_reconciliation: rng.percent(30),
             storage_retry: rng.one_of([10, 1_000]),
             held_bytes_per_peer: 8 << 20,
+            warm_bytes: u64::MAX,
+            bytes_per_peer: u64::MAX,
+            peer_bytes: u64::MAX,
+            dependencies_per_peer: usize::MAX,
             subscriptions_per_peer: MAX_SUBSCRIPTIONS,
         };
         Self {

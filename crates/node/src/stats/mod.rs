@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use downbeat_protocol::{CoValueId, UpstreamName};
+use downbeat_sync::MemoryUse;
 
 pub(crate) use self::counters::{Counters, add, micros};
 pub use self::histogram::Histogram;
@@ -153,6 +154,8 @@ pub struct PeerStats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MemoryStats {
+    /// Bytes that the index of CoValues and peers takes, by kind.
+    pub machine: MemoryUse,
     /// CoValues whose header and counts are in memory.
     pub warm_co_values: u64,
     /// Bytes of content that waits for dependencies.
@@ -295,6 +298,8 @@ counted! {
         closed_for_rate,
         /// Connections that were closed because they had as many subscriptions as they may.
         closed_for_subscriptions,
+        /// Connections that were closed because they kept too much memory.
+        closed_for_memory,
         /// Sessions that were refused because their access key has stored as much as it may.
         key_quota,
         /// Sessions that were refused because their account has stored as much as it may.

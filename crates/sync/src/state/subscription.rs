@@ -249,6 +249,11 @@ impl Subscription {
         self.rare.as_mut().map(|rare| rare.corrections.take_dropped()).unwrap_or_default()
     }
 
+    /// The number of sessions of the content that was dropped.
+    pub(crate) fn dropped_sessions(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.corrections.dropped_sessions())
+    }
+
     /// When the next correction may be sent, if that is not now.
     pub(crate) fn correction_due(&self, now: Millis) -> Option<Millis> {
         self.rare.as_ref()?.corrections.due(now)
@@ -310,6 +315,18 @@ impl Subscription {
     /// Whether a LOAD was sent so recently that no other one is needed.
     pub(crate) fn is_asked_recently(&self, now: Millis) -> bool {
         self.request.is_recent(now)
+    }
+
+    /// Whether the subscription only served a comparison that is over: nothing is known of the peer,
+    /// and nothing is sent to it.
+    pub(crate) fn is_blank(&self) -> bool {
+        let is_idle = !(self.subscribed || self.queued || self.told || self.in_turn || self.waits);
+        is_idle
+            && !self.is_asked()
+            && self.replies.is_empty()
+            && self.rare.is_none()
+            && self.standing.is_good()
+            && !self.counts.known().header
     }
 
     /// Whether the peer ever got a message that states what we have.

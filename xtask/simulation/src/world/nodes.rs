@@ -165,6 +165,9 @@ impl World {
                 self.node_later(node, delay, NodeStep::ListStored { upstream, after, limit });
             }
             Action::Release { peer, bytes } => self.release(node, peer, bytes),
+            Action::Close { peer, reason } => {
+                self.fail(|| format!("node {node} closes {peer:?}: {reason}"));
+            }
             Action::Report(report) => self.check_report(node, &report),
         }
     }

@@ -64,6 +64,11 @@ impl Corrections {
         std::mem::take(&mut self.dropped)
     }
 
+    /// The number of sessions of the content that was dropped.
+    pub(crate) fn dropped_sessions(&self) -> usize {
+        self.dropped.len()
+    }
+
     /// Whether the peer was corrected since its last LOAD.
     pub(crate) fn is_corrected(&self) -> bool {
         self.last.is_some()
