@@ -14,8 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::access::Access;
+use crate::addresses::Addresses;
 use crate::catch_panics::CatchPanics;
 use crate::context::NodeContext;
+use crate::credit::CreditPool;
 use crate::engine::{Engine, Parts};
 use crate::erasing;
 use crate::error::{NodeError, upstream_name};
@@ -171,6 +173,7 @@ impl NodeBuilder {
             Arc::clone(&usage),
             Arc::clone(&counters),
         ));
+        let credit = Arc::new(CreditPool::new(limits.credit_bytes));
         let mut sync = self.sync;
         sync.subscriptions_per_peer = sync.subscriptions_per_peer.min(limits.subscriptions);
         let mut machine = Machine::new(sync);
@@ -193,6 +196,8 @@ impl NodeBuilder {
             counters: Arc::clone(&counters),
             usage: Arc::clone(&usage),
             policy: Arc::clone(&policy),
+            credit: Arc::clone(&credit),
+            limits,
         });
         tasks.spawn(engine.run(orders, incoming));
         tasks.spawn(Arc::clone(&usage).keep_saving());
@@ -207,6 +212,8 @@ impl NodeBuilder {
                 usage,
                 policy,
                 limits,
+                addresses: Arc::new(Addresses::new(limits.address)),
+                credit,
             },
             stage,
             next_peer: AtomicU64::new(0),

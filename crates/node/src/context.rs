@@ -6,6 +6,8 @@ use downbeat_driver::ContentStore;
 use downbeat_sync::Event;
 use tokio::sync::{mpsc, watch};
 
+use crate::addresses::Addresses;
+use crate::credit::CreditPool;
 use crate::limits::NodeLimits;
 use crate::policy::ContentPolicy;
 use crate::stage::Stage;
@@ -22,4 +24,6 @@ pub(crate) struct NodeContext {
     pub usage: Arc<Usage>,
     pub policy: Arc<ContentPolicy>,
     pub limits: NodeLimits,
+    pub addresses: Arc<Addresses>,
+    pub credit: Arc<CreditPool>,
 }

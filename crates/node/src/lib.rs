@@ -60,6 +60,7 @@
 //! [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md
 
 mod access;
+mod addresses;
 mod builder;
 mod catch_panics;
 mod connection;
@@ -70,6 +71,7 @@ mod engine;
 mod erasing;
 mod error;
 mod failure;
+mod gone;
 mod into;
 mod limits;
 mod link;
@@ -79,14 +81,18 @@ mod local;
 mod node;
 mod policy;
 mod poll_on_wake;
+mod portions;
 mod proof;
 mod reading;
 mod ready;
+mod rounds;
 mod shared;
+mod source;
 mod stage;
 mod stats;
 mod storage_watch;
 mod synced;
+mod throttle;
 mod trouble;
 mod upstream;
 mod usage;

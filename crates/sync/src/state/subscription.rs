@@ -113,12 +113,19 @@ impl Subscription {
     /// The peer has forked a session after so many transactions: it has no more of it than that.
     pub(crate) fn mark_forked(&mut self, session: SessionId, after: u64) {
         self.counts.lower(&session, after);
-        self.rare_mut().forked = Some((session, after));
+        self.rare_mut().fork(session, after);
     }
 
-    /// The session that the peer has forked, and after how many transactions.
-    pub(crate) fn forked(&self) -> Option<&(SessionId, u64)> {
-        self.rare.as_ref()?.forked.as_ref()
+    /// After how many transactions the peer has forked a session.
+    pub(crate) fn forked(&self, session: &SessionId) -> Option<u64> {
+        self.rare.as_ref()?.forked(session)
+    }
+
+    /// New content of a session is valid, so that the peer has the same log as we.
+    pub(crate) fn end_fork(&mut self, session: &SessionId) {
+        if let Some(rare) = &mut self.rare {
+            rare.end_fork(session);
+        }
     }
 
     /// Content is sent: these sessions, so that the peer will have all of ours.
