@@ -19,6 +19,7 @@ use super::process;
 pub(crate) struct Snapshot {
     pub stats: Stats,
     pub transport: TransportSnapshot,
+    pub receive_buffers: u64,
     pub ready: bool,
     /// Seconds since 1970.
     pub started: f64,
@@ -208,17 +209,16 @@ impl Snapshot {
             None,
             memory.warm_co_values,
         )?;
-        out.gauge(
-            "downbeat_held",
-            "Content that waits for missing CoValues",
+        out.gauges(
+            "downbeat_memory",
+            "Memory by its use",
             BYTES,
-            memory.held_bytes,
-        )?;
-        out.gauge(
-            "downbeat_content_memory",
-            "Transactions in memory, as a cache or until they are stored",
-            BYTES,
-            memory.content_bytes,
+            "kind",
+            [
+                ("held", memory.held_bytes),
+                ("content", memory.content_bytes),
+                ("receiving", self.receive_buffers),
+            ],
         )?;
         out.gauges(
             "downbeat_waiting_jobs",

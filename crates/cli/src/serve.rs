@@ -13,7 +13,7 @@ use downbeat_admin::{
 use downbeat_node::{Node, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
-use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, SpareFiles};
+use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, ReceiveBudget, SpareFiles};
 use downbeat_transport::tls::ClientTls;
 use downbeat_transport_tcp::{TcpListener, TcpOptions};
 use downbeat_transport_ws::{WsListener, WsOptions};
@@ -72,6 +72,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let (options, certificate) = ws_options(config, &access, &shared)?;
     let reserve = options.spare_files.clone();
     let counters = Arc::clone(&options.counters);
+    let receiving = Arc::clone(&options.receive_budget);
 
     let tcp = match config.tcp {
         Some(address) => Some(listen_tcp(address, config, &options).await?),
@@ -84,6 +85,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let url = listener.url();
     let mut sources = AdminSources::new(Arc::clone(&shared));
     sources.transport = counters;
+    sources.receive_buffers = Box::new(move || receiving.used() as u64);
     sources.certificate = certificate.as_ref().map(CertificateWatch::reloader);
     sources.dropped_log_lines = Box::new(move || log.dropped());
     let admin = Arc::new(Admin::new(sources, server_info(config, url.clone())));
@@ -173,9 +175,11 @@ fn ws_options(
     shared: &SharedNode,
 ) -> anyhow::Result<(WsOptions, Option<CertificateWatch>)> {
     let (tls, certificate) = config.tls.as_ref().map(CertificateWatch::load).transpose()?.unzip();
+    let receiving = usize::try_from(config.memory.receiving).unwrap_or(usize::MAX);
     let options = WsOptions {
         limits: Limits { message_bytes: config.max_message_bytes, ..Limits::default() },
         max_frame_bytes: config.max_message_bytes,
+        receive_budget: Arc::new(ReceiveBudget::new(receiving)),
         connection_limits: handshake_limits(config).0,
         limiter: Some(ConnectionLimiter::new(config.connections)),
         spare_files: Some(SpareFiles::new(RESERVED_FILES)),
@@ -211,6 +215,7 @@ async fn listen_tcp(
     let options = TcpOptions {
         limits: ws.limits,
         max_frame_bytes: ws.max_frame_bytes,
+        receive_budget: Arc::clone(&ws.receive_budget),
         connection_limits: handshake_limits(config).1,
         limiter: ws.limiter.clone(),
         spare_files: ws.spare_files.clone(),

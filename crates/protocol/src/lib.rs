@@ -75,6 +75,7 @@ mod key;
 mod known_state;
 mod limits;
 mod message;
+mod printable;
 mod serde_impls;
 mod sessions;
 mod text;
@@ -96,5 +97,6 @@ pub use message::{
     Content, Known, MAX_BATCH_ID_LEN, MalformedSession, Message, Ping, Reconcile, SessionContent,
     Unknown, UnknownKind,
 };
+pub use printable::{Printable, is_unprintable};
 pub use transaction::{CHUNK_LEN, Privacy, Transaction};
 pub use upstream_name::{InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, UpstreamName};

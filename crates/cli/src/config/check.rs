@@ -71,6 +71,8 @@ pub(crate) struct MemoryPlan {
     pub content_cache: u64,
     /// Bytes of the store's own cache.
     pub storage_cache: u64,
+    /// Bytes of messages that have arrived in part.
+    pub receiving: u64,
 }
 
 /// Bytes of a warm CoValue with one subscriber (`docs/benchmarks.md`).
@@ -162,11 +164,14 @@ fn memory(settings: &Settings, problems: &mut Problems) -> MemoryPlan {
         problems.add(&settings.memory_budget.origin, "`memory-budget` must be 64MiB or more");
     }
     let number = |bytes: u64, each: u64| usize::try_from(bytes / each).unwrap_or(usize::MAX);
+    // The shares are parts of 32. `docs/operations.md` lists them.
+    let share = |parts: u64| budget / 32 * parts;
     MemoryPlan {
-        warm_co_values: number(budget / 2, WARM_CO_VALUE_BYTES),
-        warm_chains: number(budget / 32, CHAIN_BYTES),
-        content_cache: budget / 16,
-        storage_cache: budget / 8,
+        warm_co_values: number(share(12), WARM_CO_VALUE_BYTES),
+        warm_chains: number(share(1), CHAIN_BYTES),
+        content_cache: share(2),
+        storage_cache: share(4),
+        receiving: share(4),
     }
 }
 
