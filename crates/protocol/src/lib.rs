@@ -91,7 +91,10 @@ pub use header_builder::{HeaderBuilder, HeaderError, RandomnessError, Uniqueness
 pub use id::{AgentId, CoValueId, MAX_SESSION_ID_LEN, Owner, SessionId, UnknownId};
 pub use invalid_id::InvalidId;
 pub use key::{LongHash, SHORT_HASH_LEN, SealerId, ShortHash, Signature, SignerId};
-pub use known_state::{KnownState, SessionCounts};
+#[cfg(feature = "count-steps")]
+#[doc(hidden)]
+pub use known_state::take_steps;
+pub use known_state::{CountsIter, Differences, KnownState, SessionCounts};
 pub use limits::Limits;
 pub use message::{
     Content, Known, MAX_BATCH_ID_LEN, MalformedSession, Message, Ping, Reconcile, SessionContent,

@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for SessionCounts {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SessionCounts, A::Error> {
-                let mut counts = Vec::new();
+                let mut counts: Vec<(SessionId, u64)> = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     counts.push(entry);
                 }
