@@ -6,6 +6,7 @@
 //! and `workspace` (paths and builds).
 
 mod admin_page;
+mod attack;
 mod bench;
 mod crash;
 mod differential;
@@ -43,6 +44,7 @@ enum Command {
     Simulate(simulate::Arguments),
     Bench(bench::Arguments),
     Crash(crash::Arguments),
+    Attack(attack::Arguments),
     AdminPage(admin_page::Arguments),
     Metrics(metrics::Arguments),
     Words(words::Arguments),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Crash(arguments) => crash::run(&arguments),
+        Command::Attack(arguments) => attack::run(&arguments),
         Command::AdminPage(arguments) => admin_page::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Words(arguments) => words::run(&arguments),

@@ -1,0 +1,67 @@
+//! Content with wrong signatures.
+
+use anyhow::Result;
+use downbeat_protocol::{Content, Header, SessionContent};
+
+use crate::author::{Author, Log, content, set, sized, wrong_signature};
+use crate::ground::Ground;
+use crate::socket::Frames;
+use crate::wire;
+
+/// The log that is forked has transactions of this size.
+const FORKED_BYTES: usize = 900_000;
+
+pub(crate) async fn wrong_signatures(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(300);
+    let header = author.open_map("wrong");
+    let count = ground.pick(20_000, 10_000);
+    let frames: Frames =
+        wrong(&author, &header, count, 5_000, 10).into_iter().map(wire::content).collect();
+    ground.begin().await?;
+    ground.flood([frames]).await
+}
+
+/// Content of many sessions with wrong signatures.
+pub(crate) fn wrong(
+    author: &Author,
+    header: &Header,
+    sessions: usize,
+    per_message: usize,
+    bytes: usize,
+) -> Vec<Content> {
+    let id = Log::new(header.clone(), author.agent_session(0)).id();
+    let runs = (0..sessions as u64).map(|number| SessionContent {
+        session: author.agent_session(number),
+        after: 0,
+        transactions: vec![sized(bytes)],
+        last_signature: wrong_signature(number),
+    });
+    let runs: Vec<_> = runs.collect();
+    let with_header = |runs: &[SessionContent]| {
+        let header = header.clone();
+        Content { header: Some(header.clone()), ..content(id, &header, runs.to_vec()) }
+    };
+    runs.chunks(per_message).map(with_header).collect()
+}
+
+pub(crate) async fn repeated_fork(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(301);
+    let mut log = Log::new(author.open_map("forked"), author.agent_session(0));
+    let transactions = ground.pick(30, 30);
+    let contents = (0..transactions).map(|_| log.write(&author, vec![sized(FORKED_BYTES)]));
+    let contents: Vec<_> = contents.collect();
+    let forks = (0..ground.pick(2_000, 500)).map(|number| {
+        let run = SessionContent {
+            session: log.session().clone(),
+            after: log.count() - 1,
+            transactions: vec![set("fork", &number.to_string())],
+            last_signature: wrong_signature(number),
+        };
+        wire::content(content(log.id(), &author.open_map("forked"), vec![run]))
+    });
+    let forks: Vec<Frames> = forks.map(|fork| [fork].into_iter().collect()).collect();
+    ground.upload(contents).await?;
+    ground.own_bounds.p50 = Some(std::time::Duration::from_millis(25));
+    ground.begin().await?;
+    ground.flood(forks).await
+}
