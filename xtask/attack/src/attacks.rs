@@ -262,6 +262,11 @@ pub(crate) const ALL: &[Attack] = &[
     .in_short(),
     attack!(names::impossible_ids, "impossible-ids", "200,000 LOADs of texts that are no ids."),
     attack!(
+        signatures::everywhere,
+        "wrong-everywhere",
+        "One wrong signature in each of 40,000 CoValues."
+    ),
+    attack!(
         deletions::forged,
         "forged-deletions",
         "20,000 deletions by strangers and with wrong signatures."

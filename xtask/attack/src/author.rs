@@ -18,6 +18,7 @@ pub(crate) struct Author {
 }
 
 /// The log of one session of a CoValue, for writing.
+#[derive(Clone)]
 pub(crate) struct Log {
     header: Header,
     id: CoValueId,

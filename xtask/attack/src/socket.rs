@@ -204,15 +204,17 @@ impl<T: AsRef<str>> FromIterator<T> for Frames {
 /// The head of a masked frame (RFC 6455, 5.2). The mask is zero, so the payload is sent as it is.
 pub(crate) fn frame_head(first: u8, len: usize) -> Vec<u8> {
     const MASKED: u8 = 0x80;
+    const LENGTH_OF_2_BYTES: u8 = 0x7E;
+    const LENGTH_OF_8_BYTES: u8 = 0x7F;
     let mut head = vec![first];
     match (u8::try_from(len), u16::try_from(len)) {
         (Ok(len @ ..126), _) => head.push(MASKED | len),
         (_, Ok(len)) => {
-            head.push(MASKED | 126);
+            head.push(MASKED | LENGTH_OF_2_BYTES);
             head.extend_from_slice(&len.to_be_bytes());
         }
         _ => {
-            head.push(MASKED | 127);
+            head.push(MASKED | LENGTH_OF_8_BYTES);
             head.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
@@ -249,9 +251,9 @@ mod tests {
 
     #[test]
     fn the_length_of_a_frame_has_three_forms() {
-        assert_eq!(frame_head(TEXT, 125), [0x81, 0x80 | 125, 0, 0, 0, 0]);
-        assert_eq!(frame_head(TEXT, 126), [0x81, 0x80 | 126, 0, 126, 0, 0, 0, 0]);
+        assert_eq!(frame_head(TEXT, 125), [0x81, 0xFD, 0, 0, 0, 0]);
+        assert_eq!(frame_head(TEXT, 126), [0x81, 0xFE, 0, 126, 0, 0, 0, 0]);
         let head = frame_head(PING, 1 << 16);
-        assert_eq!(head, [0x89, 0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(head, [0x89, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     }
 }

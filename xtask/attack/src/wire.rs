@@ -9,7 +9,7 @@ use downbeat_protocol::{
 use fastrand::Rng;
 
 /// A short hash that no CoValue has.
-pub(crate) const WRONG_HASH: &str = "shortHash_z11111111111111111111";
+pub(crate) const WRONG_HASH: &str = "shortHash_z1111111111111111111";
 
 /// The JSON of a message.
 pub(crate) fn json(message: &Message) -> String {

@@ -148,7 +148,7 @@ pub(crate) async fn fragments(ground: &mut Ground) -> Result<()> {
 /// Frames marked as compressed. They are a bomb if the server offers compression.
 pub(crate) async fn compressed_frames(ground: &mut Ground) -> Result<()> {
     // A stored block of deflate, then a block of zeros.
-    let payload = [0x62; 1 << 16];
+    let payload = vec![0x62; 1 << 16];
     let count = ground.pick(200, 50);
     ground.begin().await?;
     for _ in 0..count {

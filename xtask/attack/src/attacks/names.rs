@@ -110,7 +110,7 @@ pub(crate) async fn forged_lines(ground: &mut Ground) -> Result<()> {
         format!(
             r#"{{"action":"content","id":"{id}","priority":3,"new":{{"{LINE}":{{"after":0,"newTransactions":[],"lastSignature":"{signature}"}}}}}}"#
         ),
-        format!("{{\"action\":\"load\n2026-11-30TFORGED\u{1b}[2J\"}}"),
+        "{\"action\":\"load\n2026-11-30TFORGED\u{1b}[2J\"}".to_owned(),
     ];
     let rounds = ground.pick(50, 10);
     ground.begin().await?;

@@ -30,10 +30,10 @@ pub(crate) async fn hot_co_value(ground: &mut Ground) -> Result<()> {
         let socket = ground.connect_reading(reading).await?;
         socket.send(&wire::load(log.id(), "")).await?;
     }
-    let writer = ground.connect().await?;
+    let author = ground.connect().await?;
     let began = Instant::now();
     for (write, number) in writes.iter().zip(0..) {
-        writer.send(write).await?;
+        author.send(write).await?;
         ground.pause_until(began + HOT_WRITE * number).await?;
     }
     Ok(())

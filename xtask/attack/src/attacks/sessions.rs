@@ -43,9 +43,9 @@ pub(crate) async fn acknowledged_sessions(ground: &mut Ground) -> Result<()> {
         let subscriber = ground.connect_uncounted().await?;
         subscriber.send(&wire::load(log.id(), "")).await?;
     }
-    let writer = ground.connect().await?;
+    let socket = ground.connect().await?;
     for write in writes {
-        writer.send(&write).await?;
+        socket.send(&write).await?;
         ground.pause(TRICKLE).await?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Content with wrong signatures.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use downbeat_protocol::{Content, Header, SessionContent};
 
@@ -8,7 +10,10 @@ use crate::ground::Ground;
 use crate::socket::Frames;
 use crate::wire;
 
-/// The log that is forked has transactions of this size.
+/// The log that is forked has this many transactions.
+const FORKED_TRANSACTIONS: usize = 30;
+
+/// The size of each of them.
 const FORKED_BYTES: usize = 900_000;
 
 pub(crate) async fn wrong_signatures(ground: &mut Ground) -> Result<()> {
@@ -16,7 +21,7 @@ pub(crate) async fn wrong_signatures(ground: &mut Ground) -> Result<()> {
     let header = author.open_map("wrong");
     let count = ground.pick(20_000, 10_000);
     let frames: Frames =
-        wrong(&author, &header, count, 5_000, 10).into_iter().map(wire::content).collect();
+        wrong(&author, &header, count, 10_000, 10).into_iter().map(wire::content).collect();
     ground.begin().await?;
     ground.flood([frames]).await
 }
@@ -47,21 +52,34 @@ pub(crate) fn wrong(
 pub(crate) async fn repeated_fork(ground: &mut Ground) -> Result<()> {
     let author = Author::new(301);
     let mut log = Log::new(author.open_map("forked"), author.agent_session(0));
-    let transactions = ground.pick(30, 30);
-    let contents = (0..transactions).map(|_| log.write(&author, vec![sized(FORKED_BYTES)]));
-    let contents: Vec<_> = contents.collect();
-    let forks = (0..ground.pick(2_000, 500)).map(|number| {
-        let run = SessionContent {
-            session: log.session().clone(),
-            after: log.count() - 1,
-            transactions: vec![set("fork", &number.to_string())],
-            last_signature: wrong_signature(number),
-        };
-        wire::content(content(log.id(), &author.open_map("forked"), vec![run]))
+    let mut contents: Vec<_> =
+        (1..FORKED_TRANSACTIONS).map(|_| log.write(&author, vec![sized(FORKED_BYTES)])).collect();
+    let base = log.clone();
+    contents.push(log.append(&author, vec![sized(FORKED_BYTES)]));
+    let forks = (0..ground.pick(2_000, 500)).map(|number: u64| {
+        let transaction = set("fork", &number.to_string());
+        wire::content(base.clone().append(&author, vec![transaction]))
     });
     let forks: Vec<Frames> = forks.map(|fork| [fork].into_iter().collect()).collect();
     ground.upload(contents).await?;
-    ground.own_bounds.p50 = Some(std::time::Duration::from_millis(25));
+    ground.own_bounds.p50 = Some(Duration::from_millis(25));
     ground.begin().await?;
     ground.flood(forks).await
+}
+
+/// One wrong signature in each of many CoValues, because the server ignores a CoValue from a
+/// connection after a wrong signature.
+pub(crate) async fn everywhere(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(302);
+    let texts: Vec<String> = (0..ground.pick(40_000, 10_000))
+        .flat_map(|number| {
+            let header = author.open_map(&format!("wrong {number}"));
+            wrong(&author, &header, 1, 1, 500)
+        })
+        .map(wire::content)
+        .collect();
+    let frames: Vec<Frames> = texts.chunks(500).map(|texts| texts.iter().collect()).collect();
+    ground.may_store(texts.len() * 400);
+    ground.begin().await?;
+    ground.flood(frames).await
 }

@@ -73,7 +73,7 @@ async fn send_all(ground: &mut Ground, messages: Vec<Message>) -> Result<()> {
     let connection = ground.connect_tcp().await?;
     let counters = ground.counters.clone();
     counters.connections.fetch_add(1, Ordering::Relaxed);
-    let (mut sender, mut receiver) = (connection.sender, connection.receiver);
+    let (mut sender, mut reading) = (connection.sender, connection.receiver);
     let sending = async {
         for message in &messages {
             // The server has closed the connection.
@@ -84,7 +84,7 @@ async fn send_all(ground: &mut Ground, messages: Vec<Message>) -> Result<()> {
     };
     let received = ground.counters.clone();
     tokio::spawn(async move {
-        while let Ok(Some(frame)) = receiver.receive().await {
+        while let Ok(Some(frame)) = reading.receive().await {
             received.received.fetch_add(frame.bytes as u64, Ordering::Relaxed);
         }
         received.closed_by_server.fetch_add(1, Ordering::Relaxed);
