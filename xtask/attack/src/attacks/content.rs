@@ -129,11 +129,9 @@ pub(crate) async fn nested_headers(ground: &mut Ground) -> Result<()> {
     let mut texts = Vec::new();
     for number in 0..ground.pick(400, 100) {
         let depth = [120, 126, 127, 5_000][number % 4];
-        let meta = format!(r#"{{"a":{}0{}}}"#, "[".repeat(100), "]".repeat(100));
-        let nested = format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
-        let text = only_header(&meta, &format!("nested {number}"));
-        texts.push(text.replace(&format!("{}0{}", "[".repeat(100), "]".repeat(100)), &nested));
-        let members: Vec<String> = (0..2_000).map(|n| format!(r#""m{n}":{n}.5e-7"#)).collect();
+        let nested = format!(r#"{{"a":{}0{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        texts.push(only_header(&nested, &format!("nested {number}")));
+        let members: Vec<String> = (0..2_000).map(|n| format!(r#""m{n:04}":{n}"#)).collect();
         let meta = format!("{{{}}}", members.join(","));
         texts.push(only_header(&meta, &format!("members {number}")));
     }

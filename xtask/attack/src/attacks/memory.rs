@@ -1,7 +1,7 @@
 //! Content and messages that take more memory than they seem to.
 
 use anyhow::Result;
-use downbeat_crypto::header_id;
+use downbeat_crypto::short_hash;
 use downbeat_protocol::{Header, Ruleset, Uniqueness};
 
 use crate::attacks::reconcile;
@@ -50,15 +50,19 @@ pub(crate) async fn large_headers(ground: &mut Ground) -> Result<()> {
     ground.flood(messages).await
 }
 
-/// Content of only a header with this meta.
+/// Content of only a header with this meta, in canonical JSON.
 pub(crate) fn only_header(meta: &str, name: &str) -> String {
+    const SHORT_META: &str = r#"{"short":0}"#;
     let header = Header::builder("comap", Ruleset::UnsafeAllowAll)
         .uniqueness(Uniqueness::Text(name.to_owned()))
-        .meta(meta)
+        .meta(SHORT_META)
         .build()
         .expect("the meta is JSON");
-    let (id, json) = (header_id(&header), header.json());
-    let json = String::from_utf8_lossy(json);
+    // Replacing the meta is faster than parsing a large one.
+    let with_meta = |json: &[u8]| String::from_utf8_lossy(json).replace(SHORT_META, meta);
+    let hash = short_hash(with_meta(header.hashed_json()).as_bytes()).to_string();
+    let id = hash.replace("shortHash_", "co_");
+    let json = with_meta(header.json());
     format!(r#"{{"action":"content","id":"{id}","header":{json},"priority":3,"new":{{}}}}"#)
 }
 

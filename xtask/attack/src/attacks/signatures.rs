@@ -13,6 +13,9 @@ use crate::wire;
 /// The log that is forked has this many transactions.
 const FORKED_TRANSACTIONS: usize = 30;
 
+/// The pause between two forks.
+const FORK_PAUSE: Duration = Duration::from_millis(10);
+
 /// The size of each of them.
 const FORKED_BYTES: usize = 900_000;
 
@@ -64,7 +67,12 @@ pub(crate) async fn repeated_fork(ground: &mut Ground) -> Result<()> {
     ground.upload(contents).await?;
     ground.own_bounds.p50 = Some(Duration::from_millis(25));
     ground.begin().await?;
-    ground.flood(forks).await
+    for fork in forks {
+        ground.flood([fork]).await?;
+        // Forks that arrive during the check of another one are dropped.
+        ground.pause(FORK_PAUSE).await?;
+    }
+    Ok(())
 }
 
 /// One wrong signature in each of many CoValues, because the server ignores a CoValue from a
