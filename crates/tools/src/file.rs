@@ -25,6 +25,7 @@ const MAX_LINE_LEN: usize = 256 << 20;
 /// store; the limit on nesting is the same.
 const LIMITS: Limits = Limits {
     message_bytes: MAX_LINE_LEN,
+    header_bytes: MAX_LINE_LEN,
     messages_per_frame: 1,
     transactions: 10_000_000,
     sessions: 1_000_000,

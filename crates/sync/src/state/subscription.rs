@@ -348,8 +348,9 @@ impl Subscription {
     /// Whether the subscription only served a comparison that is over: nothing is known of the peer,
     /// and nothing is sent to it.
     pub(crate) fn is_blank(&self) -> bool {
-        let is_idle = !(self.subscribed || self.queued || self.told || self.in_turn || self.waits);
+        let is_idle = !(self.subscribed || self.queued || self.in_turn || self.waits);
         is_idle
+            && self.told == Told::Nothing
             && !self.is_asked()
             && self.replies.is_empty()
             && self.rare.is_none()
