@@ -103,7 +103,7 @@ impl Machine {
     }
 }
 
-/// The number of sessions of which `theirs` has another count than `ours`.
+/// The number of sessions in `theirs` whose count in `ours` differs.
 fn differing(theirs: &SessionCounts, ours: &SessionCounts) -> usize {
     if theirs.len() < ours.len() / 8 {
         return theirs.iter().filter(|(session, count)| ours.get(session) != *count).count();

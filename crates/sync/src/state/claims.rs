@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use crate::cost::CLAIMED_SESSION_BYTES;
 use crate::state::table::Key;
 
-/// The numbers of claimed sessions of those CoValues of a peer of which it claims any.
+/// For each CoValue with such sessions: their number.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     by_value: FxHashMap<Key, usize>,
