@@ -7,8 +7,8 @@ use crate::key::{ShortHash, Signature};
 use crate::known_state::{KnownState, SessionCounts};
 use crate::transaction::Transaction;
 
-/// The length of the longest accepted id of a reconcile batch, in bytes. Clients make ids of 17 bytes
-/// (12 random bytes in base58).
+/// The length of the longest accepted id of a reconcile batch, in bytes. Clients make ids of 17
+/// bytes (12 random bytes in base58).
 pub const MAX_BATCH_ID_LEN: usize = 1_024;
 
 /// Checks the length of a reconcile batch's id, which is kept until the batch is acknowledged.

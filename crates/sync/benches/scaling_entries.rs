@@ -1,10 +1,11 @@
 //! Whether the cost of an event grows with what it does not touch: with the entries in memory, with
-//! busy entries beyond the bound, with the entries of a reconcile message, with other subscribers of
-//! the same CoValue.
+//! busy entries beyond the bound, with the entries of a reconcile message, with other subscribers
+//! of the same CoValue.
 //!
 //! Only the machine is timed, in processor time. Run with
 //! `cargo bench -p downbeat-sync --bench scaling_entries`. Each line has the time for few and for
-//! many, which should be the same within a factor of two. (The processor's caches are a part of it.)
+//! many, which should be the same within a factor of two. (The processor's caches are a part of
+//! it.)
 
 use std::time::Duration;
 

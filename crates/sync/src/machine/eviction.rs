@@ -13,8 +13,8 @@ use crate::state::presence::Presence;
 const FORGOTTEN_AT_ONCE: usize = 1_024;
 
 impl Machine {
-    /// Forgets the least recently used entries while there are too many. Busy ones are not looked at:
-    /// they are on the list of those that can be forgotten when they have become quiet.
+    /// Forgets the least recently used entries while there are too many. Busy ones are not looked
+    /// at: they are on the list of those that can be forgotten when they have become quiet.
     pub(in crate::machine) fn forget_unused(&mut self) {
         self.values.settle();
         for _ in 0..FORGOTTEN_AT_ONCE {

@@ -16,8 +16,8 @@ use crate::state::upstream_link::UpstreamLink;
 const MAX_VALUES_PER_TURN: usize = 64;
 
 impl Machine {
-    /// Builds a peer's next turn, if there is something to send. Returns the number of CoValues that
-    /// were looked at.
+    /// Builds a peer's next turn, if there is something to send. Returns the number of CoValues
+    /// that were looked at.
     pub(in crate::machine) fn build_turn(&mut self, peer: PeerId) -> usize {
         let Some(state) = self.peers.get_mut(&peer) else { return 0 };
         if !state.begin_turn() {

@@ -345,8 +345,8 @@ impl Subscription {
         self.request.is_recent(now)
     }
 
-    /// Whether the subscription only served a comparison that is over: nothing is known of the peer,
-    /// and nothing is sent to it.
+    /// Whether the subscription only served a comparison that is over: nothing is known of the
+    /// peer, and nothing is sent to it.
     pub(crate) fn is_blank(&self) -> bool {
         let is_idle = !(self.subscribed || self.queued || self.in_turn || self.waits);
         is_idle
