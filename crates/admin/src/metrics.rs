@@ -159,6 +159,7 @@ impl Snapshot {
                 ("closed_for_rate", limits.closed_for_rate),
                 ("closed_for_subscriptions", limits.closed_for_subscriptions),
                 ("closed_for_strikes", limits.closed_for_strikes),
+                ("closed_for_reading", limits.closed_for_reading),
                 ("closed_for_memory", limits.closed_for_memory),
                 ("key_quota", limits.key_quota),
                 ("account_quota", limits.account_quota),
@@ -198,6 +199,18 @@ impl Snapshot {
             "Time for which these messages waited",
             SECONDS,
             seconds(back_pressure.pool_wait_micros),
+        )?;
+        out.counter(
+            "downbeat_output_waits",
+            "Writes to clients that waited until others had been written",
+            None,
+            back_pressure.output_waits,
+        )?;
+        out.counter(
+            "downbeat_output_wait",
+            "Time for which these writes waited",
+            SECONDS,
+            seconds(back_pressure.output_wait_micros),
         )
     }
 

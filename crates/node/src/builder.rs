@@ -25,6 +25,7 @@ use crate::into::{IntoConnector, IntoListener, IntoStorage};
 use crate::limits::NodeLimits;
 use crate::listening::accept;
 use crate::node::Node;
+use crate::output::Output;
 use crate::policy::ContentPolicy;
 use crate::shared::Shared;
 use crate::stage::Stage;
@@ -174,6 +175,8 @@ impl NodeBuilder {
             Arc::clone(&counters),
         ));
         let credit = Arc::new(CreditPool::new(limits.credit_bytes));
+        let output =
+            Arc::new(Output::new(limits.output_bytes, limits.stall, Arc::clone(&counters)));
         let mut sync = self.sync;
         sync.subscriptions_per_peer = sync.subscriptions_per_peer.min(limits.subscriptions);
         let mut machine = Machine::new(sync);
@@ -197,6 +200,7 @@ impl NodeBuilder {
             usage: Arc::clone(&usage),
             policy: Arc::clone(&policy),
             credit: Arc::clone(&credit),
+            output: Arc::clone(&output),
             limits,
         });
         tasks.spawn(engine.run(orders, incoming));
@@ -214,6 +218,7 @@ impl NodeBuilder {
                 limits,
                 addresses: Arc::new(Addresses::new(limits.address)),
                 credit,
+                output,
             },
             stage,
             next_peer: AtomicU64::new(0),

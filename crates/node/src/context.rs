@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use crate::addresses::Addresses;
 use crate::credit::CreditPool;
 use crate::limits::NodeLimits;
+use crate::output::Output;
 use crate::policy::ContentPolicy;
 use crate::stage::Stage;
 use crate::stats::Counters;
@@ -26,4 +27,5 @@ pub(crate) struct NodeContext {
     pub limits: NodeLimits,
     pub addresses: Arc<Addresses>,
     pub credit: Arc<CreditPool>,
+    pub output: Arc<Output>,
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::stats::{BackPressureCells, add, micros};
 
@@ -40,6 +40,20 @@ impl CreditPool {
     /// Bytes that are taken at the moment.
     pub(crate) fn used(&self) -> u64 {
         u64::from(self.bytes).saturating_sub(self.room.available_permits() as u64)
+    }
+
+    fn try_take(&self, bytes: u32) -> bool {
+        self.room.try_acquire_many(bytes).map(SemaphorePermit::forget).is_ok()
+    }
+
+    /// Takes credit when its turn comes. Returns what was taken.
+    async fn take(&self, bytes: u32, waits: &BackPressureCells) -> u32 {
+        let began = Instant::now();
+        // The pool is never closed.
+        let taken = self.room.acquire_many(bytes).await.map(SemaphorePermit::forget);
+        add(&waits.pool_waits, 1);
+        add(&waits.pool_wait_micros, micros(began.elapsed()));
+        taken.map_or(0, |()| bytes)
     }
 
     fn give_back(&self, bytes: u64) {
@@ -131,32 +145,18 @@ impl Credit {
             let needed = taken.with(bytes).needs(self.pool.own).saturating_sub(taken.pooled);
             u32::try_from(needed).unwrap_or(u32::MAX).min(self.pool.bytes)
         };
-        let pooled = if pooled > 0 { self.take_pooled(pooled, waits).await } else { 0 };
+        let pooled = match pooled {
+            0 => 0,
+            _ if self.pool.try_take(pooled) => pooled,
+            // Boxed, because it is rare, and would make the state of all content larger.
+            _ => Box::pin(self.pool.take(pooled, waits)).await,
+        };
         let mut taken = self.taken();
         *taken = taken.with(bytes);
-        taken.pooled += pooled;
+        taken.pooled += u64::from(pooled);
         // Some may have been given back meanwhile.
         self.settle(&mut taken);
         Loan { credit: self, bytes }
-    }
-
-    async fn take_pooled(&self, bytes: u32, waits: &BackPressureCells) -> u64 {
-        let room = &self.pool.room;
-        let permit = match room.try_acquire_many(bytes) {
-            Ok(permit) => Ok(permit),
-            Err(_) => {
-                let began = Instant::now();
-                let permit = room.acquire_many(bytes).await;
-                add(&waits.pool_waits, 1);
-                add(&waits.pool_wait_micros, micros(began.elapsed()));
-                permit
-            }
-        };
-        // The pool is never closed.
-        permit.map_or(0, |permit| {
-            permit.forget();
-            u64::from(bytes)
-        })
     }
 
     /// Gives back what the pool need not give any more.

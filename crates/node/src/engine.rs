@@ -21,6 +21,7 @@ use crate::gone::Gone;
 use crate::limits::NodeLimits;
 use crate::link::{Kind, Link};
 use crate::loader::Loader;
+use crate::output::Output;
 use crate::policy::ContentPolicy;
 use crate::source::Source;
 use crate::stats::{Counters, Stats, UpstreamStats, add};
@@ -93,6 +94,7 @@ pub(crate) struct Parts {
     pub usage: Arc<Usage>,
     pub policy: Arc<ContentPolicy>,
     pub credit: Arc<CreditPool>,
+    pub output: Arc<Output>,
     pub limits: NodeLimits,
 }
 
@@ -120,6 +122,7 @@ pub(crate) struct Engine {
     usage: Arc<Usage>,
     policy: Arc<ContentPolicy>,
     credit: Arc<CreditPool>,
+    output: Arc<Output>,
     limits: NodeLimits,
     /// Whether an action has caused an event for the machine, which has to be polled again.
     fed: bool,
@@ -138,6 +141,7 @@ impl Engine {
             usage,
             policy,
             credit,
+            output,
             limits,
         } = parts;
         let storage = Arc::clone(content.storage());
@@ -164,6 +168,7 @@ impl Engine {
             usage,
             policy,
             credit,
+            output,
             limits,
             fed: false,
         }
@@ -298,7 +303,12 @@ impl Engine {
     fn disconnect(&self, is_meant: &dyn Fn(&PeerInfo) -> bool, reason: &CloseReason) -> usize {
         let clients = self.links.values().map(|connected| &connected.link);
         let clients = clients.filter(|link| matches!(link.kind, Kind::Client));
-        clients.filter(|link| is_meant(&link.info)).map(|link| link.close(reason.clone())).count()
+        let mut count = 0;
+        for link in clients.filter(|link| is_meant(&link.info)) {
+            link.close(reason.clone());
+            count += 1;
+        }
+        count
     }
 
     fn stats(&self) -> Stats {
@@ -325,6 +335,7 @@ impl Engine {
         memory.held_bytes = memory.machine.held;
         memory.content_bytes = self.content.recent_bytes();
         memory.pooled_credit_bytes = self.credit.used();
+        memory.output_bytes = self.output.used();
         memory.unverified_jobs = self.verifier.len() as u64;
         memory.unstored_jobs = self.writer.len() as u64;
         stats
@@ -486,15 +497,19 @@ impl Engine {
                 let text = "more subscriptions than allowed";
                 link.close(CloseReason::new(CloseCode::PolicyViolation, text));
             }
-            (Kind::Client, rejection) if is_strike(&rejection) => {
-                if link.debts.strike() >= self.limits.strikes {
-                    let text = format!("too much invalid content, at last: {rejection}");
-                    if link.close(CloseReason::new(CloseCode::PolicyViolation, text)) {
-                        add(&self.counters.limits.closed_for_strikes, 1);
-                    }
-                }
-            }
+            (Kind::Client, rejection) if is_strike(&rejection) => self.strike(link, &rejection),
             _ => {}
+        }
+    }
+
+    /// Counts a rejection that only a broken or a hostile client causes.
+    fn strike(&self, link: &Link, rejection: &Rejection) {
+        if link.debts.strike() < self.limits.strikes {
+            return;
+        }
+        let text = format!("too much invalid content, at last: {rejection}");
+        if link.close(CloseReason::new(CloseCode::PolicyViolation, text)) {
+            add(&self.counters.limits.closed_for_strikes, 1);
         }
     }
 }

@@ -79,6 +79,7 @@ mod listening;
 mod loader;
 mod local;
 mod node;
+mod output;
 mod policy;
 mod poll_on_wake;
 mod portions;

@@ -64,6 +64,16 @@ pub struct NodeLimits {
     ///
     /// 256 MiB by default.
     pub credit_bytes: u64,
+    /// Memory for content that is being written to clients, of all of them together. Content
+    /// beyond 16 KiB waits until there is room for it.
+    ///
+    /// 64 MiB by default, room for 30 transactions of 1 MB at the same time.
+    pub output_bytes: u64,
+    /// How long a client may take for 1 MiB of this memory while others wait for some. After that
+    /// it is closed: it reads too slowly, or not at all.
+    ///
+    /// Ten seconds by default: mobile connections rarely pause for longer.
+    pub stall: Duration,
 }
 
 /// Messages and bytes per second. A message that causes more work than a small one counts as
@@ -103,6 +113,8 @@ impl Default for NodeLimits {
             patience: Duration::from_mins(5),
             strikes: 1_000,
             credit_bytes: 256 << 20,
+            output_bytes: 64 << 20,
+            stall: Duration::from_secs(10),
         }
     }
 }

@@ -90,7 +90,7 @@ mod tests {
             id: CoValueId::parse("co_z1").unwrap(),
             header: Some(Header::builder("comap", Ruleset::UnsafeAllowAll).build().unwrap()),
             priority: Priority::Low,
-            expect_content_until: Some(SessionCounts::from_iter(until)),
+            expect_content_until: Some(until.collect::<SessionCounts>()),
             sessions,
             malformed: Vec::new(),
         }

@@ -140,18 +140,21 @@ async fn hand_on_content(
         tell(node, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
     }
     match verdict {
-        Verdict::Take(content) => take(link, content, node).await,
+        Verdict::Take(content) => take(link, Portions::of(content), node).await,
         Verdict::Refuse => refuse(link, id, node).await,
-        Verdict::Park(content) => park(link, content, node).await,
+        // Boxed, because it is rare, and would make the state of all content larger.
+        Verdict::Park(content) => Box::pin(park(link, content, node)).await,
     }
 }
 
 /// Hands content on, each portion when the peer has credit for it.
-async fn take(link: &Link, content: Content, node: &NodeContext) -> Result<(), EngineGone> {
-    let waits = &node.counters.back_pressure;
-    for portion in Portions::of(content) {
-        let loan = link.credit.take(content_credit(&portion), waits).await;
-        received(link, portion, node).await?;
+async fn take(link: &Link, mut portions: Portions, node: &NodeContext) -> Result<(), EngineGone> {
+    for portion in &mut portions {
+        let bytes = content_credit(&portion);
+        let loan = link.credit.take(bytes, &node.counters.back_pressure).await;
+        let message = Message::Content(portion);
+        let sent = node.events.send(Event::Received { peer: link.peer, message }).await;
+        sent.map_err(|_| EngineGone)?;
         loan.keep();
     }
     Ok(())
@@ -164,7 +167,7 @@ async fn park(link: &Link, content: Content, node: &NodeContext) -> Result<(), E
     match node.policy.park(link, content) {
         Parked::NotNeeded(content) => {
             drop(loan);
-            take(link, content, node).await
+            take(link, Portions::of(content), node).await
         }
         Parked::Kept => {
             loan.keep();
@@ -175,10 +178,6 @@ async fn park(link: &Link, content: Content, node: &NodeContext) -> Result<(), E
             refuse(link, content.id, node).await
         }
     }
-}
-
-async fn received(link: &Link, content: Content, node: &NodeContext) -> Result<(), EngineGone> {
-    tell(node, Event::Received { peer: link.peer, message: Message::Content(content) }).await
 }
 
 async fn refuse(link: &Link, id: CoValueId, node: &NodeContext) -> Result<(), EngineGone> {

@@ -46,6 +46,7 @@ use crate::event::{Event, Millis, PeerId};
 use crate::injected_bug::InjectedBug;
 use crate::memory_use::MemoryUse;
 use crate::state::backlog::Backlog;
+use crate::state::entry::Entry;
 use crate::state::peer::Peer;
 use crate::state::peers::Peers;
 use crate::state::recency::{Stamp, UseOrder};
@@ -174,7 +175,7 @@ impl Machine {
     /// A peer that waits for a look-up of a CoValue, so that a runtime can look up for the peers in
     /// turn. `None` for look-ups of the machine's own.
     pub fn asker(&self, id: CoValueId) -> Option<PeerId> {
-        self.values.get(&id).and_then(|entry| entry.asker())
+        self.values.get(&id).and_then(Entry::asker)
     }
 
     /// The number of CoValues in memory.

@@ -43,12 +43,11 @@ impl StoredLog {
     ) -> Result<Vec<SessionContent>, Failure> {
         let id = self.id;
         let failed = |error| Failure::Storage { id, error };
-        let mut have = match self.others.take() {
-            Some(others) => others,
-            None => {
-                let stored = content.storage().load(id).await.map_err(failed)?;
-                stored.map(|stored| stored.counts()).unwrap_or_default()
-            }
+        let mut have = if let Some(others) = self.others.take() {
+            others
+        } else {
+            let stored = content.storage().load(id).await.map_err(failed)?;
+            stored.map(|stored| stored.counts()).unwrap_or_default()
         };
         have.set(&self.session, from);
         let until = SessionCounts::from_iter([(self.session.clone(), until)]);

@@ -165,6 +165,8 @@ pub struct MemoryStats {
     pub content_bytes: u64,
     /// Bytes of received content that is not stored yet, beyond the own credit of each peer.
     pub pooled_credit_bytes: u64,
+    /// Bytes that are being written to clients, beyond small writes.
+    pub output_bytes: u64,
     /// Runs that wait for their signatures to be checked.
     pub unverified_jobs: u64,
     /// Stores that wait for the batch before them.
@@ -307,6 +309,8 @@ counted! {
         /// Connections that were closed because they sent too much that only a broken or a hostile
         /// client sends.
         closed_for_strikes,
+        /// Connections that were closed because they took nothing while others waited.
+        closed_for_reading,
         /// Connections that were closed because they kept too much memory.
         closed_for_memory,
         /// Sessions that were refused because their access key has stored as much as it may.
@@ -327,6 +331,10 @@ counted! {
         pool_waits,
         /// Microseconds that they waited.
         pool_wait_micros,
+        /// Writes to clients that waited until others had been written.
+        output_waits,
+        /// Microseconds that they waited.
+        output_wait_micros,
     }
 }
 

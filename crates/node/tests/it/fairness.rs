@@ -156,6 +156,57 @@ async fn connections_from_one_address_share_a_rate() {
 }
 
 #[tokio::test]
+async fn who_does_not_read_keeps_little_memory_and_holds_up_no_other() {
+    const BUDGET: u64 = 4 << 20;
+    const STUCK: usize = 8;
+
+    let patience = Duration::from_millis(200);
+    let limits = NodeLimits { output_bytes: BUDGET, stall: patience, ..NodeLimits::default() };
+    let node = node(limits);
+    let author = Author::new();
+    let mut large = node.local().create(map()).await.unwrap();
+    let transactions = (0..4).map(|_| transaction(&"x".repeat(900_000)));
+    for transaction in transactions {
+        large.append(&author.session, [transaction], author.signer()).await.unwrap();
+    }
+    large.stored(SOON).await.unwrap();
+    let mut small = node.local().create(map()).await.unwrap();
+    author.write(&mut small, "small").await;
+    small.stored(SOON).await.unwrap();
+    let mut stuck = Vec::new();
+    for _ in 0..STUCK {
+        let mut peer = Peer::connect(&node, 1).await;
+        peer.load(large.id()).await;
+        stuck.push(peer);
+    }
+    let used_up = async {
+        // Two writes of 1.8 MB fit, and a third does not.
+        while node.stats().await.unwrap().memory.output_bytes < 3_600_000 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, used_up).await.unwrap();
+
+    // Small content needs no room.
+    let mut reader = Peer::connect(&node, 1).await;
+    reader.load(small.id()).await;
+    reader.content(small.id()).await;
+    // Large content has its turn.
+    reader.load(large.id()).await;
+    let mut reached = 0;
+    while reached < 4 {
+        for run in reader.content(large.id()).await.sessions {
+            assert_eq!(run.after, reached, "there is no gap");
+            reached = run.end();
+        }
+    }
+    let stats = node.stats().await.unwrap();
+    assert!(stats.limits.closed_for_reading > 0, "{:?}", stats.limits);
+    assert!(stats.back_pressure.output_waits > 0);
+    assert!(stats.memory.output_bytes <= BUDGET);
+}
+
+#[tokio::test]
 async fn what_a_peer_has_left_behind_counts_until_it_is_stored() {
     let storage = Arc::new(FaultyStorage::new(MemoryStorage::new()));
     let node = Node::builder(storage.clone()).start().unwrap();
