@@ -154,9 +154,12 @@ impl Snapshot {
             "limit",
             [
                 ("connection_rate", limits.connection_rate),
+                ("address_rate", limits.address_rate),
                 ("key_rate", limits.key_rate),
                 ("closed_for_rate", limits.closed_for_rate),
                 ("closed_for_subscriptions", limits.closed_for_subscriptions),
+                ("closed_for_strikes", limits.closed_for_strikes),
+                ("closed_for_memory", limits.closed_for_memory),
                 ("closed_for_memory", limits.closed_for_memory),
                 ("key_quota", limits.key_quota),
                 ("account_quota", limits.account_quota),
@@ -169,6 +172,7 @@ impl Snapshot {
             "limit",
             [
                 ("connection_rate", seconds(limits.connection_rate_micros)),
+                ("address_rate", seconds(limits.address_rate_micros)),
                 ("key_rate", seconds(limits.key_rate_micros)),
             ],
         )?;
@@ -194,14 +198,22 @@ impl Snapshot {
             None,
             memory.warm_co_values,
         )?;
+        let machine = &memory.machine;
         out.gauges(
             "downbeat_memory",
             "Memory by its use",
             BYTES,
             "kind",
             [
-                ("held", memory.held_bytes),
+                ("entries", machine.entries),
+                ("headers", machine.headers),
+                ("subscriptions", machine.subscriptions),
+                ("claims", machine.claims),
+                ("held", machine.held),
+                ("batches", machine.batches),
+                ("chains", machine.chains),
                 ("content", memory.content_bytes),
+                ("credit", memory.pooled_credit_bytes),
                 ("receiving", self.receive_buffers),
             ],
         )?;
