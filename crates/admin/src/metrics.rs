@@ -222,14 +222,22 @@ impl Snapshot {
             None,
             memory.warm_co_values,
         )?;
+        let machine = &memory.machine;
         out.gauges(
             "downbeat_memory",
             "Memory by its use",
             BYTES,
             "kind",
             [
-                ("held", memory.held_bytes),
+                ("entries", machine.entries),
+                ("headers", machine.headers),
+                ("subscriptions", machine.subscriptions),
+                ("claims", machine.claims),
+                ("held", machine.held),
+                ("batches", machine.batches),
+                ("chains", machine.chains),
                 ("content", memory.content_bytes),
+                ("credit", memory.pooled_credit_bytes),
                 ("receiving", self.receive_buffers),
             ],
         )?;

@@ -177,7 +177,7 @@ fn ws_options(
     let (tls, certificate) = config.tls.as_ref().map(CertificateWatch::load).transpose()?.unzip();
     let receiving = usize::try_from(config.memory.receiving).unwrap_or(usize::MAX);
     let options = WsOptions {
-        limits: Limits { message_bytes: config.max_message_bytes, ..Limits::default() },
+        limits: message_limits(config),
         max_frame_bytes: config.max_message_bytes,
         receive_budget: Arc::new(ReceiveBudget::new(receiving)),
         connection_limits: handshake_limits(config).0,
@@ -190,6 +190,19 @@ fn ws_options(
         ..WsOptions::default()
     };
     Ok((options, certificate))
+}
+
+/// The longest list of sessions: that of a CoValue with twice as many writers as have been seen. A
+/// message of the default size has room for about 160,000.
+const MAX_SESSIONS: usize = 200_000;
+
+/// The limits on the content of a client's message.
+fn message_limits(config: &Config) -> Limits {
+    Limits {
+        message_bytes: config.max_message_bytes,
+        sessions: MAX_SESSIONS,
+        ..Limits::default()
+    }
 }
 
 /// The limits of the WebSocket port and of the TCP port. They share the pending handshakes: servers
@@ -270,7 +283,11 @@ fn sync_config(config: &Config) -> SyncConfig {
     let mut sync = SyncConfig {
         full_storage_reconciliation: config.full_storage_reconciliation,
         warm_co_values: config.memory.warm_co_values,
+        warm_bytes: config.memory.index,
         warm_chains: config.memory.warm_chains,
+        peer_bytes: config.memory.peers,
+        // One peer leaves room for others.
+        bytes_per_peer: config.memory.peers / 2,
         ..SyncConfig::default()
     };
     if let Some(count) = config.upstreams_per_co_value {

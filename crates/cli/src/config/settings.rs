@@ -191,6 +191,10 @@ settings! {
         messages_per_second("messages-per-second", "N"): Option<Count> = "10000";
         /// Bytes per second from one connection. Above that, it is slowed down.
         bytes_per_second("bytes-per-second", "SIZE"): Option<Size> = "64MiB";
+        /// Messages per second from all connections of one IPv4 address or one IPv6 /64 network.
+        address_messages_per_second("address-messages-per-second", "N"): Option<Count> = "100000";
+        /// Bytes per second from all connections of one IPv4 address or one IPv6 /64 network.
+        address_bytes_per_second("address-bytes-per-second", "SIZE"): Option<Size> = "640MiB";
         /// How long a connection may stay slowed down before it is closed.
         rate_patience("rate-patience", "TIME"): Time = "5m";
         /// Maximum number of subscriptions of one connection. A connection that asks for more is
