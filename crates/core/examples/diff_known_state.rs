@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (at_alice, at_bob) = (alice.known_state(), bob.known_state());
     let missing = known_state::missing(&at_alice.sessions, &at_bob.sessions);
-    println!("bob lacks {:?}", missing);
+    println!("bob lacks {missing:?}");
 
     // Each sends the content that the other lacks.
     let no_accounts = |_account: CoValueId| -> Option<AgentId> { None };

@@ -172,7 +172,7 @@ impl ContentChunker {
             known_state::merge_counts(&mut expected, &item.announced);
             first.expect_content_until = Some(expected);
         }
-        let rest = (!complete || goes_beyond).then(|| Progress {
+        let rest = (!complete || goes_beyond).then_some(Progress {
             id: item.id,
             epoch: item.epoch,
             header: !item.with_header || !contents.is_empty(),

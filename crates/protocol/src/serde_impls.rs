@@ -85,7 +85,7 @@ impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for TextVisitor<T> {
 
 impl Serialize for SessionCounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter().map(|(session, count)| (session, count)))
+        serializer.collect_map(self)
     }
 }
 

@@ -95,12 +95,12 @@ impl Machine {
         if is_needless {
             replies.take(PendingReplies::CORRECTION);
             let dropped = subscription.take_dropped();
-            match self.index_mut(id).filter(|index| index.is_storing(&dropped)) {
-                Some(index) => index.await_ack(peer, &dropped),
-                None => {
-                    replies.add(PendingReplies::KNOWN);
-                    self.add_acknowledged(peer, id, &dropped);
-                }
+            let index = self.index_mut(id);
+            if let Some(index) = index.filter(|index| index.is_storing(&dropped)) {
+                index.await_ack(peer, &dropped);
+            } else {
+                replies.add(PendingReplies::KNOWN);
+                self.add_acknowledged(peer, id, &dropped);
             }
         } else if let Some(due) = subscription.correction_due(now).filter(|_| is_spaced) {
             replies.take(PendingReplies::CORRECTION);

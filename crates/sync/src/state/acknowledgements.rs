@@ -18,7 +18,7 @@ pub(crate) struct Acknowledgements {
     peers: BTreeMap<PeerId, Awaiting>,
     /// The sessions whose content is not durable or refused yet, each with a peer that sent it.
     open: BTreeSet<(SessionId, PeerId)>,
-    /// Sessions of which something has changed since they were last looked at.
+    /// Sessions that have changed since they were last looked at.
     changed: Vec<SessionId>,
 }
 

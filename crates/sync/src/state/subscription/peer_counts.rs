@@ -20,7 +20,7 @@ pub(crate) struct State<'a> {
 pub(crate) struct Lacking {
     /// The counts that it has.
     pub have: SessionCounts,
-    /// The sessions of which it lacks some, with our counts.
+    /// The sessions in which it is behind, with our counts.
     pub until: SessionCounts,
 }
 
