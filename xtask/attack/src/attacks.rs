@@ -125,8 +125,7 @@ pub(crate) const ALL: &[Attack] = &[
         "repeated-fork",
         "A fork of the last transaction of a 27 MB log, many times."
     )
-    .row(7)
-    .in_short(),
+    .row(7),
     attack!(
         memory::junk_frames,
         "junk-frames",
@@ -189,8 +188,7 @@ pub(crate) const ALL: &[Attack] = &[
         readers::stale_claims,
         "stale-claims",
         "60,000 LOADs and KNOWNs that claim everything, nothing and too much by turns."
-    )
-    .in_short(),
+    ),
     attack!(
         connections::churn,
         "connection-churn",
@@ -216,8 +214,7 @@ pub(crate) const ALL: &[Attack] = &[
         connections::half_frames,
         "half-frames",
         "40 connections send 90 % of a frame of 30 MiB, then nothing."
-    )
-    .in_short(),
+    ),
     attack!(connections::slow_frames, "slow-frames", "900 connections send a frame byte by byte."),
     attack!(
         connections::pings,
@@ -235,8 +232,7 @@ pub(crate) const ALL: &[Attack] = &[
         connections::garbage,
         "garbage",
         "80,000 frames that are no messages, cut off or nested deeply."
-    )
-    .in_short(),
+    ),
     attack!(names::unknown_loads, "unknown-loads", "500,000 LOADs of unknown ids.").in_short(),
     attack!(names::unknown_knowns, "unknown-knowns", "500,000 KNOWNs of unknown ids."),
     attack!(
@@ -320,8 +316,7 @@ pub(crate) const ALL: &[Attack] = &[
         "60,000 CoValues with one valid transaction each."
     ),
     attack!(tcp::reconcile_flood, "tcp-reconcile-flood", "reconcile-flood over the TCP transport.")
-        .on(Stage::Tcp)
-        .in_short(),
+        .on(Stage::Tcp),
     attack!(
         tcp::claims,
         "tcp-claims",

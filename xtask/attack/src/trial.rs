@@ -40,9 +40,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The time of each phase.
-    fn time(&self, full: u64, short: u64) -> Duration {
-        Duration::from_secs(if self.sizes == Sizes::Full { full } else { short })
+    /// The time of a phase, in seconds.
+    fn time(&self, full: f64, short: f64) -> Duration {
+        Duration::from_secs_f64(if self.sizes == Sizes::Full { full } else { short })
     }
 
     /// Runs an attack, and measures it.
@@ -123,9 +123,9 @@ impl<'a> Trial<'a> {
     async fn attack(&mut self) -> Result<(Report, Ground)> {
         let pid = self.server.pid()?;
         // The first writes after the upload are not typical.
-        sleep(self.plan.time(1, 1)).await;
+        sleep(self.plan.time(1.0, 0.5)).await;
         self.honest.end_phase();
-        sleep(self.plan.time(4, 2)).await;
+        sleep(self.plan.time(4.0, 1.5)).await;
         let undisturbed = self.honest.end_phase();
         usage::reset_peak(pid)?;
         let before = usage::memory(pid)?.resident;
@@ -134,7 +134,7 @@ impl<'a> Trial<'a> {
 
         let began = Instant::now();
         let _ = self.begin.take().map(|begin| begin.send(()));
-        let mut ended = timeout(self.plan.time(20, 5), &mut self.attacker).await.ok();
+        let mut ended = timeout(self.plan.time(20.0, 5.0), &mut self.attacker).await.ok();
         let _ = self.over.send(true);
         if ended.is_none() {
             ended = Some((&mut self.attacker).await);
@@ -146,8 +146,8 @@ impl<'a> Trial<'a> {
         {
             return Err(error.context("the attack failed"));
         }
-        sleep(self.plan.time(3, 1).saturating_sub(attack_time)).await;
-        sleep(self.plan.time(5, 4)).await;
+        sleep(self.plan.time(3.0, 1.0).saturating_sub(attack_time)).await;
+        sleep(self.plan.time(5.0, 3.0)).await;
         let memory = usage::memory(pid)?;
         let report = Report {
             attack: self.attack.name,
@@ -186,9 +186,9 @@ impl<'a> Trial<'a> {
             }
         }
         let honest = Honest::start(&address, SEEDS[1]).await?;
-        sleep(self.plan.time(1, 1)).await;
+        sleep(self.plan.time(1.0, 0.5)).await;
         honest.end_phase();
-        sleep(self.plan.time(3, 2)).await;
+        sleep(self.plan.time(3.0, 1.0)).await;
         report.afterwards = honest.end_phase();
         honest.stop()?;
         Ok(())

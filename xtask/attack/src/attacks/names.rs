@@ -112,12 +112,13 @@ pub(crate) async fn forged_lines(ground: &mut Ground) -> Result<()> {
         ),
         "{\"action\":\"load\n2026-11-30TFORGED\u{1b}[2J\"}".to_owned(),
     ];
-    let rounds = ground.pick(50, 10);
+    let rounds = ground.pick(20, 5);
     ground.begin().await?;
     for _ in 0..rounds {
-        // A connection may be closed for one of them.
+        // The log has one line for each reason and connection.
         for text in &texts {
-            ground.flood([[text].into_iter().collect()]).await?;
+            let socket = ground.connect().await?;
+            let _ = socket.send(text).await;
         }
     }
     // Texts of the handshake.
