@@ -154,6 +154,12 @@ impl ContentChunker {
 
     /// Returns the messages, and the progress unless they end exactly where the item ends.
     pub fn finish(self) -> (Vec<Content>, Option<Progress>) {
+        let (contents, rest, _) = self.finish_with_item();
+        (contents, rest)
+    }
+
+    /// The same, with the item.
+    pub(crate) fn finish_with_item(self) -> (Vec<Content>, Option<Progress>, ContentItem) {
         let complete = self.room > 0 && self.has_all();
         let Self { item, mut contents, reached, goes_beyond, state, .. } = self;
         let started = !complete && (item.continuation || !contents.is_empty());
@@ -174,7 +180,7 @@ impl ContentChunker {
             reached,
             stalled: matches!(state, State::Stalled | State::Outdated),
         });
-        (contents, rest)
+        (contents, rest, item)
     }
 
     fn has_all(&self) -> bool {

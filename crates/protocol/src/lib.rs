@@ -75,6 +75,7 @@ mod key;
 mod known_state;
 mod limits;
 mod message;
+mod printable;
 mod serde_impls;
 mod sessions;
 mod text;
@@ -96,8 +97,9 @@ pub use known_state::take_steps;
 pub use known_state::{CountsIter, Differences, KnownState, SessionCounts};
 pub use limits::Limits;
 pub use message::{
-    Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent, Unknown,
-    UnknownKind,
+    Content, Known, MAX_BATCH_ID_LEN, MalformedSession, Message, Ping, Reconcile, SessionContent,
+    Unknown, UnknownKind,
 };
+pub use printable::{Printable, is_unprintable};
 pub use transaction::{CHUNK_LEN, Privacy, Transaction};
 pub use upstream_name::{InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, UpstreamName};

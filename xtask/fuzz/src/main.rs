@@ -1,4 +1,4 @@
-//! The fuzzing program: a process that watches, and one for each target.
+//! The fuzzing program. One process watches, and starts a process for each target.
 
 mod watch;
 mod worker;
@@ -51,7 +51,7 @@ impl Arguments {
         let names = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
         let find = |name: &String| {
             downbeat_fuzz::find(name)
-                .ok_or_else(|| anyhow::anyhow!("no target is called {name}; there are {}", names()))
+                .ok_or_else(|| anyhow::anyhow!("no target {name}; the targets are {}", names()))
         };
         self.targets.iter().map(find).collect()
     }
@@ -59,7 +59,7 @@ impl Arguments {
     fn single_target(&self) -> Result<&'static Target> {
         match *self.targets()? {
             [target] => Ok(target),
-            _ => bail!("name the one target for the input"),
+            _ => bail!("exactly one target is required"),
         }
     }
 }

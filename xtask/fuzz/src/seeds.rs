@@ -21,7 +21,7 @@ const RECORDED: [&str; 3] =
 /// Some time in 2024, in milliseconds since the Unix epoch.
 const MADE_AT: u64 = 1_714_564_800_000;
 
-/// Messages of every kind. Those of one CoValue are in the order of their ingestion.
+/// Messages of every kind. The messages of one CoValue are in the order of their ingestion.
 pub(crate) fn messages() -> Vec<Message> {
     let mut messages = contents().into_iter().map(Message::Content).collect::<Vec<_>>();
     let id = alice().account_id();
@@ -278,7 +278,7 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
     values
 }
 
-/// The inputs of a target that fuzzing by coverage has found.
+/// The inputs that coverage-guided fuzzing has found for a target.
 pub(crate) fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     files_below(vec![folder]).iter().filter_map(|file| fs::read(file).ok()).collect()

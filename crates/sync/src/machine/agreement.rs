@@ -27,7 +27,11 @@ impl Machine {
             if let Some(state) = self.peers.get_mut(peer).filter(|state| state.is_client())
                 && let Some(subscription) = state.subscription_mut(key)
             {
-                is_agreed |= subscription.agree(index.verified());
+                let agrees = subscription.agree(index.verified());
+                is_agreed |= agrees;
+                if agrees {
+                    state.claims.set(key, 0);
+                }
             }
         }
         if is_agreed {

@@ -12,6 +12,10 @@ impl Machine {
     /// The LOAD that follows from a comparison, if the peer has another state than we have.
     pub(in crate::machine) fn compare(&mut self, peer: PeerId, id: CoValueId) -> Option<Message> {
         let hash = self.subscription_mut(peer, id)?.take_comparison()?;
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.batches.end_comparison();
+        }
+        self.queue_comparisons(peer);
         let ours = match self.index(id) {
             Some(index) => {
                 KnownState { header: index.is_header_durable(), ..index.durable_state(id) }
@@ -20,6 +24,7 @@ impl Machine {
         };
         if ours.header && self.index_mut(id).is_some_and(|index| index.durable_hash() == hash) {
             self.reconciled(peer, id);
+            self.untrack(peer, id);
             return None;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
@@ -32,7 +37,7 @@ impl Machine {
     /// A peer has sent something of a CoValue, or it was refused. If the CoValue is being compared,
     /// that answers our LOAD. Returns whether it is.
     pub(in crate::machine) fn compared(&mut self, peer: PeerId, id: CoValueId) -> bool {
-        let is_open = self.peers.get(&peer).is_some_and(|state| state.is_comparing(id));
+        let is_open = self.peers.get(&peer).is_some_and(|state| state.batches.is_comparing(id));
         if is_open {
             self.entry(id).add_comparing(peer);
             if self.has_bug(InjectedBug::ReconcileEarly) {
@@ -44,11 +49,11 @@ impl Machine {
 
     /// Takes a CoValue out of each batch whose sender has no more of it than is durable.
     pub(in crate::machine) fn finish_comparisons(&mut self, id: CoValueId) {
-        let Some(entry) = self.values.get_mut(&id) else { return };
-        let mut comparing = entry.take_comparing();
-        if comparing.is_empty() {
+        if self.values.get(&id).is_none_or(|entry| !entry.is_compared()) {
             return;
         }
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        let mut comparing = entry.take_comparing();
         comparing.retain(|peer| {
             let is_open = self.peers.contains_key(peer) && !self.has_all_of(*peer, id);
             if !is_open {
@@ -86,7 +91,7 @@ impl Machine {
     /// A CoValue is up to date with a peer.
     pub(in crate::machine) fn reconciled(&mut self, peer: PeerId, id: CoValueId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if state.finish_comparing(id) {
+        if state.batches.finish(id) {
             self.make_ready(peer);
         }
     }

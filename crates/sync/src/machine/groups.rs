@@ -41,7 +41,7 @@ impl Machine {
     /// The deletions that a group has refused, and that wait for more of it.
     pub(in crate::machine) fn refused_by(&self, group: CoValueId) -> Vec<(CoValueId, PeerId)> {
         let Some(entry) = self.values.get(&group) else { return Vec::new() };
-        let dependants = entry.dependants().iter().copied();
+        let dependants = entry.refused_dependants().iter().copied();
         dependants.filter(|(id, peer)| self.is_holding_refused(*peer, *id)).collect()
     }
 

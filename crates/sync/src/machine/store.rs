@@ -7,6 +7,7 @@ use crate::credit::Credit;
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
+use crate::state::backlog::Audience;
 use crate::state::presence::Change;
 use crate::state::subscription::PendingReplies;
 
@@ -82,7 +83,7 @@ impl Machine {
     /// Queues a CoValue for every subscriber: each gets what it lacks.
     pub(in crate::machine) fn forward(&mut self, id: CoValueId) {
         self.watch_upstreams(id);
-        self.enqueue_subscribers(id, |_| true);
+        self.enqueue_subscribers(id, Audience::All);
     }
 
     /// Some content of a CoValue has been verified or stored: looks again at the LOADs whose claims

@@ -16,20 +16,22 @@ use crate::state::upstream_link::UpstreamLink;
 const MAX_VALUES_PER_TURN: usize = 64;
 
 impl Machine {
-    /// Builds a peer's next turn, if there is something to send.
-    pub(in crate::machine) fn build_turn(&mut self, peer: PeerId) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+    /// Builds a peer's next turn, if there is something to send. Returns the number of CoValues
+    /// that were looked at.
+    pub(in crate::machine) fn build_turn(&mut self, peer: PeerId) -> usize {
+        let Some(state) = self.peers.get_mut(&peer) else { return 0 };
         if !state.begin_turn() {
-            return;
+            return 0;
         }
-        let mut items = Vec::with_capacity(state.queued().min(MAX_VALUES_PER_TURN));
+        let values = state.queued().min(MAX_VALUES_PER_TURN);
+        let mut items = Vec::with_capacity(values);
         for _ in 0..MAX_VALUES_PER_TURN {
             let Some(key) = self.peers.get_mut(&peer).and_then(Peer::next_queued) else { break };
             self.push_value(peer, self.values.id(key), &mut items);
         }
         let has_second = self.has_bug(InjectedBug::SecondTurn);
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        while let Some(batch) = state.next_finished_batch() {
+        let Some(state) = self.peers.get_mut(&peer) else { return values };
+        while let Some(batch) = state.batches.next_finished() {
             items.push(Item::Message(Message::ReconcileAck(batch)));
         }
         if let Some(batch) = state.upstream_mut().and_then(UpstreamLink::take_batch_to_send) {
@@ -44,6 +46,7 @@ impl Machine {
             }
             self.actions.push(Action::Turn { peer, items });
         }
+        values
     }
 
     /// Adds everything that a peer gets of one CoValue.
@@ -86,6 +89,8 @@ impl Machine {
             return self.push_absent(peer, id, replies, items);
         }
         if replies.has(PendingReplies::ANSWER) {
+            // Storage may just have told which of the claimed sessions we have.
+            self.charge_claim(peer, id, None);
             self.weigh_claim(peer, id, &mut replies);
         }
         let is_correction = replies.has(PendingReplies::CORRECTION);

@@ -134,12 +134,19 @@ impl Subscription {
     /// The peer has forked a session after so many transactions: it has no more of it than that.
     pub(crate) fn mark_forked(&mut self, session: SessionId, after: u64) {
         self.counts.lower(&session, after);
-        self.rare_mut().forked = Some((session, after));
+        self.rare_mut().fork(session, after);
     }
 
-    /// The session that the peer has forked, and after how many transactions.
-    pub(crate) fn forked(&self) -> Option<&(SessionId, u64)> {
-        self.rare.as_ref()?.forked.as_ref()
+    /// After how many transactions the peer has forked a session.
+    pub(crate) fn forked(&self, session: &SessionId) -> Option<u64> {
+        self.rare.as_ref()?.forked(session)
+    }
+
+    /// New content of a session is valid, so that the peer has the same log as we.
+    pub(crate) fn end_fork(&mut self, session: &SessionId) {
+        if let Some(rare) = &mut self.rare {
+            rare.end_fork(session);
+        }
     }
 
     /// The peer lacks nothing of ours. See [`PeerCounts::expect_all`].
@@ -270,6 +277,11 @@ impl Subscription {
         self.rare.as_mut().map(|rare| rare.corrections.take_dropped()).unwrap_or_default()
     }
 
+    /// The number of sessions of the content that was dropped.
+    pub(crate) fn dropped_sessions(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.corrections.dropped_sessions())
+    }
+
     /// When the next correction may be sent, if that is not now.
     pub(crate) fn correction_due(&self, now: Millis) -> Option<Millis> {
         self.rare.as_ref()?.corrections.due(now)
@@ -331,6 +343,19 @@ impl Subscription {
     /// Whether a LOAD was sent so recently that no other one is needed.
     pub(crate) fn is_asked_recently(&self, now: Millis) -> bool {
         self.request.is_recent(now)
+    }
+
+    /// Whether the subscription only served a comparison that is over: nothing is known of the
+    /// peer, and nothing is sent to it.
+    pub(crate) fn is_blank(&self) -> bool {
+        let is_idle = !(self.subscribed || self.queued || self.in_turn || self.waits);
+        is_idle
+            && self.told == Told::Nothing
+            && !self.is_asked()
+            && self.replies.is_empty()
+            && self.rare.is_none()
+            && self.standing.is_good()
+            && !self.counts.known().header
     }
 
     /// Whether the peer ever got a message that states what we have.

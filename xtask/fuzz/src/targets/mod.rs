@@ -14,7 +14,7 @@ use crate::features::Features;
 use crate::rng::Rng;
 use crate::seeds;
 
-/// A function that takes bytes, with its rules.
+/// A fuzz target: a function that checks rules with any bytes as its input.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// The name on the command line.
@@ -29,8 +29,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// The first inputs: those of the target, recorded content, and the inputs that fuzzing by
-    /// coverage has found and that are kept in the `corpus` folder.
+    /// The first inputs: the target's own seeds, recorded content, and inputs in the `corpus`
+    /// folder, which coverage-guided fuzzing has found.
     pub fn first_inputs(&self) -> Vec<Vec<u8>> {
         let mut inputs = (self.seeds)();
         inputs.extend(seeds::recorded());
@@ -54,7 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "machine", run: machine::run, seeds: machine::seeds, repair: leave },
 ];
 
-/// The target with a name.
+/// The target with this name.
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
