@@ -12,6 +12,8 @@ use crate::id::SessionId;
 pub struct Differences<'a>(Walk<'a>);
 
 enum Walk<'a> {
+    /// They differ in this session at most.
+    One(Option<Difference<'a>>),
     /// Both are arrays.
     Flat(&'a [Count], &'a [Count]),
     Deep(Deep<'a>),
@@ -25,12 +27,17 @@ struct Deep<'a> {
 }
 
 /// A session, its count in the left counts, and that in the right.
-type Difference<'a> = (&'a SessionId, u64, u64);
+pub(super) type Difference<'a> = (&'a SessionId, u64, u64);
 
 impl<'a> Differences<'a> {
     pub(super) fn new(left: &'a SessionCounts, right: &'a SessionCounts) -> Self {
         if left.is_shared_with(right) {
-            return Self(Walk::Flat(&[], &[]));
+            return Self(Walk::One(None));
+        }
+        if let (Some(left), Some(right)) = (left.tree(), right.tree())
+            && let Some(item) = left.only_difference(right)
+        {
+            return Self(Walk::One(Some(item).filter(|(_, left, right)| left != right)));
         }
         Self(match (left.flat(), right.flat()) {
             (Some(left), Some(right)) => Walk::Flat(left, right),
@@ -64,6 +71,7 @@ impl<'a> Iterator for Differences<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
+            Walk::One(item) => item.take(),
             Walk::Flat(left, right) => next_flat(left, right),
             Walk::Deep(deep) => deep.next(),
         }
