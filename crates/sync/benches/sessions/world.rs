@@ -31,6 +31,8 @@ pub(crate) struct World {
     machine: Machine,
     id: CoValueId,
     sessions: Vec<SessionId>,
+    /// The counts of one session that does not exist.
+    invented: SessionCounts,
     written: Vec<u64>,
     next: usize,
     author: PeerId,
@@ -52,6 +54,7 @@ impl World {
             machine: Machine::new(Config::default()),
             id: header_id(&header),
             sessions: names(size.sessions, 1),
+            invented: counts(&names(1, 3)),
             written: vec![1; size.sessions],
             next: 0,
             author: PeerId(0),
@@ -122,8 +125,7 @@ impl World {
 
     /// A client that has just connected states that it has a session, in a short message.
     pub(crate) fn state_one(&mut self, number: usize) {
-        let sessions = names(1, 3);
-        self.know(peer(number), counts(&sessions));
+        self.know(peer(number), self.invented.clone());
         self.settle();
     }
 

@@ -186,8 +186,10 @@ impl Machine {
         session: &SessionId,
         count: u64,
     ) {
+        let ours = self.index(id).map(Index::verified).cloned();
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.merge_sent(true, &SessionCounts::from_iter([(session.clone(), count)]));
+            let sent = SessionCounts::from_iter([(session.clone(), count)]);
+            subscription.merge_sent(true, &sent, ours.as_ref());
         }
     }
 

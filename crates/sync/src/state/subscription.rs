@@ -119,16 +119,16 @@ impl Subscription {
     }
 
     /// The content that the peer has sent shows that it has this. Ignored if the peer has stated
-    /// its counts later than it sent the content.
-    pub(crate) fn merge_sent(&mut self, header: bool, sessions: &SessionCounts) {
+    /// its counts later than it sent the content. `ours` are our counts with that content.
+    pub(crate) fn merge_sent(
+        &mut self,
+        header: bool,
+        sessions: &SessionCounts,
+        ours: Option<&SessionCounts>,
+    ) {
         if !self.is_older() {
-            self.counts.merge(header, sessions);
+            self.counts.merge_sent(header, sessions, ours);
         }
-    }
-
-    /// See [`PeerCounts::share`].
-    pub(crate) fn share(&mut self, ours: &SessionCounts) {
-        self.counts.share(ours);
     }
 
     /// The peer has forked a session after so many transactions: it has no more of it than that.

@@ -124,7 +124,7 @@ impl Machine {
         let (peer, id) = (credit.peer(), content.id);
         self.release(credit.split(message_credit(&content)));
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.merge_sent(content.header.is_some(), &SessionCounts::new());
+            subscription.merge_sent(content.header.is_some(), &SessionCounts::new(), None);
         }
         let entry = self.entry(id);
         let is_new = entry.index().is_none();

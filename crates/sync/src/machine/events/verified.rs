@@ -25,6 +25,10 @@ impl Machine {
         // The log of a deleted CoValue can no longer be compared with repeated content.
         let rejection = rejection.filter(|_| !is_late);
         let end = accepted.last().map(SessionContent::end);
+        let taken = end.filter(|_| !is_late);
+        if let Some(end) = taken {
+            index.advance(&session, end);
+        }
         let has = if rejection.is_none() { Some(pipeline_end) } else { end };
         if let Some(end) = has {
             self.peer_has(author, id, &session, end);
@@ -32,8 +36,8 @@ impl Machine {
         if let Some(chain) = chain.filter(|_| !is_late) {
             self.keep_chain(id, &session, chain);
         }
-        match end.filter(|_| !is_late) {
-            Some(end) => self.take_verified(id, end, accepted, deletes, credit),
+        match taken {
+            Some(_) => self.take_verified(id, accepted, deletes, credit),
             None => self.release(credit),
         }
         let rejection = self.end_judging(author, id, deletion, rejection);
@@ -89,11 +93,10 @@ impl Machine {
         }
     }
 
-    /// Runs of a session, up to `end`, are part of the CoValue from now on.
+    /// Runs of a session are part of the CoValue from now on.
     fn take_verified(
         &mut self,
         id: CoValueId,
-        end: u64,
         runs: Vec<SessionContent>,
         deletes: bool,
         credit: Credit,
@@ -101,17 +104,14 @@ impl Machine {
         let author = credit.peer();
         let Some(entry) = self.values.get_mut(&id) else { return };
         entry.add_dependencies_of(id, &runs);
-        let (Some(index), Some(first)) = (entry.index_mut(), runs.first()) else { return };
-        index.advance(&first.session, end);
+        let Some(index) = entry.index_mut() else { return };
         if deletes {
             self.warm_chains -= index.delete();
         }
-        let ours = index.verified().clone();
-        if let Some(subscription) = self.subscription_mut(author, id) {
-            subscription.share(&ours);
-            if let Some(run) = runs.first() {
-                subscription.end_fork(&run.session);
-            }
+        if let Some(subscription) = self.subscription_mut(author, id)
+            && let Some(run) = runs.first()
+        {
+            subscription.end_fork(&run.session);
         }
         self.note_unsynced(id);
         self.store(id, runs, deletes, vec![credit], author);

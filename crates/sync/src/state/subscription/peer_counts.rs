@@ -148,10 +148,22 @@ impl PeerCounts {
         }
     }
 
-    /// Shares our counts where they are the same, after the peer has sent content of a session.
-    pub(crate) fn share(&mut self, ours: &SessionCounts) {
-        for counts in [&mut self.known, &mut self.expected] {
-            known_state::share(counts, ours);
+    /// The peer has sent this. If it has all of `ours` with that, it shares our counts.
+    pub(crate) fn merge_sent(
+        &mut self,
+        header: bool,
+        sessions: &SessionCounts,
+        ours: Option<&SessionCounts>,
+    ) {
+        let Some(ours) = ours.filter(|ours| known_state::completes(&self.known, sessions, ours))
+        else {
+            return self.merge(header, sessions);
+        };
+        self.known_header |= header;
+        self.expected_header |= header;
+        self.known.clone_from(ours);
+        if known_state::completes(&self.expected, sessions, ours) {
+            self.expected.clone_from(ours);
         }
     }
 
