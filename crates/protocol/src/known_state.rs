@@ -141,18 +141,16 @@ impl SessionCounts {
 
     /// Sets the count of a session if that `changes` its count.
     fn change(&mut self, session: &SessionId, count: u64, changes: impl FnOnce(u64) -> bool) {
-        match self.flat().map(|array| (array, find(array, session))) {
-            Some((array, found)) => {
-                if changes(found.map_or(0, |index| array[index].1)) {
-                    self.change_array(session, found, count);
-                }
+        if let Some(array) = self.flat() {
+            let found = find(array, session);
+            if changes(found.map_or(0, |index| array[index].1)) {
+                self.change_array(session, found, count);
             }
-            None => {
-                let before = self.get(session);
-                if changes(before) {
-                    self.change_tree(session, before, count);
-                }
-            }
+            return;
+        }
+        let before = self.get(session);
+        if changes(before) {
+            self.change_tree(session, before, count);
         }
     }
 
