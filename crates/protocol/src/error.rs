@@ -10,6 +10,8 @@ use crate::invalid_id::InvalidId;
 pub enum Limit {
     /// Bytes in one message.
     MessageBytes,
+    /// Bytes in the header of a CoValue.
+    HeaderBytes,
     /// Messages in one frame.
     MessagesPerFrame,
     /// Transactions in one message.
@@ -26,6 +28,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MessageBytes => "message_bytes",
+            Self::HeaderBytes => "header_bytes",
             Self::MessagesPerFrame => "messages_per_frame",
             Self::Transactions => "transactions",
             Self::Sessions => "sessions",

@@ -181,6 +181,15 @@ impl SessionContent {
         self.after.saturating_add(self.transactions.len() as u64)
     }
 
+    /// Drops the first transactions. The others are copied if they are fewer bytes, so that they do
+    /// not keep the memory of those that were dropped.
+    pub fn drop_first(&mut self, count: usize) {
+        let before = self.json_len();
+        self.transactions.drain(..count.min(self.transactions.len()));
+        self.after = self.after.saturating_add(count as u64);
+        Transaction::detach(&mut self.transactions, usize::try_from(before).unwrap_or(usize::MAX));
+    }
+
     /// The length of the transactions' canonical JSON in bytes. Quotas, credit and caches count a
     /// run's size like this.
     pub fn json_len(&self) -> u64 {

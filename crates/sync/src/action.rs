@@ -28,6 +28,7 @@ pub enum Action {
         items: Vec<Item>,
     },
     /// Look a CoValue up in storage, then report [`crate::Event::Loaded`].
+    /// [`crate::Machine::asker`] tells for which peer.
     Load(CoValueId),
     /// Check signatures, then report [`crate::Event::Verified`].
     Verify(VerifyJob),
@@ -140,6 +141,11 @@ pub struct VerifyJob {
     /// Present if the runs delete the CoValue. Then the verifier also checks whether their author
     /// was an admin of the owning group at the time.
     pub claim: Option<Claim>,
+    /// The peer that sent the runs. It may have disconnected since.
+    pub author: PeerId,
+    /// Whether the author has forked the session before. Then an invalid signature is no forgery:
+    /// the author's log is another one.
+    pub is_forked: bool,
 }
 
 /// Verified content to make durable.

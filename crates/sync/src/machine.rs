@@ -46,6 +46,7 @@ use crate::event::{Event, Millis, PeerId};
 use crate::injected_bug::InjectedBug;
 use crate::memory_use::MemoryUse;
 use crate::state::backlog::Backlog;
+use crate::state::entry::Entry;
 use crate::state::peer::Peer;
 use crate::state::peers::Peers;
 use crate::state::recency::{Stamp, UseOrder};
@@ -169,6 +170,12 @@ impl Machine {
     /// is `None`. It is not later than now while [`Machine::poll`] has more to do.
     pub fn deadline(&self) -> Option<Millis> {
         if self.has_backlog() { Some(self.now) } else { self.timers.next() }
+    }
+
+    /// A peer that waits for a look-up of a CoValue, so that a runtime can look up for the peers in
+    /// turn. `None` for look-ups of the machine's own.
+    pub fn asker(&self, id: CoValueId) -> Option<PeerId> {
+        self.values.get(&id).and_then(Entry::asker)
     }
 
     /// The number of CoValues in memory.

@@ -17,10 +17,12 @@ use crate::message::{
     Content, Known, Message, Ping, Reconcile, SessionContent, Unknown, UnknownKind, batch_id,
 };
 use crate::sessions::{Sessions, last_of_each};
+use crate::transaction::Transaction;
 
 /// Decodes a frame.
 ///
-/// The transactions of content messages are slices of the frame. A truncated frame, or a frame of
+/// The transactions of a session are slices of the frame, unless they are small against it: then
+/// they are copied, so that they do not keep the frame in memory. A truncated frame, or a frame of
 /// another version, is an error as a whole. A message that is invalid or exceeds a limit is in
 /// [`Frame::rejected`]. A session of a content message with an invalid id, signature or transaction
 /// is in [`Content::malformed`]. An empty frame has no messages.
@@ -127,6 +129,7 @@ impl<'a> Reader<'a> {
                 Err(wrong) => error = error.or(Some(wrong)),
             }
         }
+        Transaction::detach(&mut transactions, self.frame.len());
         let signature = Signature::from_digits(self.text()?);
         let content = || {
             let session = SessionId::parse(&id)?;

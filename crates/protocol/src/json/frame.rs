@@ -26,7 +26,8 @@ const MAX_QUOTED_ACTION: usize = 40;
 
 /// Decodes a frame of JSON messages joined by newlines.
 ///
-/// The transactions of content messages are slices of the frame. As in the reference:
+/// The transactions of a session are slices of the frame, unless they are small against it: then
+/// they are copied, so that they do not keep the frame in memory. As in the reference:
 ///
 /// - An empty frame has no messages. A frame with a line that is not JSON is an error as a whole.
 /// - A line that is JSON but not a valid message, or exceeds a limit, is in [`Frame::rejected`].

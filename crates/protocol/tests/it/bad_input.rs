@@ -139,6 +139,16 @@ fn a_message_holds_so_many_bytes() {
 }
 
 #[test]
+fn a_header_holds_so_many_bytes() {
+    let header = r#"{"createdAt":null,"meta":null,"ruleset":{"type":"unsafeAllowAll"},"type":"comap","uniqueness":"z1"}"#;
+    let content =
+        message(&format!(r#"{{"action":"content","id":"co_z1","header":{header},"new":{{}}}}"#));
+    check_limit(&[content], Limit::HeaderBytes, header.len(), |limits, max| {
+        limits.header_bytes = max;
+    });
+}
+
+#[test]
 fn a_message_holds_so_many_sessions_and_transactions() {
     let session = |id: &str| {
         format!(

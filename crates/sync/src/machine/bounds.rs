@@ -1,7 +1,5 @@
 //! The bounds on the memory that is kept for peers: those that keep too much are disconnected.
 
-use std::cmp::Ordering;
-
 use downbeat_protocol::{CoValueId, Message, SessionCounts};
 
 use crate::action::Action;
@@ -106,21 +104,7 @@ impl Machine {
 /// The number of sessions in `theirs` whose count in `ours` differs.
 fn differing(theirs: &SessionCounts, ours: &SessionCounts) -> usize {
     if theirs.len() < ours.len() / 8 {
-        return theirs.iter().filter(|(session, count)| ours.get(session) != *count).count();
+        return theirs.iter().filter(|(session, count)| ours.get(session) != **count).count();
     }
-    let mut ours = ours.iter().peekable();
-    let mut differing = 0;
-    for (session, count) in theirs {
-        let mut is_same = false;
-        while let Some((other, ours_count)) = ours.peek() {
-            match other.cmp(session) {
-                Ordering::Less => {}
-                Ordering::Equal => is_same = ours_count == count,
-                Ordering::Greater => break,
-            }
-            ours.next();
-        }
-        differing += usize::from(!is_same);
-    }
-    differing
+    theirs.differences(ours).filter(|(_, theirs, _)| *theirs > 0).count()
 }

@@ -134,6 +134,15 @@ impl Entry {
         self.inbox.push(pending);
     }
 
+    /// A peer that a look-up is for: its LOAD, its content, or content of it that waits for the
+    /// CoValue.
+    pub(crate) fn asker(&self) -> Option<PeerId> {
+        let loaded = self.waiting.first().map(|(peer, _)| *peer);
+        let sent = || self.inbox.first().map(PendingContent::peer);
+        let needed = || self.dependants.first().map(|(_, peer)| *peer);
+        loaded.or_else(sent).or_else(needed)
+    }
+
     pub(crate) fn take_inbox(&mut self) -> Vec<PendingContent> {
         mem::take(&mut self.inbox)
     }

@@ -11,6 +11,7 @@ mod dependencies;
 mod eviction;
 mod load;
 mod loss;
+mod many_sessions;
 mod memory;
 mod peers;
 mod portions;

@@ -463,14 +463,14 @@ impl World {
 
     /// Verifies a job. The test decides whether deletions are allowed.
     fn verified(&self, mut job: VerifyJob) -> Verified {
-        let claim = job.claim.take();
-        let mut verification = block_on(verify(&self.content, &Ed25519, &job));
-        if claim.is_some() && !self.may_delete && verification.failure.is_none() {
-            let rejection = Rejection::InvalidDelete(DeleteError::NotAdmin(None));
-            verification.failure = Some(rejection.into());
-            (verification.accepted, verification.chain) = (0, job.chain.clone());
+        let (claim, chain) = (job.claim.take(), job.chain.clone());
+        let mut verified = block_on(verify(&self.content, &Ed25519, job)).into_verified();
+        if claim.is_some() && !self.may_delete && verified.rejection.is_none() {
+            verified.rejection = Some(Rejection::InvalidDelete(DeleteError::NotAdmin(None)));
+            verified.accepted.clear();
+            verified.chain = chain;
         }
-        verification.into_verified(job)
+        verified
     }
 
     /// Another writer stores what follows what is there.

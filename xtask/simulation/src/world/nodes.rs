@@ -249,8 +249,8 @@ impl World {
 
     fn verify(&mut self, node: usize, job: VerifyJob) {
         let content = &self.nodes[node].content;
-        let verification = block_on(verify(content, &self.signatures, &job));
-        self.tell(node, Event::Verified(verification.into_verified(job)));
+        let verification = block_on(verify(content, &self.signatures, job));
+        self.tell(node, Event::Verified(verification.into_verified()));
     }
 
     fn storage_fails(&mut self) -> bool {

@@ -253,8 +253,8 @@ impl World {
                 Event::Loaded { id, result: Ok(loaded) }
             }
             Action::Verify(job) => {
-                let verification = block_on(verify(&self.content, &Ed25519, &job));
-                Event::Verified(verification.into_verified(job))
+                let verification = block_on(verify(&self.content, &Ed25519, job));
+                Event::Verified(verification.into_verified())
             }
             Action::Store(job) => return self.write(WriteJob::Store(job, ())),
             Action::Track { id, upstream, synced } => {
