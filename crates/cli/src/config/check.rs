@@ -268,11 +268,13 @@ fn proxies(settings: &Settings, problems: &mut Problems) -> TrustedProxies {
 }
 
 fn limits(settings: &Settings) -> NodeLimits {
+    let connection = Rates {
+        messages: rate(settings.messages_per_second.value),
+        bytes: byte_rate(settings.bytes_per_second.value),
+    };
     NodeLimits {
-        connection: Rates {
-            messages: rate(settings.messages_per_second.value),
-            bytes: byte_rate(settings.bytes_per_second.value),
-        },
+        connection,
+        address: connection.times(10),
         key: KeyLimits {
             rates: Rates {
                 messages: rate(settings.key_messages_per_second.value),
@@ -282,6 +284,7 @@ fn limits(settings: &Settings) -> NodeLimits {
         },
         subscriptions: settings.max_subscriptions.value.as_usize(),
         patience: settings.rate_patience.value.0,
+        ..NodeLimits::default()
     }
 }
 
