@@ -6,6 +6,7 @@
 //! and `workspace` (paths and builds).
 
 mod admin_page;
+mod attack;
 mod bench;
 mod coverage_fuzz;
 mod crash;
@@ -45,6 +46,7 @@ enum Command {
     Simulate(simulate::Arguments),
     Bench(bench::Arguments),
     Crash(crash::Arguments),
+    Attack(attack::Arguments),
     AdminPage(admin_page::Arguments),
     Metrics(metrics::Arguments),
     Words(words::Arguments),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::CoverageFuzz(arguments) => coverage_fuzz::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Crash(arguments) => crash::run(&arguments),
+        Command::Attack(arguments) => attack::run(&arguments),
         Command::AdminPage(arguments) => admin_page::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Words(arguments) => words::run(&arguments),

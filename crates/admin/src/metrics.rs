@@ -19,6 +19,7 @@ use super::process;
 pub(crate) struct Snapshot {
     pub stats: Stats,
     pub transport: TransportSnapshot,
+    pub receive_buffers: u64,
     pub ready: bool,
     /// Seconds since 1970.
     pub started: f64,
@@ -221,17 +222,24 @@ impl Snapshot {
             None,
             memory.warm_co_values,
         )?;
-        out.gauge(
-            "downbeat_held",
-            "Content that waits for missing CoValues",
+        let machine = &memory.machine;
+        out.gauges(
+            "downbeat_memory",
+            "Memory by its use",
             BYTES,
-            memory.held_bytes,
-        )?;
-        out.gauge(
-            "downbeat_content_memory",
-            "Transactions in memory, as a cache or until they are stored",
-            BYTES,
-            memory.content_bytes,
+            "kind",
+            [
+                ("entries", machine.entries),
+                ("headers", machine.headers),
+                ("subscriptions", machine.subscriptions),
+                ("claims", machine.claims),
+                ("held", machine.held),
+                ("batches", machine.batches),
+                ("chains", machine.chains),
+                ("content", memory.content_bytes),
+                ("credit", memory.pooled_credit_bytes),
+                ("receiving", self.receive_buffers),
+            ],
         )?;
         out.gauges(
             "downbeat_waiting_jobs",

@@ -120,8 +120,7 @@ impl Default for NodeLimits {
 
 impl Rates {
     /// The rates of so many connections together.
-    #[must_use]
-    pub fn times(self, connections: u64) -> Self {
+    fn times(self, connections: u64) -> Self {
         let connections = NonZeroU64::new(connections).unwrap_or(NonZeroU64::MIN);
         let times = |rate: NonZeroU64| rate.saturating_mul(connections);
         Self { messages: self.messages.map(times), bytes: self.bytes.map(times) }

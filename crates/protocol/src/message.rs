@@ -7,6 +7,18 @@ use crate::key::{ShortHash, Signature};
 use crate::known_state::{KnownState, SessionCounts};
 use crate::transaction::Transaction;
 
+/// The length of the longest accepted id of a reconcile batch, in bytes. Clients make ids of 17
+/// bytes (12 random bytes in base58).
+pub const MAX_BATCH_ID_LEN: usize = 1_024;
+
+/// Checks the length of a reconcile batch's id, which is kept until the batch is acknowledged.
+pub(crate) fn batch_id(text: &str) -> Result<String, DecodeError> {
+    if text.len() > MAX_BATCH_ID_LEN {
+        return Err(DecodeError::invalid("id", "a batch id of at most 1,024 bytes"));
+    }
+    Ok(text.to_owned())
+}
+
 /// One message of the sync protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {

@@ -16,17 +16,18 @@ pub struct Config {
     pub warm_chains: usize,
     /// Subscriptions per peer.
     pub subscriptions_per_peer: usize,
-    /// Bytes of memory per client: subscriptions, claims, held content and reconcile batches, with the
-    /// figures of [`crate::cost`]. A client that keeps more is disconnected. An edge server with
-    /// 1,000,000 subscriptions keeps half of the default.
+    /// Bytes of memory per client: subscriptions, claims, held content and reconcile batches, with
+    /// the figures of [`crate::cost`]. A client that keeps more is disconnected. An edge server
+    /// with 1,000,000 subscriptions keeps half of the default, and up to all of it while their
+    /// CoValues are looked up.
     pub bytes_per_peer: u64,
     /// The same of all peers together. Beyond that, the client that keeps most is disconnected, so
     /// that clients with little are never hit.
     pub peer_bytes: u64,
     /// Bytes of content per peer that may wait for dependencies.
     pub held_bytes_per_peer: u64,
-    /// Dependencies per peer that its held content may wait for at the same time, or keeps in memory
-    /// meanwhile. A group may have 100,000 members.
+    /// Dependencies per peer that its held content may wait for at the same time, or keeps in
+    /// memory meanwhile. A group may have 100,000 members.
     pub dependencies_per_peer: usize,
     /// How long content waits for a dependency (reference: a peer that does not answer a LOAD
     /// within 60 s counts as not having the CoValue).

@@ -2,8 +2,8 @@
 //! their messages cause.
 //!
 //! All credits, rates and bounds on memory are drawn from here, so that each input costs its sender
-//! what it costs us. The figures are measured on 64-bit systems and rounded up. They are not covered
-//! by semantic versioning, because they follow the machine's structures.
+//! what it costs us. The figures are measured on 64-bit systems and rounded up. They are not
+//! covered by semantic versioning, because they follow the machine's structures.
 
 use downbeat_protocol::{Content, Header, Message, SessionContent, SessionCounts};
 
@@ -28,22 +28,19 @@ const TRANSACTION_BYTES: u64 = 64;
 /// Bytes for a header beside its JSON: the decoded form.
 const HEADER_BYTES: u64 = 384;
 
-/// Bytes for a subscription: its state, its places in the tables of the peer and of the CoValue, and
-/// in the peer's queues. It includes [`SESSIONS_IN_SUBSCRIPTION`] sessions.
+/// Bytes for a subscription: its state, its places in the tables of the peer and of the CoValue,
+/// and in the peer's queues. The counts are those of the CoValue in most cases.
 pub const SUBSCRIPTION_BYTES: u64 = 256;
 
-/// Sessions of a claim that [`SUBSCRIPTION_BYTES`] includes. Most CoValues have no more.
-pub(crate) const SESSIONS_IN_SUBSCRIPTION: usize = 4;
-
-/// Bytes for a session that a peer claims and that we do not have. The counts that the peer will have
-/// share it.
-pub const CLAIMED_SESSION_BYTES: u64 = 96;
+/// Bytes for a session that a peer claims and that we do not have. The counts that the peer will
+/// have share it. Each claim with any such session costs as much as one more.
+pub const CLAIMED_SESSION_BYTES: u64 = 128;
 
 /// Bytes for an entry of a CoValue beside its header, sessions and dependencies.
 const ENTRY_BYTES: u64 = 640;
 
 /// Bytes for a session in the counts of a CoValue.
-const SESSION_BYTES: u64 = 80;
+const SESSION_BYTES: u64 = 128;
 
 /// Bytes for a dependency of a CoValue: in the list, and in the set beside it.
 const DEPENDENCY_BYTES: u64 = 96;
@@ -63,9 +60,9 @@ const BATCH_ENTRY_BYTES: u64 = 64;
 /// The number of small messages that a message counts as in its sender's rates.
 ///
 /// - LOAD and KNOWN: one, and one for every 64 sessions.
-/// - Content: one for each session, whose signature is checked, and one for every 64 KiB. The look-ups
-///   of its dependencies are not counted, because the machine asks for many of them only after it
-///   has found as many others.
+/// - Content: one for each session, whose signature is checked, and one for every 64 KiB. The
+///   look-ups of its dependencies are not counted, because the machine asks for many of them only
+///   after it has found as many others.
 /// - Reconcile: one for each CoValue, which is looked up.
 pub fn work(message: &Message) -> u64 {
     let units = match message {

@@ -82,7 +82,7 @@ pub struct Machine {
     /// Peers to build a turn for.
     ready: VecDeque<PeerId>,
     actions: Vec<Action>,
-    /// The time of the present use: it grows with each event.
+    /// The time of the last use of a chain: it grows with each.
     stamp: Stamp,
     chain_uses: UseOrder<(CoValueId, SessionId)>,
     /// Hash chains in memory, over all CoValues.
@@ -101,7 +101,6 @@ impl Machine {
     /// progress are ignored.
     pub fn handle(&mut self, now: Millis, event: Event) {
         self.now = self.now.max(now);
-        self.stamp += 1;
         let about = event.co_value();
         match event {
             Event::Connected { peer, role } => self.connected(peer, role),

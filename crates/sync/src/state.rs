@@ -1,6 +1,7 @@
 //! The machine's state. Each type keeps its own invariants, has private fields, and does not know
 //! the machine; the handlers in `crate::machine` connect them.
 
+pub(crate) mod acknowledgements;
 pub(crate) mod announcements;
 pub(crate) mod backlog;
 pub(crate) mod batches;

@@ -174,7 +174,7 @@ impl StoreImport<'_> {
                 let deletes = theirs.deleted && !ours.deleted;
                 let counts = ours.counts();
                 let kept = counts.iter().filter(|(session, _)| !(deletes && session.is_delete()));
-                let have = kept.cloned().collect();
+                let have = kept.collect();
                 (Checked::stored(id, ours, self.to, deletes), have, None)
             }
             None => match Checked::new(id, theirs.header.clone()) {

@@ -92,7 +92,7 @@ impl Truth {
         };
         let is_deleted = state.sessions.iter().any(|(session, _)| session.is_delete());
         let told = state.sessions.iter().filter(|(session, _)| !is_deleted || session.is_delete());
-        let told: SessionCounts = told.cloned().collect();
+        let told: SessionCounts = told.collect();
         for (session, count) in &told {
             let written = truth.written(session);
             ensure!(
@@ -218,7 +218,7 @@ impl True {
         let mut expected = self.acknowledged.sessions.iter();
         // A deletion removes everything else.
         let lost = expected.find(|(session, count)| {
-            state.get(session) < *count && (session.is_delete() || !copy.is_deleted())
+            state.get(session) < **count && (session.is_delete() || !copy.is_deleted())
         });
         lost.map(|(session, count)| {
             format!("{session} has {} of {count} acknowledged transactions", state.get(session))

@@ -95,7 +95,7 @@ pub(crate) struct Rest {
     header: bool,
     started: bool,
     /// The sessions of the content, each with the count that the peer has now.
-    reached: Vec<(usize, u8)>,
+    reached: Counts,
 }
 
 /// Signatures to check.
@@ -521,17 +521,11 @@ impl Rest {
         if progress.stalled {
             return Err(Violation::UnreadableContent);
         }
-        let reached = cast::of_session_counts(&progress.reached.iter().cloned().collect())?;
-        let mut sessions = Vec::new();
-        for (session, _) in &progress.reached {
-            sessions.push(cast::session_number(session)?);
-        }
-        sessions.sort_unstable();
         Ok(Self {
             epoch: progress.epoch,
             header: progress.header,
             started: progress.started,
-            reached: sessions.into_iter().map(|session| (session, reached[session])).collect(),
+            reached: cast::of_session_counts(&progress.reached)?,
         })
     }
 
@@ -541,11 +535,7 @@ impl Rest {
             epoch: self.epoch,
             header: self.header,
             started: self.started,
-            reached: self
-                .reached
-                .iter()
-                .map(|(session, count)| (cast::session(*session).clone(), u64::from(*count)))
-                .collect(),
+            reached: cast::to_session_counts(self.reached),
             stalled: false,
         }
     }

@@ -18,7 +18,7 @@ use crate::json::value;
 use crate::key::ShortHash;
 use crate::known_state::{KnownState, SessionCounts};
 use crate::limits::Limits;
-use crate::message::{Content, Known, Message, Ping, Reconcile, Unknown, UnknownKind};
+use crate::message::{Content, Known, Message, Ping, Reconcile, Unknown, UnknownKind, batch_id};
 use crate::sessions::Sessions;
 
 /// The longest action in an error, in characters.
@@ -205,10 +205,10 @@ impl<'a> Members<'a> {
             }
             "done" => Message::Done(CoValueId::parse(&id)?),
             "reconcile" => Message::Reconcile(Reconcile {
-                id: id.into_owned(),
+                id: batch_id(&id)?,
                 values: self.values.required("values")?,
             }),
-            "reconcile-ack" => Message::ReconcileAck(id.into_owned()),
+            "reconcile-ack" => Message::ReconcileAck(batch_id(&id)?),
             unknown => {
                 return Err(DecodeError::UnknownAction(
                     unknown.chars().take(MAX_QUOTED_ACTION).collect(),

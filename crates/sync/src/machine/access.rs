@@ -147,7 +147,7 @@ impl Machine {
 
     /// The state of a CoValue that a LOAD states.
     pub(in crate::machine) fn our_state(&self, id: CoValueId) -> KnownState {
-        self.index(id).map_or_else(|| KnownState::empty(id), |index| index.durable(id))
+        self.index(id).map_or_else(|| KnownState::empty(id), |index| index.durable_state(id))
     }
 
     pub(in crate::machine) fn report(&mut self, report: Report) {
@@ -165,10 +165,7 @@ impl Machine {
     /// Whether a peer lacks content of a CoValue that is here.
     pub(in crate::machine) fn lacks(&self, peer: PeerId, id: CoValueId) -> bool {
         let Some(index) = self.index(id) else { return false };
-        self.subscription(peer, id).is_none_or(|subscription| {
-            let expected = subscription.expected();
-            !expected.header || index.is_ahead_of(expected.sessions)
-        })
+        self.subscription(peer, id).is_none_or(|subscription| subscription.lacks(index.verified()))
     }
 
     /// Whether content from a peer waits already, so that the content behind it has to wait too.

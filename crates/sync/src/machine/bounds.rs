@@ -1,7 +1,5 @@
 //! The bounds on the memory that is kept for peers: those that keep too much are disconnected.
 
-use std::cmp::Ordering;
-
 use downbeat_protocol::{CoValueId, Message, SessionCounts};
 
 use crate::action::Action;
@@ -13,7 +11,7 @@ use crate::state::entry::Entry;
 use crate::state::index::Index;
 use crate::state::subscription::PendingReplies;
 
-/// Sessions of a claim that are counted without looking which of them we have.
+/// Sessions of a claim that are compared with ours after each message.
 const SMALL_CLAIM: usize = 64;
 
 /// Peers that are disconnected with one poll.
@@ -63,9 +61,9 @@ impl Machine {
         Some(ClaimBefore { epoch: subscription.epoch(), sessions })
     }
 
-    /// Charges a peer for the sessions that it claims to have and that we do not have. `before` is its
-    /// claim before the message that has just been handled; without it, all of the claim is new. The
-    /// cost is in proportion to the message, and not to what was claimed before.
+    /// Charges a peer for the sessions that it claims to have and that we do not have. `before` is
+    /// its claim before the message that has just been handled; without it, all of the claim is
+    /// new. The cost is in proportion to the message, and not to what was claimed before.
     pub(in crate::machine) fn charge_claim(
         &mut self,
         peer: PeerId,
@@ -79,8 +77,9 @@ impl Machine {
         let theirs = subscription.known().sessions;
         let sessions = match (ours, before) {
             (Some(ours), _) if theirs.is_shared_with(ours) => 0,
-            _ if theirs.len() <= SMALL_CLAIM => theirs.len(),
-            (_, Some(before)) if before.epoch == subscription.epoch() => {
+            (_, Some(before))
+                if before.epoch == subscription.epoch() && theirs.len() > SMALL_CLAIM =>
+            {
                 state.claims.get(key) + theirs.len().saturating_sub(before.sessions)
             }
             (Some(ours), _) => differing(theirs, ours),
@@ -102,24 +101,10 @@ impl Machine {
     }
 }
 
-/// The number of sessions of which `theirs` has another count than `ours`.
+/// The number of sessions in `theirs` whose count in `ours` differs.
 fn differing(theirs: &SessionCounts, ours: &SessionCounts) -> usize {
     if theirs.len() < ours.len() / 8 {
-        return theirs.iter().filter(|(session, count)| ours.get(session) != *count).count();
+        return theirs.iter().filter(|(session, count)| ours.get(session) != **count).count();
     }
-    let mut ours = ours.iter().peekable();
-    let mut differing = 0;
-    for (session, count) in theirs {
-        let mut is_same = false;
-        while let Some((other, ours_count)) = ours.peek() {
-            match other.cmp(session) {
-                Ordering::Less => {}
-                Ordering::Equal => is_same = ours_count == count,
-                Ordering::Greater => break,
-            }
-            ours.next();
-        }
-        differing += usize::from(!is_same);
-    }
-    differing
+    theirs.differences(ours).filter(|(_, theirs, _)| *theirs > 0).count()
 }

@@ -69,8 +69,7 @@ impl Machine {
         let known = subscription.known();
         let is_all_here = match self.index(group) {
             Some(index) => {
-                let missing = known_state::missing(known.sessions, index.verified());
-                index.is_settled() && missing.is_empty()
+                index.is_settled() && known_state::is_subset(known.sessions, index.verified())
             }
             None => !known.header,
         };

@@ -21,9 +21,9 @@ use crate::state::peer::HeldShare;
 use crate::state::pending::PendingContent;
 use crate::state::timers::Timer;
 
-/// Dependencies that are looked up and asked for at once. When they are here, the content is looked at
-/// again, and may wait for as many more as have been found: so a sender that names very many pays for
-/// each doubling, and a large group waits a few times.
+/// Dependencies that are looked up and asked for at once. When they are here, the content is looked
+/// at again, and may wait for as many more as have been found: so a sender that names very many
+/// pays for each doubling, and a large group waits a few times.
 const DEPENDENCIES_AT_ONCE: usize = 1_000;
 
 /// CoValues that are looked at to find out whether some wait for each other in a circle. Real

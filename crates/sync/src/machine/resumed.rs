@@ -12,8 +12,8 @@ use crate::state::timers::Timer;
 
 impl Machine {
     /// Takes content that has waited. Content that this releases in turn is put behind it, so that
-    /// long chains of dependencies need no stack. What is too much for one event or poll follows with
-    /// the next.
+    /// long chains of dependencies need no stack. What is too much for one event or poll follows
+    /// with the next.
     pub(in crate::machine) fn retry_held(&mut self) {
         for _ in 0..RETRIES_AT_ONCE {
             let Some((id, peer)) = self.retries.pop_front() else { return };

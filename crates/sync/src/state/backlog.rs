@@ -130,3 +130,27 @@ impl Audience {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscribers_to_whom_something_new_is_announced_meanwhile_all_come_once_more() {
+        let id = CoValueId::from_short_hash(&[1; 19]);
+        let peers: Vec<PeerId> = (0..5).map(PeerId).collect();
+        let mut backlog = Backlog::default();
+        backlog.announce(id, Audience::Answered, &peers);
+        let first = backlog.next_audience(3).unwrap();
+        assert_eq!((first.peers.len(), first.again), (3, None));
+        backlog.announce(id, Audience::Corrected, &peers);
+        backlog.announce(id, Audience::All, &peers);
+        let last = backlog.next_audience(3).unwrap();
+        assert_eq!((last.audience, last.again), (Audience::Answered, Some(Audience::All)));
+        let mut all = first.peers;
+        all.extend(last.peers);
+        all.sort_unstable();
+        assert_eq!(all, peers);
+        assert!(backlog.is_empty() && backlog.next_audience(3).is_none());
+    }
+}

@@ -54,16 +54,16 @@ impl Batches {
         self.list.push_back(Batch { id, waiting, open: FxHashSet::default(), bytes });
     }
 
-    /// Enters the queue of peers with CoValues to compare, if a comparison may begin. Returns whether
-    /// the peer was not in it.
+    /// Enters the queue of peers with CoValues to compare, if a comparison may begin. Returns
+    /// whether the peer was not in it.
     pub(crate) fn enter_queue(&mut self) -> bool {
         let may_begin = self.in_progress < MAX_COMPARISONS
             && self.list.iter().any(|batch| !batch.waiting.as_slice().is_empty());
         may_begin && !std::mem::replace(&mut self.is_queued, true)
     }
 
-    /// Begins with the next CoValue of the oldest batch. The peer leaves the queue if there is none,
-    /// or too many comparisons are in progress.
+    /// Begins with the next CoValue of the oldest batch. The peer leaves the queue if there is
+    /// none, or too many comparisons are in progress.
     pub(crate) fn next(&mut self) -> Option<(CoValueId, ShortHash)> {
         let mut batches = self.list.iter_mut();
         let next = batches

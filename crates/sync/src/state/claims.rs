@@ -2,10 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::cost::{CLAIMED_SESSION_BYTES, SESSIONS_IN_SUBSCRIPTION};
+use crate::cost::CLAIMED_SESSION_BYTES;
 use crate::state::table::Key;
 
-/// The numbers of claimed sessions of those CoValues of a peer of which it claims more than a few.
+/// For each CoValue with such sessions: their number.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     by_value: FxHashMap<Key, usize>,
@@ -20,7 +20,7 @@ impl Claims {
 
     /// Notes how many sessions of a CoValue the peer claims that we do not have.
     pub(crate) fn set(&mut self, key: Key, sessions: usize) {
-        let before = if sessions > SESSIONS_IN_SUBSCRIPTION {
+        let before = if sessions > 0 {
             self.by_value.insert(key, sessions)
         } else if self.by_value.is_empty() {
             return;
@@ -37,5 +37,5 @@ impl Claims {
 }
 
 fn charged(sessions: usize) -> u64 {
-    sessions.saturating_sub(SESSIONS_IN_SUBSCRIPTION) as u64
+    if sessions == 0 { 0 } else { 1 + sessions as u64 }
 }

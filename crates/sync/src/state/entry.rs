@@ -201,6 +201,11 @@ impl Entry {
         }
     }
 
+    /// Whether the content of any peer that has answered such a LOAD may not be durable yet.
+    pub(crate) fn is_compared(&self) -> bool {
+        !self.comparing.is_empty()
+    }
+
     pub(crate) fn take_comparing(&mut self) -> Vec<PeerId> {
         mem::take(&mut self.comparing)
     }

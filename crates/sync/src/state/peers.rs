@@ -1,5 +1,6 @@
 //! The connected peers, and the memory that is kept for them.
 
+use std::fmt;
 use std::ops::{AddAssign, SubAssign};
 
 use rustc_hash::FxHashMap;
@@ -20,7 +21,7 @@ pub(crate) struct PeerBytes {
 }
 
 /// The connected peers.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Peers {
     by_id: FxHashMap<PeerId, Kept>,
     /// Peers that may have changed since the last [`Peers::settle`].
@@ -32,7 +33,7 @@ pub(crate) struct Peers {
 }
 
 /// A peer, and what the table notes of it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Kept {
     peer: Peer,
     /// Its part in the memory of all peers.
@@ -90,8 +91,8 @@ impl Peers {
         self.bytes
     }
 
-    /// Counts the memory of the peers that have changed, and returns the clients that keep more than
-    /// `bound`, with the bytes of each.
+    /// Counts the memory of the peers that have changed, and returns the clients that keep more
+    /// than `bound`, with the bytes of each.
     pub(crate) fn settle(&mut self, bound: u64) -> Vec<(PeerId, u64)> {
         let mut too_large = Vec::new();
         for id in self.touched.drain(..) {
@@ -134,6 +135,14 @@ impl Peers {
 
     pub(crate) fn is_closing(&self, id: PeerId) -> bool {
         self.by_id.get(&id).is_some_and(|kept| kept.is_closing)
+    }
+}
+
+/// Without the sums, which follow from the peers.
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peers = self.by_id.iter().map(|(id, kept)| (id, (&kept.peer, kept.is_closing)));
+        f.debug_map().entries(peers).finish()
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) struct CoValueTable {
     touched: Vec<Key>,
     /// The entries that can be forgotten, least recently used first. Busy ones are not in it.
     quiet: UseList,
+    /// Entries that were looked at by [`CoValueTable::settle`], or were the next to be forgotten.
+    #[cfg(test)]
+    pub steps: std::cell::Cell<usize>,
     /// The slot that was looked up last. It is mostly the one that is looked up next, because most
     /// of an event's work concerns one CoValue.
     last: AtomicU32,
@@ -139,6 +142,8 @@ impl CoValueTable {
             // A slot may have been freed since, and be used again.
             let Some(kept) = self.slots[key.index()].kept.as_deref_mut() else { continue };
             kept.is_touched = false;
+            #[cfg(test)]
+            self.steps.update(|steps| steps + 1);
             self.bytes -= kept.bytes;
             kept.bytes = kept.entry.bytes();
             self.bytes += kept.bytes;
@@ -152,6 +157,8 @@ impl CoValueTable {
 
     /// The least recently used entry that can be forgotten, as of the last [`Self::settle`].
     pub(crate) fn least_recently_used(&self) -> Option<CoValueId> {
+        #[cfg(test)]
+        self.steps.update(|steps| steps + 1);
         self.quiet.first().map(|number| self.id(Key(number)))
     }
 
@@ -258,6 +265,8 @@ impl Default for CoValueTable {
             bytes: EntryBytes::default(),
             touched: Vec::new(),
             quiet: UseList::default(),
+            #[cfg(test)]
+            steps: std::cell::Cell::default(),
             last: AtomicU32::new(Self::NOWHERE),
         }
     }

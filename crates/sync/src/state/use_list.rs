@@ -1,6 +1,6 @@
 //! Things in the order of their last uses. Each step costs the same, however many there are.
 
-/// A table of things with numbers, each of which has a place for its neighbours in the list.
+/// A table of numbered things. Each has a place for its neighbours in the list.
 pub(crate) trait Linked {
     /// The place of a thing, or `None` if there is none with the number.
     fn links(&mut self, number: u32) -> Option<&mut Links>;

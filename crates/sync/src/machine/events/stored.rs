@@ -14,7 +14,7 @@ impl Machine {
         let FinishedStore { credits, is_first } = finished;
         let is_deleted = index.is_deleted();
         if !index.is_outdated() {
-            self.acknowledge(id, &credits);
+            self.acknowledge(id, &credits, &durable);
         }
         if is_first || is_deleted {
             // Messages that had to wait until the CoValue was durable.

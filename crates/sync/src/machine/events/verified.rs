@@ -1,6 +1,6 @@
 //! Event `Verified`: valid runs become part of the CoValue, and what waited behind them goes on.
 
-use downbeat_protocol::{CoValueId, SessionContent, SessionId};
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
 
 use crate::credit::Credit;
 use crate::event::{PeerId, Verified};
@@ -177,7 +177,7 @@ impl Machine {
             self.decided(id);
             self.forward(id);
         }
-        self.acknowledge(id, &[]);
+        self.acknowledge(id, &[], &SessionCounts::new());
         self.enqueue_claimants(id);
         self.take_parked(id);
         self.look_up_again(id);

@@ -28,6 +28,8 @@ pub(crate) struct Rare {
     /// The sessions that the peer has forked, latest last, each with the number of transactions
     /// before the fork. What it writes there from then on cannot be verified, and is not a forgery.
     forked: Vec<(SessionId, u64)>,
+    /// Sessions that the peer has sent, of a CoValue with many, until they are acknowledged.
+    pub acknowledged: SessionCounts,
     /// The hash that the peer has sent in a reconcile message, until it has been compared.
     pub comparison: Option<ShortHash>,
     /// Whether the peer stated its counts in a LOAD while its content was still in progress here,

@@ -203,8 +203,13 @@ impl World {
         let mut features = Features::default();
         for _ in 0..MAX_ROUNDS {
             self.poll(&mut features);
-            let Some(action) = self.waiting.pop_front() else { return };
-            self.complete(action);
+            if let Some(action) = self.waiting.pop_front() {
+                self.complete(action);
+            } else if self.machine.deadline().is_none_or(|deadline| deadline > self.now) {
+                return;
+            } else {
+                self.machine.handle(self.now, Event::Tick);
+            }
         }
         panic!("the machine goes round in circles");
     }
@@ -266,7 +271,7 @@ impl World {
                 let values = values.expect("a storage in memory does not fail");
                 Event::Listed { upstream, values }
             }
-            Action::Release { .. } | Action::Report(_) => return,
+            Action::Release { .. } | Action::Close { .. } | Action::Report(_) => return,
         };
         self.machine.handle(self.now, event);
     }

@@ -1,0 +1,143 @@
+//! Content and messages that take more memory than they seem to.
+
+use anyhow::Result;
+use downbeat_crypto::short_hash;
+use downbeat_protocol::{Header, Ruleset, Uniqueness};
+
+use crate::attacks::reconcile;
+use crate::attacks::signatures;
+use crate::author::{Author, Log, sized};
+use crate::ground::Ground;
+use crate::socket::{Frames, Reading};
+use crate::wire::{self, WRONG_HASH};
+
+/// The length of a frame just below the limit of the server.
+pub(crate) const LARGE_FRAME: usize = 30 << 20;
+
+/// The most that clients before 0.18 put into a transaction in practice.
+const LARGE_TRANSACTION: usize = 1_000_000;
+
+pub(crate) async fn junk_frames(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(400);
+    let count = ground.pick(40, 16);
+    let junk = "j".repeat(LARGE_FRAME);
+    let header = author.open_map("junk");
+    let messages: Vec<_> = (0..count)
+        .map(|number| {
+            let mut log = Log::new(header.clone(), author.agent_session(number));
+            let text = wire::content(log.write(&author, vec![sized(30)]));
+            ground.may_store(text.len());
+            text
+        })
+        .collect();
+    ground.begin().await?;
+    for text in messages {
+        let text = format!(r#"{},"junk":"{junk}"}}"#, &text[..text.len() - 1]);
+        ground.flood([[text].into_iter().collect()]).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn large_headers(ground: &mut Ground) -> Result<()> {
+    let count = ground.pick(300, 100);
+    let messages: Vec<Frames> = (0..count)
+        .map(|number| {
+            let meta = format!(r#"{{"text":"{}"}}"#, "m".repeat(1 << 20));
+            [only_header(&meta, &format!("large {number}"))].into_iter().collect()
+        })
+        .collect();
+    ground.begin().await?;
+    ground.flood(messages).await
+}
+
+/// Content of only a header with this meta, in canonical JSON.
+pub(crate) fn only_header(meta: &str, name: &str) -> String {
+    const SHORT_META: &str = r#"{"short":0}"#;
+    let header = Header::builder("comap", Ruleset::UnsafeAllowAll)
+        .uniqueness(Uniqueness::Text(name.to_owned()))
+        .meta(SHORT_META)
+        .build()
+        .expect("the meta is JSON");
+    // Replacing the meta is faster than parsing a large one.
+    let with_meta = |json: &[u8]| String::from_utf8_lossy(json).replace(SHORT_META, meta);
+    let hash = short_hash(with_meta(header.hashed_json()).as_bytes()).to_string();
+    let id = hash.replace("shortHash_", "co_");
+    let json = with_meta(header.json());
+    format!(r#"{{"action":"content","id":"{id}","header":{json},"priority":3,"new":{{}}}}"#)
+}
+
+pub(crate) async fn claimed_sessions(ground: &mut Ground) -> Result<()> {
+    let count = ground.pick(150, 40);
+    let sessions = wire::invented_sessions(&mut ground.rng, 100_000);
+    let ids = ground.random_ids(count);
+    ground.begin().await?;
+    for id in ids {
+        ground.flood([[wire::load(id, &sessions)].into_iter().collect()]).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn batch_ids(ground: &mut Ground) -> Result<()> {
+    let batch = "b".repeat(LARGE_FRAME);
+    let count = ground.pick(48, 16);
+    let texts: Vec<_> = (0..count)
+        .map(|_| wire::reconcile(&batch, ground.random_ids(1), WRONG_HASH))
+        .map(|text| [text].into_iter().collect::<Frames>())
+        .collect();
+    ground.begin().await?;
+    ground.flood(texts).await
+}
+
+pub(crate) async fn reconcile_entries(ground: &mut Ground) -> Result<()> {
+    let count = ground.pick(100, 40);
+    let frames = reconcile::reconciles(ground, count);
+    ground.begin().await?;
+    ground.flood([frames]).await
+}
+
+pub(crate) async fn held_ids(ground: &mut Ground) -> Result<()> {
+    let count = ground.pick(15, 8);
+    let frames = reconcile::held(ground, &Author::new(401), count);
+    ground.begin().await?;
+    ground.flood([frames]).await
+}
+
+pub(crate) async fn unread_loads(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(402);
+    let mut log = Log::new(author.open_map("large"), author.agent_session(0));
+    let contents = (0..20).map(|_| log.write(&author, vec![sized(LARGE_TRANSACTION)]));
+    ground.upload(contents.collect()).await?;
+    ground.begin().await?;
+    for _ in 0..ground.pick(500, 300) {
+        let socket = ground.connect_reading(Reading::Nothing).await?;
+        socket.send(&wire::load(log.id(), "")).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn wrong_signature_bytes(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(403);
+    let count = ground.pick(260_000, 80_000);
+    let contents = signatures::wrong(&author, &author.open_map("wrong"), count, 40_000, 10);
+    let frames: Vec<Frames> = contents
+        .into_iter()
+        .map(|content| [wire::content(content)].into_iter().collect())
+        .collect();
+    ground.begin().await?;
+    ground.flood(frames).await
+}
+
+/// What the server keeps of large frames must be gone when their senders are.
+pub(crate) async fn memory_return(ground: &mut Ground) -> Result<()> {
+    let count = ground.pick(48, 16);
+    let batch = "b".repeat(LARGE_FRAME);
+    let text = wire::reconcile(&batch, ground.random_ids(1), WRONG_HASH);
+    ground.own_bounds.final_memory = Some(128 << 20);
+    ground.begin().await?;
+    for _ in 0..count {
+        let socket = ground.connect().await?;
+        socket.send(&text).await?;
+    }
+    ground.close_all().await;
+    Ok(())
+}

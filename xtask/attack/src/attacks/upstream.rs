@@ -1,0 +1,164 @@
+//! Lies of an upstream.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use downbeat_protocol::Content;
+use futures_util::{SinkExt, StreamExt};
+use std::sync::atomic::Ordering;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use crate::author::{Author, Log, sized};
+use crate::ground::Ground;
+use crate::link::Link;
+use crate::wire;
+
+/// The interval of pings, without which a server gives its upstream up.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+const PING: &str = r#"{"type":"ping","time":1,"dc":"liar"}"#;
+
+/// The CoValues that clients ask the edge for, in each second.
+const ASKED: usize = 200;
+
+/// It answers nothing, while clients load what only it can have.
+pub(crate) async fn silent(ground: &mut Ground) -> Result<()> {
+    serve(ground, |_| Vec::new(), Vec::new()).await
+}
+
+/// It sends frames that are no messages.
+pub(crate) async fn garbage(ground: &mut Ground) -> Result<()> {
+    let texts = ["{}", "null", "[[[[", "{\"action\":\"\\n2026-11-30TFORGED\"}", "\u{1b}[2J"];
+    let own = texts.iter().cycle().take(ground.pick(20_000, 4_000));
+    let own = own.map(|&text| text.to_owned()).collect();
+    serve(ground, |_| vec!["{".to_owned()], own).await
+}
+
+/// It promises content of 100,000 sessions that never comes.
+pub(crate) async fn endless_promises(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(1_000);
+    let count = ground.pick(20_000, 5_000);
+    let sessions = wire::invented_sessions(&mut ground.rng, count);
+    let own = (0..ground.pick(150, 50)).map(|number| {
+        let header = author.open_map(&format!("promised {number}"));
+        let mut log = Log::new(header, author.agent_session(0));
+        let text = wire::content(log.write(&author, vec![sized(100)]));
+        format!(r#"{},"expectContentUntil":{{{sessions}}}}}"#, &text[..text.len() - 1])
+    });
+    let own = own.collect();
+    ground.may_store(8 << 20);
+    serve(ground, |_| Vec::new(), own).await
+}
+
+/// It claims 100,000 sessions of each CoValue that it hears of.
+pub(crate) async fn claims(ground: &mut Ground) -> Result<()> {
+    let count = ground.pick(100_000, 20_000);
+    let sessions = wire::invented_sessions(&mut ground.rng, count);
+    let answer = move |id: &str| {
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            r#"{{"action":"known","id":"{id}","header":true,"sessions":{{{sessions}}}}}"#
+        );
+        vec![text]
+    };
+    serve(ground, answer, Vec::new()).await
+}
+
+/// It sends valid content that no client has asked for.
+pub(crate) async fn unasked_content(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(1_001);
+    let count = ground.pick(20_000, 4_000);
+    let contents: Vec<Content> = (0..count)
+        .map(|number| {
+            let header = author.open_map(&format!("unasked {number}"));
+            Log::new(header, author.agent_session(0)).write(&author, vec![sized(100)])
+        })
+        .collect();
+    let own: Vec<String> = contents.into_iter().map(wire::content).collect();
+    ground.may_store(own.iter().map(String::len).sum());
+    serve(ground, |_| Vec::new(), own).await
+}
+
+/// Accepts the server's connection, sends messages of its own, and answers each message with the
+/// messages that `answer` makes of its id. Clients load CoValues that only the upstream can have.
+async fn serve(
+    ground: &mut Ground,
+    answer: impl Fn(&str) -> Vec<String> + Send + 'static,
+    own: Vec<String>,
+) -> Result<()> {
+    let listener = ground.upstream.take().context("the server has an upstream")?;
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let counters = ground.counters.clone();
+    let count = move |text: &str| {
+        counters.messages.fetch_add(1, Ordering::Relaxed);
+        counters.sent.fetch_add(text.len() as u64, Ordering::Relaxed);
+    };
+    tokio::spawn(async move {
+        let mut socket = accept(listener.accept().await?.0).await?;
+        let mut pings = tokio::time::interval(PING_INTERVAL);
+        let mut begins = Some(begins);
+        loop {
+            let is_waiting = begins.is_some();
+            let begun = async {
+                if let Some(begins) = &mut begins {
+                    let _ = begins.await;
+                }
+            };
+            tokio::select! {
+                () = begun, if is_waiting => {
+                    begins = None;
+                    for text in &own {
+                        count(text);
+                        socket.feed(Frame::text(text.clone())).await?;
+                    }
+                    socket.flush().await?;
+                }
+                _ = pings.tick() => socket.send(Frame::text(PING)).await?,
+                frame = socket.next() => {
+                    let frame = frame.context("the server has closed")??;
+                    if is_waiting {
+                        continue;
+                    }
+                    for id in ids(frame.to_text().unwrap_or_default()) {
+                        for text in answer(id) {
+                            count(&text);
+                            socket.send(Frame::text(text)).await?;
+                        }
+                    }
+                }
+            }
+        }
+        #[expect(unreachable_code, reason = "it names the type of the result")]
+        anyhow::Ok(())
+    });
+    ground.begin().await?;
+    let _ = begun.send(());
+    let mut client = Link::connect(&ground.address.to_string()).await?;
+    for _ in 0..ground.pick(15, 4) {
+        for id in ground.random_ids(ASKED) {
+            client
+                .send(downbeat_protocol::Message::Load(downbeat_protocol::KnownState::empty(id)))
+                .await?;
+        }
+        ground.pause(Duration::from_secs(1)).await?;
+    }
+    Ok(())
+}
+
+/// The ids of the messages in a frame.
+fn ids(frame: &str) -> impl Iterator<Item = &str> {
+    frame.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(r#""id":""#)?;
+        Some(rest.split_once('"')?.0)
+    })
+}
+
+async fn accept(stream: TcpStream) -> Result<WebSocketStream<TcpStream>> {
+    let config = WebSocketConfig::default();
+    Ok(tokio_tungstenite::accept_async_with_config(stream, Some(config)).await?)
+}

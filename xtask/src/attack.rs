@@ -1,0 +1,40 @@
+//! `cargo xtask attack`: attacks the real server, with an honest client beside the attacker.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::steps;
+use crate::workspace::{Profile, binary, build, cargo};
+
+/// Attack the real server as strangers would, with an honest client beside them: `cargo xtask
+/// attack [--list] [--only NAME...] [--memory-budget 128MiB|1GiB] [--short] [--json] [--binary
+/// FILE]`.
+///
+/// Runs all attacks with both memory budgets by default, on the release build. Fails if an attack
+/// slows the honest client down, or exceeds a bound on memory, files, the log or the time to stop.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Arguments {
+    /// The arguments of `downbeat-attack`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let names = |name: &str| arguments.arguments.iter().any(|argument| argument.starts_with(name));
+    let mut command = program();
+    if !names("--binary") && !names("--list") && !names("--help") {
+        steps::run(&mut build(Profile::Release))?;
+        command.arg("--binary").arg(binary(Profile::Release)?);
+    }
+    steps::run(command.args(&arguments.arguments))
+}
+
+/// Builds and runs the program of the `downbeat-attack` crate.
+fn program() -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "downbeat-attack", "--"]);
+    command
+}
