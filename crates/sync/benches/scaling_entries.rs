@@ -30,7 +30,7 @@ fn main() {
     print("LOAD beside entries in memory", load_beside, [10_000, 1_000_000]);
     print("LOAD beside busy entries, twice the bound", load_beside_busy, [10_000, 1_000_000]);
     print("entry of reconcile messages", reconcile, [10_000, 500_000]);
-    print("one of many subscribers leaves", leave, [1_000, 100_000]);
+    print("one of many subscribers leaves", leave, [10_000, 100_000]);
     println!("events that are handled in one go:");
     print_once("LOAD that claims 100,000 sessions", large_claim);
     print_once("an upstream connects, 1,000,000 in memory", upstream);

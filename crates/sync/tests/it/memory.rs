@@ -125,7 +125,7 @@ fn an_upstream_is_counted_and_never_closed() {
 
 #[test]
 fn large_headers_count_as_what_they_take() {
-    const META: usize = 64 << 10;
+    const META: usize = 12 << 10;
     let warm_bytes = 16 * META as u64;
     let mut world = World::with_config(Config { warm_bytes, ..Config::default() });
     let alice = world.connect("alice");
