@@ -192,8 +192,8 @@ fn what_is_up_to_date_costs_few_allocations() {
         });
     });
     drop(node);
-    // Measured: 1,322 of 394,280 bytes.
-    each.is_at_most(1_380, 414_000);
+    // Measured: 1,322 of 415,400 bytes. A turn can put content back, which its state has to know.
+    each.is_at_most(1_380, 436_000);
 }
 
 /// What a hundred CoValues cost that a client fetches, of a node that has uploaded them itself, or
