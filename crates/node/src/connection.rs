@@ -13,6 +13,7 @@ use crate::context::NodeContext;
 use crate::credit::Credit;
 use crate::ending::Cause;
 use crate::link::{Debts, Kind, Link};
+use crate::places::Places;
 use crate::poll_on_wake::PollOnWake;
 use crate::proof::Proof;
 use crate::reading;
@@ -57,6 +58,7 @@ pub(crate) fn open(
         address,
         key,
         credit: Credit::new(Arc::clone(&node.credit)),
+        places: Places::default(),
         debts: Debts::default(),
         proof: Proof::default(),
         close,

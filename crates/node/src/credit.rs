@@ -128,6 +128,13 @@ impl Credit {
         self.taken().bytes == 0
     }
 
+    /// Waits until the peer has less than this in the machine's care.
+    pub(crate) async fn below(&self, bytes: u64) {
+        while self.taken().bytes >= bytes {
+            self.changed.notified().await;
+        }
+    }
+
     /// Takes credit, when there is any: the last message may be larger than what is left to the
     /// peer. What the peer's own credit does not cover waits for its turn in the pool. There may be
     /// one call at a time.

@@ -202,7 +202,12 @@ impl Engine {
             for event in events.drain(..) {
                 self.completed(&event);
                 let about = self.synced.awaited(&event);
+                let sender = sender_of(&event);
                 self.machine.handle(now, event);
+                if let Some(Connected { link, .. }) = sender.and_then(|peer| self.links.get(&peer))
+                {
+                    link.places.give_back();
+                }
                 if let Some(id) = about {
                     self.synced.answer(id, &self.machine);
                 }
@@ -511,6 +516,14 @@ impl Engine {
         if link.close(CloseReason::new(CloseCode::PolicyViolation, text)) {
             add(&self.counters.limits.closed_for_strikes, 1);
         }
+    }
+}
+
+/// The peer whose reading half has queued an event.
+fn sender_of(event: &Event) -> Option<PeerId> {
+    match event {
+        Event::Received { peer, .. } | Event::Refused { peer, .. } => Some(*peer),
+        _ => None,
     }
 }
 

@@ -80,6 +80,7 @@ mod loader;
 mod local;
 mod node;
 mod output;
+mod places;
 mod policy;
 mod poll_on_wake;
 mod portions;

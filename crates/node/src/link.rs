@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::addresses::Address;
 use crate::credit::Credit;
+use crate::places::Places;
 use crate::proof::Proof;
 use crate::source::Source;
 use crate::usage::Key;
@@ -48,6 +49,7 @@ pub(crate) struct Link {
     /// The access key, where the peer is a client that came with one.
     pub key: Option<Arc<Key>>,
     pub credit: Credit,
+    pub places: Places,
     pub debts: Debts,
     /// Where only some accounts may store content: whether one of them is behind the peer.
     pub proof: Proof,

@@ -18,6 +18,11 @@ use crate::stage::{Stage, reached};
 use crate::stats::add;
 use crate::throttle::Throttle;
 
+/// Credit that a peer may have taken when the next portion of a large message is handed on. If the
+/// first portions turn out to be bad, the engine and the verifiers have not been kept busy with the
+/// rest. Two small portions fit.
+const PORTIONS_AHEAD: u64 = 256 << 10;
+
 /// Reads until the connection ends, and tells why it has.
 ///
 /// Messages that the machine has no part in are answered through `answers`.
@@ -103,13 +108,13 @@ async fn hand_on(
         Message::Load(state) if node.policy.is_unwanted(link, state.id) => {
             // A client that has it would send it, whatever the answer.
             let refusal = if state.header { Refusal::Earlier } else { Refusal::Load };
-            tell(node, Event::Refused { peer, id: state.id, refusal }).await
+            tell(link, node, Event::Refused { peer, id: state.id, refusal }).await
         }
         Message::Load(state) => {
             for refusal in node.policy.refusals(link, &state) {
-                tell(node, Event::Refused { peer, id: state.id, refusal }).await?;
+                tell(link, node, Event::Refused { peer, id: state.id, refusal }).await?;
             }
-            tell(node, Event::Received { peer, message: Message::Load(state) }).await
+            tell(link, node, Event::Received { peer, message: Message::Load(state) }).await
         }
         // The machine knows CoValues alone, and nothing that it does changes this answer. A peer
         // that does not take its answers is read no further.
@@ -120,11 +125,13 @@ async fn hand_on(
             }
             Ok(())
         }
-        message => tell(node, Event::Received { peer, message }).await,
+        message => tell(link, node, Event::Received { peer, message }).await,
     }
 }
 
-async fn tell(node: &NodeContext, event: Event) -> Result<(), EngineGone> {
+/// Queues something for the engine.
+async fn tell(link: &Link, node: &NodeContext, event: Event) -> Result<(), EngineGone> {
+    link.places.take().await;
     node.events.send(event).await.map_err(|_| EngineGone)
 }
 
@@ -137,7 +144,7 @@ async fn hand_on_content(
     let mut refused = Vec::new();
     let verdict = node.policy.content(link, content, &mut refused).await;
     for session in refused {
-        tell(node, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
+        tell(link, node, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
     }
     match verdict {
         Verdict::Take(content) => take(link, Portions::of(content), node).await,
@@ -149,10 +156,15 @@ async fn hand_on_content(
 
 /// Hands content on, each portion when the peer has credit for it.
 async fn take(link: &Link, mut portions: Portions, node: &NodeContext) -> Result<(), EngineGone> {
+    let mut is_first = true;
     for portion in &mut portions {
+        if !std::mem::take(&mut is_first) {
+            link.credit.below(PORTIONS_AHEAD).await;
+        }
         let bytes = content_credit(&portion);
         let loan = link.credit.take(bytes, &node.counters.back_pressure).await;
         let message = Message::Content(portion);
+        link.places.take().await;
         let sent = node.events.send(Event::Received { peer: link.peer, message }).await;
         sent.map_err(|_| EngineGone)?;
         loan.keep();
@@ -181,5 +193,5 @@ async fn park(link: &Link, content: Content, node: &NodeContext) -> Result<(), E
 }
 
 async fn refuse(link: &Link, id: CoValueId, node: &NodeContext) -> Result<(), EngineGone> {
-    tell(node, Event::Refused { peer: link.peer, id, refusal: Refusal::Content }).await
+    tell(link, node, Event::Refused { peer: link.peer, id, refusal: Refusal::Content }).await
 }

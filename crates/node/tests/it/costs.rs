@@ -121,8 +121,9 @@ fn an_uploaded_covalue_costs_few_allocations() {
     let each = Cost::of_batches(BATCH, || {
         runtime.block_on(upload(&mut client, uploads.by_ref().take(BATCH)));
     });
-    // Measured: 6,818 of 1,970,096 bytes.
-    each.is_at_most(6_880, 2_069_000);
+    // Measured: 6,312 of 2,108,002 bytes. Larger blocks than before, and fewer of them: the counts of
+    // a session that many states share, and the places of peers in the rounds.
+    each.is_at_most(6_370, 2_213_000);
 }
 
 #[test]
@@ -191,8 +192,8 @@ fn what_is_up_to_date_costs_few_allocations() {
         });
     });
     drop(node);
-    // Measured: 1,322 of 394,280 bytes.
-    each.is_at_most(1_380, 414_000);
+    // Measured: 1,322 of 415,400 bytes. A turn can put content back, which its state has to know.
+    each.is_at_most(1_380, 436_000);
 }
 
 /// What a hundred CoValues cost that a client fetches, of a node that has uploaded them itself, or
