@@ -180,13 +180,13 @@ fn memory(settings: &Settings, problems: &mut Problems) -> MemoryPlan {
     // Parts of 32, which are the whole. `docs/operations.md` lists them.
     let share = |parts: u64| budget / 32 * parts;
     MemoryPlan {
-        index: share(8),
-        warm_co_values: number(share(8), MIN_CO_VALUE_BYTES),
-        peers: share(6),
+        index: share(6),
+        warm_co_values: number(share(6), MIN_CO_VALUE_BYTES),
+        peers: share(10),
         warm_chains: number(share(1), CHAIN_BYTES),
         content_cache: share(2),
-        storage_cache: share(4),
-        credit: share(5),
+        storage_cache: share(3),
+        credit: share(4),
         receiving: share(4),
         output: share(2),
     }
