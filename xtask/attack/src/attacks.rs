@@ -129,7 +129,7 @@ pub(crate) const ALL: &[Attack] = &[
     attack!(
         memory::junk_frames,
         "junk-frames",
-        "40 frames of 30 MiB, each a short transaction and junk in an unknown member."
+        "80 frames of 15 MiB, each a short transaction and junk in an unknown member."
     )
     .row(8),
     attack!(
@@ -146,7 +146,7 @@ pub(crate) const ALL: &[Attack] = &[
     )
     .row(10)
     .in_short(),
-    attack!(memory::batch_ids, "batch-ids", "48 RECONCILE messages with a batch id of 30 MiB.")
+    attack!(memory::batch_ids, "batch-ids", "96 RECONCILE messages with a batch id of 15 MiB.")
         .row(11),
     attack!(
         memory::reconcile_entries,
@@ -171,7 +171,7 @@ pub(crate) const ALL: &[Attack] = &[
     attack!(
         memory::memory_return,
         "memory-return",
-        "48 connections send a frame of 30 MiB each, and close."
+        "96 connections send a frame of 15 MiB each, and close."
     ),
     attack!(
         readers::hot_co_value,
@@ -213,7 +213,7 @@ pub(crate) const ALL: &[Attack] = &[
     attack!(
         connections::half_frames,
         "half-frames",
-        "40 connections send 90 % of a frame of 30 MiB, then nothing."
+        "80 connections send 90 % of a frame of 15 MiB, then nothing."
     ),
     attack!(connections::slow_frames, "slow-frames", "900 connections send a frame byte by byte."),
     attack!(

@@ -82,7 +82,7 @@ pub(crate) async fn many_addresses(ground: &mut Ground) -> Result<()> {
 pub(crate) async fn half_frames(ground: &mut Ground) -> Result<()> {
     let part = vec![b' '; LARGE_FRAME / 10 * 9];
     ground.begin().await?;
-    for _ in 0..ground.pick(40, 16) {
+    for _ in 0..ground.pick(80, 32) {
         let Ok(socket) = ground.connect().await else { break };
         let head = frame_head(TEXT, LARGE_FRAME);
         if socket.send_raw(&head).await.is_ok() {

@@ -11,15 +11,15 @@ use crate::ground::Ground;
 use crate::socket::{Frames, Reading};
 use crate::wire::{self, WRONG_HASH};
 
-/// The length of a frame just below the limit of the server.
-pub(crate) const LARGE_FRAME: usize = 30 << 20;
+/// The length of a frame just below the default of `--max-message-size`.
+pub(crate) const LARGE_FRAME: usize = 15 << 20;
 
 /// The most that clients before 0.18 put into a transaction in practice.
 const LARGE_TRANSACTION: usize = 1_000_000;
 
 pub(crate) async fn junk_frames(ground: &mut Ground) -> Result<()> {
     let author = Author::new(400);
-    let count = ground.pick(40, 16);
+    let count = ground.pick(80, 32);
     let junk = "j".repeat(LARGE_FRAME);
     let header = author.open_map("junk");
     let messages: Vec<_> = (0..count)
@@ -79,7 +79,7 @@ pub(crate) async fn claimed_sessions(ground: &mut Ground) -> Result<()> {
 
 pub(crate) async fn batch_ids(ground: &mut Ground) -> Result<()> {
     let batch = "b".repeat(LARGE_FRAME);
-    let count = ground.pick(48, 16);
+    let count = ground.pick(96, 32);
     let texts: Vec<_> = (0..count)
         .map(|_| wire::reconcile(&batch, ground.random_ids(1), WRONG_HASH))
         .map(|text| [text].into_iter().collect::<Frames>())
@@ -129,7 +129,7 @@ pub(crate) async fn wrong_signature_bytes(ground: &mut Ground) -> Result<()> {
 
 /// What the server keeps of large frames must be gone when their senders are.
 pub(crate) async fn memory_return(ground: &mut Ground) -> Result<()> {
-    let count = ground.pick(48, 16);
+    let count = ground.pick(96, 32);
     let batch = "b".repeat(LARGE_FRAME);
     let text = wire::reconcile(&batch, ground.random_ids(1), WRONG_HASH);
     ground.own_bounds.final_memory = Some(128 << 20);

@@ -55,7 +55,7 @@ pub(crate) async fn many_sessions(ground: &mut Ground) -> Result<()> {
 
 pub(crate) async fn batch_ids(ground: &mut Ground) -> Result<()> {
     let hash = ShortHash::parse(wire::WRONG_HASH)?;
-    let ids = ground.random_ids(ground.pick(48, 16));
+    let ids = ground.random_ids(ground.pick(96, 32));
     let messages = ids.into_iter().map(|id| {
         Message::Reconcile(Reconcile { id: "b".repeat(LARGE_FRAME), values: vec![(id, hash)] })
     });
