@@ -238,6 +238,7 @@ impl Snapshot {
                 ("chains", machine.chains),
                 ("content", memory.content_bytes),
                 ("credit", memory.pooled_credit_bytes),
+                ("output", memory.output_bytes),
                 ("receiving", self.receive_buffers),
             ],
         )?;

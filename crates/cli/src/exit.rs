@@ -56,6 +56,12 @@ pub(crate) fn print_error(out: &mut dyn Write, error: &anyhow::Error) {
     }
 }
 
+/// Whether an error means unfinished work rather than a failure.
+fn is_unfinished(error: &anyhow::Error) -> bool {
+    error.is::<ForcedShutdown>()
+        || matches!(error.downcast_ref::<NodeError>(), Some(NodeError::NotDrained(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,10 +75,4 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "downbeat: no connection: refused: a\\ndownbeat: stopped\\u{1b}[2J\n");
     }
-}
-
-/// Whether an error means unfinished work rather than a failure.
-fn is_unfinished(error: &anyhow::Error) -> bool {
-    error.is::<ForcedShutdown>()
-        || matches!(error.downcast_ref::<NodeError>(), Some(NodeError::NotDrained(_)))
 }

@@ -43,20 +43,27 @@ pub(crate) struct FrameReader<S> {
     fragments: u64,
     /// The bytes in those fragments.
     message_bytes: u64,
-    /// Whether a message had too many fragments.
-    too_fragmented: bool,
     /// The bytes of the current message that the library has.
     passed: usize,
     /// The memory for them.
     share: ReceiveShare,
-    /// Whether a message was given up for lack of memory.
-    displaced: bool,
+    /// Why a message was given up.
+    given_up: Option<GivenUp>,
     stall: StallDetector,
     /// When the last bytes arrived; only on a transparent stream.
     heard: Option<Instant>,
     /// Whether the stream ended within a frame.
     cut_off: bool,
     mode: Mode,
+}
+
+/// Why a message was given up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GivenUp {
+    /// It had too many fragments.
+    Fragments,
+    /// Others waited for its memory.
+    Displaced,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,10 +87,9 @@ impl<S> FrameReader<S> {
             message_open: false,
             fragments: 0,
             message_bytes: 0,
-            too_fragmented: false,
             passed: 0,
             share: ReceiveShare::new(budget),
-            displaced: false,
+            given_up: None,
             stall: StallDetector::default(),
             heard: None,
             cut_off: false,
@@ -120,19 +126,19 @@ impl<S> FrameReader<S> {
     /// Whether the peer has sent a message in too many fragments. One read has failed with it;
     /// later reads return all bytes.
     pub(crate) fn too_fragmented(&self) -> bool {
-        self.too_fragmented
+        self.given_up == Some(GivenUp::Fragments)
     }
 
     /// Whether a message was given up, because others waited for its memory. One read has failed
     /// with it; later reads return all bytes.
     pub(crate) fn displaced(&self) -> bool {
-        self.displaced
+        self.given_up == Some(GivenUp::Displaced)
     }
 
     /// Returns the memory of the last message, which the caller is done with. Does nothing within a
     /// message.
     pub(crate) fn release(&mut self) {
-        if self.between_messages() || self.displaced {
+        if self.between_messages() || self.displaced() {
             self.share.release();
             self.passed = 0;
         }
@@ -140,7 +146,7 @@ impl<S> FrameReader<S> {
 
     /// Gives a message up for which there is no memory.
     fn give_up(&mut self, Displaced: Displaced) -> io::Error {
-        self.displaced = true;
+        self.given_up = Some(GivenUp::Displaced);
         self.mode = Mode::Transparent;
         io::Error::other("a message for which there is no memory")
     }
@@ -175,7 +181,7 @@ impl<S> FrameReader<S> {
             }
             Err(_) => self.mode = Mode::Transparent,
         }
-        if self.too_fragmented {
+        if self.too_fragmented() {
             self.mode = Mode::Transparent;
             return Err(io::Error::other("a message of too many fragments"));
         }
@@ -188,8 +194,9 @@ impl<S> FrameReader<S> {
         }
         self.fragments += 1;
         self.message_bytes = self.message_bytes.saturating_add(length);
-        self.too_fragmented =
-            self.fragments > FREE_FRAGMENTS + self.message_bytes / MIN_FRAGMENT_BYTES;
+        if self.fragments > FREE_FRAGMENTS + self.message_bytes / MIN_FRAGMENT_BYTES {
+            self.given_up = Some(GivenUp::Fragments);
+        }
     }
 
     /// The number of buffered bytes that the library may read now.

@@ -79,6 +79,8 @@ pub(crate) struct MemoryPlan {
     pub storage_cache: u64,
     /// Bytes of messages that have arrived in part.
     pub receiving: u64,
+    /// Bytes of content that is being written to peers.
+    pub output: u64,
 }
 
 /// Bytes of the smallest CoValue in the index.
@@ -118,7 +120,11 @@ impl Config {
                 ..ConnectionLimits::default()
             },
             max_message_bytes: settings.max_message_size.value.as_usize(),
-            limits: NodeLimits { credit_bytes: memory.credit, ..limits(settings) },
+            limits: NodeLimits {
+                credit_bytes: memory.credit,
+                output_bytes: memory.output,
+                ..limits(settings)
+            },
             storage,
             durability: settings.durability.value,
             memory,
@@ -171,18 +177,18 @@ fn memory(settings: &Settings, problems: &mut Problems) -> MemoryPlan {
         problems.add(&settings.memory_budget.origin, "`memory-budget` must be 64MiB or more");
     }
     let number = |bytes: u64, each: u64| usize::try_from(bytes / each).unwrap_or(usize::MAX);
-    // Parts of 32, which are the whole. Output has the two that are left. `docs/operations.md`
-    // lists them.
+    // Parts of 32, which are the whole. `docs/operations.md` lists them.
     let share = |parts: u64| budget / 32 * parts;
     MemoryPlan {
-        index: share(8),
-        warm_co_values: number(share(8), MIN_CO_VALUE_BYTES),
-        peers: share(6),
+        index: share(6),
+        warm_co_values: number(share(6), MIN_CO_VALUE_BYTES),
+        peers: share(10),
         warm_chains: number(share(1), CHAIN_BYTES),
         content_cache: share(2),
-        storage_cache: share(4),
-        credit: share(5),
+        storage_cache: share(3),
+        credit: share(4),
         receiving: share(4),
+        output: share(2),
     }
 }
 

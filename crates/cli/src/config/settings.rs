@@ -214,8 +214,9 @@ settings! {
         /// `tcps://sync.example.com:4202?key=KEY` for the `--tcp-port` of a Downbeat server.
         /// Missing CoValues are loaded from it, and new content is sent to it. Repeatable.
         ///
-        /// Write a URL with a key to the configuration file or to DOWNBEAT_UPSTREAM: other users of
-        /// the machine can read the command line, and the shell keeps it in its history.
+        /// Write a URL with a key to the configuration file or to the variable
+        /// `DOWNBEAT_UPSTREAM`: other users of the machine can read the command line, and the shell
+        /// keeps it in its history.
         upstream("upstream", "URL"): Vec<UpstreamUrl> = "";
         /// PEM file with additional certificate authorities for upstreams. Public authorities are
         /// always trusted.
