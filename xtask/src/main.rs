@@ -8,6 +8,7 @@
 mod admin_page;
 mod attack;
 mod bench;
+mod coverage_fuzz;
 mod crash;
 mod differential;
 mod fuzz;
@@ -41,6 +42,7 @@ enum Command {
     Interop(interop::Arguments),
     Differential(differential::Arguments),
     Fuzz(fuzz::Arguments),
+    CoverageFuzz(coverage_fuzz::Arguments),
     Simulate(simulate::Arguments),
     Bench(bench::Arguments),
     Crash(crash::Arguments),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Interop(arguments) => interop::run(&arguments),
         Command::Differential(arguments) => differential::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::CoverageFuzz(arguments) => coverage_fuzz::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Crash(arguments) => crash::run(&arguments),
         Command::Attack(arguments) => attack::run(&arguments),

@@ -82,6 +82,8 @@ pub struct Sources {
     pub node: SharedNode,
     /// The counters of the public listener.
     pub transport: Arc<TransportCounters>,
+    /// Returns the bytes of messages that the listeners have received in part.
+    pub receive_buffers: Box<dyn Fn() -> u64 + Send + Sync>,
     /// The certificate of the public listener, with TLS.
     pub certificate: Option<TlsReloader>,
     /// Returns the number of log lines that were dropped.
@@ -94,6 +96,7 @@ impl Sources {
         Self {
             node,
             transport: Arc::default(),
+            receive_buffers: Box::new(|| 0),
             certificate: None,
             dropped_log_lines: Box::new(|| 0),
         }
@@ -176,6 +179,7 @@ impl Admin {
         let snapshot = Snapshot {
             stats,
             transport: self.sources.transport.snapshot(),
+            receive_buffers: (self.sources.receive_buffers)(),
             ready,
             started: seconds(self.started),
             certificate_expiry: validity.map(|validity| seconds(validity.not_after)),

@@ -19,6 +19,7 @@ use super::process;
 pub(crate) struct Snapshot {
     pub stats: Stats,
     pub transport: TransportSnapshot,
+    pub receive_buffers: u64,
     pub ready: bool,
     /// Seconds since 1970.
     pub started: f64,
@@ -153,9 +154,13 @@ impl Snapshot {
             "limit",
             [
                 ("connection_rate", limits.connection_rate),
+                ("address_rate", limits.address_rate),
                 ("key_rate", limits.key_rate),
                 ("closed_for_rate", limits.closed_for_rate),
                 ("closed_for_subscriptions", limits.closed_for_subscriptions),
+                ("closed_for_strikes", limits.closed_for_strikes),
+                ("closed_for_reading", limits.closed_for_reading),
+                ("closed_for_memory", limits.closed_for_memory),
                 ("key_quota", limits.key_quota),
                 ("account_quota", limits.account_quota),
             ],
@@ -167,6 +172,7 @@ impl Snapshot {
             "limit",
             [
                 ("connection_rate", seconds(limits.connection_rate_micros)),
+                ("address_rate", seconds(limits.address_rate_micros)),
                 ("key_rate", seconds(limits.key_rate_micros)),
             ],
         )?;
@@ -181,6 +187,30 @@ impl Snapshot {
             "Time for which these messages waited",
             SECONDS,
             seconds(back_pressure.credit_wait_micros),
+        )?;
+        out.counter(
+            "downbeat_pool_waits",
+            "Messages that waited until content of all peers together was stored",
+            None,
+            back_pressure.pool_waits,
+        )?;
+        out.counter(
+            "downbeat_pool_wait",
+            "Time for which these messages waited",
+            SECONDS,
+            seconds(back_pressure.pool_wait_micros),
+        )?;
+        out.counter(
+            "downbeat_output_waits",
+            "Writes to clients that waited until others had been written",
+            None,
+            back_pressure.output_waits,
+        )?;
+        out.counter(
+            "downbeat_output_wait",
+            "Time for which these writes waited",
+            SECONDS,
+            seconds(back_pressure.output_wait_micros),
         )
     }
 
@@ -192,17 +222,24 @@ impl Snapshot {
             None,
             memory.warm_co_values,
         )?;
-        out.gauge(
-            "downbeat_held",
-            "Content that waits for missing CoValues",
+        let machine = &memory.machine;
+        out.gauges(
+            "downbeat_memory",
+            "Memory by its use",
             BYTES,
-            memory.held_bytes,
-        )?;
-        out.gauge(
-            "downbeat_content_memory",
-            "Transactions in memory, as a cache or until they are stored",
-            BYTES,
-            memory.content_bytes,
+            "kind",
+            [
+                ("entries", machine.entries),
+                ("headers", machine.headers),
+                ("subscriptions", machine.subscriptions),
+                ("claims", machine.claims),
+                ("held", machine.held),
+                ("batches", machine.batches),
+                ("chains", machine.chains),
+                ("content", memory.content_bytes),
+                ("credit", memory.pooled_credit_bytes),
+                ("receiving", self.receive_buffers),
+            ],
         )?;
         out.gauges(
             "downbeat_waiting_jobs",

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use downbeat_node::{Histogram, Stats};
+use downbeat_protocol::Printable;
 use downbeat_transport::TransportSnapshot;
 use serde_json::{Map, Value as Json, json};
 
@@ -115,15 +116,20 @@ impl Status<'_> {
                 json!({
                     "at": millis(refused.at),
                     "peer": refused.peer,
-                    "key": refused.label.as_deref(),
+                    "key": refused.label.as_deref().map(printable),
                     "coValue": refused.co_value.map(|id| id.to_string()),
-                    "session": refused.session,
+                    "session": refused.session.as_deref().map(printable),
                     "reason": refused.reason,
-                    "detail": refused.detail,
+                    "detail": printable(&refused.detail),
                 })
             })
             .collect()
     }
+}
+
+/// A text that a peer may have chosen.
+fn printable(text: &str) -> String {
+    Printable(text).to_string()
 }
 
 fn counts<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> Json {

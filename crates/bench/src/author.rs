@@ -166,7 +166,8 @@ impl Log {
         self.write_sized(author, transactions, SMALL_CHANGES)
     }
 
-    /// Writes private transactions with this length of encrypted changes each.
+    /// Writes private transactions with one signature. `changes` is the length of the encrypted
+    /// changes of each.
     pub(crate) fn write_sized(
         &mut self,
         author: &Author,

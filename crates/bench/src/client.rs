@@ -46,7 +46,7 @@ impl Client {
                 }
                 batch.clear();
             }
-            // A server that has disconnected needs no goodbye.
+            // Fails if the server has disconnected, and then needs no close message.
             let _ = sender.close(CloseReason::new(CloseCode::Normal, "done")).await;
         });
         Ok(Self { outgoing, writing, receiver: connection.receiver, traffic: traffic.clone() })
@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// Closes the connection, and waits until the goodbye has been sent.
+    /// Closes the connection, and waits until the close message has been sent.
     pub(crate) async fn close(self) {
         drop(self.outgoing);
         // Fails only if the task has panicked, which the test harness or the terminal shows.

@@ -36,7 +36,7 @@ impl DataSet {
         transactions: usize,
     ) -> Result<Self, BenchError> {
         if co_values == 0 || transactions == 0 {
-            return Err(BenchError::Size("a data set needs a CoValue and a transaction at least"));
+            return Err(BenchError::Size("a data set needs at least one CoValue and transaction"));
         }
         let author = Author::new(seed);
         let values = (0..co_values as u64)
@@ -61,7 +61,7 @@ impl DataSet {
         clients: usize,
     ) -> Result<std::slice::Chunks<'_, Value>, BenchError> {
         if clients == 0 {
-            return Err(BenchError::Size("a workload needs a connection at least"));
+            return Err(BenchError::Size("a workload needs at least one connection"));
         }
         Ok(self.values.chunks(self.values.len().div_ceil(clients)))
     }
@@ -76,7 +76,7 @@ impl<'a> Fetched<'a> {
     /// error.
     pub(crate) fn complete(&self, content: &Content) -> Result<bool, BenchError> {
         let Some(value) = self.expected.get(&content.id) else { return Ok(false) };
-        let wrong = || BenchError::Wrong(format!("{} is not what was uploaded", content.id));
+        let wrong = || BenchError::Wrong(format!("{} differs from the upload", content.id));
         let [part] = content.sessions.as_slice() else { return Err(wrong()) };
         let complete = part.end() == value.known.sessions.get(&value.session);
         if part.session != value.session || (complete && part.last_signature != value.signature) {

@@ -25,7 +25,7 @@ pub enum BenchError {
     #[error("the server closed the connection before it sent all answers")]
     Closed,
     /// The server does not answer in time.
-    #[error("no answer for {0:?}: {1}")]
+    #[error("no answer within {0:?}: {1}")]
     Silent(Duration, String),
     /// The server sent a wrong answer.
     #[error("wrong answer: {0}")]

@@ -31,13 +31,13 @@ impl Traffic {
     }
 }
 
-/// The counters at the start of the clock.
+/// A running measurement, with the counters at its start.
 pub(crate) struct Measurement {
     process: Option<(ServerProcess, Usage)>,
     traffic: Traffic,
     before: (u64, u64),
     began: Instant,
-    /// The time at which the clock was stopped, if it was.
+    /// The time at which the clock was stopped. `None` while it runs.
     ended: Option<Instant>,
 }
 

@@ -98,7 +98,7 @@ impl ServerProcess {
     fn unreadable(self, file: &str) -> BenchError {
         let source = io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("/proc/{}/{file} is not as expected", self.pid),
+            format!("/proc/{}/{file} has an unknown format", self.pid),
         );
         BenchError::Process { pid: self.pid, source }
     }

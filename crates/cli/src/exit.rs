@@ -3,8 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use downbeat_node::NodeError;
+use downbeat_protocol::Printable;
+
 use crate::config::Problems;
-use crate::serve;
+use crate::signals::ForcedShutdown;
 
 /// Something failed: the port is taken, the storage cannot be opened, a bug has stopped the server.
 const FAILED: u8 = 1;
@@ -31,14 +34,45 @@ pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
 /// The same on another output.
 pub(crate) fn report_to(out: &mut dyn Write, result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let (text, code) = match error.downcast_ref::<Problems>() {
-        Some(problems) => (problems.to_string(), WRONG_CONFIGURATION),
-        None if serve::is_unfinished(&error) => (format!("{error:#}"), UNFINISHED),
-        None => (format!("{error:#}"), FAILED),
+    print_error(out, &error);
+    let code = match error.downcast_ref::<Problems>() {
+        Some(_) => WRONG_CONFIGURATION,
+        None if is_unfinished(&error) => UNFINISHED,
+        None => FAILED,
+    };
+    code.into()
+}
+
+/// Prints an error. Its text may repeat texts of peers and files.
+pub(crate) fn print_error(out: &mut dyn Write, error: &anyhow::Error) {
+    let text = match error.downcast_ref::<Problems>() {
+        // A line or more for each problem.
+        Some(problems) => problems.to_string(),
+        None => Printable(format_args!("{error:#}")).to_string(),
     };
     for line in text.lines() {
         // If standard error is closed, the exit code still shows the failure.
-        let _ = out.write_all(format!("downbeat: {line}\n").as_bytes());
+        let _ = out.write_all(format!("downbeat: {}\n", Printable(line)).as_bytes());
     }
-    code.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_with_a_text_of_a_stranger_is_one_line_without_escapes() {
+        let error =
+            anyhow::anyhow!("refused: a\ndownbeat: stopped\u{1b}[2J").context("no connection");
+        let mut out = Vec::new();
+        print_error(&mut out, &error);
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "downbeat: no connection: refused: a\\ndownbeat: stopped\\u{1b}[2J\n");
+    }
+}
+
+/// Whether an error means unfinished work rather than a failure.
+fn is_unfinished(error: &anyhow::Error) -> bool {
+    error.is::<ForcedShutdown>()
+        || matches!(error.downcast_ref::<NodeError>(), Some(NodeError::NotDrained(_)))
 }

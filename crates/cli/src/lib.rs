@@ -25,6 +25,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use downbeat_protocol::Printable;
 
 use crate::args::{Args, Command};
 
@@ -52,7 +53,7 @@ fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
 fn print_config(options: &args::ConfigOptions) -> anyhow::Result<()> {
     let loaded = options.sources.load()?;
     for warning in &loaded.warnings {
-        eprintln!("downbeat: warning: {warning}");
+        eprintln!("downbeat: warning: {}", Printable(warning));
     }
     let text = config::show(&loaded, options.json);
     std::io::stdout().write_all(text.as_bytes())?;

@@ -10,10 +10,10 @@ use anyhow::Context;
 use downbeat_admin::{
     Admin, AdminServer, PublicRoutes, ServerInfo, SharedNode, Sources as AdminSources,
 };
-use downbeat_node::{Node, NodeError, SyncConfig};
+use downbeat_node::{Node, SyncConfig};
 use downbeat_protocol::Limits;
 use downbeat_transport::Listener;
-use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, SpareFiles};
+use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, ReceiveBudget, SpareFiles};
 use downbeat_transport::tls::ClientTls;
 use downbeat_transport_tcp::{TcpListener, TcpOptions};
 use downbeat_transport_ws::{WsListener, WsOptions};
@@ -25,7 +25,7 @@ use crate::access::AccessControl;
 use crate::certificate::CertificateWatch;
 use crate::config::{AccessConfig, Config, Loaded, Sources};
 use crate::log::{Log, LogWriter};
-use crate::signals::{Signal, Signals};
+use crate::signals::{ForcedShutdown, Signal, Signals};
 use crate::storage::{DurabilityChoice, StorageChoice};
 use crate::{exit, log, storage};
 
@@ -72,6 +72,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let (options, certificate) = ws_options(config, &access, &shared)?;
     let reserve = options.spare_files.clone();
     let counters = Arc::clone(&options.counters);
+    let receiving = Arc::clone(&options.receive_budget);
 
     let tcp = match config.tcp {
         Some(address) => Some(listen_tcp(address, config, &options).await?),
@@ -84,6 +85,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let url = listener.url();
     let mut sources = AdminSources::new(Arc::clone(&shared));
     sources.transport = counters;
+    sources.receive_buffers = Box::new(move || receiving.used() as u64);
     sources.certificate = certificate.as_ref().map(CertificateWatch::reloader);
     sources.dropped_log_lines = Box::new(move || log.dropped());
     let admin = Arc::new(Admin::new(sources, server_info(config, url.clone())));
@@ -167,27 +169,17 @@ async fn drain(signals: &mut Signals, shared: &SharedNode) -> anyhow::Result<()>
     }
 }
 
-/// A second stop signal ended the server before all received content was stored.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ForcedShutdown(&'static str);
-
-impl std::fmt::Display for ForcedShutdown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a second {} ended the server before all received content was stored", self.0)
-    }
-}
-
-impl std::error::Error for ForcedShutdown {}
-
 fn ws_options(
     config: &Config,
     access: &AccessControl,
     shared: &SharedNode,
 ) -> anyhow::Result<(WsOptions, Option<CertificateWatch>)> {
     let (tls, certificate) = config.tls.as_ref().map(CertificateWatch::load).transpose()?.unzip();
+    let receiving = usize::try_from(config.memory.receiving).unwrap_or(usize::MAX);
     let options = WsOptions {
-        limits: Limits { message_bytes: config.max_message_bytes, ..Limits::default() },
+        limits: message_limits(config),
         max_frame_bytes: config.max_message_bytes,
+        receive_budget: Arc::new(ReceiveBudget::new(receiving)),
         connection_limits: handshake_limits(config).0,
         limiter: Some(ConnectionLimiter::new(config.connections)),
         spare_files: Some(SpareFiles::new(RESERVED_FILES)),
@@ -198,6 +190,19 @@ fn ws_options(
         ..WsOptions::default()
     };
     Ok((options, certificate))
+}
+
+/// The longest list of sessions: that of a CoValue with twice as many writers as have been seen. A
+/// message of the default size has room for about 160,000.
+const MAX_SESSIONS: usize = 200_000;
+
+/// The limits on the content of a client's message.
+fn message_limits(config: &Config) -> Limits {
+    Limits {
+        message_bytes: config.max_message_bytes,
+        sessions: MAX_SESSIONS,
+        ..Limits::default()
+    }
 }
 
 /// The limits of the WebSocket port and of the TCP port. They share the pending handshakes: servers
@@ -223,6 +228,7 @@ async fn listen_tcp(
     let options = TcpOptions {
         limits: ws.limits,
         max_frame_bytes: ws.max_frame_bytes,
+        receive_budget: Arc::clone(&ws.receive_budget),
         connection_limits: handshake_limits(config).1,
         limiter: ws.limiter.clone(),
         spare_files: ws.spare_files.clone(),
@@ -277,7 +283,11 @@ fn sync_config(config: &Config) -> SyncConfig {
     let mut sync = SyncConfig {
         full_storage_reconciliation: config.full_storage_reconciliation,
         warm_co_values: config.memory.warm_co_values,
+        warm_bytes: config.memory.index,
         warm_chains: config.memory.warm_chains,
+        peer_bytes: config.memory.peers,
+        // One peer leaves room for others.
+        bytes_per_peer: config.memory.peers / 2,
         ..SyncConfig::default()
     };
     if let Some(count) = config.upstreams_per_co_value {
@@ -349,10 +359,4 @@ fn warn_about_exposure(config: &Config, admin: Option<&AdminServer>) {
              with client addresses and CoValue ids"
         );
     }
-}
-
-/// Whether an error means unfinished work rather than a failure.
-pub(crate) fn is_unfinished(error: &anyhow::Error) -> bool {
-    error.is::<ForcedShutdown>()
-        || matches!(error.downcast_ref::<NodeError>(), Some(NodeError::NotDrained(_)))
 }

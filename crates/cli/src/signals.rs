@@ -59,3 +59,15 @@ impl Signals {
         Signal::Stop("Ctrl-C")
     }
 }
+
+/// A second stop signal ended the server before all received content was stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForcedShutdown(pub &'static str);
+
+impl std::fmt::Display for ForcedShutdown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a second {} ended the server before all received content was stored", self.0)
+    }
+}
+
+impl std::error::Error for ForcedShutdown {}

@@ -12,7 +12,12 @@ use crate::config::UpstreamUrl;
 
 /// The largest message from an upstream. The upstream may have a higher limit than this server, or
 /// content from before its limit; and a message that a client sent without the header grows by it.
-const MESSAGE_BYTES: usize = 256 << 20;
+/// Four times the default limit for clients, so that a broken upstream takes no more memory.
+const MESSAGE_BYTES: usize = 64 << 20;
+
+/// The largest header from an upstream. It may have accepted larger ones than this server does from
+/// clients.
+const HEADER_BYTES: usize = 1 << 20;
 
 /// An error in the URL of an upstream.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +31,11 @@ pub(crate) enum InvalidUrl {
 impl UpstreamUrl {
     /// The connector to this upstream.
     pub(crate) fn connector(&self, tls: &ClientTls) -> Result<Arc<dyn Connector>, InvalidUrl> {
-        let limits = Limits { message_bytes: MESSAGE_BYTES, ..Limits::default() };
+        let limits = Limits {
+            message_bytes: MESSAGE_BYTES,
+            header_bytes: HEADER_BYTES,
+            ..Limits::default()
+        };
         if self.0.starts_with("tcp") {
             let options = TcpOptions {
                 client_tls: tls.clone(),

@@ -17,12 +17,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Two devices write offline.
     write(&mut alice, 1, &["a", "b"])?;
     write(&mut bob, 2, &["c"])?;
-    println!("alice has {:?}", alice.known_state().sessions.as_slice());
-    println!("bob has   {:?}", bob.known_state().sessions.as_slice());
+    println!("alice has {:?}", alice.known_state().sessions);
+    println!("bob has   {:?}", bob.known_state().sessions);
 
     let (at_alice, at_bob) = (alice.known_state(), bob.known_state());
     let missing = known_state::missing(&at_alice.sessions, &at_bob.sessions);
-    println!("bob lacks {:?}", missing.as_slice());
+    println!("bob lacks {missing:?}");
 
     // Each sends the content that the other lacks.
     let no_accounts = |_account: CoValueId| -> Option<AgentId> { None };
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     known_state::merge(&mut both, &at_bob);
     assert_eq!(alice.known_state(), both);
     assert_eq!(bob.known_state(), both);
-    println!("both have {:?}", both.sessions.as_slice());
+    println!("both have {:?}", both.sessions);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Cutting content for a peer into messages.
 
 use downbeat_core::{dependencies, known_state};
-use downbeat_protocol::{CoValueId, Content, SessionContent, SessionCounts, SessionId};
+use downbeat_protocol::{CoValueId, Content, SessionContent, SessionCounts};
 use downbeat_sync::{ContentItem, Progress};
 
 /// Cuts a [`ContentItem`] into messages. As long as [`Self::next_read`] returns a request, read for
@@ -41,6 +41,11 @@ pub struct ContentChunker {
     open: u64,
     /// What the peer has with them.
     reached: SessionCounts,
+    /// How many of the item's sessions they do not bring to their end.
+    left: usize,
+    /// Whether they have more of a session than was asked for, because the signature at the end is
+    /// that of more.
+    goes_beyond: bool,
     /// Position of the next read. It is beyond the end of sessions that are finished.
     have: SessionCounts,
     state: State,
@@ -82,6 +87,8 @@ impl ContentChunker {
             bytes: 0,
             open: 0,
             reached: item.have.clone(),
+            left: item.until.len(),
+            goes_beyond: false,
             have: item.have.clone(),
             state: State::Reading,
             item,
@@ -119,6 +126,10 @@ impl ContentChunker {
                 self.have.set(&run.session, u64::MAX);
                 continue;
             }
+            if run.end() >= until && self.reached.get(&run.session) < until {
+                self.left -= 1;
+            }
+            self.goes_beyond |= run.end() > until;
             self.reached.raise(&run.session, run.end());
             self.have.raise(&run.session, run.end());
             self.put(run);
@@ -143,10 +154,14 @@ impl ContentChunker {
 
     /// Returns the messages, and the progress unless they end exactly where the item ends.
     pub fn finish(self) -> (Vec<Content>, Option<Progress>) {
+        let (contents, rest, _) = self.finish_with_item();
+        (contents, rest)
+    }
+
+    /// The same, with the item.
+    pub(crate) fn finish_with_item(self) -> (Vec<Content>, Option<Progress>, ContentItem) {
         let complete = self.room > 0 && self.has_all();
-        let Self { item, mut contents, reached, state, .. } = self;
-        // More is sent than was asked for where the signature at the end is that of more.
-        let beyond = item.until.iter().any(|(session, count)| reached.get(session) > *count);
+        let Self { item, mut contents, reached, goes_beyond, state, .. } = self;
         let started = !complete && (item.continuation || !contents.is_empty());
         let is_sequence = contents.len() > 1 || !complete || !item.announced.is_empty();
         if let Some(first) = contents.first_mut()
@@ -157,19 +172,19 @@ impl ContentChunker {
             known_state::merge_counts(&mut expected, &item.announced);
             first.expect_content_until = Some(expected);
         }
-        let rest = (!complete || beyond).then(|| Progress {
+        let rest = (!complete || goes_beyond).then_some(Progress {
             id: item.id,
             epoch: item.epoch,
             header: !item.with_header || !contents.is_empty(),
             started,
-            reached: reached_of(&item.until, &reached),
+            reached,
             stalled: matches!(state, State::Stalled | State::Outdated),
         });
-        (contents, rest)
+        (contents, rest, item)
     }
 
     fn has_all(&self) -> bool {
-        known_state::is_subset(&self.item.until, &self.reached)
+        self.left == 0
     }
 
     /// Whether a run of a group goes beyond the requested count, because it ends at a signature,
@@ -224,14 +239,9 @@ impl ContentChunker {
     }
 }
 
-/// The counts of the sessions that are asked for.
-fn reached_of(until: &SessionCounts, reached: &SessionCounts) -> Vec<(SessionId, u64)> {
-    until.iter().map(|(session, _)| (session.clone(), reached.get(session))).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use downbeat_protocol::{Header, Owner, Ruleset, Signature, Transaction};
+    use downbeat_protocol::{Header, Owner, Ruleset, SessionId, Signature, Transaction};
 
     use super::*;
 
@@ -324,7 +334,7 @@ mod tests {
         assert!(chunker.next_read().is_none(), "the room is used up");
         let rest = chunker.finish().1.unwrap();
         assert!(rest.started && rest.header && !rest.stalled);
-        assert_eq!(rest.reached, [(session("a"), 1)]);
+        assert_eq!(rest.reached, SessionCounts::from_iter([(session("a"), 1)]));
 
         let (contents, rest) = ContentChunker::new(item(&[("a", 2)]), 0, 1).finish();
         assert!(contents.is_empty());

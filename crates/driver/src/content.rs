@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
+use downbeat_protocol::{CoValueId, KnownState, SessionContent};
 use downbeat_storage::{Storage, StorageError};
 use downbeat_sync::StoreJob;
 
@@ -93,25 +93,6 @@ impl ContentStore {
             None => Some(stored.next()?.map(|runs| self.recent().append_recent(request, runs))),
         };
         answers.into_iter().zip(requests).map_while(complete).collect()
-    }
-
-    /// Reads runs of one session from a position on. `until` lists only that session, with the
-    /// count at which reading may stop.
-    pub async fn read_session(
-        &self,
-        id: CoValueId,
-        until: &SessionCounts,
-        from: u64,
-    ) -> Result<Vec<SessionContent>, StorageError> {
-        // Storage skips the other sessions because their counts are in `have`.
-        let mut have = match self.storage.load(id).await? {
-            Some(stored) => stored.counts(),
-            None => SessionCounts::new(),
-        };
-        for (session, _) in until {
-            have.set(session, from);
-        }
-        self.read(&ReadRequest { id, have: &have, until, max_bytes: READ_BYTES }).await
     }
 
     /// Bytes of content in memory.

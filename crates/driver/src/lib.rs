@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `Load` | [`LookUp`] | `Loaded` |
 //! | `ListUnsynced`, `ListStored` | [`list_unsynced`], [`list_stored`] | `Unsynced`, `Listed` |
-//! | `Verify` | [`verify()`] | `Verified` |
+//! | `Verify` | [`Verification`], [`verify()`] | `Verified` |
 //! | `Store`, `Track` | [`WriteBatch`] | `Stored` |
 //! | `Turn` | [`Turn`] | `TurnDone` |
 //!
@@ -91,5 +91,5 @@ pub use lookup::{LOOK_UP_BATCH, LookUp, list_stored, list_unsynced};
 pub use recent::RecentContent;
 pub use roles::{Family, load_family};
 pub use turn::{Turn, TurnLimits, TurnReport};
-pub use verify::{Ed25519, Failure, SignatureCheck, Verification, verify};
+pub use verify::{Ed25519, Failure, SignatureCheck, Verification, VerifyLimits, verify};
 pub use write::{WRITE_LIMITS, WriteBatch, WriteJob, Written};

@@ -117,6 +117,9 @@ impl RecentContent {
         }
         let mut bytes: u64 = runs.iter().map(SessionContent::json_len).sum();
         for (session, end) in request.until {
+            if bytes >= request.max_bytes as u64 {
+                break;
+            }
             let mut at = reached.get(session);
             let Some(recent) = sessions.get(session) else { continue };
             for run in recent.beyond(at) {

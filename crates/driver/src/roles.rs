@@ -17,6 +17,8 @@ pub struct Family {
     pub roles: Roles,
     /// The CoValues that any transaction of the groups names as a member or a parent.
     pub named: BTreeSet<CoValueId>,
+    /// Bytes of transactions that were read.
+    pub bytes: u64,
 }
 
 /// Reads a group and all its parents. Returns `None` if one of them is not stored, or if there are
@@ -25,19 +27,21 @@ pub async fn load_family(
     content: &ContentStore,
     group: CoValueId,
 ) -> Result<Option<Family>, StorageError> {
-    let mut named = BTreeSet::new();
+    let (mut named, mut bytes) = (BTreeSet::new(), 0);
     let mut loader = FamilyLoader::new(group);
     while let Some(id) = loader.next_missing() {
-        let Some(group) = load_group(content, id, &mut named).await? else { return Ok(None) };
+        let group = load_group(content, id, &mut named, &mut bytes).await?;
+        let Some(group) = group else { return Ok(None) };
         loader.insert(group);
     }
-    Ok(loader.finish().map(|roles| Family { roles, named }))
+    Ok(loader.finish().map(|roles| Family { roles, named, bytes }))
 }
 
 async fn load_group(
     content: &ContentStore,
     id: CoValueId,
     named: &mut BTreeSet<CoValueId>,
+    bytes: &mut u64,
 ) -> Result<Option<Group>, StorageError> {
     let Some(stored) = content.storage().load(id).await? else { return Ok(None) };
     let until = stored.counts();
@@ -51,6 +55,7 @@ async fn load_group(
         }
         for run in runs {
             have.raise(&run.session, run.end());
+            *bytes += run.json_len();
             named.extend(dependencies::of_group_transactions(&run.transactions));
             logs.entry(run.session).or_default().extend(run.transactions);
         }

@@ -51,13 +51,19 @@ impl Default for TurnLimits {
 /// ```
 #[derive(Debug)]
 pub struct Turn {
-    limits: TurnLimits,
+    /// See [`TurnLimits::message_bytes`].
+    message_bytes: u64,
+    /// The items to carry out, and behind them the content items of the messages.
     items: VecDeque<Item>,
+    /// How many content items the messages are of.
+    sent: u32,
     /// Bytes of transactions that may still be read.
     room: usize,
     /// The first reads of the next content items.
     ahead: VecDeque<FirstRead>,
     messages: Vec<Message>,
+    /// The length of the report's progress before the messages.
+    progress_before: u32,
     report: TurnReport,
 }
 
@@ -79,11 +85,13 @@ impl Turn {
     /// Begins with the items of a turn.
     pub fn new(items: Vec<Item>, limits: TurnLimits) -> Self {
         Self {
-            limits,
+            message_bytes: limits.message_bytes,
             items: items.into(),
+            sent: 0,
             room: limits.turn_bytes,
             ahead: VecDeque::new(),
             messages: Vec::new(),
+            progress_before: 0,
             report: TurnReport::default(),
         }
     }
@@ -92,8 +100,12 @@ impl Turn {
     /// message. `None` at the end.
     pub async fn next(&mut self, content: &ContentStore) -> Option<&[Message]> {
         self.messages.clear();
+        self.items.truncate(self.left());
+        self.sent = 0;
+        self.progress_before = u32::try_from(self.report.progress.len()).unwrap_or(u32::MAX);
         let mut unsent = 0;
-        while unsent < self.limits.message_bytes
+        while unsent < self.message_bytes
+            && self.left() > 0
             && let Some(item) = self.items.pop_front()
         {
             match item {
@@ -103,6 +115,24 @@ impl Turn {
             }
         }
         (!self.messages.is_empty()).then_some(&self.messages)
+    }
+
+    /// Takes back the content of the messages that [`Self::next`] has just returned, because there
+    /// is no room for it at the peer's side. The machine gives it again in a later turn. Returns
+    /// the other messages. The rest of the turn has no content.
+    pub fn put_back(&mut self) -> &[Message] {
+        self.messages.retain(|message| !matches!(message, Message::Content(_)));
+        self.report.progress.truncate(self.progress_before as usize);
+        for item in self.items.drain(self.left()..) {
+            if let Item::Content(item) = item {
+                let (_, unsent) = ContentChunker::new(item, 0, 0).finish();
+                self.report.progress.extend(unsent);
+            }
+        }
+        self.sent = 0;
+        self.ahead.clear();
+        self.room = 0;
+        &self.messages
     }
 
     /// Ends the turn.
@@ -116,7 +146,7 @@ impl Turn {
             self.ahead = self.read_ahead(&item, content).await;
         }
         let mut first = self.ahead.pop_front();
-        let mut chunker = ContentChunker::new(item, self.room, self.limits.message_bytes);
+        let mut chunker = ContentChunker::new(item, self.room, self.message_bytes);
         while let Some(request) = chunker.next_read() {
             let id = request.id;
             let read = match first.take() {
@@ -135,7 +165,10 @@ impl Turn {
         }
         let bytes = chunker.bytes();
         let ends_turn = self.report.is_interrupted || chunker.is_outdated();
-        let (contents, rest) = chunker.finish();
+        let (contents, rest, item) = chunker.finish_with_item();
+        // Where it was taken from, so that nothing is allocated.
+        self.items.push_back(Item::Content(item));
+        self.sent += 1;
         self.messages.extend(contents.into_iter().map(Message::Content));
         self.report.progress.extend(rest);
         // Later items stay behind too, because they may depend on this one.
@@ -146,7 +179,7 @@ impl Turn {
     /// Reads for an item and those that come after it with one call. Reads nothing if there is only
     /// one item, which is then read by itself.
     async fn read_ahead(&self, item: &ContentItem, content: &ContentStore) -> VecDeque<FirstRead> {
-        let others = self.items.iter().filter_map(|item| match item {
+        let others = self.next_items().filter_map(|item| match item {
             Item::Content(item) => Some(item),
             Item::Message(_) => None,
         });
@@ -165,7 +198,17 @@ impl Turn {
     /// Whether an injected bug drops an item before others.
     fn skips_dependency(&self, content: &ContentStore) -> bool {
         content.bugs.has(DriverBug::SkipDependency)
-            && self.items.iter().any(|item| matches!(item, Item::Content(_)))
+            && self.next_items().any(|item| matches!(item, Item::Content(_)))
+    }
+
+    /// The items that are not carried out.
+    fn next_items(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().take(self.left())
+    }
+
+    /// The number of items that are not carried out.
+    fn left(&self) -> usize {
+        self.items.len() - self.sent as usize
     }
 }
 
@@ -213,6 +256,31 @@ mod tests {
             continuation: false,
             epoch: 0,
         })
+    }
+
+    #[test]
+    fn what_is_put_back_is_left_as_it_was() {
+        let content = ContentStore::new(Arc::new(MemoryStorage::new()), 1 << 20);
+        let items = || {
+            let mut items: Vec<_> = ["co_z3", "co_z4", "co_z5"]
+                .map(|id| item(&content, id, Ruleset::UnsafeAllowAll, &[TEXT]))
+                .into();
+            let done = Message::Done(CoValueId::parse("co_z9").unwrap());
+            items.insert(1, Item::Message(done));
+            items
+        };
+        // Two items in the first messages, and one behind them.
+        let limits = TurnLimits { turn_bytes: 1 << 20, message_bytes: 100 };
+        let mut turn = Turn::new(items(), limits);
+        assert_eq!(block_on(turn.next(&content)).map(<[Message]>::len), Some(3));
+        assert!(matches!(turn.put_back(), [Message::Done(_)]));
+        assert_eq!(block_on(turn.next(&content)), None);
+        let unsent = turn.finish().progress;
+
+        let mut turn = Turn::new(items(), TurnLimits { turn_bytes: 0, ..limits });
+        while block_on(turn.next(&content)).is_some() {}
+        assert_eq!(unsent, turn.finish().progress, "as if there had been no room");
+        assert_eq!(unsent.len(), 3);
     }
 
     #[test]

@@ -14,8 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::access::Access;
+use crate::addresses::Addresses;
 use crate::catch_panics::CatchPanics;
 use crate::context::NodeContext;
+use crate::credit::CreditPool;
 use crate::engine::{Engine, Parts};
 use crate::erasing;
 use crate::error::{NodeError, upstream_name};
@@ -23,6 +25,7 @@ use crate::into::{IntoConnector, IntoListener, IntoStorage};
 use crate::limits::NodeLimits;
 use crate::listening::accept;
 use crate::node::Node;
+use crate::output::Output;
 use crate::policy::ContentPolicy;
 use crate::shared::Shared;
 use crate::stage::Stage;
@@ -171,6 +174,9 @@ impl NodeBuilder {
             Arc::clone(&usage),
             Arc::clone(&counters),
         ));
+        let credit = Arc::new(CreditPool::new(limits.credit_bytes));
+        let output =
+            Arc::new(Output::new(limits.output_bytes, limits.stall, Arc::clone(&counters)));
         let mut sync = self.sync;
         sync.subscriptions_per_peer = sync.subscriptions_per_peer.min(limits.subscriptions);
         let mut machine = Machine::new(sync);
@@ -193,6 +199,9 @@ impl NodeBuilder {
             counters: Arc::clone(&counters),
             usage: Arc::clone(&usage),
             policy: Arc::clone(&policy),
+            credit: Arc::clone(&credit),
+            output: Arc::clone(&output),
+            limits,
         });
         tasks.spawn(engine.run(orders, incoming));
         tasks.spawn(Arc::clone(&usage).keep_saving());
@@ -207,6 +216,9 @@ impl NodeBuilder {
                 usage,
                 policy,
                 limits,
+                addresses: Arc::new(Addresses::new(limits.address)),
+                credit,
+                output,
             },
             stage,
             next_peer: AtomicU64::new(0),

@@ -12,10 +12,11 @@ use tracing::debug;
 use crate::context::NodeContext;
 use crate::credit::Credit;
 use crate::ending::Cause;
-use crate::link::{Kind, Link};
+use crate::link::{Debts, Kind, Link};
 use crate::poll_on_wake::PollOnWake;
 use crate::proof::Proof;
 use crate::reading;
+use crate::source::Source;
 use crate::stage::{End, Stage};
 use crate::writing;
 
@@ -43,12 +44,20 @@ pub(crate) fn open(
         (Kind::Client, Some(label)) => Some(node.usage.key(label)),
         _ => None,
     };
+    let source = Source::of(peer, &info);
+    let address = match &kind {
+        Kind::Client => node.addresses.get(source),
+        _ => None,
+    };
     let link = Arc::new(Link {
         peer,
         info,
         kind,
+        source,
+        address,
         key,
-        credit: Credit::new(),
+        credit: Credit::new(Arc::clone(&node.credit)),
+        debts: Debts::default(),
         proof: Proof::default(),
         close,
     });

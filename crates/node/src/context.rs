@@ -6,7 +6,10 @@ use downbeat_driver::ContentStore;
 use downbeat_sync::Event;
 use tokio::sync::{mpsc, watch};
 
+use crate::addresses::Addresses;
+use crate::credit::CreditPool;
 use crate::limits::NodeLimits;
+use crate::output::Output;
 use crate::policy::ContentPolicy;
 use crate::stage::Stage;
 use crate::stats::Counters;
@@ -22,4 +25,7 @@ pub(crate) struct NodeContext {
     pub usage: Arc<Usage>,
     pub policy: Arc<ContentPolicy>,
     pub limits: NodeLimits,
+    pub addresses: Arc<Addresses>,
+    pub credit: Arc<CreditPool>,
+    pub output: Arc<Output>,
 }

@@ -1,27 +1,32 @@
 //! The engine: the task that owns the machine, feeds it events and carries out its actions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use downbeat_driver::ContentStore;
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionId};
 use downbeat_sync::{
-    Action, Event, Item, Machine, Millis, PeerId, Refusal, Rejection, Report, StoreJob,
+    Action, Event, Item, Machine, Millis, Overuse, PeerId, Refusal, Rejection, Report, StoreJob,
     UpstreamName, VerifyJob,
 };
 use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+use crate::credit::CreditPool;
+use crate::gone::Gone;
+use crate::limits::NodeLimits;
 use crate::link::{Kind, Link};
 use crate::loader::Loader;
+use crate::output::Output;
 use crate::policy::ContentPolicy;
+use crate::source::Source;
 use crate::stats::{Counters, Stats, UpstreamStats, add};
 use crate::synced::SyncWaits;
-use crate::usage::{Key, Usage};
+use crate::usage::Usage;
 use crate::verifier::Verifier;
 use crate::writer::{Job, WriteQueue};
 
@@ -35,9 +40,8 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// for closing connections. A peer that does not read learns of them when it reconnects.
 const TELL_TIME: Duration = Duration::from_secs(2);
 
-/// Disconnected peers whose access keys are kept, because some of their content may not be stored
-/// yet. Few of them have content on its way.
-const MAX_GONE: usize = 10_000;
+/// Stands for the node itself, where a look-up is for no peer.
+const OURSELVES: PeerId = PeerId(u64::MAX);
 
 /// Interval between checks for parked content that has expired.
 const PARKED_CHECK: Duration = Duration::from_secs(5);
@@ -89,6 +93,9 @@ pub(crate) struct Parts {
     pub counters: Arc<Counters>,
     pub usage: Arc<Usage>,
     pub policy: Arc<ContentPolicy>,
+    pub credit: Arc<CreditPool>,
+    pub output: Arc<Output>,
+    pub limits: NodeLimits,
 }
 
 /// Owns the machine.
@@ -96,8 +103,7 @@ pub(crate) struct Engine {
     machine: Machine,
     started: Instant,
     links: FxHashMap<PeerId, Connected>,
-    /// Keys of peers that have left, the earliest first.
-    gone: VecDeque<(PeerId, Arc<Key>)>,
+    gone: Gone,
     upstreams: BTreeMap<UpstreamName, UpstreamStats>,
     content: ContentStore,
     verifier: Verifier,
@@ -105,6 +111,9 @@ pub(crate) struct Engine {
     loader: Loader,
     /// Since when content waits for its verification.
     began: FxHashMap<(CoValueId, SessionId), Instant>,
+    /// The same of content that is verified, until the machine has been polled: it is stored then,
+    /// or not at all.
+    verified: FxHashMap<(CoValueId, SessionId), Instant>,
     /// Verifications, stores and look-ups that are not finished.
     under_way: usize,
     draining: Option<Draining>,
@@ -112,6 +121,9 @@ pub(crate) struct Engine {
     counters: Arc<Counters>,
     usage: Arc<Usage>,
     policy: Arc<ContentPolicy>,
+    credit: Arc<CreditPool>,
+    output: Arc<Output>,
+    limits: NodeLimits,
     /// Whether an action has caused an event for the machine, which has to be polled again.
     fed: bool,
 }
@@ -128,6 +140,9 @@ impl Engine {
             counters,
             usage,
             policy,
+            credit,
+            output,
+            limits,
         } = parts;
         let storage = Arc::clone(content.storage());
         let loader = Loader::new(storage, events, Arc::clone(&counters));
@@ -135,7 +150,7 @@ impl Engine {
             machine,
             started: Instant::now(),
             links: FxHashMap::default(),
-            gone: VecDeque::new(),
+            gone: Gone::default(),
             upstreams: upstreams
                 .into_iter()
                 .map(|name| (name.clone(), not_connected(name)))
@@ -145,12 +160,16 @@ impl Engine {
             writer,
             loader,
             began: FxHashMap::default(),
+            verified: FxHashMap::default(),
             under_way: 0,
             draining: None,
             synced: SyncWaits::default(),
             counters,
             usage,
             policy,
+            credit,
+            output,
+            limits,
             fed: false,
         }
     }
@@ -197,6 +216,7 @@ impl Engine {
                     break;
                 }
             }
+            self.verified.clear();
             self.loader.look_up_wanted();
             if incoming.is_empty() {
                 self.drain();
@@ -271,12 +291,7 @@ impl Engine {
     fn disconnected(&mut self, peer: PeerId) {
         let Some(Connected { link, .. }) = self.links.remove(&peer) else { return };
         self.policy.left(&link);
-        if let Some(key) = &link.key {
-            if self.gone.len() >= MAX_GONE {
-                self.gone.pop_front();
-            }
-            self.gone.push_back((peer, Arc::clone(key)));
-        }
+        self.gone.add(Arc::clone(&link));
         let Kind::Upstream(name) = &link.kind else { return };
         let is_same =
             |other: &Connected| matches!(&other.link.kind, Kind::Upstream(other) if other == name);
@@ -288,7 +303,12 @@ impl Engine {
     fn disconnect(&self, is_meant: &dyn Fn(&PeerInfo) -> bool, reason: &CloseReason) -> usize {
         let clients = self.links.values().map(|connected| &connected.link);
         let clients = clients.filter(|link| matches!(link.kind, Kind::Client));
-        clients.filter(|link| is_meant(&link.info)).map(|link| link.close(reason.clone())).count()
+        let mut count = 0;
+        for link in clients.filter(|link| is_meant(&link.info)) {
+            link.close(reason.clone());
+            count += 1;
+        }
+        count
     }
 
     fn stats(&self) -> Stats {
@@ -311,8 +331,11 @@ impl Engine {
         stats.accounts = self.usage.account_stats();
         let memory = &mut stats.memory;
         memory.warm_co_values = self.machine.warm_co_values() as u64;
-        memory.held_bytes = self.machine.held_bytes();
+        memory.machine = self.machine.memory();
+        memory.held_bytes = memory.machine.held;
         memory.content_bytes = self.content.recent_bytes();
+        memory.pooled_credit_bytes = self.credit.used();
+        memory.output_bytes = self.output.used();
         memory.unverified_jobs = self.verifier.len() as u64;
         memory.unstored_jobs = self.writer.len() as u64;
         stats
@@ -321,13 +344,18 @@ impl Engine {
     /// Updates the state of the engine after an event, before the machine gets it.
     fn completed(&mut self, event: &Event) {
         match event {
-            Event::Loaded { .. } | Event::Stored(_) => {
+            Event::Loaded { .. } => {
                 self.under_way = self.under_way.saturating_sub(1);
+                self.loader.found();
             }
+            Event::Stored(_) => self.under_way = self.under_way.saturating_sub(1),
             Event::Verified(verified) => {
                 self.under_way = self.under_way.saturating_sub(1);
-                if verified.accepted.is_empty() {
-                    self.began.remove(&(verified.id, verified.session.clone()));
+                let content = (verified.id, verified.session.clone());
+                if let Some(began) = self.began.remove(&content)
+                    && !verified.accepted.is_empty()
+                {
+                    self.verified.insert(content, began);
                 }
             }
             Event::TurnDone { peer, .. } => {
@@ -355,7 +383,8 @@ impl Engine {
             }
             Action::Load(id) => {
                 self.under_way += 1;
-                self.loader.want(id);
+                let (source, peer) = self.asker(id);
+                self.loader.want(id, source, peer);
             }
             Action::Verify(job) => self.verify(job),
             Action::Store(job) => self.store(job),
@@ -369,9 +398,19 @@ impl Engine {
                 self.loader.list_stored(upstream, after, limit);
             }
             Action::Release { peer, bytes } => {
-                if let Some(connected) = self.links.get(&peer) {
-                    connected.link.credit.release(bytes);
+                if let Some(link) = self.link(peer) {
+                    link.credit.release(bytes);
                 }
+            }
+            Action::Close { peer, reason } => {
+                let Some(Connected { link, .. }) = self.links.get(&peer) else { return };
+                add(&self.counters.limits.closed_for_memory, 1);
+                let code = match reason {
+                    Overuse::Peer { .. } => CloseCode::PolicyViolation,
+                    Overuse::AllPeers { .. } => CloseCode::TryAgainLater,
+                };
+                warn!(peer = %link.info.address, "closing: {reason}");
+                link.close(CloseReason::new(code, reason.to_string()));
             }
             Action::Report(report) => self.refuse(report),
         }
@@ -380,18 +419,19 @@ impl Engine {
     fn verify(&mut self, job: VerifyJob) {
         self.under_way += 1;
         self.began.insert((job.id, job.session.clone()), Instant::now());
-        self.verifier.submit(job);
+        let link = self.link(job.author);
+        self.verifier.submit(job, link);
     }
 
     fn store(&mut self, job: StoreJob) {
         self.under_way += 1;
         self.tell_policy(&job);
-        let key = job.author.and_then(|author| self.key_of(author));
+        let key = job.author.and_then(|author| self.link(author)?.key.as_ref());
         let author = job.author.and_then(|author| self.links.get(&author));
         let behind = author.and_then(|author| self.policy.account_behind(&author.link));
         self.usage.charge(&job, key.map(|key| &**key), behind);
         let run = job.sessions.first();
-        let began = run.and_then(|run| self.began.remove(&(job.id, run.session.clone())));
+        let began = run.and_then(|run| self.verified.remove(&(job.id, run.session.clone())));
         self.content.add(&job);
         self.writer.push(Job::Store(job, began));
     }
@@ -429,12 +469,17 @@ impl Engine {
         }
     }
 
-    /// The key that a peer came with, which may have left since.
-    fn key_of(&self, peer: PeerId) -> Option<&Arc<Key>> {
-        if let Some(connected) = self.links.get(&peer) {
-            return connected.link.key.as_ref();
-        }
-        self.gone.iter().find(|(gone, _)| *gone == peer).map(|(_, key)| key)
+    /// Whose share of the look-ups a CoValue is looked up with.
+    fn asker(&self, id: CoValueId) -> (Source, PeerId) {
+        let peer = self.machine.asker(id).unwrap_or(OURSELVES);
+        let source = self.link(peer).map_or(Source::Peer(peer), |link| link.source);
+        (source, peer)
+    }
+
+    /// The connection of a peer, which may have left since.
+    fn link(&self, peer: PeerId) -> Option<&Arc<Link>> {
+        let connected = self.links.get(&peer).map(|connected| &connected.link);
+        connected.or_else(|| self.gone.get(peer))
     }
 
     /// Counts and logs a rejection, and reports it to the author if that is this program.
@@ -452,8 +497,39 @@ impl Engine {
                 let text = "more subscriptions than allowed";
                 link.close(CloseReason::new(CloseCode::PolicyViolation, text));
             }
+            (Kind::Client, rejection) if is_strike(&rejection) => self.strike(link, &rejection),
             _ => {}
         }
+    }
+
+    /// Counts a rejection that only a broken or a hostile client causes.
+    fn strike(&self, link: &Link, rejection: &Rejection) {
+        if link.debts.strike() < self.limits.strikes {
+            return;
+        }
+        let text = format!("too much invalid content, at last: {rejection}");
+        if link.close(CloseReason::new(CloseCode::PolicyViolation, text)) {
+            add(&self.counters.limits.closed_for_strikes, 1);
+        }
+    }
+}
+
+/// Whether only a broken or a hostile client causes a rejection.
+fn is_strike(rejection: &Rejection) -> bool {
+    match rejection {
+        Rejection::BadSignature { .. }
+        | Rejection::Forked { .. }
+        | Rejection::HeaderMismatch { .. }
+        | Rejection::NotAnAccount
+        | Rejection::InvalidSigner
+        | Rejection::InvalidDelete(_) => true,
+        // They cost us little, have a limit of their own, or are not the client's fault.
+        Rejection::Malformed(_)
+        | Rejection::Unreadable
+        | Rejection::MissingDependency(_)
+        | Rejection::HeldTooMuch
+        | Rejection::Errored
+        | Rejection::TooManySubscriptions => false,
     }
 }
 

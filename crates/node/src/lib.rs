@@ -60,6 +60,7 @@
 //! [`docs/access.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/access.md
 
 mod access;
+mod addresses;
 mod builder;
 mod catch_panics;
 mod connection;
@@ -70,6 +71,7 @@ mod engine;
 mod erasing;
 mod error;
 mod failure;
+mod gone;
 mod into;
 mod limits;
 mod link;
@@ -77,16 +79,21 @@ mod listening;
 mod loader;
 mod local;
 mod node;
+mod output;
 mod policy;
 mod poll_on_wake;
+mod portions;
 mod proof;
 mod reading;
 mod ready;
+mod rounds;
 mod shared;
+mod source;
 mod stage;
 mod stats;
 mod storage_watch;
 mod synced;
+mod throttle;
 mod trouble;
 mod upstream;
 mod usage;
@@ -96,7 +103,7 @@ mod writing;
 
 pub use access::{Access, AccountList};
 pub use builder::NodeBuilder;
-pub use downbeat_sync::{Config as SyncConfig, Rejection};
+pub use downbeat_sync::{Config as SyncConfig, MemoryUse, Rejection};
 pub use error::NodeError;
 #[doc(hidden)]
 pub use into::{Bare, DynArc, DynBox, InArc, InBox};

@@ -1,4 +1,4 @@
-//! Limits of one connection, and of all connections that share an access key.
+//! Limits of one connection, and of all connections that share an address or an access key.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -31,6 +31,12 @@ pub struct NodeLimits {
     /// By default 10,000 messages and 64 MiB a second: many times what an application makes, and a
     /// fraction of what the machine takes, so that a client that floods it does not delay others.
     pub connection: Rates,
+    /// Rates of all connections from one IPv4 address, or from one IPv6 /64 network, together.
+    /// Behind a trusted proxy the client's address counts.
+    ///
+    /// By default 100,000 messages and 640 MiB a second, ten times the rates of a connection: room
+    /// for an office behind one address, and for a proxy that is not known as one.
+    pub address: Rates,
     /// Limits of all connections with the same access key together. A key can have limits of its
     /// own ([`Node::limit_key`](crate::Node::limit_key)). There is no limit by default, because a
     /// whole application usually shares one key.
@@ -46,9 +52,32 @@ pub struct NodeLimits {
     /// and messages that would have to wait longer are dropped. Five minutes by default, enough to
     /// send 18 GiB.
     pub patience: Duration,
+    /// Rejections of a connection that only a broken or a hostile client causes, such as bad
+    /// signatures and forks, after which it is closed. Each of them counts as 1,000 messages of the
+    /// rates, so that a connection gets there in more than a minute.
+    ///
+    /// 1,000 by default: a client with damaged data has one for each damaged CoValue.
+    pub strikes: u32,
+    /// Memory for received content that is not stored yet, of all peers together. Beyond a small
+    /// own share (16 to 256 KiB, a 1,024th of this), and up to 8 MiB, peers draw from here. When it
+    /// is used up, they are read no further until content is stored.
+    ///
+    /// 256 MiB by default.
+    pub credit_bytes: u64,
+    /// Memory for content that is being written to clients, of all of them together. Content
+    /// beyond 16 KiB waits until there is room for it.
+    ///
+    /// 64 MiB by default, room for 30 transactions of 1 MB at the same time.
+    pub output_bytes: u64,
+    /// How long a client may take for 1 MiB of this memory while others wait for some. After that
+    /// it is closed: it reads too slowly, or not at all.
+    ///
+    /// Ten seconds by default: mobile connections rarely pause for longer.
+    pub stall: Duration,
 }
 
-/// Messages and bytes per second. A burst of five seconds is allowed after a pause. A connection
+/// Messages and bytes per second. A message that causes more work than a small one counts as
+/// several: each signature to check, each session and each CoValue to look up counts. A burst of five seconds is allowed after a pause. A connection
 /// that sends more is not read until it is within its rates again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
@@ -75,9 +104,17 @@ impl Default for NodeLimits {
                 messages: NonZeroU64::new(10_000),
                 bytes: NonZeroU64::new(64 << 20),
             },
+            address: Rates {
+                messages: NonZeroU64::new(100_000),
+                bytes: NonZeroU64::new(640 << 20),
+            },
             key: KeyLimits::default(),
             subscriptions: 1_000_000,
             patience: Duration::from_mins(5),
+            strikes: 1_000,
+            credit_bytes: 256 << 20,
+            output_bytes: 64 << 20,
+            stall: Duration::from_secs(10),
         }
     }
 }
@@ -92,6 +129,13 @@ pub(crate) struct Buckets {
 impl Buckets {
     pub(crate) fn new(rates: Rates, now: Instant) -> Self {
         Self { messages: Bucket::new(rates.messages, now), bytes: Bucket::new(rates.bytes, now) }
+    }
+
+    /// Whether nothing has been taken that has not come back.
+    pub(crate) fn are_full(&mut self, now: Instant) -> bool {
+        self.messages.refill(now);
+        self.bytes.refill(now);
+        self.messages.is_full() && self.bytes.is_full()
     }
 
     /// Changes the rates. Tokens that have been used stay used.
@@ -150,6 +194,10 @@ impl Bucket {
 
     fn burst(&self) -> f64 {
         self.rate.unwrap_or_default() * BURST_SECONDS
+    }
+
+    fn is_full(&self) -> bool {
+        self.level >= self.burst()
     }
 
     fn refill(&mut self, now: Instant) {

@@ -1,14 +1,20 @@
 //! A connection as the engine and both of its halves see it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use downbeat_sync::{PeerId, PeerRole, Rejection, UpstreamName};
 use downbeat_transport::{CloseReason, PeerInfo};
 use tokio::sync::watch;
 
+use crate::addresses::Address;
 use crate::credit::Credit;
 use crate::proof::Proof;
+use crate::source::Source;
 use crate::usage::Key;
+
+/// What a strike counts as, in messages: at the default rate a connection has ten a second.
+const STRIKE_WORK: u64 = 1_000;
 
 /// The role of a peer.
 #[derive(Debug, Clone)]
@@ -35,22 +41,54 @@ pub(crate) struct Link {
     pub peer: PeerId,
     pub info: PeerInfo,
     pub kind: Kind,
+    /// Whose share the peer draws from.
+    pub source: Source,
+    /// The address, where the peer is a client with one.
+    pub address: Option<Arc<Address>>,
     /// The access key, where the peer is a client that came with one.
     pub key: Option<Arc<Key>>,
     pub credit: Credit,
+    pub debts: Debts,
     /// Where only some accounts may store content: whether one of them is behind the peer.
     pub proof: Proof,
     /// Why the connection has to end, once it has to.
     pub close: watch::Sender<Option<CloseReason>>,
 }
 
+/// What a peer has caused beside its messages.
+#[derive(Debug, Default)]
+pub(crate) struct Debts {
+    /// Work that the rates do not know yet, in messages.
+    work: AtomicU64,
+    strikes: AtomicU32,
+}
+
+impl Debts {
+    /// The node has done work for the peer, which counts with its next frame.
+    pub(crate) fn charge(&self, messages: u64) {
+        self.work.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Takes out what has to be counted.
+    pub(crate) fn take(&self) -> u64 {
+        self.work.swap(0, Ordering::Relaxed)
+    }
+
+    /// The peer has sent something that only a broken or a hostile client sends. Returns how often
+    /// it has.
+    pub(crate) fn strike(&self) -> u32 {
+        self.charge(STRIKE_WORK);
+        self.strikes.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+}
+
 impl Link {
-    /// Ends the connection as soon as possible.
-    pub(crate) fn close(&self, reason: CloseReason) {
+    /// Ends the connection as soon as possible. Returns whether it was not about to end before.
+    pub(crate) fn close(&self, reason: CloseReason) -> bool {
         self.close.send_if_modified(|close| {
             let is_first = close.is_none();
             close.get_or_insert(reason);
             is_first
-        });
+        })
     }
 }

@@ -5,22 +5,24 @@ use std::sync::Arc;
 use downbeat_driver::{LOOK_UP_BATCH, LookUp, list_stored, list_unsynced};
 use downbeat_protocol::CoValueId;
 use downbeat_storage::Storage;
-use downbeat_sync::{Event, StorageFailed, UpstreamName};
-use tokio::sync::{Semaphore, mpsc};
+use downbeat_sync::{Event, PeerId, StorageFailed, UpstreamName};
+use tokio::sync::mpsc;
 
 use crate::failure::{reading_failed, retry};
+use crate::rounds::Rounds;
+use crate::source::Source;
 use crate::stats::{Counters, add};
 
-/// CoValues and lists that are looked up at the same time: eight batches, so that one
-/// that waits for the disk does not delay the others, which may be in memory.
+/// CoValues that are looked up at the same time: eight batches, so that one that waits for the disk
+/// does not delay the others, which may be in memory. All others wait in rounds.
 const MAX_UNDER_WAY: usize = 8 * LOOK_UP_BATCH;
 
 /// Starts look-ups for the machine, whose results are events.
 pub(crate) struct Loader {
     inquirer: Inquirer,
-    turns: Arc<Semaphore>,
-    /// CoValues to look up with the next call.
-    wanted: Vec<CoValueId>,
+    /// CoValues to look up: the peers that they are for take turns.
+    wanted: Rounds<CoValueId>,
+    under_way: usize,
 }
 
 impl Loader {
@@ -29,23 +31,35 @@ impl Loader {
         events: mpsc::Sender<Event>,
         counters: Arc<Counters>,
     ) -> Self {
-        let turns = Arc::new(Semaphore::new(MAX_UNDER_WAY));
-        Self { inquirer: Inquirer { storage, events, counters }, turns, wanted: Vec::new() }
+        let inquirer = Inquirer { storage, events, counters };
+        Self { inquirer, wanted: Rounds::default(), under_way: 0 }
     }
 
-    /// Adds a CoValue to the next look-up.
-    pub(crate) fn want(&mut self, id: CoValueId) {
-        self.wanted.push(id);
+    /// Adds a CoValue to the look-ups of a peer.
+    pub(crate) fn want(&mut self, id: CoValueId, source: Source, peer: PeerId) {
+        self.wanted.push(source, peer, id);
     }
 
-    /// Looks up all CoValues that were added, and reports each as soon as it has been found.
+    /// A CoValue has been looked up.
+    pub(crate) fn found(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Looks up as many of the CoValues that were added as may be looked up at the same time.
     pub(crate) fn look_up_wanted(&mut self) {
-        let mut wanted = std::mem::take(&mut self.wanted).into_iter();
-        loop {
-            let ids: Vec<_> = wanted.by_ref().take(LOOK_UP_BATCH).collect();
-            let Ok(turns @ 1..) = u32::try_from(ids.len()) else { break };
-            self.start(turns, self.inquirer.clone().load(ids));
+        while let Some(ids) = self.next_batch() {
+            self.start(self.inquirer.clone().load(ids));
         }
+    }
+
+    /// CoValues to look up with one call.
+    fn next_batch(&mut self) -> Option<Vec<CoValueId>> {
+        let count = self.wanted.len().min(LOOK_UP_BATCH);
+        if count == 0 || self.under_way + count > MAX_UNDER_WAY {
+            return None;
+        }
+        self.under_way += count;
+        Some((0..count).filter_map(|_| self.wanted.pop()).collect())
     }
 
     /// Looks up the next CoValues that an upstream has not acknowledged in full.
@@ -55,7 +69,7 @@ impl Loader {
         after: Option<CoValueId>,
         limit: usize,
     ) {
-        self.start(1, self.inquirer.clone().list_unsynced(upstream, after, limit));
+        self.start(self.inquirer.clone().list_unsynced(upstream, after, limit));
     }
 
     /// Looks up the next CoValues in storage, for an upstream.
@@ -65,14 +79,13 @@ impl Loader {
         after: Option<CoValueId>,
         limit: usize,
     ) {
-        self.start(1, self.inquirer.clone().list_stored(upstream, after, limit));
+        self.start(self.inquirer.clone().list_stored(upstream, after, limit));
     }
 
-    /// Starts an inquiry when `turns` are free. It ends early if the engine has ended.
-    fn start(&self, turns: u32, inquiry: impl Future<Output = ()> + Send + 'static) {
-        let (events, available) = (self.inquirer.events.clone(), Arc::clone(&self.turns));
+    /// Starts an inquiry. It ends early if the engine has ended.
+    fn start(&self, inquiry: impl Future<Output = ()> + Send + 'static) {
+        let events = self.inquirer.events.clone();
         tokio::spawn(async move {
-            let _turns = available.acquire_many(turns).await;
             tokio::select! {
                 () = inquiry => {}
                 () = events.closed() => {}
@@ -125,5 +138,39 @@ impl Inquirer {
     async fn report(&self, event: Event) {
         // An engine that has ended wants nothing to be looked up.
         let _ = self.events.send(event).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_storage::MemoryStorage;
+
+    use super::*;
+
+    fn id(number: u16) -> CoValueId {
+        let mut hash = [0; 19];
+        hash[..2].copy_from_slice(&number.to_be_bytes());
+        CoValueId::from_short_hash(&hash)
+    }
+
+    #[test]
+    fn a_look_up_of_one_peer_is_in_the_next_batch_however_many_another_wants() {
+        let (events, _incoming) = mpsc::channel(1);
+        let mut loader = Loader::new(Arc::new(MemoryStorage::new()), events, Arc::default());
+        let (flood, honest) = (PeerId(1), PeerId(2));
+        for number in 0..10_000 {
+            loader.want(id(number), Source::Peer(flood), flood);
+        }
+        let mut batches = 0;
+        while loader.next_batch().is_some() {
+            batches += 1;
+        }
+        assert_eq!(batches, 8, "so many are looked up at the same time");
+        loader.want(id(20_000), Source::Peer(honest), honest);
+        assert!(loader.next_batch().is_none());
+        for _ in 0..LOOK_UP_BATCH {
+            loader.found();
+        }
+        assert!(loader.next_batch().unwrap().contains(&id(20_000)));
     }
 }

@@ -16,7 +16,7 @@ const MAX_PARKED: usize = 256;
 
 /// Bytes of what waits from one connection: so little of its credit that the rest goes on.
 const MAX_PARKED_BYTES: u64 = 2 << 20;
-const _: () = assert!(MAX_PARKED_BYTES < PEER_CREDIT.unsigned_abs());
+const _: () = assert!(MAX_PARKED_BYTES < PEER_CREDIT);
 
 /// How long content waits. The content that refers to it comes right after it.
 const PARKED_TIME: Duration = Duration::from_secs(30);

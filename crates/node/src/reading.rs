@@ -1,23 +1,22 @@
 //! Reading from a peer: frames in, within its limits, and events out.
 
 use std::pin::pin;
-use std::time::Duration;
 
-use downbeat_protocol::{Content, Message, SessionContent, SessionId};
+use downbeat_protocol::{CoValueId, Content, Message};
 use downbeat_sync::{Event, Refusal, content_credit};
-use downbeat_transport::{Blame, CloseCode, CloseReason, Incoming, Receiver, TransportError};
+use downbeat_transport::{Blame, Incoming, Receiver, TransportError};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::context::NodeContext;
 use crate::ending::Cause;
-use crate::limits::{Buckets, Patience, TooLong};
-use crate::link::{Kind, Link};
+use crate::link::Link;
 use crate::policy::Verdict;
+use crate::portions::Portions;
 use crate::proof::Parked;
 use crate::stage::{Stage, reached};
-use crate::stats::{add, micros};
+use crate::stats::add;
+use crate::throttle::Throttle;
 
 /// Reads until the connection ends, and tells why it has.
 ///
@@ -136,142 +135,51 @@ async fn hand_on_content(
 ) -> Result<(), EngineGone> {
     let (peer, id) = (link.peer, content.id);
     let mut refused = Vec::new();
-    let event = apply_policy(link, content, node, &mut refused).await;
+    let verdict = node.policy.content(link, content, &mut refused).await;
     for session in refused {
         tell(node, Event::Refused { peer, id, refusal: Refusal::Session(session) }).await?;
     }
-    match event {
-        Some(event) => tell(node, event).await,
-        None => Ok(()),
+    match verdict {
+        Verdict::Take(content) => take(link, Portions::of(content), node).await,
+        Verdict::Refuse => refuse(link, id, node).await,
+        // Boxed, because it is rare, and would make the state of all content larger.
+        Verdict::Park(content) => Box::pin(park(link, content, node)).await,
     }
 }
 
-/// What the machine is told of content, if it is told of it now, beside the sessions that are taken
-/// out of it.
-async fn apply_policy(
-    link: &Link,
-    content: Content,
-    node: &NodeContext,
-    refused: &mut Vec<SessionId>,
-) -> Option<Event> {
+/// Hands content on, each portion when the peer has credit for it.
+async fn take(link: &Link, mut portions: Portions, node: &NodeContext) -> Result<(), EngineGone> {
+    for portion in &mut portions {
+        let bytes = content_credit(&portion);
+        let loan = link.credit.take(bytes, &node.counters.back_pressure).await;
+        let message = Message::Content(portion);
+        let sent = node.events.send(Event::Received { peer: link.peer, message }).await;
+        sent.map_err(|_| EngineGone)?;
+        loan.keep();
+    }
+    Ok(())
+}
+
+/// Keeps content until its sender has shown who it is.
+async fn park(link: &Link, content: Content, node: &NodeContext) -> Result<(), EngineGone> {
     let waits = &node.counters.back_pressure;
-    let id = content.id;
-    let refuse = |id| Some(Event::Refused { peer: link.peer, id, refusal: Refusal::Content });
-    let content = match node.policy.content(link, content, refused).await {
-        Verdict::Take(content) => {
-            link.credit.take(content_credit(&content), waits).await;
-            content
+    let loan = link.credit.take(content_credit(&content), waits).await;
+    match node.policy.park(link, content) {
+        Parked::NotNeeded(content) => {
+            drop(loan);
+            take(link, Portions::of(content), node).await
         }
-        Verdict::Refuse => return refuse(id),
-        Verdict::Park(content) => {
-            link.credit.take(content_credit(&content), waits).await;
-            match node.policy.park(link, content) {
-                Parked::NotNeeded(content) => content,
-                Parked::Kept => return None,
-                Parked::TooMuch(content) => {
-                    link.credit.release(content_credit(&content));
-                    return refuse(content.id);
-                }
-            }
+        Parked::Kept => {
+            loan.keep();
+            Ok(())
         }
-    };
-    Some(Event::Received { peer: link.peer, message: Message::Content(content) })
-}
-
-/// Holds a client to its rates, and to those of its key, by reading nothing for a while.
-struct Throttle<'a> {
-    link: &'a Link,
-    node: &'a NodeContext,
-    own: Buckets,
-    patience: Patience,
-}
-
-/// How long a frame is held back.
-#[derive(Clone, Copy)]
-struct Wait {
-    /// For the connection.
-    own: Duration,
-    /// For all connections with its key.
-    key: Duration,
-    /// Whether that is all the patience that is left, and not enough.
-    is_last: bool,
-}
-
-impl Wait {
-    fn is_none(&self) -> bool {
-        self.own.is_zero() && self.key.is_zero() && !self.is_last
+        Parked::TooMuch(content) => {
+            drop(loan);
+            refuse(link, content.id, node).await
+        }
     }
 }
 
-impl<'a> Throttle<'a> {
-    /// `None` for those without limits.
-    fn new(link: &'a Link, node: &'a NodeContext) -> Option<Self> {
-        let rates = node.limits.connection;
-        matches!(link.kind, Kind::Client).then(|| Self {
-            link,
-            node,
-            own: Buckets::new(rates, Instant::now()),
-            patience: Patience::default(),
-        })
-    }
-
-    fn take(&mut self, incoming: &Incoming) -> Wait {
-        let messages = (incoming.messages.len() + incoming.rejected.len()).max(1) as u64;
-        // Where nothing is encoded, transactions are what there is to count.
-        let bytes = if incoming.bytes == 0 {
-            incoming.messages.iter().map(transaction_bytes).sum()
-        } else {
-            incoming.bytes as u64
-        };
-        let now = Instant::now();
-        let left = self.patience.left(self.node.limits.patience, now);
-        let none = Duration::ZERO;
-        let wait = match self.own.take(messages, bytes, left, now) {
-            Err(TooLong) => Wait { own: left, key: none, is_last: true },
-            Ok(own) => match self.link.key.as_ref().map(|key| key.take(messages, bytes, left, now))
-            {
-                Some(Err(TooLong)) => Wait { own, key: left, is_last: true },
-                Some(Ok(key)) => Wait { own, key, is_last: false },
-                None => Wait { own, key: none, is_last: false },
-            },
-        };
-        let longest = wait.own.max(wait.key);
-        if !longest.is_zero() {
-            self.patience.use_up(longest, now);
-        }
-        wait
-    }
-
-    /// Waits. An error is why the connection is to end instead.
-    async fn hold_back(&self, wait: Wait) -> Result<(), CloseReason> {
-        let limits = &self.node.counters.limits;
-        for (waits, micros_cell, wait) in [
-            (&limits.connection_rate, &limits.connection_rate_micros, wait.own),
-            (&limits.key_rate, &limits.key_rate_micros, wait.key),
-        ] {
-            if !wait.is_zero() {
-                add(waits, 1);
-                add(micros_cell, micros(wait));
-            }
-        }
-        let longest = wait.own.max(wait.key);
-        if !longest.is_zero() {
-            tokio::time::sleep(longest).await;
-        }
-        if !wait.is_last {
-            return Ok(());
-        }
-        add(&limits.closed_for_rate, 1);
-        let patience = self.node.limits.patience;
-        let text = format!("sending faster than allowed for {} s", patience.as_secs());
-        warn!(peer = %self.link.info.address, "closing: {text}");
-        Err(CloseReason::new(CloseCode::PolicyViolation, text))
-    }
-}
-
-fn transaction_bytes(message: &Message) -> u64 {
-    match message {
-        Message::Content(content) => content.sessions.iter().map(SessionContent::json_len).sum(),
-        _ => 0,
-    }
+async fn refuse(link: &Link, id: CoValueId, node: &NodeContext) -> Result<(), EngineGone> {
+    tell(node, Event::Refused { peer: link.peer, id, refusal: Refusal::Content }).await
 }

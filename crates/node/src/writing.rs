@@ -1,5 +1,6 @@
 //! Writing to a peer: messages of turns, answers and keep-alives.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use downbeat_driver::{Turn, TurnLimits};
@@ -13,18 +14,21 @@ use tracing::debug;
 use crate::context::NodeContext;
 use crate::failure::{RETRY, reading_failed};
 use crate::link::Link;
+use crate::output::{Room, bytes_of};
 use crate::stats::add;
 
 /// Writes turns and the answers of the reading half, until the node has no more turns. Fails if the
 /// peer takes nothing more.
 pub(crate) async fn write(
-    link: &Link,
+    link: &Arc<Link>,
     sender: &mut dyn Sender,
     mut turns: mpsc::Receiver<Vec<Item>>,
     mut answers: mpsc::Receiver<Message>,
     node: &NodeContext,
 ) -> Result<(), TransportError> {
     let mut keep_alive = KeepAlive::new(sender);
+    // Room for content that there was none for in the turn before.
+    let mut room = Room::default();
     loop {
         tokio::select! {
             biased;
@@ -36,8 +40,21 @@ pub(crate) async fn write(
                 node.counters.sent(&messages, bytes);
             }
             turn = turns.recv() => {
-                let Some(items) = turn else { return Ok(()) };
-                let done = turn_written(link, sender, items, node).await?;
+                let Some(mut items) = turn else { return Ok(()) };
+                let written = turn_written(link, sender, &mut items, &mut room, node);
+                let Written { progress, wants_room } = written.await?;
+                if wants_room > 0 {
+                    // Boxed, because it is rare, and would be a part of every idle connection.
+                    let mut taking = Box::pin(node.output.take(link, wants_room));
+                    room = loop {
+                        tokio::select! {
+                            biased;
+                            () = keep_alive.due() => sender.keep_alive().await?,
+                            room = &mut taking => break room,
+                        }
+                    };
+                }
+                let done = Event::TurnDone { peer: link.peer, progress };
                 if node.events.send(done).await.is_err() {
                     return Ok(());
                 }
@@ -46,30 +63,50 @@ pub(crate) async fn write(
     }
 }
 
-async fn turn_written(
-    link: &Link,
+/// What became of a turn.
+struct Written {
+    progress: Vec<Progress>,
+    /// The room for content that has to wait, or 0.
+    wants_room: u64,
+}
+
+async fn turn_written<'a>(
+    link: &Arc<Link>,
     sender: &mut dyn Sender,
-    items: Vec<Item>,
-    node: &NodeContext,
-) -> Result<Event, TransportError> {
+    items: &mut Vec<Item>,
+    room: &mut Room<'a>,
+    node: &'a NodeContext,
+) -> Result<Written, TransportError> {
     let started = Instant::now();
     // Boxed, because its state is the largest by far, and would be a part of every idle
-    // connection's task. It is small enough (1,032 bytes with glibc) for the allocator's cache.
-    let progress = Box::pin(write_turn(sender, node, items)).await?;
+    // connection's task. It is small enough (about 1 KiB) for the allocator's cache.
+    let written = Box::pin(write_turn(link, sender, node, items, room)).await?;
     debug!(peer = %link.info.address, took = ?started.elapsed(), "turn written");
-    Ok(Event::TurnDone { peer: link.peer, progress })
+    Ok(written)
 }
 
 /// Writes a turn to a peer. Returns how far the content got that was not sent whole.
-async fn write_turn(
+async fn write_turn<'a>(
+    link: &Arc<Link>,
     sender: &mut dyn Sender,
-    node: &NodeContext,
-    items: Vec<Item>,
-) -> Result<Vec<Progress>, TransportError> {
-    let mut turn = Turn::new(items, TurnLimits::default());
-    while let Some(messages) = turn.next(&node.content).await {
-        let bytes = sender.send(messages).await?;
-        node.counters.sent(messages, bytes);
+    node: &'a NodeContext,
+    items: &mut Vec<Item>,
+    room: &mut Room<'a>,
+) -> Result<Written, TransportError> {
+    let mut turn = Turn::new(std::mem::take(items), TurnLimits::default());
+    let mut wants_room = 0;
+    while let Some(mut messages) = turn.next(&node.content).await {
+        let bytes = bytes_of(messages);
+        if !node.output.try_take(room, link, bytes) {
+            // The content waits in storage, and not here.
+            messages = turn.put_back();
+            wants_room = bytes;
+            *room = Box::pin(node.output.take(link, bytes_of(messages))).await;
+        }
+        if !messages.is_empty() {
+            let bytes = sender.send(messages).await?;
+            node.counters.sent(messages, bytes);
+        }
     }
     let report = turn.finish();
     for (id, error) in &report.failures {
@@ -80,7 +117,8 @@ async fn write_turn(
         // The machine gives the rest again at once, and storage still fails.
         tokio::time::sleep(RETRY).await;
     }
-    Ok(report.progress)
+    room.give_back();
+    Ok(Written { progress: report.progress, wants_room })
 }
 
 /// When the next keep-alive is due.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::id::InvalidId;
+use crate::invalid_id::InvalidId;
 
 /// A limit on the accepted input. Its text is the name of the field in [`Limits`](crate::Limits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,6 +10,8 @@ use crate::id::InvalidId;
 pub enum Limit {
     /// Bytes in one message.
     MessageBytes,
+    /// Bytes in the header of a CoValue.
+    HeaderBytes,
     /// Messages in one frame.
     MessagesPerFrame,
     /// Transactions in one message.
@@ -26,6 +28,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MessageBytes => "message_bytes",
+            Self::HeaderBytes => "header_bytes",
             Self::MessagesPerFrame => "messages_per_frame",
             Self::Transactions => "transactions",
             Self::Sessions => "sessions",

@@ -5,12 +5,9 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::key::{SealerId, SignerId};
+use crate::invalid_id::InvalidId;
+use crate::key::{SHORT_HASH_LEN, SealerId, SignerId};
 use crate::text::{InlineText, ShortText, is_base58};
-
-/// The length in bytes of the short hashes in CoValue ids (19 bytes of BLAKE3, as in the
-/// reference).
-pub const SHORT_HASH_LEN: usize = 19;
 
 /// A short hash has at most 26 base58 digits (19 * 8 / log2(58), rounded up).
 const MAX_SHORT_HASH_DIGITS: usize = 26;
@@ -28,34 +25,6 @@ const SESSION_SEPARATOR: &str = "_session_";
 
 /// The length of the longest [`UnknownId`], in bytes.
 const MAX_UNKNOWN_ID_LEN: usize = 1_024;
-
-/// A text is not a valid identifier.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not {expected}")]
-pub struct InvalidId {
-    /// The beginning of the text, short enough for a log.
-    pub text: String,
-    /// A description of the expected identifier, such as "a CoValue id (co_z…)".
-    pub expected: &'static str,
-}
-
-impl InvalidId {
-    /// The length of the longest [`text`](Self::text), in bytes.
-    const MAX_QUOTED_LEN: usize = 80;
-
-    pub(crate) fn new(text: &str, expected: &'static str) -> Self {
-        Self { text: Self::cut(text).to_owned(), expected }
-    }
-
-    /// The beginning of the text, short enough for a log.
-    pub(crate) fn cut(text: &str) -> &str {
-        let mut end = text.len().min(Self::MAX_QUOTED_LEN);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        &text[..end]
-    }
-}
 
 /// The id of a CoValue: `co_z` and up to 26 base58 digits. The digits of an existing CoValue encode
 /// the first 19 bytes of the BLAKE3 hash of its canonical header.

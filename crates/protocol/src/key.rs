@@ -3,8 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::id::{InvalidId, SHORT_HASH_LEN};
+use crate::invalid_id::InvalidId;
 use crate::text::{InlineText, is_base58};
+
+/// The length in bytes of the short hashes in CoValue ids (19 bytes of BLAKE3, as in the
+/// reference).
+pub const SHORT_HASH_LEN: usize = 19;
 
 /// Defines a type of a fixed number of bytes, whose text is a prefix and base58 digits.
 macro_rules! base58_bytes {

@@ -70,10 +70,12 @@ mod frame;
 mod header;
 mod header_builder;
 mod id;
+mod invalid_id;
 mod key;
 mod known_state;
 mod limits;
 mod message;
+mod printable;
 mod serde_impls;
 mod sessions;
 mod text;
@@ -86,15 +88,18 @@ pub use error::{DecodeError, Limit};
 pub use frame::Frame;
 pub use header::{Header, Priority, Ruleset};
 pub use header_builder::{HeaderBuilder, HeaderError, RandomnessError, Uniqueness};
-pub use id::{
-    AgentId, CoValueId, InvalidId, MAX_SESSION_ID_LEN, Owner, SHORT_HASH_LEN, SessionId, UnknownId,
-};
-pub use key::{LongHash, SealerId, ShortHash, Signature, SignerId};
-pub use known_state::{KnownState, SessionCounts};
+pub use id::{AgentId, CoValueId, MAX_SESSION_ID_LEN, Owner, SessionId, UnknownId};
+pub use invalid_id::InvalidId;
+pub use key::{LongHash, SHORT_HASH_LEN, SealerId, ShortHash, Signature, SignerId};
+#[cfg(feature = "count-steps")]
+#[doc(hidden)]
+pub use known_state::take_steps;
+pub use known_state::{CountsIter, Differences, KnownState, SessionCounts};
 pub use limits::Limits;
 pub use message::{
-    Content, Known, MalformedSession, Message, Ping, Reconcile, SessionContent, Unknown,
-    UnknownKind,
+    Content, Known, MAX_BATCH_ID_LEN, MalformedSession, Message, Ping, Reconcile, SessionContent,
+    Unknown, UnknownKind,
 };
+pub use printable::{Printable, is_unprintable};
 pub use transaction::{CHUNK_LEN, Privacy, Transaction};
 pub use upstream_name::{InvalidUpstreamName, MAX_UPSTREAM_NAME_LEN, UpstreamName};

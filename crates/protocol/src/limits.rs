@@ -8,6 +8,10 @@ pub struct Limits {
     /// do not limit a transaction's size. This is the only limit on a transaction. The reference
     /// has none, so its stores hold transactions of several MB.
     pub message_bytes: usize,
+    /// Bytes in the header of a CoValue. It stays in memory with the CoValue. Headers of real
+    /// clients have 150 to 500 bytes; an application chooses only the uniqueness, and the name of a
+    /// group.
+    pub header_bytes: usize,
     /// Messages in one frame. A client batches about 25,000 characters, and the shortest message
     /// has about 60.
     pub messages_per_frame: usize,
@@ -30,6 +34,7 @@ impl Limits {
     pub const fn unlimited() -> Self {
         Self {
             message_bytes: usize::MAX,
+            header_bytes: usize::MAX,
             messages_per_frame: usize::MAX,
             transactions: usize::MAX,
             sessions: usize::MAX,
@@ -43,6 +48,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_bytes: 32 << 20,
+            header_bytes: 16 << 10,
             messages_per_frame: 10_000,
             transactions: 1_000_000,
             sessions: 500_000,

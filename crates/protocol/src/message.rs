@@ -7,6 +7,18 @@ use crate::key::{ShortHash, Signature};
 use crate::known_state::{KnownState, SessionCounts};
 use crate::transaction::Transaction;
 
+/// The length of the longest accepted id of a reconcile batch, in bytes. Clients make ids of 17
+/// bytes (12 random bytes in base58).
+pub const MAX_BATCH_ID_LEN: usize = 1_024;
+
+/// Checks the length of a reconcile batch's id, which is kept until the batch is acknowledged.
+pub(crate) fn batch_id(text: &str) -> Result<String, DecodeError> {
+    if text.len() > MAX_BATCH_ID_LEN {
+        return Err(DecodeError::invalid("id", "a batch id of at most 1,024 bytes"));
+    }
+    Ok(text.to_owned())
+}
+
 /// One message of the sync protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
@@ -167,6 +179,15 @@ impl SessionContent {
     /// The session's count after these transactions.
     pub fn end(&self) -> u64 {
         self.after.saturating_add(self.transactions.len() as u64)
+    }
+
+    /// Drops the first transactions. The others are copied if they are fewer bytes, so that they do
+    /// not keep the memory of those that were dropped.
+    pub fn drop_first(&mut self, count: usize) {
+        let before = self.json_len();
+        self.transactions.drain(..count.min(self.transactions.len()));
+        self.after = self.after.saturating_add(count as u64);
+        Transaction::detach(&mut self.transactions, usize::try_from(before).unwrap_or(usize::MAX));
     }
 
     /// The length of the transactions' canonical JSON in bytes. Quotas, credit and caches count a

@@ -85,7 +85,7 @@ impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for TextVisitor<T> {
 
 impl Serialize for SessionCounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter().map(|(session, count)| (session, count)))
+        serializer.collect_map(self)
     }
 }
 
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for SessionCounts {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SessionCounts, A::Error> {
-                let mut counts = Vec::new();
+                let mut counts: Vec<(SessionId, u64)> = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     counts.push(entry);
                 }

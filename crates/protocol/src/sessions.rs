@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::error::DecodeError;
-use crate::id::InvalidId;
+use crate::invalid_id::InvalidId;
 use crate::message::{MalformedSession, SessionContent};
 
 /// The decoded sessions of a content message.

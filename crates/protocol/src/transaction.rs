@@ -27,7 +27,8 @@ pub enum Privacy {
 
 /// A transaction: its canonical JSON, and the facts that a server needs, which are parsed once.
 ///
-/// Clones share the bytes. A transaction that was decoded from a frame is a slice of that frame.
+/// Clones share the bytes. A transaction that was decoded from a frame is a slice of that frame, if
+/// its run is not small against the frame.
 #[derive(Debug, Clone)]
 pub struct Transaction {
     pub(crate) json: Bytes,
@@ -128,6 +129,27 @@ impl Transaction {
             return self.changes_len;
         }
         u32::try_from(self.strings().changes.encode_utf16().count()).unwrap_or(u32::MAX)
+    }
+
+    /// Copies the transactions of a run out of a buffer that they are a small part of, so that
+    /// keeping them does not keep the buffer.
+    pub(crate) fn detach(run: &mut [Self], buffer_len: usize) {
+        /// Beyond twice the run: most frames have one run of a few hundred bytes, and as much
+        /// around it.
+        const FRAME_AROUND: usize = 1 << 10;
+
+        let len: usize = run.iter().map(|transaction| transaction.json.len()).sum();
+        if buffer_len <= 2 * len + FRAME_AROUND {
+            return;
+        }
+        let mut copy = Vec::with_capacity(len);
+        for transaction in &*run {
+            copy.extend_from_slice(&transaction.json);
+        }
+        let mut copy = Bytes::from(copy);
+        for transaction in run {
+            transaction.json = copy.split_to(transaction.json.len());
+        }
     }
 
     fn strings(&self) -> Strings<'_> {

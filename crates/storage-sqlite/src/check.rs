@@ -157,8 +157,12 @@ fn of_sessions(
     let mut last = None;
     let mut by_co_value: HashMap<i64, Vec<i64>> = HashMap::new();
     while let Some(row) = rows.next()? {
-        let (session, co_value): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let session: i64 = row.get(0)?;
         last = last.max(Some(session));
+        let Ok(co_value) = row.get::<_, i64>(1) else {
+            error!(session, "the session of this row belongs to no CoValue");
+            continue;
+        };
         // A reader finds invalid text by itself.
         let found = match text(row, 2) {
             Ok(name) => by_name(connection, co_value, name),

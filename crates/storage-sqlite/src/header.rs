@@ -8,7 +8,7 @@ use crate::error::{FileError, in_co_value};
 
 /// The program that wrote the file has accepted its content, so only nesting is bounded.
 pub(crate) fn limits() -> Limits {
-    Limits { message_bytes: usize::MAX, ..Limits::default() }
+    Limits { message_bytes: usize::MAX, header_bytes: usize::MAX, ..Limits::default() }
 }
 
 /// The text to store. Outside of tests the id is always the hash of the header. Other headers get a

@@ -5,6 +5,7 @@ use downbeat_storage::{
     Damage, MAX_UPSTREAM_NAME_LEN, Runs, StoredCoValue, Unsynced, UpstreamName,
 };
 use rusqlite::{Connection, Row};
+use tracing::error;
 
 use crate::error::FileError;
 use crate::index::{self, text};
@@ -39,14 +40,52 @@ pub(crate) fn read(
     Ok(runs.into_vec())
 }
 
-/// See [`Storage::list`](downbeat_storage::Storage::list).
+/// See [`Storage::list`](downbeat_storage::Storage::list). A CoValue whose id cannot be read is left
+/// out and logged: it cannot be loaded by its id either, and the others must still be found.
 pub(crate) fn list(
     connection: &Connection,
     after: Option<CoValueId>,
     limit: usize,
 ) -> Result<Vec<CoValueId>, FileError> {
-    let query = "SELECT id FROM coValues WHERE id > ?1 ORDER BY id LIMIT ?2";
-    ids(connection, query, "coValues", after, limit)
+    let query = "SELECT id FROM coValues WHERE id > ?1 ORDER BY id";
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query([after.as_ref().map_or("", CoValueId::as_str)])?;
+    let (mut ids, mut unreadable) = (Vec::new(), Unreadable::default());
+    while ids.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        ids.extend(unreadable.pass(co_value_id(row, "coValues"))?);
+    }
+    unreadable.log();
+    Ok(ids)
+}
+
+/// The rows of a list whose id cannot be read.
+#[derive(Default)]
+struct Unreadable {
+    count: u64,
+    first: Option<Damage>,
+}
+
+impl Unreadable {
+    /// Counts a damaged row, and passes other results on.
+    fn pass<T>(&mut self, row: Result<T, FileError>) -> Result<Option<T>, FileError> {
+        match row {
+            Err(FileError::Damage(damage)) => {
+                self.count += 1;
+                self.first.get_or_insert(damage);
+                Ok(None)
+            }
+            row => row.map(Some),
+        }
+    }
+
+    /// Writes one line about all of them.
+    fn log(self) {
+        if let Some(damage) = self.first {
+            error!(count = self.count, first = %damage, "CoValues without a readable id are left out");
+        }
+    }
 }
 
 /// See [`Storage::erasable`](downbeat_storage::Storage::erasable).
@@ -59,22 +98,12 @@ pub(crate) fn erasable(
         WHERE d.status = 0 AND d.coValueID > ?1
         AND EXISTS (SELECT 1 FROM coValues c WHERE c.id = d.coValueID)
         ORDER BY d.coValueID LIMIT ?2";
-    ids(connection, query, "deletedCoValues", after, limit)
-}
-
-fn ids(
-    connection: &Connection,
-    query: &str,
-    table: &str,
-    after: Option<CoValueId>,
-    limit: usize,
-) -> Result<Vec<CoValueId>, FileError> {
     let mut query = connection.prepare_cached(query)?;
     let after = after.as_ref().map_or("", CoValueId::as_str);
     let mut rows = query.query((after, sql_limit(limit)))?;
     let mut ids = Vec::new();
     while let Some(row) = rows.next()? {
-        ids.push(co_value_id(row, table)?);
+        ids.push(co_value_id(row, "deletedCoValues")?);
     }
     Ok(ids)
 }

@@ -11,6 +11,10 @@ use rusqlite::Connection;
 
 use crate::error::FileError;
 
+/// The longest log that is counted, far longer than any real one. A longer one is damage, and the
+/// sum of a few such logs would be no integer.
+const MAX_LOG: i64 = 1 << 40;
+
 /// Totals, or a change of totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Totals {
@@ -27,7 +31,10 @@ impl Totals {
     /// Reads the row.
     pub(crate) fn read(connection: &Connection) -> Result<Self, FileError> {
         let mut query = connection.prepare_cached(
-            "SELECT coValues, deleted, sessions, transactions, bytes FROM downbeat_totals",
+            // A damaged value counts as any number, as in `write`. The audit corrects it.
+            "SELECT CAST(coValues AS INTEGER), CAST(deleted AS INTEGER),
+                CAST(sessions AS INTEGER), CAST(transactions AS INTEGER), CAST(bytes AS INTEGER)
+            FROM downbeat_totals",
         )?;
         Ok(query.query_row([], |row| {
             Ok(Self {
@@ -43,8 +50,10 @@ impl Totals {
     /// Adds this to the row.
     pub(crate) fn write(self, connection: &Connection) -> Result<(), FileError> {
         let mut update = connection.prepare_cached(
-            "UPDATE downbeat_totals SET coValues = coValues + ?1, deleted = deleted + ?2,
-                sessions = sessions + ?3, transactions = transactions + ?4, bytes = bytes + ?5",
+            "UPDATE downbeat_totals SET coValues = CAST(coValues AS INTEGER) + ?1,
+                deleted = CAST(deleted AS INTEGER) + ?2, sessions = CAST(sessions AS INTEGER) + ?3,
+                transactions = CAST(transactions AS INTEGER) + ?4,
+                bytes = CAST(bytes AS INTEGER) + ?5",
         )?;
         let Self { co_values, deleted, sessions, transactions, bytes } = self;
         update.execute([co_values, deleted, sessions, transactions, bytes])?;
@@ -58,8 +67,9 @@ impl Totals {
             "SELECT (SELECT COUNT(*) FROM coValues),
                 (SELECT COUNT(*) FROM deletedCoValues d
                     WHERE EXISTS (SELECT 1 FROM coValues c WHERE c.id = d.coValueID)),
-                COUNT(*), IFNULL(SUM(lastIdx), 0) FROM sessions WHERE lastIdx > 0",
-            [],
+                COUNT(*), IFNULL(SUM(lastIdx), 0) FROM sessions
+                WHERE typeof(lastIdx) = 'integer' AND lastIdx BETWEEN 1 AND ?1",
+            [MAX_LOG],
             |counts| {
                 Ok(Self {
                     co_values: counts.get(0)?,
@@ -105,11 +115,11 @@ impl Sub for Totals {
 
     fn sub(self, other: Self) -> Self {
         Self {
-            co_values: self.co_values - other.co_values,
-            deleted: self.deleted - other.deleted,
-            sessions: self.sessions - other.sessions,
-            transactions: self.transactions - other.transactions,
-            bytes: self.bytes - other.bytes,
+            co_values: self.co_values.saturating_sub(other.co_values),
+            deleted: self.deleted.saturating_sub(other.deleted),
+            sessions: self.sessions.saturating_sub(other.sessions),
+            transactions: self.transactions.saturating_sub(other.transactions),
+            bytes: self.bytes.saturating_sub(other.bytes),
         }
     }
 }

@@ -7,6 +7,7 @@ use downbeat_protocol::{
 };
 
 use crate::event::PeerId;
+use crate::overuse::Overuse;
 use crate::report::Report;
 
 /// Something for the runtime to do. The runtime starts actions in their order. Actions with a
@@ -27,6 +28,7 @@ pub enum Action {
         items: Vec<Item>,
     },
     /// Look a CoValue up in storage, then report [`crate::Event::Loaded`].
+    /// [`crate::Machine::asker`] tells for which peer.
     Load(CoValueId),
     /// Check signatures, then report [`crate::Event::Verified`].
     Verify(VerifyJob),
@@ -70,6 +72,14 @@ pub enum Action {
         peer: PeerId,
         /// The credit, see `content_credit`.
         bytes: u64,
+    },
+    /// End the connection to a client, which keeps too much memory. The machine takes nothing more
+    /// from it until [`crate::Event::Disconnected`].
+    Close {
+        /// The client.
+        peer: PeerId,
+        /// The reason.
+        reason: Overuse,
     },
     /// Report refused content to the operator.
     Report(Report),
@@ -131,6 +141,11 @@ pub struct VerifyJob {
     /// Present if the runs delete the CoValue. Then the verifier also checks whether their author
     /// was an admin of the owning group at the time.
     pub claim: Option<Claim>,
+    /// The peer that sent the runs. It may have disconnected since.
+    pub author: PeerId,
+    /// Whether the author has forked the session before. Then an invalid signature is no forgery:
+    /// the author's log is another one.
+    pub is_forked: bool,
 }
 
 /// Verified content to make durable.

@@ -1,36 +1,9 @@
-//! Credit: how many bytes a peer's content counts for while the machine has it.
+//! Credit that the machine owes to peers for content in progress.
 
-use downbeat_protocol::{Content, SessionContent};
+use downbeat_protocol::Content;
 
+use crate::cost::content_credit;
 use crate::event::PeerId;
-
-/// Bytes that a content message costs in addition to its header and runs, so that messages
-/// without transactions are not free.
-const MESSAGE_OVERHEAD: u64 = 256;
-
-/// Bytes that a run costs in addition to its transactions: mostly the session's id and the
-/// signature.
-const RUN_OVERHEAD: u64 = 256;
-
-/// The credit of a content message: somewhat more than the bytes in it. A runtime that limits the
-/// content in flight per peer takes this much credit for each message, and gets it back with
-/// [`Action::Release`](crate::Action::Release).
-///
-/// Not covered by semantic versioning: the overheads change with the machine's structures.
-#[doc(hidden)]
-pub fn content_credit(content: &Content) -> u64 {
-    message_credit(content) + content.sessions.iter().map(run_credit).sum::<u64>()
-}
-
-/// The part of a message's credit that does not belong to its runs.
-pub(crate) fn message_credit(content: &Content) -> u64 {
-    MESSAGE_OVERHEAD + content.header.as_ref().map_or(0, |header| header.json().len() as u64)
-}
-
-/// The part of a message's credit that belongs to one run.
-pub(crate) fn run_credit(run: &SessionContent) -> u64 {
-    RUN_OVERHEAD + run.json_len()
-}
 
 /// Credit that the machine owes to a peer. It moves with the content, and cannot be copied, so
 /// that it is released once.

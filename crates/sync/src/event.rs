@@ -191,9 +191,8 @@ pub struct Progress {
     pub header: bool,
     /// Whether pieces of the sequence have been sent, for this item or one that it continues.
     pub started: bool,
-    /// The counts that the peer has now, for each of the item's sessions, including those with
-    /// none.
-    pub reached: Vec<(SessionId, u64)>,
+    /// The counts that the peer has now: what it had before the item, and what was sent.
+    pub reached: SessionCounts,
     /// Whether the rest could not be read. It is not tried again before the CoValue changes.
     pub stalled: bool,
 }

@@ -42,8 +42,15 @@
 //!
 //! For each CoValue: the header, the verified and durable counts, the dependencies, and the hash
 //! chains of sessions that were written recently. Content passes through on its way to the
-//! verifier and to storage, and is not kept. Beyond a bound ([`Config::warm_co_values`]), CoValues
-//! without work in progress are forgotten, and loaded from storage again when they are needed.
+//! verifier and to storage, and is not kept. Beyond a bound ([`Config::warm_bytes`], or
+//! [`Config::warm_co_values`] by number), CoValues without work in progress are forgotten, and
+//! loaded from storage again when they are needed. CoValues with work in progress are not looked at
+//! then, however many there are.
+//!
+//! For each peer: subscriptions, claimed counts, content that waits for dependencies, and reconcile
+//! batches. Their bytes are summed as they change, with the figures of [`cost`]. A client that
+//! keeps too much is disconnected ([`Action::Close`]). [`Machine::memory`] tells what the memory is
+//! used for.
 //!
 //! Each peer has a set of CoValues to send, and not a queue of messages. When the peer has room
 //! ([`Event::TurnDone`]), the machine computes the messages from the state of that moment, and
@@ -51,6 +58,15 @@
 //! are combined, and a slow peer needs no memory.
 //!
 //! The crate `downbeat-driver` carries the actions out over a storage, for any runtime.
+//!
+//! # What one event costs
+//!
+//! An event is not handled in one go when it causes much: the entries of a reconcile message, the
+//! subscriptions of a client that leaves, held content that can go on, expired timers, very many
+//! subscribers and very many turns are worked off in portions, one with each [`Machine::poll`].
+//! [`Machine::deadline`] is now while some are left, so other events come between. The runtime
+//! draws the rates of peers from [`cost::work`], the number of small messages that a message counts
+//! as.
 //!
 //! # Guarantees
 //!
@@ -63,10 +79,13 @@
 
 mod action;
 mod config;
+pub mod cost;
 mod credit;
 mod event;
 mod injected_bug;
 mod machine;
+mod memory_use;
+mod overuse;
 mod rejection;
 mod report;
 mod state;
@@ -74,7 +93,7 @@ mod state;
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
 #[doc(hidden)]
-pub use credit::content_credit;
+pub use cost::content_credit;
 pub use downbeat_protocol::UpstreamName;
 pub use event::{
     Event, Loaded, Millis, PeerId, PeerRole, Progress, Refusal, StorageFailed, Stored, Verified,
@@ -82,5 +101,7 @@ pub use event::{
 #[cfg(feature = "faults")]
 pub use injected_bug::InjectedBug;
 pub use machine::Machine;
+pub use memory_use::MemoryUse;
+pub use overuse::Overuse;
 pub use rejection::Rejection;
 pub use report::Report;

@@ -10,6 +10,8 @@ mod access;
 mod agreement;
 mod answers;
 mod asking;
+mod backlog;
+mod bounds;
 mod comparisons;
 mod deletion;
 mod dependencies_first;
@@ -35,16 +37,20 @@ mod watching;
 use std::collections::VecDeque;
 
 use downbeat_protocol::{CoValueId, Message, SessionId};
-use rustc_hash::FxHashMap;
 
 use crate::action::Action;
 use crate::config::Config;
+use crate::cost::CHAIN_BYTES;
 use crate::event::{Event, Millis, PeerId};
 #[cfg(feature = "faults")]
 use crate::injected_bug::InjectedBug;
+use crate::memory_use::MemoryUse;
+use crate::state::backlog::Backlog;
+use crate::state::entry::Entry;
 use crate::state::peer::Peer;
+use crate::state::peers::Peers;
 use crate::state::recency::{Stamp, UseOrder};
-use crate::state::table::{CoValueTable, Key};
+use crate::state::table::CoValueTable;
 use crate::state::timers::Timers;
 use crate::state::unsynced::UnsyncedNotes;
 use crate::state::upstreams::Upstreams;
@@ -58,7 +64,7 @@ use crate::state::walk::Walks;
 pub struct Machine {
     config: Config,
     now: Millis,
-    peers: FxHashMap<PeerId, Peer>,
+    peers: Peers,
     /// The CoValues in memory, and the subscribers of each.
     values: CoValueTable,
     timers: Timers,
@@ -69,14 +75,15 @@ pub struct Machine {
     walks: Walks,
     /// Queues of held content that are complete: the CoValue and the peer of each.
     retries: VecDeque<(CoValueId, PeerId)>,
-    /// Bytes of held content from peers that have disconnected.
+    /// Bytes of held content from peers that have disconnected, with its dependencies.
     left_bytes: u64,
+    /// Work for the next polls.
+    backlog: Backlog,
     /// Peers to build a turn for.
     ready: VecDeque<PeerId>,
     actions: Vec<Action>,
-    /// The time of the present use: it grows with each event.
+    /// The time of the last use of a chain: it grows with each.
     stamp: Stamp,
-    entry_uses: UseOrder<Key>,
     chain_uses: UseOrder<(CoValueId, SessionId)>,
     /// Hash chains in memory, over all CoValues.
     warm_chains: usize,
@@ -94,7 +101,6 @@ impl Machine {
     /// progress are ignored.
     pub fn handle(&mut self, now: Millis, event: Event) {
         self.now = self.now.max(now);
-        self.stamp += 1;
         let about = event.co_value();
         match event {
             Event::Connected { peer, role } => self.connected(peer, role),
@@ -120,10 +126,26 @@ impl Machine {
         if !self.peers.contains_key(&peer) {
             return;
         }
+        if self.peers.is_closing(peer) {
+            return self.ignore(peer, &message);
+        }
         match message {
-            Message::Load(state) => self.received_load(peer, state),
-            Message::Known(known) => self.received_known(peer, known),
-            Message::Content(content) => self.received_content(peer, content),
+            Message::Load(state) => {
+                let id = state.id;
+                self.received_load(peer, state);
+                self.charge_claim(peer, id, None);
+            }
+            Message::Known(known) => {
+                let id = known.state.id;
+                let before = self.claim_before(peer, id);
+                self.received_known(peer, known);
+                self.charge_claim(peer, id, before);
+            }
+            Message::Content(content) => {
+                let id = content.id;
+                self.received_content(peer, content);
+                self.charge_dropped(peer, id);
+            }
             Message::Reconcile(reconcile) => self.received_reconcile(peer, reconcile),
             Message::ReconcileAck(batch) => self.reconcile_acknowledged(peer, &batch),
             // The runtime answers messages that are about no CoValue.
@@ -133,18 +155,27 @@ impl Machine {
 
     /// Takes the actions that are due. One call for several events combines their messages to a
     /// peer in one turn.
+    ///
+    /// What one event or message causes may be too much for one call. Then [`Machine::deadline`] is
+    /// not later than now, and the next call goes on.
     pub fn poll(&mut self, actions: &mut Vec<Action>) {
-        while let Some(peer) = self.ready.pop_front() {
-            self.build_turn(peer);
-        }
+        self.work_off();
+        self.build_turns();
         self.forget_unused();
+        self.close_largest();
         actions.append(&mut self.actions);
     }
 
     /// The time of the next [`Event::Tick`]. None is needed before another event has come if this
-    /// is `None`.
+    /// is `None`. It is not later than now while [`Machine::poll`] has more to do.
     pub fn deadline(&self) -> Option<Millis> {
-        self.timers.next()
+        if self.has_backlog() { Some(self.now) } else { self.timers.next() }
+    }
+
+    /// A peer that waits for a look-up of a CoValue, so that a runtime can look up for the peers in
+    /// turn. `None` for look-ups of the machine's own.
+    pub fn asker(&self, id: CoValueId) -> Option<PeerId> {
+        self.values.get(&id).and_then(Entry::asker)
     }
 
     /// The number of CoValues in memory.
@@ -162,8 +193,22 @@ impl Machine {
         self.peers.get(&peer).map_or(0, Peer::subscription_count)
     }
 
-    /// Bytes of content that wait for dependencies.
+    /// Bytes of content that waits for dependencies, and of the dependencies that it waits for.
     pub fn held_bytes(&self) -> u64 {
-        self.peers.values().map(|peer| peer.held.bytes()).sum::<u64>() + self.left_bytes
+        self.memory().held
+    }
+
+    /// The memory of the machine, by kind, as of the last [`Machine::poll`].
+    pub fn memory(&self) -> MemoryUse {
+        let (entries, peers) = (self.values.bytes(), self.peers.bytes());
+        MemoryUse {
+            entries: entries.all - entries.headers,
+            headers: entries.headers,
+            subscriptions: peers.subscriptions,
+            claims: peers.claims,
+            held: peers.held + self.left_bytes,
+            batches: peers.batches,
+            chains: self.warm_chains as u64 * CHAIN_BYTES,
+        }
     }
 }

@@ -5,8 +5,6 @@ use std::io;
 use downbeat_protocol::CoValueId;
 use downbeat_storage::{Damage, StorageError};
 
-use crate::import::Imported;
-
 /// Why a tool could not finish.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -102,18 +100,4 @@ pub enum FileError {
         /// The last line that was read.
         line: u64,
     },
-}
-
-/// An import that failed, with the part that succeeded.
-///
-/// The same import, started again, continues from there.
-#[derive(Debug, thiserror::Error)]
-#[error("the import stopped after {} new CoValues", .imported.new_co_values)]
-#[non_exhaustive]
-pub struct Interrupted {
-    /// The content that is in the target now.
-    pub imported: Box<Imported>,
-    /// The error that stopped the import.
-    #[source]
-    pub error: Error,
 }

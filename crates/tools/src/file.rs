@@ -18,13 +18,14 @@ use crate::error::FileError;
 const VERSION: u32 = 1;
 
 /// The longest line that is read. A message holds little more than 1 MiB, unless a single extension
-/// of a log is larger; peers can send extensions of up to 32 MiB.
+/// of a log is larger; peers could send extensions of up to 32 MiB.
 const MAX_LINE_LEN: usize = 256 << 20;
 
 /// Limits for decoding. They are higher than those for a peer, because the content comes from a
 /// store; the limit on nesting is the same.
 const LIMITS: Limits = Limits {
     message_bytes: MAX_LINE_LEN,
+    header_bytes: MAX_LINE_LEN,
     messages_per_frame: 1,
     transactions: 10_000_000,
     sessions: 1_000_000,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use downbeat_protocol::{CoValueId, SessionId};
+use downbeat_protocol::{CoValueId, Printable, SessionId};
 use serde::{Serialize, Serializer};
 
 use crate::check::Reason;
@@ -116,10 +116,10 @@ impl fmt::Display for Finding {
         if let Some(session) = &self.session {
             write!(f, "{session}: ")?;
         }
-        write!(f, "{}", self.reason)
+        write!(f, "{}", Printable(&self.reason))
     }
 }
 
 fn as_text<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(reason)
+    serializer.collect_str(&Printable(reason))
 }

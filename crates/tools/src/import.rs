@@ -4,20 +4,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use downbeat_protocol::{CoValueId, Header, SessionCounts};
-use downbeat_storage::{StorageError, StoredCoValue, Write};
+use downbeat_protocol::{CoValueId, SessionCounts};
+use downbeat_storage::{StorageError, StoredCoValue};
 use serde::Serialize;
 
-use crate::check::{Checked, Extension, Reason, check};
+use crate::check::{Checked, Reason, check};
 use crate::directory::Directory;
-use crate::error::{Error, Interrupted};
+use crate::error::Error;
 use crate::file::Input;
 use crate::findings::{Findings, FindingsReport};
 use crate::import_lines::import_lines;
+use crate::outgoing::Outgoing;
 use crate::progress::{ProgressObserver, Unit};
 use crate::store::Store;
 use crate::walk::{join, walk};
-use crate::writer::{Stopped, Writer};
+use crate::writer::Writer;
 
 /// The result of an import.
 #[derive(Debug, Serialize)]
@@ -39,6 +40,20 @@ pub struct Imported {
     /// The content that was left out.
     #[serde(flatten)]
     pub report: FindingsReport,
+}
+
+/// An import that failed, with the part that succeeded.
+///
+/// The same import, started again, continues from there.
+#[derive(Debug, thiserror::Error)]
+#[error("the import stopped after {} new CoValues", .imported.new_co_values)]
+#[non_exhaustive]
+pub struct Interrupted {
+    /// The content that is in the target now.
+    pub imported: Box<Imported>,
+    /// The error that stopped the import.
+    #[source]
+    pub error: Error,
 }
 
 /// Copies the content that `to` lacks from another store.
@@ -159,7 +174,7 @@ impl StoreImport<'_> {
                 let deletes = theirs.deleted && !ours.deleted;
                 let counts = ours.counts();
                 let kept = counts.iter().filter(|(session, _)| !(deletes && session.is_delete()));
-                let have = kept.cloned().collect();
+                let have = kept.collect();
                 (Checked::stored(id, ours, self.to, deletes), have, None)
             }
             None => match Checked::new(id, theirs.header.clone()) {
@@ -215,42 +230,4 @@ fn is_behind(ours: &StoredCoValue, theirs: &StoredCoValue) -> bool {
     }
     let counts = ours.counts();
     theirs.sessions.iter().any(|theirs| theirs.count > counts.get(&theirs.session))
-}
-
-/// Passes the valid content of one CoValue to the writer.
-pub(crate) struct Outgoing<'a> {
-    pub writer: &'a Writer<'a>,
-    pub id: CoValueId,
-    /// The header, until it is sent.
-    pub header: Option<Header>,
-}
-
-impl Outgoing<'_> {
-    /// Sends extensions, with the header if they are the first.
-    pub(crate) fn send(&mut self, extensions: Vec<Extension>) -> Result<(), Stopped> {
-        let mut sessions = Vec::with_capacity(extensions.len());
-        let mut tombstones = Vec::new();
-        for Extension { content, deletes } in extensions {
-            if deletes { tombstones.push(content) } else { sessions.push(content) }
-        }
-        if !sessions.is_empty() || (self.header.is_some() && !tombstones.is_empty()) {
-            let header = self.header.take();
-            self.writer.push(Write::Append { id: self.id, header, sessions })?;
-        }
-        for session in tombstones {
-            self.writer.push(Write::Tombstone { id: self.id, session })?;
-        }
-        Ok(())
-    }
-
-    /// Sends the header, if it is not sent yet.
-    pub(crate) fn finish(&mut self) -> Result<(), Stopped> {
-        match self.header.take() {
-            Some(header) => {
-                let sessions = Vec::new();
-                self.writer.push(Write::Append { id: self.id, header: Some(header), sessions })
-            }
-            None => Ok(()),
-        }
-    }
 }

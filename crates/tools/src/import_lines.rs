@@ -18,7 +18,7 @@ use crate::directory::Directory;
 use crate::error::{Error, FileError};
 use crate::file::{Input, Line, Mark, Totals};
 use crate::findings::{Finding, Findings};
-use crate::import::Outgoing;
+use crate::outgoing::Outgoing;
 use crate::progress::ProgressObserver;
 use crate::store::Store;
 use crate::walk::{join, threads};

@@ -36,8 +36,6 @@ pub struct VerifyReport {
 /// Checks all ids, hash chains, signatures and deletions in a store.
 pub fn verify(store: &Store, progress: &dyn ProgressObserver) -> Result<VerifyReport, Error> {
     let started = Instant::now();
-    let counted = store.count()?;
-    progress.start(Unit::CoValues, Some(counted));
     let verify = Verify {
         store,
         directory: Directory::new(vec![store.clone()]),
@@ -46,6 +44,8 @@ pub fn verify(store: &Store, progress: &dyn ProgressObserver) -> Result<VerifyRe
         transactions: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
     };
+    let counted = verify.count()?;
+    progress.start(Unit::CoValues, counted);
     let co_values = verify.run(counted)?;
     Ok(VerifyReport {
         co_values,
@@ -67,25 +67,39 @@ struct Verify<'a> {
 }
 
 impl Verify<'_> {
+    /// The number of CoValues according to the store. `None` if its totals are damaged.
+    fn count(&self) -> Result<Option<u64>, StorageError> {
+        match self.store.count() {
+            Ok(count) => Ok(Some(count)),
+            Err(StorageError::Corrupt(damage)) => {
+                self.add_overall(Reason::Damaged(damage));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds a problem that belongs to no CoValue.
+    fn add_overall(&self, reason: Reason) {
+        self.findings.push(Finding { line: None, co_value: None, session: None, reason });
+    }
+
     /// Checks everything, and returns the number of CoValues.
-    fn run(&self, counted: u64) -> Result<u64, Error> {
+    fn run(&self, counted: Option<u64>) -> Result<u64, Error> {
         let walked = walk(self.store, |id| {
             self.verify(id).map_err(|error| error.in_co_value(id))?;
             self.progress.add(1);
             Ok(())
         })?;
         let listed = walked.listed;
-        // A server may write to a SQLite file at the same time and add CoValues.
-        let most = self.store.count()?.max(counted);
-        let overall = match walked.broken_off {
-            Some(damage) => Some(Reason::Damaged(damage)),
-            None if !(counted..=most).contains(&listed) => {
-                Some(Reason::WrongCount { listed, counted })
-            }
-            None => None,
-        };
-        if let Some(reason) = overall {
-            self.findings.push(Finding { line: None, co_value: None, session: None, reason });
+        if let Some(damage) = walked.broken_off {
+            self.add_overall(Reason::Damaged(damage));
+        } else if let Some(counted) = counted
+            && let Some(now) = self.count()?
+            // A server may write to a SQLite file at the same time and add CoValues.
+            && !(counted..=now.max(counted)).contains(&listed)
+        {
+            self.add_overall(Reason::WrongCount { listed, counted });
         }
         Ok(listed)
     }

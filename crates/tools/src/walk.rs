@@ -31,6 +31,8 @@ struct Ids<'a> {
     store: &'a Store,
     page: VecDeque<CoValueId>,
     after: Option<CoValueId>,
+    /// Ids of the next request.
+    limit: usize,
     at_end: bool,
     walked: Walked,
 }
@@ -44,6 +46,7 @@ pub(crate) fn walk(
         store,
         page: VecDeque::new(),
         after: None,
+        limit: PAGE,
         at_end: false,
         walked: Walked { listed: 0, broken_off: None },
     });
@@ -85,14 +88,16 @@ pub(crate) fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 impl Ids<'_> {
     /// The next ids; empty at the end.
     fn share(&mut self) -> Result<Vec<CoValueId>, StorageError> {
-        if self.page.is_empty() && !self.at_end {
-            match self.store.list(self.after, PAGE) {
+        while self.page.is_empty() && !self.at_end {
+            match self.store.list(self.after, self.limit) {
                 Ok(page) => {
-                    self.at_end = page.len() < PAGE;
+                    self.at_end = page.len() < self.limit;
                     self.after = page.last().copied().or(self.after);
                     self.walked.listed += page.len() as u64;
                     self.page = page.into();
                 }
+                // Ids before the damage can be listed one by one.
+                Err(StorageError::Corrupt(_)) if self.limit > 1 => self.limit = 1,
                 Err(StorageError::Corrupt(damage)) => {
                     self.at_end = true;
                     self.walked.broken_off = Some(damage);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use downbeat_protocol::Limits;
 use downbeat_transport::net::internal::PortOptions;
-use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, SpareFiles, TrustedProxies};
+use downbeat_transport::net::{
+    ConnectionLimiter, ConnectionLimits, ReceiveBudget, SpareFiles, TrustedProxies,
+};
 use downbeat_transport::tls::{ClientTls, ServerTls};
 use downbeat_transport::{Admission, TransportCounters};
 
@@ -43,6 +45,8 @@ pub struct TcpOptions {
     /// The most bytes in one frame. A larger frame is not read; its connection is closed with code
     /// 1009.
     pub max_frame_bytes: usize,
+    /// The memory for frames that have arrived in part.
+    pub receive_budget: Arc<ReceiveBudget>,
     /// The name of this side in the peer's logs. At most 255 bytes are sent.
     pub name: String,
     /// The time for making a connection. A client's time includes the look-up of the host.
@@ -79,6 +83,7 @@ impl Default for TcpOptions {
         Self {
             max_frame_bytes: limits.message_bytes,
             limits,
+            receive_budget: Arc::default(),
             name: "downbeat".to_owned(),
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
             keep_alive: DEFAULT_KEEP_ALIVE,

@@ -13,7 +13,8 @@ use downbeat_protocol::Limits;
 use downbeat_protocol::binary::decode_frame;
 use downbeat_transport::net::Io;
 use downbeat_transport::net::internal::{
-    ClosingStream, FinalClose, LAST_WORD_TIMEOUT, ReceiveState, StallDetector, decode_blocking,
+    ClosingStream, Displaced, FREE_BYTES, FinalClose, LAST_WORD_TIMEOUT, ReceiveShare,
+    ReceiveState, StallDetector, decode_blocking,
 };
 use downbeat_transport::{
     CloseCode, CloseReason, DroppedFrame, Incoming, Receiver, TransportError,
@@ -36,6 +37,8 @@ pub(crate) struct TcpReceiver<S> {
     settings: Settings,
     /// Received bytes that are not a whole frame yet.
     buffer: BytesMut,
+    /// The memory for the buffer, and for the last frame.
+    share: ReceiveShare,
     stall: StallDetector,
     /// When the last bytes arrived.
     heard: Instant,
@@ -59,6 +62,7 @@ enum Step {
     Broken(io::Error),
     Silent,
     Stalled,
+    Displaced,
 }
 
 impl<S: Io> TcpReceiver<S> {
@@ -74,6 +78,7 @@ impl<S: Io> TcpReceiver<S> {
             stream,
             settings,
             buffer: BytesMut::new(),
+            share: ReceiveShare::new(Arc::clone(&options.receive_budget)),
             stall: StallDetector::default(),
             heard: Instant::now(),
             timer: None,
@@ -88,10 +93,23 @@ impl<S: Io> TcpReceiver<S> {
                 Ok(Some((kind, payload))) => return Poll::Ready(Step::Frame(kind, payload)),
                 Ok(None) => {}
             }
+            match self.share.poll_reserve(self.buffer.len() + READ_BYTES, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Displaced)) => return Poll::Ready(Step::Displaced),
+                Poll::Pending => {
+                    // The peer is not to blame for this pause.
+                    self.stall.reset();
+                    self.heard = Instant::now();
+                    return Poll::Pending;
+                }
+            }
             match self.poll_more(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Step::End),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Step::Broken(error)),
+                Poll::Pending if self.share.wait_for_sender(cx).is_err() => {
+                    return Poll::Ready(Step::Displaced);
+                }
                 Poll::Pending => return self.poll_timer(cx),
             }
         }
@@ -113,6 +131,7 @@ impl<S: Io> TcpReceiver<S> {
             self.buffer = BytesMut::new();
         }
         self.stall.reset();
+        self.share.complete();
         Ok(Some((kind, payload)))
     }
 
@@ -191,7 +210,7 @@ impl<S: Io> TcpReceiver<S> {
                 self.fail(
                     TransportError::Silent { limit },
                     CloseCode::GoingAway,
-                    "no sign of life came in time",
+                    "the peer sent nothing in time, not even a keep-alive",
                 );
                 Ok(None)
             }
@@ -204,7 +223,18 @@ impl<S: Io> TcpReceiver<S> {
                 self.fail(error, CloseCode::PolicyViolation, text);
                 Ok(None)
             }
+            Step::Displaced => {
+                self.displaced();
+                Ok(None)
+            }
         }
+    }
+
+    /// Closes on a peer whose message occupied memory for which others waited.
+    fn displaced(&mut self) {
+        self.stream.counters().frames_displaced.increment();
+        let text = "the server is short of memory for incomplete messages";
+        self.fail(TransportError::Displaced, CloseCode::TryAgainLater, text);
     }
 
     fn decode(&self, payload: &Bytes) -> Incoming {
@@ -244,6 +274,7 @@ impl<S: Io> TcpReceiver<S> {
     fn fail(&mut self, error: TransportError, code: CloseCode, text: &str) {
         self.stream.take_over(Some(frame::close(&CloseReason::new(code, text))));
         self.buffer = BytesMut::new();
+        self.share.release();
         self.state = ReceiveState::Failing(FinalClose::new(error, LAST_WORD_TIMEOUT));
     }
 }
@@ -251,6 +282,11 @@ impl<S: Io> TcpReceiver<S> {
 #[async_trait]
 impl<S: Io> Receiver for TcpReceiver<S> {
     async fn receive(&mut self) -> Result<Option<Incoming>, TransportError> {
+        // The caller is done with the last frame. The beginning of the next one is short, unless an
+        // earlier call was dropped within it.
+        if self.buffer.len() <= FREE_BYTES {
+            self.share.release();
+        }
         loop {
             let stream = Arc::clone(&self.stream);
             if let Some(end) = self.state.finish(&*stream).await {

@@ -3,9 +3,11 @@
 use std::io::{self, Cursor};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use downbeat_transport::net::internal::StallDetector;
+use downbeat_transport::net::ReceiveBudget;
+use downbeat_transport::net::internal::{Displaced, ReceiveShare, StallDetector};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
@@ -43,6 +45,12 @@ pub(crate) struct FrameReader<S> {
     message_bytes: u64,
     /// Whether a message had too many fragments.
     too_fragmented: bool,
+    /// The bytes of the current message that the library has.
+    passed: usize,
+    /// The memory for them.
+    share: ReceiveShare,
+    /// Whether a message was given up for lack of memory.
+    displaced: bool,
     stall: StallDetector,
     /// When the last bytes arrived; only on a transparent stream.
     heard: Option<Instant>,
@@ -62,7 +70,7 @@ enum Mode {
 
 impl<S> FrameReader<S> {
     /// A server's stream, which begins with these bytes.
-    pub(crate) fn new(stream: S, begin: Vec<u8>) -> Self {
+    pub(crate) fn new(stream: S, begin: Vec<u8>, budget: Arc<ReceiveBudget>) -> Self {
         let mode = Mode::Frames;
         Self {
             stream,
@@ -73,6 +81,9 @@ impl<S> FrameReader<S> {
             fragments: 0,
             message_bytes: 0,
             too_fragmented: false,
+            passed: 0,
+            share: ReceiveShare::new(budget),
+            displaced: false,
             stall: StallDetector::default(),
             heard: None,
             cut_off: false,
@@ -83,7 +94,7 @@ impl<S> FrameReader<S> {
     /// A client's stream, which begins with these bytes.
     pub(crate) fn transparent(stream: S, begin: Vec<u8>) -> Self {
         let heard = Some(Instant::now());
-        Self { mode: Mode::Transparent, heard, ..Self::new(stream, begin) }
+        Self { mode: Mode::Transparent, heard, ..Self::new(stream, begin, Arc::default()) }
     }
 
     /// When the last bytes arrived, on a transparent stream.
@@ -110,6 +121,28 @@ impl<S> FrameReader<S> {
     /// later reads return all bytes.
     pub(crate) fn too_fragmented(&self) -> bool {
         self.too_fragmented
+    }
+
+    /// Whether a message was given up, because others waited for its memory. One read has failed
+    /// with it; later reads return all bytes.
+    pub(crate) fn displaced(&self) -> bool {
+        self.displaced
+    }
+
+    /// Returns the memory of the last message, which the caller is done with. Does nothing within a
+    /// message.
+    pub(crate) fn release(&mut self) {
+        if self.between_messages() || self.displaced {
+            self.share.release();
+            self.passed = 0;
+        }
+    }
+
+    /// Gives a message up for which there is no memory.
+    fn give_up(&mut self, Displaced: Displaced) -> io::Error {
+        self.displaced = true;
+        self.mode = Mode::Transparent;
+        io::Error::other("a message for which there is no memory")
     }
 
     /// Whether a message is incomplete.
@@ -177,6 +210,10 @@ impl<S> FrameReader<S> {
         }
         self.taken += count;
         self.remaining = self.remaining.saturating_sub(count as u64);
+        self.passed = self.passed.saturating_add(count);
+        if self.between_messages() {
+            self.share.complete();
+        }
         if self.unread().is_empty() {
             self.buffer = Vec::new();
             self.taken = 0;
@@ -187,6 +224,18 @@ impl<S> FrameReader<S> {
 impl<S: AsyncRead + Unpin> FrameReader<S> {
     /// Reads into the buffer; 0 at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.mode == Mode::Frames {
+            let needed = self.passed + self.unread().len() + READ_BYTES;
+            match self.share.poll_reserve(needed, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(displaced)) => return Poll::Ready(Err(self.give_up(displaced))),
+                Poll::Pending => {
+                    // The peer is not to blame for this pause.
+                    self.stall.reset();
+                    return Poll::Pending;
+                }
+            }
+        }
         // Not filled with zeros: every poll comes here, and most of the bytes are never used.
         let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
         let mut buf = ReadBuf::uninit(&mut bytes);
@@ -198,7 +247,12 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
             }
             Poll::Pending => {
                 self.stall.read_pending(self.unfinished());
-                return Poll::Pending;
+                return match self.share.wait_for_sender(cx) {
+                    Err(displaced) if self.unfinished() => {
+                        Poll::Ready(Err(self.give_up(displaced)))
+                    }
+                    _ => Poll::Pending,
+                };
             }
         }
         self.stall.received(buf.filled().len());
@@ -264,7 +318,7 @@ mod tests {
 
     /// The bytes of each read, and whether the reader is between messages after it.
     async fn reads(begin: &[u8], rest: &[u8]) -> Vec<(Vec<u8>, bool)> {
-        let mut reader = FrameReader::new(rest, begin.to_vec());
+        let mut reader = FrameReader::new(rest, begin.to_vec(), Arc::default());
         let mut reads = Vec::new();
         let mut buf = [0; 100];
         loop {
@@ -313,7 +367,7 @@ mod tests {
             bytes.extend([u8::from(left == 0) << 7, length]);
             bytes.resize(bytes.len() + usize::from(length), b' ');
         }
-        let mut reader = FrameReader::new(&bytes[..], Vec::new());
+        let mut reader = FrameReader::new(&bytes[..], Vec::new(), Arc::default());
         let mut read = Vec::new();
         let result = reader.read_to_end(&mut read).await;
         assert_eq!(result.is_err(), reader.too_fragmented());
@@ -336,7 +390,7 @@ mod tests {
     async fn each_message_has_fragments_of_its_own() {
         let message = [[0x01, 0], [0x89, 0], [0x80, 0]].concat();
         let bytes = message.repeat(1_000);
-        let mut reader = FrameReader::new(&bytes[..], Vec::new());
+        let mut reader = FrameReader::new(&bytes[..], Vec::new(), Arc::default());
         reader.read_to_end(&mut Vec::new()).await.unwrap();
         assert!(reader.between_messages());
     }
@@ -344,7 +398,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_kept_between_frames() {
         let bytes = [[0x81, 1, b'a'], [0x81, 1, b'b']].concat();
-        let mut reader = FrameReader::new(&bytes[..], Vec::new());
+        let mut reader = FrameReader::new(&bytes[..], Vec::new(), Arc::default());
         let mut buf = [0; 100];
         assert_eq!(reader.read(&mut buf).await.unwrap(), 3);
         assert_ne!(reader.buffer.capacity(), 0);

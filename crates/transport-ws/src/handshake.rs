@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use downbeat_transport::net::Io;
@@ -93,7 +93,8 @@ impl Handshake for ServerSide {
         admission.counters().accepted.increment();
         let config = Some(options.config());
         // Copied, because even an empty rest keeps the whole buffer of the HTTP library alive.
-        let stream = FrameReader::new(stream, read_buf.to_vec());
+        let budget = Arc::clone(&options.receive_budget);
+        let stream = FrameReader::new(stream, read_buf.to_vec(), budget);
         let ws = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
         let ping =
             PingSettings { interval: options.ping_interval, name: options.ping_name.clone() };

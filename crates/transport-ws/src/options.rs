@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use downbeat_protocol::Limits;
 use downbeat_transport::net::internal::PortOptions;
-use downbeat_transport::net::{ConnectionLimiter, ConnectionLimits, SpareFiles, TrustedProxies};
+use downbeat_transport::net::{
+    ConnectionLimiter, ConnectionLimits, ReceiveBudget, SpareFiles, TrustedProxies,
+};
 use downbeat_transport::tls::{ClientTls, ServerTls};
 use downbeat_transport::{Admission, TransportCounters};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -60,6 +62,8 @@ pub struct WsOptions {
     /// The most bytes in one frame, and in one message of several fragments. A larger frame is not
     /// read; its connection is closed with code 1009.
     pub max_frame_bytes: usize,
+    /// The memory for messages that have arrived in part at a listener.
+    pub receive_budget: Arc<ReceiveBudget>,
     /// The most bytes in the head of an HTTP request. The answer to a larger one is status 431.
     pub max_header_bytes: usize,
     /// The time for making a connection, and for a plain HTTP request with its answer. A client's
@@ -104,6 +108,7 @@ impl Default for WsOptions {
         Self {
             max_frame_bytes: limits.message_bytes,
             limits,
+            receive_budget: Arc::default(),
             max_header_bytes: DEFAULT_MAX_HEADER_BYTES,
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
             connection_limits: ConnectionLimits::default(),

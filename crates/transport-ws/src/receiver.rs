@@ -181,6 +181,12 @@ impl<S: Io> WsReceiver<S> {
                 self.fail(TransportError::Protocol(text.to_owned()), CloseCode::Policy, text);
                 Ok(None)
             }
+            WsError::Io(_) if self.socket.displaced() => {
+                counters.frames_displaced.increment();
+                let text = "the server is short of memory for incomplete messages";
+                self.fail(TransportError::Displaced, CloseCode::Again, text);
+                Ok(None)
+            }
             WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) | WsError::Io(_)
                 if closing =>
             {
@@ -209,7 +215,7 @@ impl<S: Io> WsReceiver<S> {
     /// Closes on a server that sends no keepalives.
     fn fail_silent(&mut self, limit: Duration) {
         self.socket.counters().peers_lost.increment();
-        let text = "no sign of life came in time";
+        let text = "the peer sent nothing in time, not even a keep-alive";
         let error = TransportError::Silent { limit };
         self.fail_within(SILENT_PEER_TIMEOUT, error, CloseCode::Away, text);
     }
@@ -246,6 +252,8 @@ impl Silence {
 #[async_trait]
 impl<S: Io> Receiver for WsReceiver<S> {
     async fn receive(&mut self) -> Result<Option<Incoming>, TransportError> {
+        // The caller is done with the last frame.
+        self.socket.release();
         loop {
             let socket = Arc::clone(&self.socket);
             if let Some(end) = self.state.finish(&*socket).await {

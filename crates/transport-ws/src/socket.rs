@@ -114,6 +114,7 @@ impl<S: Io> Socket<S> {
             self.count_lost_peer(Some(error));
         }
         match &poll {
+            Some(Err(_)) if inner.ws()?.get_ref().displaced() => inner.drop_partial(cx),
             Some(Ok(WsMessage::Close(_)) | Err(_)) | None => inner.ending = true,
             Some(Ok(message)) => {
                 inner.grown |= message.len() > RELEASE_ABOVE;
@@ -137,6 +138,18 @@ impl<S: Io> Socket<S> {
     /// Whether the peer has sent a message in too many fragments.
     pub(crate) fn too_fragmented(&self) -> bool {
         self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().too_fragmented())
+    }
+
+    /// Whether a message was given up, because others waited for its memory.
+    pub(crate) fn displaced(&self) -> bool {
+        self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().displaced())
+    }
+
+    /// Returns the memory of the last message. For the receiver, when the caller is done with it.
+    pub(crate) fn release(&self) {
+        if let Some(ws) = &mut self.lock().ws {
+            ws.get_mut().release();
+        }
     }
 
     /// Whether the stream has ended within a frame.
@@ -219,13 +232,28 @@ impl<S: Io> Inner<S> {
         self.ws.as_mut().ok_or(WsError::AlreadyClosed)
     }
 
-    /// Frees the buffers of large frames when they are empty and no frame is in progress, by
-    /// renewing the library's state on the same stream.
+    /// Frees the buffers of large frames when they are empty and no frame is in progress.
     fn release(&mut self, cx: &mut Context<'_>) {
-        if !self.grown || self.ending {
-            return;
+        let is_free = |ws: &WebSocketStream<FrameReader<S>>| ws.get_ref().between_messages();
+        if self.grown && !self.ending && self.ws.as_ref().is_some_and(is_free) {
+            self.renew(cx);
         }
-        let Some(mut ws) = self.ws.take_if(|ws| ws.get_ref().between_messages()) else { return };
+    }
+
+    /// Frees the memory of a message that was given up. Only a close follows.
+    fn drop_partial(&mut self, cx: &mut Context<'_>) {
+        if !self.ending
+            && self.renew(cx)
+            && let Some(ws) = &mut self.ws
+        {
+            ws.get_mut().release();
+        }
+    }
+
+    /// Renews the library's state on the same stream, which drops its buffers. Does nothing while
+    /// there are unwritten bytes. Returns whether it has renewed the state.
+    fn renew(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(mut ws) = self.ws.take() else { return false };
         let flushed = Pin::new(&mut ws).poll_flush(cx);
         // The flush has replaced the sender's waker, and the renewal would lose it.
         if let Some(sender) = self.sender.take() {
@@ -233,7 +261,7 @@ impl<S: Io> Inner<S> {
         }
         if !matches!(flushed, Poll::Ready(Ok(()))) {
             self.ws = Some(ws);
-            return;
+            return false;
         }
         self.grown = false;
         let stream = ws.into_inner();
@@ -241,6 +269,7 @@ impl<S: Io> Inner<S> {
         if let Poll::Ready(ws) = pin!(renewed).poll(cx) {
             self.ws = Some(ws);
         }
+        true
     }
 }
 
@@ -280,7 +309,7 @@ mod tests {
     /// A server's socket, and the other end of its stream, which buffers this many bytes.
     async fn socket(room: usize) -> (Socket<DuplexStream>, DuplexStream) {
         let (near, far) = duplex(room);
-        let reader = FrameReader::new(near, Vec::new());
+        let reader = FrameReader::new(near, Vec::new(), Arc::default());
         let ws = WebSocketStream::from_raw_socket(reader, Role::Server, None).await;
         (Socket::new(ws, Permit::default(), Arc::default()), far)
     }
@@ -395,7 +424,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_has_vanished_is_counted() {
-        let reader = FrameReader::new(Vanished, Vec::new());
+        let reader = FrameReader::new(Vanished, Vec::new(), Arc::default());
         let ws = WebSocketStream::from_raw_socket(reader, Role::Server, None).await;
         let counters = Arc::<TransportCounters>::default();
         let socket = Socket::new(ws, Permit::default(), Arc::clone(&counters));

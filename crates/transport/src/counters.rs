@@ -77,6 +77,9 @@ counters! {
     frames_fragmented,
     /// Frames that arrived too slowly; each ended its connection.
     frames_too_slow,
+    /// Incomplete messages that were given up, because others waited for their memory; each ended
+    /// its connection.
+    frames_displaced,
     /// Connections that ended in the middle of a frame.
     frames_cut_off,
     /// WebSocket pings that were answered.
@@ -145,7 +148,7 @@ impl TransportSnapshot {
     }
 
     /// Rejected frames by reason, for a metric with a label.
-    pub fn bad_frames(&self) -> [(&'static str, u64); 7] {
+    pub fn bad_frames(&self) -> [(&'static str, u64); 8] {
         [
             ("too_large", self.frames_too_large),
             ("not_utf8", self.frames_not_utf8),
@@ -153,6 +156,7 @@ impl TransportSnapshot {
             ("malformed", self.frames_malformed),
             ("fragmented", self.frames_fragmented),
             ("too_slow", self.frames_too_slow),
+            ("displaced", self.frames_displaced),
             ("cut_off", self.frames_cut_off),
         ]
     }

@@ -54,6 +54,9 @@ pub enum TransportError {
         /// The time limit.
         limit: Duration,
     },
+    /// An incomplete message of the peer was given up, because others waited for its memory.
+    #[error("an incomplete message was given up, because others waited for its memory")]
+    Displaced,
     /// The server answered with a refusal.
     #[error("the peer refused the connection: {reason}")]
     Refused {
@@ -74,6 +77,7 @@ impl TransportError {
             | Self::Io(_)
             | Self::TimedOut { .. }
             | Self::Silent { .. }
+            | Self::Displaced
             | Self::Refused { .. } => Blame::Link,
             Self::Closed => Blame::Caller,
         }

@@ -16,10 +16,10 @@ import { WebSocketServer } from "ws";
 
 const PING_INTERVAL = 1_500;
 
-/** What the engine wants of a database, by better-sqlite3. */
+/** The database interface of the engine, implemented with better-sqlite3. */
 class Driver {
   #database;
-  /** Statements are compiled once each, in the reference's favour. */
+  /** Each statement is compiled only once. This favours the reference. */
   #statements = new Map();
 
   constructor(file) {

@@ -26,7 +26,7 @@ pub(crate) fn tables(records: &[(&Act, &Record)]) -> Result<String> {
     }
     let memory = memory::table(records)?;
     if !memory.is_empty() {
-        writeln!(text, "### Memory\n\nOf the acts above, in the same runs.\n\n{memory}")?;
+        writeln!(text, "### Memory\n\nMeasured in the same runs as the acts above.\n\n{memory}")?;
     }
     Ok(text)
 }
@@ -40,7 +40,7 @@ pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
     let (_, after) = rest.split_once(END).with_context(missing)?;
     let plots = if has_ratios(records) {
         "![Throughput as a multiple of the reference's](benchmarks/throughput.svg)\n\n\
-         ![CPU time for an operation: the reference's as a multiple](benchmarks/cpu.svg)\n\n"
+         ![CPU time per operation: the reference's as a multiple of Downbeat's](benchmarks/cpu.svg)\n\n"
     } else {
         ""
     };
@@ -53,14 +53,14 @@ pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
 /// The introduction to the tables, which names missing acts.
 fn whole(records: &[(&Act, &Record)]) -> String {
     let mut text =
-        "Medians (spread in parentheses: the range as a part of the median, of more than one round). Servers are \
-                    compared within an act, which was played with all of them in one run."
+        "Medians of all rounds. The spread is in parentheses: the range as a percentage of the median. All servers \
+                    of an act were measured in one run."
             .to_owned();
     let mut commits: Vec<_> = records.iter().map(|(_, record)| record.commit.as_str()).collect();
     commits.sort_unstable();
     commits.dedup();
     if commits.len() > 1 {
-        text.push_str(" **Not all acts are of the same commit**: see each act.");
+        text.push_str(" **Not all acts are of the same commit**: each act names its commit.");
     }
     let is_there = |act: &Act| records.iter().any(|(played, _)| played.name == act.name);
     let absent: Vec<_> =
@@ -94,7 +94,7 @@ fn workloads(act: &Act, record: &Record) -> Result<String> {
     let mut text = String::new();
     writeln!(
         text,
-        "| workload | server | operations/s | ratio | mark | CPU µs/operation | ratio | mark | median ms | 99 % ms | MB before → after (peak) |"
+        "| workload | server | operations/s | ratio | target | CPU µs/operation | ratio | target | median ms | 99 % ms | MB before → after (peak) |"
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|---|---|---|---|")?;
     let figures = &record.figures;

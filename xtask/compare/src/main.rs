@@ -84,7 +84,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         .into_iter()
         .filter(|contender| !arguments.without.iter().any(|name| name == contender.name()))
         .collect();
-    ensure!(!contenders.is_empty(), "no server is left to be measured");
+    ensure!(!contenders.is_empty(), "no server is left to measure");
     let mut played: Vec<(&Act, Record)> = ACTS
         .iter()
         .filter(|act| arguments.plays(act))
@@ -148,7 +148,7 @@ fn write(folder: &Path, played: &[(&Act, Record)]) -> Result<()> {
     plot::write(&folder.join("benchmarks"), &records)
 }
 
-/// A file of the documentation that is rewritten.
+/// Reads a file of the documentation.
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }

@@ -12,7 +12,7 @@ use crate::server::Contender;
 /// The target ratio of the reference's memory to Downbeat's.
 const MARK: f64 = 5.0;
 
-/// The streams that are compared to find how the peak grows with the size.
+/// The pairs of streams from which the growth of the peak is computed.
 const STREAMS: [[&str; 2]; 2] =
     [["stream up", "stream up, 400 MB"], ["stream down", "stream down, 400 MB"]];
 
@@ -34,28 +34,28 @@ const ROWS: &[Row] = &[
         is_marked: true,
     },
     Row {
-        name: "after the load of the act `uploads`",
+        name: "after the act `uploads`",
         workload: "fan-out to 1,000",
         figure: |server, _| server.resident_after / 1e6,
         unit: "MB",
         is_marked: true,
     },
     Row {
-        name: "each of 1,000 idle connections",
+        name: "per connection, of 1,000 idle connections",
         workload: "1,000 idle connections",
         figure: growth_for_each,
         unit: "kB",
         is_marked: true,
     },
     Row {
-        name: "each of 10,000 idle connections",
+        name: "per connection, of 10,000 idle connections",
         workload: "10,000 idle connections",
         figure: growth_for_each,
         unit: "kB",
         is_marked: true,
     },
     Row {
-        name: "with 10,000 idle connections, in all",
+        name: "in total, with 10,000 idle connections",
         workload: "10,000 idle connections",
         figure: |server, _| server.resident_after / 1e6,
         unit: "MB",
@@ -116,7 +116,7 @@ pub(crate) fn table(records: &[(&Act, &Record)]) -> Result<String> {
     if text.is_empty() {
         return Ok(text);
     }
-    let mut table = "| resident memory | reference | sled | ratio | sqlite | ratio | mark |\n\
+    let mut table = "| resident memory | reference | sled | ratio | sqlite | ratio | target |\n\
                      |---|---|---|---|---|---|---|\n"
         .to_owned();
     table.push_str(&text);
@@ -128,7 +128,7 @@ pub(crate) fn table(records: &[(&Act, &Record)]) -> Result<String> {
     Ok(table)
 }
 
-/// The change of the peak if a stream is four times as large.
+/// A sentence about the growth of the peak from a stream of 100 MB to one of 400 MB.
 fn growth(records: &[(&Act, &Record)], contender: Contender) -> Result<Option<String>> {
     let mut parts = Vec::new();
     for [small, large] in STREAMS {

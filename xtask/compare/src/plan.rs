@@ -6,7 +6,8 @@ pub(crate) struct Act {
     /// A description for the documentation.
     pub about: &'static str,
     pub steps: &'static [Step],
-    /// The number of rounds that run this act: all, unless it takes minutes.
+    /// The maximum number of rounds that run this act. `None` for all rounds; acts that take
+    /// minutes run less often.
     pub rounds: Option<usize>,
     /// Whether the act runs only if it is named or all acts run.
     pub long: bool,
@@ -15,8 +16,8 @@ pub(crate) struct Act {
 pub(crate) enum Step {
     /// Restarts the server, so that its memory is empty.
     Restart,
-    /// Clients run a workload with other content, which is not measured, because the reference's
-    /// JavaScript engine compiles code while it runs.
+    /// Clients run a workload with other content, which is not measured. It gives the JavaScript
+    /// engine of the reference time to compile code.
     WarmUp(&'static [&'static str]),
     /// Clients run a workload.
     Play(Workload),
@@ -62,7 +63,7 @@ const fn marked(
 pub(crate) const ACTS: &[Act] = &[
     Act {
         name: "uploads",
-        about: "2,000 CoMaps and what is done with them while the server is warm",
+        about: "upload of 2,000 CoMaps, then edits, fetches and fan-outs on the warm server",
         steps: &[
             Step::WarmUp(&["upload", "--seed", "1000"]),
             marked("upload", &["upload"], 10.0, 12.0),
@@ -95,7 +96,7 @@ pub(crate) const ACTS: &[Act] = &[
     },
     Act {
         name: "stream",
-        about: "100 MB as one binary stream, up and down to 4 clients",
+        about: "one binary stream of 100 MB, uploaded by a client and downloaded by 4 clients",
         steps: &[
             marked("stream up", &["stream-up"], 4.0, 6.0),
             Step::Restart,
@@ -106,7 +107,7 @@ pub(crate) const ACTS: &[Act] = &[
     },
     Act {
         name: "large-stream",
-        about: "the same with 400 MB, to see what of the memory grows with the size",
+        about: "the same with 400 MB, to show how memory grows with the size",
         steps: &[
             play("stream up, 400 MB", &["stream-up", "--megabytes", "400"]),
             Step::Restart,
@@ -135,7 +136,7 @@ pub(crate) const ACTS: &[Act] = &[
     },
     Act {
         name: "idle",
-        about: "connections that are subscribed to a CoValue and silent",
+        about: "silent connections, each with a subscription to a CoValue",
         steps: &[
             play("1,000 idle connections", &["idle"]),
             Step::Restart,
@@ -157,7 +158,7 @@ pub(crate) const ACTS: &[Act] = &[
     },
     Act {
         name: "startup",
-        about: "starts on a large store, until the first CoValue is answered",
+        about: "starts on a large store, until the first CoValue is served",
         steps: &[
             Step::Generate,
             start("first start", &["start", "--starts", "1"]),
@@ -177,7 +178,7 @@ impl Act {
         })
     }
 
-    /// Whether it starts with a generated store.
+    /// Whether the act starts with a generated store.
     pub(crate) fn is_of_starts(&self) -> bool {
         matches!(self.steps, [Step::Generate, ..])
     }

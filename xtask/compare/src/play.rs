@@ -93,7 +93,7 @@ fn bench(arguments: &Arguments, url: &str, pid: Option<u32>, workload: &[&str]) 
 /// CoValue.
 fn generate(contender: Contender, arguments: &Arguments, folder: &Path) -> Result<String> {
     let generator = arguments.downbeat.with_file_name("examples").join("generate_store");
-    ensure!(generator.exists(), "there is no {}, an example of Downbeat", generator.display());
+    ensure!(generator.exists(), "{} is missing, an example of Downbeat", generator.display());
     let co_values = arguments.co_values.to_string();
     let generated = match contender {
         Contender::Sled => folder.to_owned(),
@@ -103,8 +103,8 @@ fn generate(contender: Contender, arguments: &Arguments, folder: &Path) -> Resul
     let mut generate = Command::new(&generator);
     generate.arg(&generated).args(["--co-values", &co_values, "--transactions", TRANSACTIONS]);
     let told = output(&mut generate)?;
-    let id = String::from_utf8(told).context("an id is text")?.trim().to_owned();
-    ensure!(id.starts_with("co_z"), "the generator tells no id: {id:?}");
+    let id = String::from_utf8(told).context("the id is not UTF-8")?.trim().to_owned();
+    ensure!(id.starts_with("co_z"), "the generator prints no id: {id:?}");
     if contender == Contender::Sqlite {
         let mut import = Command::new(&arguments.downbeat);
         import.arg("import").arg(format!("sled:{}", generated.display()));

@@ -34,7 +34,7 @@ impl Contender {
         }
     }
 
-    /// The storage in this folder: an option's value for Downbeat, a file for the reference.
+    /// The storage in this folder: the value of `--storage` for Downbeat, a file for the reference.
     pub(crate) fn storage(self, folder: &Path) -> String {
         let file = folder.join("storage.db");
         match self {
@@ -110,7 +110,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Usually it has ended already. Its remaining work does not matter.
+        // Usually the server has ended already. Otherwise its remaining work does not matter.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

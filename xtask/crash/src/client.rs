@@ -1,4 +1,4 @@
-//! A client that writes to CoValues over its own connection until that breaks.
+//! A client that writes to CoValues over its own connection until the connection breaks.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use crate::people::{self, Person};
 use crate::truth::Truth;
 
-/// Bound of CoValues with unacknowledged content of a client. High enough that the server stores
-/// several in one batch.
+/// The maximum number of CoValues with unacknowledged content per client. High enough that the
+/// server stores several in one batch.
 const MAX_UNACKNOWLEDGED: usize = 48;
 
 /// Number of shared CoValues that clients write to: the latest ones.
@@ -39,7 +39,7 @@ pub(crate) struct Author {
 /// The CoValues that all authors write to, oldest first.
 pub(crate) type Shared = Arc<std::sync::Mutex<VecDeque<CoValueId>>>;
 
-/// Authors at the same time.
+/// The number of concurrent authors.
 pub(crate) const AUTHORS: u8 = 4;
 
 /// Runs new authors until each has done `steps` steps, and everything is acknowledged.
@@ -195,7 +195,7 @@ impl Session<'_> {
                 content
             }
             Message::Content(content) => {
-                vec![told(self.author.truth.known_state(content.id).context("it was made")?)]
+                vec![told(self.author.truth.known_state(content.id).context("not created")?)]
             }
             Message::Done(_)
             | Message::Reconcile(_)

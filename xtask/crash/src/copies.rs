@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::truth::Truth;
 
-/// CoValues requested at the same time.
+/// The number of CoValues that are requested at the same time.
 const ASKED: usize = 64;
 
 /// Bytes of one read from a store.
@@ -34,8 +34,8 @@ impl<'a> Copies<'a> {
         Self { truth, values: BTreeMap::new(), absent: BTreeSet::new() }
     }
 
-    /// Loads CoValues from the server, until everything acknowledged is there. A CoValue for which
-    /// no message comes within `silence` is not among the copies.
+    /// Loads CoValues from the server, until all acknowledged content is there. A CoValue is
+    /// missing in the result if no message comes within `silence`.
     pub(crate) async fn load(
         truth: &'a Truth,
         url: &str,
@@ -44,7 +44,7 @@ impl<'a> Copies<'a> {
     ) -> Result<Self> {
         let connection = WsConnector::new(url, WsOptions::default())?.connect().await;
         let Connection { mut sender, mut receiver, .. } =
-            connection.context("the server takes no connection")?;
+            connection.context("the server accepts no connection")?;
         let mut copies = Self::new(truth);
         let all: Vec<_> = ids.iter().copied().collect();
         for some in all.chunks(ASKED) {
@@ -82,7 +82,7 @@ impl<'a> Copies<'a> {
         let (first, second): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| truth.is_group(*id));
         for id in first.into_iter().chain(second) {
             ensure!(known.contains(&id), "{id} is stored, but was never created");
-            let stored = storage.load(id).await?.context("it is listed")?;
+            let stored = storage.load(id).await?.context("a listed CoValue is missing")?;
             let mut have = SessionCounts::new();
             let mut header = Some(stored.header.clone());
             loop {
@@ -103,12 +103,12 @@ impl<'a> Copies<'a> {
         Ok(copies)
     }
 
-    /// Checks that nothing acknowledged is missing, and that all content was written.
+    /// Checks that no acknowledged content is missing, and that all content was written.
     pub(crate) fn check(&self, ids: &BTreeSet<CoValueId>) -> Result<()> {
         ids.iter().try_for_each(|id| self.truth.check(*id, self.values.get(id)))
     }
 
-    /// Checks that all content was written. Some may be missing.
+    /// Checks that all content was written. Acknowledged content may be missing.
     pub(crate) fn check_parts(&self) -> Result<()> {
         self.values.values().try_for_each(|copy| self.truth.check_part(copy))
     }

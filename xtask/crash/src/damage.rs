@@ -1,9 +1,9 @@
-//! Damage to the files of a store. The server reports it or serves undamaged content, and never
-//! serves anything else.
+//! Damage to the files of a store. The server must report the damage or serve undamaged content. It
+//! must never serve damaged content.
 //!
-//! The seed decides everything: the bytes of the store, the damage, and the result. So the store is
-//! written without a server, and silence proves nothing: the log must name each CoValue that is not
-//! served.
+//! The seed determines the bytes of the store, the damage, and the result. So the store is written
+//! without a server. A missing answer is not accepted as a result: the log must name each CoValue
+//! that is not served.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -127,8 +127,8 @@ impl Victim {
             let mut batches = Vec::new();
             let mut room = content_per_life(run.kind);
             write_in_turns(run.seed + u64::from(life), &truth, STEPS, |content| {
-                // Later content builds on earlier content. So this ends with the first piece that
-                // does not fit.
+                // Later content depends on earlier content. So writing ends with the first piece
+                // that does not fit.
                 room = room.checked_sub(content_bytes(&content))?;
                 batches.push(writes_of(content));
                 Some(())
@@ -156,7 +156,7 @@ impl Victim {
         Ok(Self { program, truth, data, files, states })
     }
 
-    /// A file, and a change for it, mostly at a position with content.
+    /// Chooses a file, and a change for it, mostly at a position with content.
     fn choose(&self, rng: &mut Rng) -> (&Path, Harm) {
         let total: usize = self.files.iter().map(|(_, bytes)| bytes.len().max(SECTOR)).sum();
         let mut at = if rng.u32(..4) == 0 { 0 } else { rng.usize(..total) };
@@ -213,7 +213,7 @@ impl Victim {
         let mut left: BTreeSet<_> = self.states.keys().copied().collect();
         let mut missing = BTreeSet::new();
         while !left.is_empty() {
-            // Fails if anything does not verify.
+            // Fails if served content does not verify.
             let copies = Copies::load(&self.truth, &url, &left, SILENCE).await?;
             copies.check_parts()?;
             let states = copies.states();
@@ -264,7 +264,7 @@ fn in_fixed_order(data: &Path) -> Result<()> {
         }
         db.flush()?;
     }
-    // Last, as in each batch. So they exist only with everything before them.
+    // The totals come last, as in each batch. So they exist only if everything before them exists.
     let db = open(&rewritten)?;
     for (key, value) in totals {
         db.insert(key, value)?;

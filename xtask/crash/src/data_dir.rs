@@ -62,7 +62,7 @@ impl DataDir {
         }
     }
 
-    /// Opens the store that a server has left.
+    /// Opens the store, while no server has it open.
     pub(crate) fn open(&self) -> Result<Box<dyn Storage>> {
         match self.kind {
             Kind::Sled => Ok(Box::new(SledStorage::open(self.data())?)),

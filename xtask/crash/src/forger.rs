@@ -14,7 +14,7 @@ use crate::people::{self, Person};
 /// The longest pause between two messages, in microseconds.
 const MAX_PAUSE: u64 = 20_000;
 
-/// Forged content claims fewer transactions before it than this.
+/// The bound of the number of transactions that forged content claims to follow.
 const MAX_AFTER: u64 = 4;
 
 /// Sends transactions in the authors' sessions with false signatures, and headers with false ids,

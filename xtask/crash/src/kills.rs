@@ -1,5 +1,5 @@
-//! The crash test: kills the server at random times. Afterwards the server must have everything
-//! that it has acknowledged, and nothing that no client has written.
+//! The crash test: kills the server at random times. Afterwards the server must have all
+//! acknowledged content, and no content that no client has written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,13 +27,13 @@ const MAX_START: Duration = Duration::from_millis(80);
 /// Percentage of servers that are killed during their start.
 const KILLED_AT_START: u32 = 15;
 
-/// After this many kills, the store is read directly before the server opens it again.
+/// The number of kills between direct checks of the store, without a server.
 const LOOK_EVERY: u64 = 5;
 
 /// CoValues without new writes that are checked as well.
 const SAMPLE: usize = 32;
 
-/// Silence after which the server counts as finished.
+/// The time without a message after which the server counts as finished.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// A run of kills.
@@ -156,7 +156,7 @@ impl State {
     fn tell(&self, run: &Run, time: Duration) {
         let sizes = self.truth.sizes();
         println!(
-            "{} kills of {} in {:.0} s: no acknowledged content was lost, and no content was made up",
+            "{} kills of {} in {:.0} s: no acknowledged content was lost, and no other content was stored",
             run.kills,
             run.kind,
             time.as_secs_f64()

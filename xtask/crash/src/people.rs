@@ -20,7 +20,7 @@ pub(crate) struct Person {
 }
 
 impl Person {
-    /// Equal seeds and numbers give equal persons.
+    /// The person with this number. Equal seeds and numbers give equal persons.
     pub(crate) fn new(seed: u64, number: u8) -> Self {
         let mut secret_seed = [number; 32];
         secret_seed[..8].copy_from_slice(&seed.to_le_bytes());
@@ -37,14 +37,14 @@ impl Person {
         (header(ruleset, random), set(self.owner.as_str(), "admin"))
     }
 
-    /// A session that deletes.
+    /// A delete session.
     pub(crate) fn delete_session(&self, random: u64) -> SessionId {
         let [bytes @ .., _] = random.to_le_bytes();
         delete_session_id(&self.owner, bytes)
     }
 }
 
-/// A map that a group owns, or without an owner.
+/// A map with a group as its owner, or without an owner.
 pub(crate) fn map(group: Option<CoValueId>, random: u64) -> Header {
     let ruleset = group.map_or(Ruleset::UnsafeAllowAll, |group| Ruleset::OwnedByGroup { group });
     header(ruleset, random)

@@ -30,7 +30,7 @@ pub(crate) struct Program {
     pub(crate) options: Vec<String>,
     /// The value of `--storage`.
     pub(crate) storage: String,
-    /// A program with arguments that starts the server, or nothing.
+    /// A program with arguments that starts the server. Empty if the server starts directly.
     pub(crate) wrapper: Vec<String>,
     /// The user of the server. Default: the user of this program.
     pub(crate) user: Option<u32>,
@@ -52,7 +52,7 @@ struct Log {
     reading: Option<JoinHandle<()>>,
 }
 
-/// The result of a server that ended before it listened.
+/// The exit of a server that ended before it listened.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: ExitStatus,
@@ -64,7 +64,7 @@ impl Program {
     pub(crate) fn spawn(&self) -> Result<Server> {
         let mut command_line =
             self.wrapper.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
-        let first = command_line.next().context("there is a program")?;
+        let first = command_line.next().context("no program is given")?;
         let mut command = Command::new(first);
         command.args(command_line).arg("serve").args(["--port", "0", "--storage", &self.storage]);
         command
@@ -80,9 +80,9 @@ impl Program {
         let started = Instant::now();
         let mut child =
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
-        let out = child.stdout.take().context("its standard output is a pipe")?;
+        let out = child.stdout.take().context("its standard output is not a pipe")?;
         let out = BufReader::new(out).lines();
-        let log = Log::new(child.stderr.take().context("its standard error is a pipe")?);
+        let log = Log::new(child.stderr.take().context("its standard error is not a pipe")?);
         Ok(Server { child, out, started, log })
     }
 

@@ -1,5 +1,5 @@
-//! A full disk. The server acknowledges nothing, serves all reads, and can be started. As soon as
-//! there is space, it continues by itself.
+//! A full disk. The server must acknowledge nothing, serve all reads, and start. As soon as there
+//! is space, it must continue without a restart.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -25,7 +25,7 @@ const STEPS: usize = 20;
 /// Steps that write more than the rest of a segment of sled (2 MiB).
 const MANY_STEPS: usize = 150;
 
-/// Time during which nothing may be acknowledged. The server tries several times in it.
+/// The time during which nothing may be acknowledged. The server retries several times in it.
 const SHORTAGE: Duration = Duration::from_secs(3);
 
 /// Time limit for all acknowledgements after there is space.
@@ -52,7 +52,7 @@ pub(crate) const FAILURE: &str = "storage takes no content";
 /// The server logs this when it can write again.
 pub(crate) const WELL: &str = "storage takes content again";
 
-/// Silence after which the server counts as finished.
+/// The time without a message after which the server counts as finished.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// How the server runs out of space.
@@ -65,7 +65,7 @@ pub(crate) enum Means {
     Disk,
 }
 
-/// Takes the space away twice. The server must continue each time.
+/// Fills the disk twice. The server must continue each time that space is freed.
 pub(crate) async fn run(run: &Run, means: Means) -> Result<()> {
     let place = DataDir::new(run.kind)?;
     let disk = match means {
@@ -140,8 +140,8 @@ struct Shortage {
 }
 
 impl Shortage {
-    /// Takes the space away while clients write, and gives it back. Returns the time from then
-    /// until everything was acknowledged.
+    /// Fills the disk while clients write, and frees it. Returns the time from then until
+    /// everything was acknowledged.
     async fn live_through(&self, server: &Server, url: &str, seed: u64) -> Result<Duration> {
         self.begin(server)?;
         let before = self.truth.sizes();
@@ -196,7 +196,7 @@ impl Shortage {
             server.kill().await?;
             (server, url, _) = program.start().await.context("on a full disk")?;
             self.read_all(&url).await.context("on a full disk, after a start")?;
-            // Whatever the start has left is taken as well.
+            // Fills the space that the start has freed.
             self.begin(&server)?;
         }
         self.end(&server)?;
@@ -208,7 +208,7 @@ impl Shortage {
         Ok(server)
     }
 
-    /// Checks that everything acknowledged can be read.
+    /// Checks that all acknowledged content can be read.
     async fn read_all(&self, url: &str) -> Result<()> {
         let ids = self.truth.ids();
         let copies = Copies::load(&self.truth, url, &ids, SILENCE).await?;
@@ -256,7 +256,7 @@ pub(crate) async fn wait_until(
 /// Limits the length of files for a running server, or removes the limit.
 fn limit_files(server: &Server, bytes: Option<u64>) -> Result<()> {
     let pid = i32::try_from(server.pid()?).ok().and_then(Pid::from_raw);
-    let pid = pid.context("a process has a number")?;
+    let pid = pid.context("the process id is invalid")?;
     let limit = Rlimit { current: bytes, maximum: getrlimit(Resource::Fsize).maximum };
     prlimit(Some(pid), Resource::Fsize, limit).context("cannot limit the server's files")?;
     Ok(())
@@ -293,7 +293,7 @@ impl SmallDisk {
         self.dir.path().join("ballast")
     }
 
-    /// Takes all space.
+    /// Fills all space.
     fn fill(&self) -> Result<()> {
         let mut file = OpenOptions::new().append(true).create(true).open(self.ballast())?;
         for len in [1 << 20, 4 << 10, 1] {

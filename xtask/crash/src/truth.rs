@@ -16,7 +16,7 @@ use downbeat_protocol::{
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Truth(Arc<Mutex<BTreeMap<CoValueId, True>>>);
 
-/// A CoValue as its authors have it.
+/// The written content of a CoValue.
 #[derive(Debug)]
 struct True {
     /// The content without the deletion.
@@ -76,14 +76,14 @@ impl Truth {
         self.lock().get(&id).map_or_else(Vec::new, |truth| truth.newest().content_since(known))
     }
 
-    /// The known state of everything written. For a deleted CoValue it includes the deletion.
+    /// The known state of all written content. For a deleted CoValue it includes the deletion.
     pub(crate) fn known_state(&self, id: CoValueId) -> Option<KnownState> {
         self.lock().get(&id).map(|truth| truth.newest().known_state())
     }
 
-    /// Notes an acknowledgement of the server, which must not exceed the written content. For a
+    /// Records an acknowledgement of the server, which must not exceed the written content. For a
     /// deleted CoValue the server also acknowledges all other sessions, so that clients do not send
-    /// them again; those are ignored.
+    /// them again; these counts are ignored.
     pub(crate) fn acknowledge(&self, state: &KnownState) -> Result<()> {
         let mut values = self.lock();
         let Some(truth) = values.get_mut(&state.id) else {
@@ -92,7 +92,7 @@ impl Truth {
         };
         let is_deleted = state.sessions.iter().any(|(session, _)| session.is_delete());
         let told = state.sessions.iter().filter(|(session, _)| !is_deleted || session.is_delete());
-        let told: SessionCounts = told.cloned().collect();
+        let told: SessionCounts = told.collect();
         for (session, count) in &told {
             let written = truth.written(session);
             ensure!(
@@ -106,13 +106,13 @@ impl Truth {
         Ok(())
     }
 
-    /// Whether a copy has everything acknowledged.
+    /// Whether a copy has all acknowledged content.
     pub(crate) fn has_all(&self, id: CoValueId, copy: Option<&CoValue>) -> bool {
         self.lock().get(&id).is_none_or(|truth| truth.lost(copy).is_none())
     }
 
-    /// Checks a copy from the server. It must be a part of the written content, and have everything
-    /// acknowledged. Its signatures have been verified.
+    /// Checks a copy from the server, whose signatures have been verified. It must be a part of the
+    /// written content, and have all acknowledged content.
     pub(crate) fn check(&self, id: CoValueId, copy: Option<&CoValue>) -> Result<()> {
         let lost = self.lock().get(&id).and_then(|truth| truth.lost(copy));
         if let Some(lost) = lost {
@@ -128,7 +128,7 @@ impl Truth {
         let truth = values.get(&id).with_context(|| format!("{id} was never created"))?;
         let written = match &truth.deleted {
             Some(deleted) if copy.is_deleted() => deleted,
-            None if copy.is_deleted() => bail!("{id} is deleted, but nothing has deleted it"),
+            None if copy.is_deleted() => bail!("{id} is deleted, but no client has deleted it"),
             _ => &truth.value,
         };
         for log in copy.sessions() {
@@ -209,7 +209,7 @@ impl True {
         logs.map(downbeat_core::SessionLog::len).max().unwrap_or(0)
     }
 
-    /// Acknowledged content that is missing in a copy.
+    /// Describes acknowledged content that is missing in a copy.
     fn lost(&self, copy: Option<&CoValue>) -> Option<String> {
         let Some(copy) = copy else {
             return self.acknowledged.header.then(|| "the whole CoValue is missing".to_owned());
@@ -218,7 +218,7 @@ impl True {
         let mut expected = self.acknowledged.sessions.iter();
         // A deletion removes everything else.
         let lost = expected.find(|(session, count)| {
-            state.get(session) < *count && (session.is_delete() || !copy.is_deleted())
+            state.get(session) < **count && (session.is_delete() || !copy.is_deleted())
         });
         lost.map(|(session, count)| {
             format!("{session} has {} of {count} acknowledged transactions", state.get(session))

@@ -5,7 +5,7 @@ import { cojson, crypto } from "./packages.mjs";
 const secret = crypto.agentSecretFromSecretSeed(new Uint8Array(32).fill(255));
 const session = `${crypto.getAgentID(secret)}_session_z1`;
 
-/** A node of an account that does not take part. */
+/** A node whose agent is a member of no group. */
 export function outsider() {
   return new cojson.LocalNode(secret, session, crypto);
 }
@@ -27,7 +27,7 @@ export function addGroups(node, groups) {
   }
 }
 
-/** The error with what to answer when asking the reference about groups failed with it. */
+/** An error of the reference about groups, with the answer to compare. */
 export function failure(error) {
   return Object.assign(new Error(String(error)), { answer: answerToFailure(error) });
 }
@@ -38,11 +38,11 @@ function answerToFailure(error) {
     return { noAnswer: "stack overflow" };
   }
   if (/reading 'entries'/.test(String(error))) {
-    // The reference fails for groups without a valid transaction,
+    // The reference fails for groups without a valid transaction.
     return { noAnswer: "empty group" };
   }
   if (/Core error: Invalid (decoding prefix|key length)/.test(String(error))) {
-    // and for an invalid key in the place of a key for everyone.
+    // The reference fails for an invalid key in the place of a key for everyone.
     return { noAnswer: "no key" };
   }
   return /not yet loaded/.test(String(error)) ? "a group is not known" : null;

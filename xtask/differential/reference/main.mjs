@@ -45,7 +45,7 @@ for await (const line of createInterface({ input: process.stdin, crlfDelay: Infi
   process.stdout.write(`${JSON.stringify(answers)}\n`);
 }
 
-/** A suite gives its answer, or throws what has an answer in `refusal`. */
+/** The answer of a suite, or the `answer` of the error that it throws. */
 function answerTo(suite, each) {
   try {
     return { answer: suite(each) };

@@ -11,7 +11,7 @@ const { WasmCrypto } = await load(interop, "cojson/crypto/WasmCrypto");
 export const knownStates = await load(interop, "cojson/dist/knownState.js");
 export const contents = await load(interop, "cojson/dist/coValueContentMessage.js");
 
-/** What cojson itself stands on must be the very modules that it uses. */
+/** The dependencies of cojson. They must be the same module instances that cojson uses. */
 const inner = createRequire(interop.resolve("cojson"));
 export const native = await load(inner, "cojson-core-wasm");
 export const { base58 } = await load(inner, "@scure/base");

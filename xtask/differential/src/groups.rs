@@ -60,7 +60,7 @@ pub(crate) fn roles(groups: &[GroupLog]) -> Result<Roles> {
     for log in groups {
         let header = Header::parse(&log.header.clone().into(), &Limits::unlimited())?;
         let id = header_id(&header);
-        anyhow::ensure!(id.as_str() == log.id, "the header has another id");
+        anyhow::ensure!(id.as_str() == log.id, "the id of the header differs");
         let sessions = log.sessions.iter().map(SessionLog::parse).collect::<Result<Vec<_>>>()?;
         let sessions = sessions.iter().map(|(session, transactions)| (session, &transactions[..]));
         roles.insert(Group::new(id, &header, sessions));

@@ -1,5 +1,6 @@
-//! Runs the reference (in Node.js) and the lower crates on the same random inputs, and compares
-//! their answers. `cargo xtask differential` installs the dependencies and runs this program.
+//! Runs the reference (in Node.js) and the crates `downbeat-protocol`, `downbeat-crypto` and
+//! `downbeat-core` on the same random inputs, and compares their answers. `cargo xtask
+//! differential` installs the dependencies and runs this program.
 //!
 //! All random values come from a seed that is printed at the start, so each case can be repeated
 //! alone. Some cases of each suite are recorded with the reference's answers. `cargo test` compares
@@ -28,7 +29,7 @@ use crate::reference::Reference;
 use crate::suite::Suite;
 use crate::suites::SUITES;
 
-/// Compare the lower crates with the reference on random inputs.
+/// Compare the protocol, crypto and core crates with the reference on random inputs.
 #[derive(Parser)]
 #[command(name = "cargo xtask differential", bin_name = "cargo xtask differential")]
 struct Arguments {
@@ -36,7 +37,7 @@ struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
 
-    /// Number of cases of the cheap suites. Other suites run a fixed part of it.
+    /// Number of cases of a cheap suite. Costly suites run fewer.
     #[arg(long, default_value_t = 10_000)]
     cases: u64,
 

@@ -29,7 +29,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Whether the answer can be compared. If the reference fails for an unrelated reason, the
-    /// answer has only this member, and the case is counted and skipped.
+    /// answer has only the member `noAnswer`. Such cases are counted and skipped.
     pub(crate) fn is_answer(&self) -> bool {
         self.answer.get("noAnswer").is_none()
     }

@@ -24,7 +24,7 @@ pub(crate) trait Rule {
 pub(crate) struct Suite {
     /// The name, in this program and in the reference's program.
     pub(crate) name: &'static str,
-    /// The cost of a case: one case runs for this number of cases of a cheap suite.
+    /// The cost of a case: a suite of cost 5 runs one fifth of the cases of a cheap suite.
     pub(crate) cost: u64,
     /// The number of recorded cases.
     pub(crate) recorded: usize,

@@ -33,11 +33,11 @@ impl Features {
             DecodeError::Invalid { member, expected } => self.note((context, member, expected)),
             DecodeError::LimitExceeded { limit, .. } => self.note((context, format!("{limit:?}"))),
             DecodeError::Binary(text) => {
-                // Numbers are like positions.
+                // Without numbers, which are mostly positions.
                 let words: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
                 self.note((context, words));
             }
-            // The texts of other errors are parts of the input.
+            // Other errors contain parts of the input.
             _ => self.note(context),
         }
     }

@@ -1,4 +1,5 @@
-//! Fuzz targets for the decoders and for ingestion, and a small fuzzer for stable Rust.
+//! Fuzz targets for the decoders, for ingestion and for the whole machine, and a small fuzzer for
+//! stable Rust.
 //!
 //! A [`Target`] takes any bytes, and panics if the code under test panics or breaks a rule.
 //! Examples of rules: accepted input survives a round trip, a model agrees on which texts are JSON,

@@ -24,7 +24,7 @@ pub fn watch() {
     WATCHED.store(true, Ordering::Relaxed);
 }
 
-/// Runs `f` on an input of this length, and panics if its peak memory exceeds the limit.
+/// Runs `work` on an input of this length, and panics if its peak memory exceeds the limit.
 pub fn bounded<T>(input_len: usize, work: impl FnOnce() -> T) -> T {
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.current_usage();

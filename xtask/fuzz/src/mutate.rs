@@ -136,7 +136,7 @@ fn change_token(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
             insert(input, value.end, b",");
         }
         2 => {
-            // With the name before it and the comma after it, if present.
+            // Move or copy the value together with the name before it and a comma.
             let start = values.iter().rev().find(|before| before.end < value.start);
             let start = start.map_or(value.start, |name| name.start);
             let mut member = input.get(start..value.end).unwrap_or_default().to_vec();
@@ -167,7 +167,7 @@ fn change_token(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
             insert(input, value.start, open.repeat(depth).as_bytes());
         }
         9 => {
-            // Another notation of one character of a string.
+            // Write one character of a string as an escape.
             let inside = value.start + 1..value.end.saturating_sub(1).max(value.start + 1);
             let at = inside.start + rng.below(inside.len());
             if let Some(&byte) = input.get(at)

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use crate::features::Features;
 use crate::mutate::{MAX_INPUT_LEN, mutate};
 use crate::rng::Rng;
-use crate::seeds;
 use crate::targets::Target;
 
 /// The time limit for one input. It is generous, so that a busy machine causes no failure, but too
@@ -30,8 +29,8 @@ const MAX_MESSAGE_CHARS: usize = 1_000;
 /// The failure of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The place of the panic, or a note that the input was slow. Equal for inputs with the same
-    /// fault.
+    /// The place of the panic, or a fixed text for slow inputs. Inputs with the same fault have the
+    /// same place.
     pub place: String,
     /// The message.
     pub message: String,
@@ -58,7 +57,7 @@ static LAST_PANIC: Mutex<Option<Failure>> = Mutex::new(None);
 /// Records panics instead of printing them.
 pub fn quiet_panics() {
     panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
+        let place = info.location().map_or_else(|| "unknown place".to_owned(), ToString::to_string);
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or(payload.downcast_ref::<String>().map(String::as_str));
@@ -92,14 +91,12 @@ pub struct Fuzzer {
 impl Fuzzer {
     /// Starts with the seeds, which are the first cases.
     pub fn new(target: &'static Target, seed: u64, patience: Duration) -> Self {
-        let mut seeds = (target.seeds)();
-        seeds.extend(seeds::recorded());
         Self {
             target,
             seed,
             patience,
             next_case: 0,
-            seeds,
+            seeds: target.first_inputs(),
             corpus: Vec::new(),
             seen: HashSet::new(),
         }

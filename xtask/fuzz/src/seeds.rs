@@ -21,7 +21,7 @@ const RECORDED: [&str; 3] =
 /// Some time in 2024, in milliseconds since the Unix epoch.
 const MADE_AT: u64 = 1_714_564_800_000;
 
-/// Messages of every kind. Those of one CoValue are in the order of their ingestion.
+/// Messages of every kind. The messages of one CoValue are in the order of their ingestion.
 pub(crate) fn messages() -> Vec<Message> {
     let mut messages = contents().into_iter().map(Message::Content).collect::<Vec<_>>();
     let id = alice().account_id();
@@ -278,20 +278,16 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
     values
 }
 
+/// The inputs that coverage-guided fuzzing has found for a target.
+pub(crate) fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    files_below(vec![folder]).iter().filter_map(|file| fs::read(file).ok()).collect()
+}
+
 /// The content recorded from the reference, as whole files and as lines.
 pub(crate) fn recorded() -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut files: Vec<PathBuf> = Vec::new();
-    let mut folders: Vec<PathBuf> = RECORDED.iter().map(|folder| root.join(folder)).collect();
-    while let Some(folder) = folders.pop() {
-        // A missing folder has no recorded content.
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_folder { &mut folders } else { &mut files }.push(entry.path());
-        }
-    }
-    // The order of a folder's entries must not affect the cases of a seed.
-    files.sort();
+    let files = files_below(RECORDED.iter().map(|folder| root.join(folder)).collect());
     let mut inputs = Vec::new();
     for bytes in files.iter().filter_map(|file| fs::read(file).ok()) {
         let lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::to_vec);
@@ -301,4 +297,18 @@ pub(crate) fn recorded() -> Vec<Vec<u8>> {
         }
     }
     inputs
+}
+
+/// The files in these folders and the folders below. A missing folder has no files.
+fn files_below(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder { &mut folders } else { &mut files }.push(entry.path());
+        }
+    }
+    // The order of a folder's entries must not affect the cases of a seed.
+    files.sort();
+    files
 }

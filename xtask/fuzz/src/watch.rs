@@ -17,7 +17,7 @@ use downbeat_fuzz::Target;
 use crate::Arguments;
 use crate::worker::{progress_file, recorded_file};
 
-/// The additional time for repeating a run, which writes inputs to files.
+/// The factor for the time of a repeated run, which is slower because it writes inputs to files.
 const REPEAT_FACTOR: u64 = 10;
 
 /// Fuzzes the targets, several at the same time. Returns whether no failure was found.
@@ -57,7 +57,7 @@ fn next(queue: &Mutex<VecDeque<&'static Target>>) -> Option<&'static Target> {
 fn fuzz(target: &Target, arguments: &Arguments, seed: u64) -> Result<bool> {
     let folder = failures_folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    // Files of an earlier run do not apply to this one.
+    // Files of an earlier run are not valid for this one.
     for stale in [progress_file(&folder, target), recorded_file(&folder, target)] {
         if stale.exists() {
             fs::remove_file(&stale)
@@ -73,7 +73,7 @@ fn fuzz(target: &Target, arguments: &Arguments, seed: u64) -> Result<bool> {
 }
 
 /// Handles a process that ended without a report (stack overflow, out of memory): repeats the same
-/// run, which writes each input to a file first.
+/// run with `--record-from`, so that each input is in a file before it runs.
 fn find_the_end(
     target: &Target,
     arguments: &Arguments,
@@ -86,12 +86,12 @@ fn find_the_end(
         "[{name}] FAILURE: the process has ended ({status}); repeating it to find the input …"
     );
     let progress = fs::read_to_string(progress_file(folder, target)).unwrap_or_default();
-    // Without progress, the process ended within the first heartbeat.
+    // Without a progress file, the process ended within the first heartbeat.
     let from = progress.parse().unwrap_or(0);
     let seconds = arguments.seconds.saturating_mul(REPEAT_FACTOR);
     let again = start(target, arguments, seed, seconds, Some(from))?;
     if again.code().is_some() {
-        println!("[{name}]   not this time; try cargo xtask fuzz {name} --seed {seed}");
+        println!("[{name}]   no crash this time; try cargo xtask fuzz {name} --seed {seed}");
     } else {
         let file = recorded_file(folder, target);
         println!("[{name}]   again: cargo xtask fuzz {name} --input {}", file.display());

@@ -17,8 +17,8 @@ use crate::watch::failures_folder;
 /// The interval for recording the number of the current case, in case of a crash.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// The time after which an input counts as endless. A much shorter limit finds slow inputs, but
-/// only after they have finished.
+/// The time after which an input counts as endless and the process ends. The much shorter limit
+/// [`SLOW`] also finds slow inputs, but only after they have finished.
 const FOREVER: Duration = Duration::from_secs(20);
 
 /// The time limit for shortening a failing input.
@@ -137,7 +137,7 @@ impl Plan {
             self.note(fuzzer.cases(), &input);
             failure = fuzzer.judge(&input).err().map(|failure| (input, failure));
         }
-        // The rest is not the target's time.
+        // The time limit of an input does not apply to the rest.
         self.current.lock().unwrap_or_else(PoisonError::into_inner).since = None;
         let (cases, features, kept) = (fuzzer.cases(), fuzzer.features(), fuzzer.kept());
         Summary { cases, features, kept, failure }
@@ -150,7 +150,7 @@ impl Plan {
         current.input.extend_from_slice(input);
         current.since = Some(Instant::now());
         if case >= self.record_from {
-            // If writing fails, the reading process reports it.
+            // If writing fails, reading the file fails later.
             let _ = fs::write(&self.recorded, input);
         }
     }
@@ -162,7 +162,7 @@ pub(crate) fn try_file(target: &'static Target, file: &Path) -> Result<bool> {
     println!("[{}] {} bytes of {}", target.name, input.len(), file.display());
     memory::watch();
     let started = Instant::now();
-    // With the usual report of a panic, which has its place and stack.
+    // Panics are printed as usual, with their place and stack.
     let result = thread::Builder::new()
         .stack_size(STACK_SIZE)
         .spawn(move || try_input(target, &input, SLOW))
@@ -212,8 +212,8 @@ pub(crate) fn progress_file(folder: &Path, target: &Target) -> PathBuf {
     folder.join(format!("{}.progress", target.name))
 }
 
-/// The file for each input before it runs, when a run is repeated to find the input that crashed
-/// the process.
+/// The file for the current input, when a run is repeated to find the input that crashed the
+/// process.
 pub(crate) fn recorded_file(folder: &Path, target: &Target) -> PathBuf {
     folder.join(format!("{}-ends-the-process", target.name))
 }

@@ -1,7 +1,8 @@
-//! Who and what there is: one CoValue, two clients with a session each, and what they write.
+//! The fixed data of the model: one CoValue, two clients with a session each, and the transactions
+//! that they write.
 //!
-//! All content is fixed in advance, transaction `n` of a session being the same in every run, so
-//! that a known state describes the content of a copy completely.
+//! Transaction `n` of a session is the same in every run, so a known state describes the content of
+//! a copy completely.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -13,13 +14,13 @@ use downbeat_protocol::{
     SessionCounts, SessionId, Transaction,
 };
 
-/// The clients, and their sessions.
+/// The number of clients. Each writes one session.
 pub(crate) const CLIENTS: usize = 2;
 
-/// Transactions that are prepared for each session; no scope writes more.
+/// The number of prepared transactions for each session. No scope writes more.
 pub(crate) const MAX_WRITES: u8 = 4;
 
-/// When all transactions are made, in milliseconds since the Unix epoch.
+/// The time of all transactions, in milliseconds since the Unix epoch.
 const MADE_AT: u64 = 1_700_000_000_000;
 
 /// Transactions per session.
@@ -32,7 +33,7 @@ pub(crate) struct State {
     pub counts: Counts,
 }
 
-/// A run of transactions of one session: which, from where, to where.
+/// A run of transactions of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Run {
     pub session: usize,
@@ -40,7 +41,7 @@ pub(crate) struct Run {
     pub end: u8,
 }
 
-/// A message, as far as one differs from another in the scope.
+/// A message, reduced to the fields that differ between messages in a scope.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Said {
     Load(State),
@@ -48,7 +49,7 @@ pub(crate) enum Said {
     Content { header: bool, runs: Vec<Run>, until: Option<Counts> },
 }
 
-/// What the machine has said that has no place in the scope.
+/// An output of the machine that cannot occur in a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unforeseen(pub String);
 
@@ -97,9 +98,10 @@ impl Said {
                 state: of_known_state(&known.state)?,
                 is_correction: known.is_correction,
             }),
-            // A server asks with content that has no runs. Other content is read by the driver.
+            // The machine sends content without runs to ask for content. The driver reads all other
+            // content.
             Message::Content(content) if content.sessions.is_empty() => Self::of_content(content),
-            other => Err(Unforeseen(format!("a message that is not expected: {other:?}"))),
+            other => Err(Unforeseen(format!("unexpected message: {other:?}"))),
         }
     }
 }
@@ -136,7 +138,7 @@ impl Run {
     }
 }
 
-/// The counts of the sessions that there are.
+/// The counts of the known sessions.
 pub(crate) fn of_session_counts(counts: &SessionCounts) -> Result<Counts, Unforeseen> {
     let mut found = Counts::default();
     for (session, count) in counts {
@@ -154,7 +156,7 @@ pub(crate) fn to_session_counts(counts: Counts) -> SessionCounts {
         .collect()
 }
 
-/// The bytes of a transaction: the same for each.
+/// The length of a transaction in bytes. All transactions have the same length.
 pub(crate) fn transaction_bytes() -> usize {
     CAST.logs[0].signed[0].transactions[0].json().len()
 }
@@ -176,10 +178,10 @@ pub(crate) fn session_number(id: &SessionId) -> Result<usize, Unforeseen> {
     CAST.logs
         .iter()
         .position(|log| log.session == *id)
-        .ok_or_else(|| Unforeseen(format!("a session that there is not: {id}")))
+        .ok_or_else(|| Unforeseen(format!("unknown session: {id}")))
 }
 
-/// A client's name in traces, which is its session's name as well.
+/// The name of a client and of its session in traces.
 pub(crate) fn name(client: usize) -> char {
     ['a', 'b'][client]
 }
@@ -192,7 +194,7 @@ fn small(count: u64) -> Result<u8, Unforeseen> {
     u8::try_from(count)
         .ok()
         .filter(|count| *count <= MAX_WRITES)
-        .ok_or_else(|| Unforeseen(format!("a count beyond everything written: {count}")))
+        .ok_or_else(|| Unforeseen(format!("count beyond all written transactions: {count}")))
 }
 
 impl fmt::Display for State {
@@ -239,21 +241,21 @@ fn write_counts(f: &mut fmt::Formatter<'_>, counts: Counts) -> fmt::Result {
     Ok(())
 }
 
-/// Everything that is fixed.
+/// The fixed data.
 struct Cast {
     id: CoValueId,
     header: Header,
     logs: [Log; CLIENTS],
 }
 
-/// A session, each transaction under a signature of its own.
+/// A session, with a signature for each transaction.
 struct Log {
     session: SessionId,
     signed: Vec<SessionContent>,
 }
 
-/// A binary stream, so that the machine takes it for something that is sent in pieces, and with
-/// sessions of agents, so that it depends on no other CoValue.
+/// The CoValue is a binary stream, so that the machine sends it in pieces. Its sessions belong to
+/// agents, so that it has no dependencies.
 static CAST: LazyLock<Cast> = LazyLock::new(|| {
     let json = r#"{"meta":{"type":"binary"},"ruleset":{"type":"unsafeAllowAll"},"type":"costream","uniqueness":"zmodel"}"#;
     let header = Header::parse(&Bytes::from_static(json.as_bytes()), &Limits::default())

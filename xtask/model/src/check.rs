@@ -1,4 +1,4 @@
-//! Running a check, and telling what came of it.
+//! Running a check, and describing its result.
 
 use std::fmt::Write as _;
 
@@ -6,25 +6,25 @@ use stateright::{Checker, Model};
 
 use crate::model::{AT_REST_ALL_HAVE_THE_SAME, IT_COMES_TO_REST, NO_RULE_IS_BROKEN, Scope};
 
-/// Threads that a check runs on.
+/// The number of threads of a check.
 const THREADS: usize = 2;
 
-/// What a check has looked at.
+/// The size of the state space that a check has explored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Looked {
-    /// States that differ from each other.
+    /// The number of different states.
     pub states: usize,
-    /// Steps between them.
+    /// The number of steps between them.
     pub steps: usize,
-    /// Steps to the state that is farthest from the start.
+    /// The number of steps to the state that is farthest from the start.
     pub depth: usize,
 }
 
-/// Checks everything that can happen in a scope.
+/// Checks every order of steps in a scope.
 ///
 /// # Errors
 ///
-/// The shortest story that ends with a broken rule, told step by step.
+/// The shortest sequence of steps that breaks a rule, one step in each line.
 pub fn check(scope: Scope) -> Result<Looked, String> {
     let checker = scope.checker().threads(THREADS).spawn_bfs().join();
     for rule in [NO_RULE_IS_BROKEN, AT_REST_ALL_HAVE_THE_SAME] {
@@ -33,7 +33,7 @@ pub fn check(scope: Scope) -> Result<Looked, String> {
         }
     }
     if checker.discovery(IT_COMES_TO_REST).is_none() {
-        return Err(format!("there is no way to the end of {scope:?}"));
+        return Err(format!("no sequence of steps reaches the end of {scope:?}"));
     }
     Ok(Looked {
         states: checker.unique_state_count(),
@@ -46,7 +46,7 @@ fn tell(
     rule: &str,
     path: &[(<Scope as Model>::State, Option<<Scope as Model>::Action>)],
 ) -> String {
-    let mut story = format!("broken: {rule}\n");
+    let mut story = format!("violated: {rule}\n");
     for (number, (moment, step)) in path.iter().enumerate() {
         if let Some(step) = step {
             // Writing to a string does not fail.

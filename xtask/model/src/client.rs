@@ -1,30 +1,30 @@
-//! The clients: what the reference client does with one CoValue and one server.
+//! The clients, which behave like the reference client with one CoValue and one server.
 //!
-//! A client keeps what it has across connections (it has a disk), and what the server has said
-//! that it has; what was sent and not acknowledged is forgotten with the connection.
+//! Across connections, a client keeps its content (it has a disk) and the state that the server has
+//! reported. When a connection ends, it forgets sent content that is not acknowledged.
 
 use crate::cast::{CLIENTS, Run, Said, State};
 
 /// A client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
-    /// Its number, which is that of the session that it writes.
+    /// The number of the client and of its session.
     me: usize,
-    /// What it has.
+    /// The state of its copy.
     pub have: State,
-    /// What it has been promised in the first of several pieces.
+    /// The counts that the first of several pieces has announced.
     promised: State,
-    /// What the server is known to have.
+    /// The state that the server has reported.
     known: State,
-    /// The same, with what is on its way there.
+    /// The state of the server if everything sent arrives.
     expected: State,
-    /// Whether the server has been told, on this connection, what the client has.
+    /// Whether the client has sent its state over this connection.
     told: bool,
     /// The connection, if there is one.
     pub connection: Option<u64>,
-    /// The last that the server said to have.
+    /// The state in the last KNOWN of the server.
     pub heard: State,
-    /// Transactions that it may still write.
+    /// The number of transactions that it may still write.
     pub writes: u8,
 }
 
@@ -44,12 +44,13 @@ impl Client {
         }
     }
 
-    /// Whether the client may write now: the first creates the CoValue, the other needs it.
+    /// Whether the client may write now: the first client creates the CoValue, the other needs its
+    /// header.
     pub(crate) fn may_write(&self) -> bool {
         self.writes > 0 && (self.have.header || self.me == 0)
     }
 
-    /// Writes a transaction. What is written without a connection is told at the next one.
+    /// Writes a transaction. Without a connection, nothing is sent until the client connects.
     pub(crate) fn write(&mut self) -> Vec<Said> {
         let header = !self.have.header;
         let after = self.have.counts[self.me];
@@ -67,7 +68,8 @@ impl Client {
         vec![Said::Content { header, runs: vec![run], until: None }]
     }
 
-    /// A connection is there. The client that creates the CoValue has nothing to ask for before.
+    /// Handles a new connection. Sends a LOAD, except from the client that has yet to create the
+    /// CoValue.
     pub(crate) fn connect(&mut self, connection: u64) -> Vec<Said> {
         self.connection = Some(connection);
         self.expected = self.known;
@@ -79,7 +81,7 @@ impl Client {
         vec![Said::Load(self.claim())]
     }
 
-    /// The server says something. The answers are in the order in which they are sent.
+    /// Handles a message of the server. Returns the answers in their order.
     pub(crate) fn hear(&mut self, said: &Said) -> Vec<Said> {
         match said {
             Said::Load(state) => {
@@ -133,8 +135,8 @@ impl Client {
         answers
     }
 
-    /// Sends what the server lacks; if that is nothing, what the client has, where the server
-    /// waits for an answer or has never been told.
+    /// Sends the content that the server lacks. If it lacks nothing, sends KNOWN if `answer` is set
+    /// or the client has not sent its state yet.
     fn send_missing(&mut self, answer: bool) -> Vec<Said> {
         if !self.have.header {
             return Vec::new();
@@ -160,7 +162,7 @@ impl Client {
         said
     }
 
-    /// What the client says that it has where it counts what it has been promised.
+    /// The state that the client claims: its copy, and announced counts.
     fn claim(&self) -> State {
         let mut claim = self.have;
         if claim.header {

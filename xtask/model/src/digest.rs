@@ -1,30 +1,30 @@
-//! What distinguishes one machine from another: everything that it says of itself with `Debug`,
-//! but for the stamps by which it knows what was used last.
+//! A digest of the machine's state: a hash of its `Debug` output, without the stamps that record
+//! the order of use.
 //!
-//! Whatever is added to the machine is so taken in by itself. Where that is something that does
-//! not matter, there are more states to look at than need be; what matters is never left out.
+//! So every new field of the machine is included automatically. A field that does not affect the
+//! machine's behaviour makes the state space larger, but no relevant field can be missing.
 
 use std::fmt::{self, Write};
 use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
 
-/// Fields that depend on how often something was used, and decide only what is forgotten first.
-/// With one CoValue there is nothing to choose from.
+/// Fields that depend on the number of uses. They only decide which entry is evicted first, and
+/// with one CoValue there is only one entry.
 const STAMPS: [&str; 2] = ["used", "uses"];
 
 /// The digest of a machine.
 pub(crate) fn of(machine: &impl fmt::Debug) -> u64 {
     let mut digest = Digest { hasher: FxHasher::default(), in_stamp: None };
-    // Nothing here fails, and neither does what the machine says of itself.
+    // Neither this writer nor the `Debug` of the machine fails.
     let _ = write!(digest, "{machine:?}");
     digest.hasher.finish()
 }
 
-/// Takes text as it is made, which is much faster than to look through it afterwards.
+/// A writer that hashes the text, which is much faster than formatting it first and scanning it.
 struct Digest {
     hasher: FxHasher,
-    /// The depth of brackets inside a field that is left out.
+    /// The depth of brackets inside an omitted field, or `None` outside of one.
     in_stamp: Option<usize>,
 }
 
@@ -35,7 +35,7 @@ impl Write for Digest {
             return Ok(());
         }
         let kept = if self.in_stamp.is_some() { self.behind_stamp(piece) } else { piece };
-        // Even nothing at all changes the hash, once it is written.
+        // Writing an empty slice changes the hash as well.
         if !kept.is_empty() {
             self.hasher.write(kept.as_bytes());
         }
@@ -44,8 +44,8 @@ impl Write for Digest {
 }
 
 impl Digest {
-    /// What of a piece is not part of the field that is left out: a field ends at the comma or
-    /// bracket that is not inside its own brackets.
+    /// The part of a piece after the omitted field. The field ends at a comma or closing bracket
+    /// outside its own brackets.
     fn behind_stamp<'a>(&mut self, piece: &'a str) -> &'a str {
         for (at, byte) in piece.bytes().enumerate() {
             let depth = self.in_stamp.unwrap_or_default();
@@ -67,7 +67,7 @@ impl Digest {
 mod tests {
     use super::*;
 
-    /// Looks like the machine.
+    /// A struct with fields like those of the machine.
     #[derive(Debug, Clone)]
     #[allow(dead_code, reason = "read by `Debug`")]
     struct Machine {

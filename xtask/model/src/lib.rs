@@ -1,23 +1,23 @@
 //! A model check of the sync machine.
 //!
-//! Two clients, one server and one CoValue: a [`Scope`] says how much the clients write, how often
-//! connections are lost and the server restarts, and [`check`] goes through every order in which
-//! all of that can happen. The server is the real [`downbeat_sync::Machine`]; the clients do what
-//! the reference client does; the runtime between them is played as the contract of
-//! [`downbeat_sync::Action`] has it, each completion coming at any time that it allows.
+//! The model has two clients, one server and one CoValue. A [`Scope`] limits the writes of the
+//! clients, the lost connections and the restarts of the server, and [`check`] explores every order
+//! of these events. The server is the real [`downbeat_sync::Machine`]. The clients behave like the
+//! reference client. The runtime between them is modelled by the contract of
+//! [`downbeat_sync::Action`]: each completion comes at any time that the contract allows.
 //!
 //! In every state these rules hold:
 //!
-//! - nothing is acknowledged that is not durable;
-//! - what a client was told to be durable stays so;
-//! - nothing is stored that was not verified, and no store leaves a gap;
-//! - a peer has one turn at a time, and a session one job with the verifier;
-//! - messages do not go in circles;
-//! - when nothing is under way and both clients are connected, they and the disk have the same,
-//!   and everything that was written is acknowledged.
+//! - only durable content is acknowledged;
+//! - an acknowledgement is never taken back;
+//! - only verified content is stored, and no store leaves a gap;
+//! - a peer has one turn at a time, and a session one verification;
+//! - the clients and the server do not exchange messages endlessly;
+//! - when no work is in progress and both clients are connected, the clients and the disk have the
+//!   same content, and all written content is acknowledged.
 //!
-//! Time stands still: what waits for a time is for the simulation. So are several CoValues, and
-//! with them dependencies.
+//! Time does not advance, and there is only one CoValue. The simulation covers timeouts, several
+//! CoValues and dependencies.
 //!
 //! ```
 //! use downbeat_model::{Scope, check};

@@ -1,4 +1,4 @@
-//! The model: states, the steps between them, and what must hold in each.
+//! The model: states, the steps between them, and the rules for each state.
 
 use std::fmt;
 
@@ -10,34 +10,32 @@ use crate::client::Client;
 use crate::rules::Violation;
 use crate::server::{Server, Turn};
 
-/// Messages that may be sent between two things that happen from outside. A LOAD, its answer, what
-/// that calls for and the acknowledgements are far fewer for two clients.
+/// The maximum number of messages of the clients between two external events. A LOAD, its answer,
+/// the requested content and the acknowledgements are far fewer for two clients.
 const MAX_MESSAGES: u8 = 60;
 
-/// What may happen, and how often. The check is exhaustive within it.
+/// The events that may occur, and their numbers. The check explores all orders within these limits.
 #[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools, reason = "each switches one thing, by itself")]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Scope {
-    /// Transactions that each client writes, at times of its choosing. The first creates the
-    /// CoValue.
+    /// The number of transactions that each client writes, at any time. The first client creates
+    /// the CoValue.
     pub writes: [u8; CLIENTS],
-    /// Connections that are lost.
+    /// The number of lost connections.
     pub losses: u8,
-    /// Whether the server may learn late that a connection was lost, at any time after the client
-    /// has connected again.
+    /// Whether the server may notice a lost connection late, even after the client has reconnected.
     pub late_losses: bool,
-    /// Starts of the server, each after it has lost all but its disk.
+    /// The number of restarts of the server, which keeps only its disk.
     pub restarts: u8,
-    /// Transactions that one turn has room for.
+    /// The number of transactions that fit into one turn.
     pub room: u8,
-    /// Whether other things may come between a turn's being written and the machine's hearing of
-    /// it.
+    /// Whether other steps may come between writing a turn and the event `TurnDone`.
     pub late_turns: bool,
-    /// Whether several events may come before the machine is asked what it wants done.
+    /// Whether the machine may receive several events before it is polled.
     pub batches: bool,
-    /// Whether the machine forgets the CoValue whenever nothing is going on with it.
+    /// Whether the machine evicts the CoValue whenever it has no work in progress for it.
     pub forgets: bool,
-    /// A client whose signatures are wrong.
+    /// The client whose signatures are wrong, if there is one.
     pub forger: Option<usize>,
 }
 
@@ -57,19 +55,19 @@ impl Default for Scope {
     }
 }
 
-/// Everything at one moment.
+/// A state of the clients and the server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Moment {
     clients: [Client; CLIENTS],
     server: Server,
     losses: u8,
     restarts: u8,
-    /// Messages sent since something happened from outside.
+    /// The number of messages that clients have sent since the last external event.
     messages: u8,
     violation: Option<Violation>,
 }
 
-/// One thing that may happen next.
+/// A step from one state to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step(Kind);
 
@@ -182,17 +180,17 @@ impl Model for Scope {
 }
 
 /// The rules of each step, see `Violation`.
-pub(crate) const NO_RULE_IS_BROKEN: &str = "no rule is broken";
+pub(crate) const NO_RULE_IS_BROKEN: &str = "no step breaks a rule";
 
-/// When nothing is under way and both are connected, both clients and the disk have the same, and
-/// everything written is acknowledged.
-pub(crate) const AT_REST_ALL_HAVE_THE_SAME: &str = "at rest all have the same";
+/// When no work is in progress and both clients are connected, the clients and the disk have the
+/// same content, and all written content is acknowledged.
+pub(crate) const AT_REST_ALL_HAVE_THE_SAME: &str = "at rest all copies are equal";
 
-/// The scope is not empty: all that may happen in it can have happened in the end.
-pub(crate) const IT_COMES_TO_REST: &str = "it comes to rest";
+/// The scope is useful: a state at rest is reachable after all events of the scope.
+pub(crate) const IT_COMES_TO_REST: &str = "a state at rest is reachable after all events";
 
 impl Moment {
-    /// What a step is, as a line of a conversation.
+    /// A step, as a line of text.
     pub(crate) fn describe(&self, step: &Step) -> String {
         let peer_name = |peer: usize| cast::name(self.server.peers[peer].client);
         let first = |said: Option<&Said>| said.map(ToString::to_string).unwrap_or_default();
@@ -201,7 +199,7 @@ impl Moment {
             Kind::Write(client) => format!("{} writes", cast::name(*client)),
             Kind::Lose(client) => format!("{} loses its connection", cast::name(*client)),
             Kind::NoticeLoss(peer) => {
-                format!("the machine hears that {} is gone", peer_name(*peer))
+                format!("the machine receives Disconnected of {}", peer_name(*peer))
             }
             Kind::Restart { kept } => format!(
                 "the server restarts; {kept} of {} stores under way are durable",
@@ -219,7 +217,7 @@ impl Moment {
             ),
             Kind::WriteTurn(peer) => format!("the turn of {} is written", peer_name(*peer)),
             Kind::FinishTurn(peer) => {
-                format!("the machine hears that the turn of {} is written", peer_name(*peer))
+                format!("the machine receives TurnDone of {}", peer_name(*peer))
             }
             Kind::FinishLookUp => format!("the look-up finds {}", self.server.durable),
             Kind::FinishCheck(number) => {
@@ -228,29 +226,29 @@ impl Moment {
                 format!("the verifier is done with the session of {author}")
             }
             Kind::FinishStore => "the oldest store is durable".to_owned(),
-            Kind::Poll => "the machine is asked what it wants done".to_owned(),
+            Kind::Poll => "the machine is polled".to_owned(),
         }
     }
 
-    /// The rule that is broken, if one is.
+    /// The broken rule, if there is one.
     pub(crate) fn violation(&self) -> Option<&impl fmt::Display> {
         self.violation.as_ref()
     }
 
-    /// Who has what.
+    /// The content of the disk and of the clients.
     pub(crate) fn summary(&self) -> String {
         let mut lines = vec![format!("durable: {}", self.server.durable)];
         for (number, client) in self.clients.iter().enumerate() {
             let name = cast::name(number);
-            lines.push(format!("{name} has {}, and was told {}", client.have, client.heard));
+            lines.push(format!("{name} has {}; its last KNOWN has {}", client.have, client.heard));
         }
         lines.join("\n")
     }
 
-    /// A peer whose next message to its client may be heard before anything else happens, because
-    /// whatever else can happen comes to the same before and after it: the client writes no more,
-    /// nothing can be lost, and all other steps use the other ends of its two queues. Without this
-    /// rule there are several times as many states, which show nothing new.
+    /// A peer whose next message may be delivered to its client before all other steps, because
+    /// this step commutes with all of them: the client writes no more, no loss or restart is left,
+    /// and all other steps use the other ends of the peer's two queues. Without this reduction
+    /// there are several times as many states, which show no new behaviour.
     fn undisturbed(&self) -> Option<usize> {
         if self.losses > 0 || self.restarts > 0 {
             return None;
@@ -271,7 +269,7 @@ impl Moment {
         let durable = self.server.durable;
         self.clients.iter().enumerate().all(|(number, client)| {
             if scope.forger.is_some() {
-                // What is forged stays with its author, and the others have all the rest.
+                // Forged content stays with its author. The others have all remaining content.
                 let forged = scope.forger == Some(number);
                 return (forged || client.have == durable)
                     && scope.forger.is_none_or(|forger| durable.counts[forger] == 0);
@@ -336,7 +334,7 @@ impl Moment {
         Ok(())
     }
 
-    /// A client gets the next message that was sent to it.
+    /// Delivers the next message to a client.
     fn hear(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = &mut self.server.peers[peer];
         let client = peer.client;

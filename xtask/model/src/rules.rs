@@ -7,23 +7,23 @@ use crate::cast::Unforeseen;
 /// A rule that a step has broken.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Violation {
-    /// A KNOWN says more than is durable.
+    /// A KNOWN claims content that is not durable.
     AcknowledgedTooEarly,
-    /// A KNOWN takes back what an earlier one has said to the same client.
+    /// A KNOWN claims less than an earlier one to the same client.
     TakenBack,
-    /// The machine stores content that was not verified.
+    /// The machine stores unverified content.
     StoredUnverified,
     /// A store does not begin where the log ends.
     StoreDoesNotFollow,
-    /// A peer is given a turn while it has one.
+    /// The machine gives a peer a turn while the peer has one.
     SecondTurn,
-    /// A session's content is given to the verifier while it has some.
+    /// The machine starts a verification that is already in progress.
     SecondCheck,
-    /// A turn is to send what cannot be read.
+    /// A turn has content that cannot be read.
     UnreadableContent,
-    /// More messages than anything could need: they go in circles.
+    /// The clients send more messages than any exchange needs, so the messages have no end.
     Circle,
-    /// Something that has no place in the scope.
+    /// An output that cannot occur in the scope.
     Unforeseen(String),
 }
 
@@ -36,14 +36,14 @@ impl From<Unforeseen> for Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::AcknowledgedTooEarly => "what is not durable is acknowledged",
-            Self::TakenBack => "a known state that a client was told is taken back",
-            Self::StoredUnverified => "what is not verified is stored",
+            Self::AcknowledgedTooEarly => "content is acknowledged before it is durable",
+            Self::TakenBack => "an acknowledgement is taken back",
+            Self::StoredUnverified => "unverified content is stored",
             Self::StoreDoesNotFollow => "a store does not begin where the log ends",
             Self::SecondTurn => "a peer has two turns",
-            Self::SecondCheck => "a session is with the verifier twice",
-            Self::UnreadableContent => "a turn is to send what cannot be read",
-            Self::Circle => "messages go in circles",
+            Self::SecondCheck => "a verification is started twice",
+            Self::UnreadableContent => "a turn has content that cannot be read",
+            Self::Circle => "the messages have no end",
             Self::Unforeseen(what) => what,
         })
     }

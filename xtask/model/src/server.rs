@@ -1,7 +1,7 @@
-//! The server: the real machine, and the runtime around it as its contract has it.
+//! The server: the real machine, and a model of the runtime by its contract.
 //!
-//! The machine of a state is made by feeding a new one everything that has been fed before. So a
-//! state is small, and there is nothing about it that the machine does not really come to.
+//! A state stores the inputs of the machine instead of the machine, and each step feeds all inputs
+//! to a new machine. So states are small, and the real machine can reach each of them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -18,56 +18,56 @@ use crate::cast::{self, CLIENTS, Counts, Run, Said, State, Unforeseen};
 use crate::digest;
 use crate::rules::Violation;
 
-/// The machine's clock, which stands still: nothing in the scope waits for a time.
+/// The machine's clock. It does not advance, because nothing in a scope waits for a timeout.
 const NOW: u64 = 0;
 
-/// The server, from its last start on, and its disk.
+/// The server since its last start, and its disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     config: Config,
-    /// Whether more may be fed before the machine is asked what it wants done.
+    /// Whether the machine may receive several events before it is polled.
     batches: bool,
-    /// What the machine has been fed since the start, the last first.
+    /// The inputs of the machine since the start, the last one first.
     fed: Option<Arc<Fed>>,
-    /// What distinguishes the machine from others.
+    /// The digest of the machine's state.
     digest: u64,
-    /// Whether something has been fed since the machine was last asked what it wants done.
+    /// Whether the machine has received an event since it was last polled.
     pub is_fed: bool,
     pub peers: Vec<Peer>,
-    /// Signatures that are being checked. Those of different sessions end in any order.
+    /// Verifications in progress. They end in any order.
     pub checks: BTreeSet<Check>,
-    /// Stores that are under way, in their order.
+    /// Stores in progress, in their order.
     pub stores: VecDeque<Store>,
-    /// Look-ups of the CoValue that are under way.
+    /// The number of look-ups in progress.
     pub look_ups: u8,
-    /// What is durable.
+    /// The durable content.
     pub durable: State,
-    /// Transactions that were found to be in order since the start, or before.
+    /// The number of verified transactions, including those that were durable at the start.
     verified: Counts,
     next_peer: u64,
 }
 
-/// A connection, as the server has it.
+/// The server's side of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
     pub id: u64,
     pub client: usize,
-    /// What the client has sent and the machine has not been fed yet.
+    /// Messages of the client that the machine has not received yet.
     pub incoming: VecDeque<Said>,
-    /// What was sent and the client has not got yet.
+    /// Messages of the server that the client has not received yet.
     pub outgoing: VecDeque<Said>,
     pub turn: Turn,
-    /// Whether the client is gone, which the machine has not been told.
+    /// Whether the client is gone, but the machine has not received `Disconnected` yet.
     pub is_cut: bool,
 }
 
-/// Whether a peer has a turn.
+/// The state of a peer's turn.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Turn {
     Idle,
-    /// To be written, as soon as there is room.
+    /// The turn waits until the connection has room.
     Given(Vec<Part>),
-    /// Written, which the machine has not been told.
+    /// The turn is written, but the machine has not received `TurnDone` yet.
     Written(Vec<Rest>),
 }
 
@@ -78,7 +78,7 @@ pub(crate) enum Part {
     Content(Piece),
 }
 
-/// Content to be sent.
+/// Content to send.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Piece {
     with_header: bool,
@@ -88,14 +88,14 @@ pub(crate) struct Piece {
     epoch: u32,
 }
 
-/// Content that was not sent whole.
+/// The progress of content that was sent only in part.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Rest {
     epoch: u32,
     header: bool,
     started: bool,
-    /// The sessions that were to be sent, each with the count that the peer has now.
-    reached: Vec<(usize, u8)>,
+    /// The sessions of the content, each with the count that the peer has now.
+    reached: Counts,
 }
 
 /// Signatures to check.
@@ -112,7 +112,7 @@ pub(crate) struct Store {
     runs: Vec<Run>,
 }
 
-/// What the machine has been fed.
+/// The inputs of the machine, as a linked list.
 #[derive(Debug)]
 struct Fed {
     before: Option<Arc<Fed>>,
@@ -150,7 +150,7 @@ impl Server {
         }
     }
 
-    /// Whether the server waits for its clients only.
+    /// Whether the server has no work in progress.
     pub(crate) fn is_at_rest(&self) -> bool {
         !self.is_fed
             && self.checks.is_empty()
@@ -164,7 +164,7 @@ impl Server {
             })
     }
 
-    /// A client connects. Gives the connection's number.
+    /// Connects a client. Returns the number of the connection.
     pub(crate) fn connect(&mut self, client: usize) -> Result<u64, Violation> {
         let id = self.next_peer;
         self.next_peer += 1;
@@ -180,14 +180,13 @@ impl Server {
         Ok(id)
     }
 
-    /// The machine learns that a connection has ended. What has come through it and not been fed
-    /// is lost.
+    /// Delivers `Disconnected` to the machine. Messages that the machine has not received are lost.
     pub(crate) fn disconnect(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = self.peers.remove(peer);
         self.feed(Input::Disconnected(peer.id))
     }
 
-    /// The machine gets the next message of a peer.
+    /// Delivers the next message of a peer to the machine.
     pub(crate) fn receive(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = &mut self.peers[peer];
         let Some(said) = peer.incoming.pop_front() else { return Ok(()) };
@@ -195,13 +194,13 @@ impl Server {
         self.feed(Input::Received(id, said))
     }
 
-    /// A look-up ends.
+    /// Finishes a look-up.
     pub(crate) fn finish_look_up(&mut self) -> Result<(), Violation> {
         self.look_ups -= 1;
         self.feed(Input::Loaded(self.durable))
     }
 
-    /// A check ends; `are_genuine` is what came of it.
+    /// Finishes a verification. `are_genuine` is its result.
     pub(crate) fn finish_check(
         &mut self,
         check: &Check,
@@ -214,14 +213,14 @@ impl Server {
         self.feed(Input::Verified(check.clone(), are_genuine))
     }
 
-    /// The oldest store is durable.
+    /// Finishes the oldest store.
     pub(crate) fn finish_store(&mut self) -> Result<(), Violation> {
         let Some(store) = self.persist()? else { return Ok(()) };
         self.feed(Input::Stored(store))
     }
 
-    /// A peer's connection has room for its turn: reads what it says, and writes it. `limit` is
-    /// how many transactions are read at most.
+    /// Reads the content of a peer's turn, at most `limit` transactions, and writes the turn to the
+    /// connection.
     pub(crate) fn write_turn(&mut self, peer: usize, limit: u8) -> Result<(), Violation> {
         let (readable, durable) = (self.readable(), self.durable);
         let peer = &mut self.peers[peer];
@@ -253,7 +252,7 @@ impl Server {
         Ok(())
     }
 
-    /// The machine learns that a turn has been written.
+    /// Delivers `TurnDone` to the machine.
     pub(crate) fn finish_turn(&mut self, peer: usize) -> Result<(), Violation> {
         let peer = &mut self.peers[peer];
         let Turn::Written(rests) = std::mem::replace(&mut peer.turn, Turn::Idle) else {
@@ -263,8 +262,7 @@ impl Server {
         self.feed(Input::TurnDone(id, rests))
     }
 
-    /// The server ends and starts again. Of what was on its way to the disk, the first `kept`
-    /// stores got there.
+    /// Restarts the server. Of the stores in progress, the first `kept` become durable before.
     pub(crate) fn restart(&mut self, kept: usize) -> Result<(), Violation> {
         for _ in 0..kept {
             self.persist()?;
@@ -279,7 +277,7 @@ impl Server {
         Ok(())
     }
 
-    /// Asks the machine what it wants done.
+    /// Polls the machine.
     pub(crate) fn poll(&mut self) -> Result<(), Violation> {
         self.push(Input::Poll);
         self.is_fed = false;
@@ -295,7 +293,7 @@ impl Server {
         self.poll()
     }
 
-    /// Makes the machine, and carries out what it has said last.
+    /// Feeds all inputs to a new machine, and carries out the actions after the last input.
     fn replay(&mut self) -> Result<(), Violation> {
         let mut machine = Machine::new(self.config);
         let mut actions = Vec::new();
@@ -311,7 +309,7 @@ impl Server {
         self.fed = Some(Arc::new(Fed { before: self.fed.take(), input }));
     }
 
-    /// Everything that the machine has been fed, in order.
+    /// All inputs of the machine, in order.
     fn inputs(&self) -> Vec<&Input> {
         let mut inputs: Vec<&Input> =
             std::iter::successors(self.fed.as_deref(), |fed| fed.before.as_deref())
@@ -325,7 +323,7 @@ impl Server {
         match action {
             Action::Turn { peer, items } => {
                 let parts = items.iter().map(Part::of_item).collect::<Result<Vec<_>, _>>()?;
-                // A connection whose end has been fed is no longer there.
+                // The peer is gone if the machine has received its `Disconnected`.
                 let Some(peer) = self.peers.iter_mut().find(|other| other.id == peer.0) else {
                     return Ok(());
                 };
@@ -347,7 +345,7 @@ impl Server {
                 }
                 self.stores.push_back(store);
             }
-            Action::Release { .. } | Action::Report(_) => {}
+            Action::Release { .. } | Action::Close { .. } | Action::Report(_) => {}
             Action::Track { .. } | Action::ListUnsynced { .. } | Action::ListStored { .. } => {
                 return Err(
                     Unforeseen("an action for an upstream, but there is none".into()).into()
@@ -357,7 +355,7 @@ impl Server {
         Ok(())
     }
 
-    /// The oldest store reaches the disk.
+    /// Makes the oldest store durable.
     fn persist(&mut self) -> Result<Option<Store>, Violation> {
         let Some(store) = self.stores.pop_front() else { return Ok(None) };
         self.durable.header |= store.header;
@@ -371,7 +369,7 @@ impl Server {
         Ok(Some(store))
     }
 
-    /// What can be read: what is durable, and what is on its way to be.
+    /// The readable content: the durable content and the stores in progress.
     fn readable(&self) -> State {
         let mut readable = self.durable;
         for store in &self.stores {
@@ -399,8 +397,8 @@ impl Hash for Server {
 }
 
 impl Server {
-    /// What distinguishes one state of the server from another.
-    #[allow(clippy::type_complexity, reason = "a list of the fields, named in their order")]
+    /// The fields that distinguish the states of the server.
+    #[allow(clippy::type_complexity, reason = "a list of fields, named in this order below")]
     fn parts(
         &self,
     ) -> (u64, bool, &[Peer], &BTreeSet<Check>, &VecDeque<Store>, u8, State, Counts, u64) {
@@ -523,17 +521,11 @@ impl Rest {
         if progress.stalled {
             return Err(Violation::UnreadableContent);
         }
-        let reached = cast::of_session_counts(&progress.reached.iter().cloned().collect())?;
-        let mut sessions = Vec::new();
-        for (session, _) in &progress.reached {
-            sessions.push(cast::session_number(session)?);
-        }
-        sessions.sort_unstable();
         Ok(Self {
             epoch: progress.epoch,
             header: progress.header,
             started: progress.started,
-            reached: sessions.into_iter().map(|session| (session, reached[session])).collect(),
+            reached: cast::of_session_counts(&progress.reached)?,
         })
     }
 
@@ -543,11 +535,7 @@ impl Rest {
             epoch: self.epoch,
             header: self.header,
             started: self.started,
-            reached: self
-                .reached
-                .iter()
-                .map(|(session, count)| (cast::session(*session).clone(), u64::from(*count)))
-                .collect(),
+            reached: cast::to_session_counts(self.reached),
             stalled: false,
         }
     }
@@ -566,13 +554,14 @@ impl Check {
             id: cast::id(),
             session: cast::session(self.session).clone(),
             accepted: if are_genuine { runs } else { Vec::new() },
-            // None is kept, so that stamps of use do not tell equal states apart.
+            // Without a chain, because a kept chain has stamps of use, which would make equal
+            // states different.
             chain: None,
             rejection: (!are_genuine).then_some(Rejection::BadSignature { after }),
         }
     }
 
-    /// The client whose session it is.
+    /// The author of the session.
     pub(crate) fn author(&self) -> usize {
         self.session
     }

@@ -1,5 +1,5 @@
-//! An honest client: it keeps CoValues, writes to them, and brings its server and itself up to
-//! date in the way that the reference's clients do.
+//! An honest client: it keeps copies of CoValues, writes to them, and syncs them with its server
+//! like the reference's clients.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,43 +12,45 @@ use downbeat_protocol::{
 };
 use downbeat_sync::{Millis, PeerId};
 
-/// A client's state. What it says goes through [`Client::outbox`].
+/// A client's state. Its messages are sent through [`Client::outbox`].
 pub(crate) struct Client {
     pub person: usize,
     pub home: usize,
     pub link: Option<PeerId>,
-    /// Reads nothing until then.
+    /// The client reads no messages before this time.
     pub slow_until: Millis,
-    /// Whether it has done all that it will do.
+    /// Whether the client has no acts left.
     pub is_done: bool,
     pub copies: BTreeMap<CoValueId, Copy>,
-    /// What it wants to send, in this order.
+    /// Messages to send, in this order.
     pub outbox: Vec<Message>,
     /// Content that waits for dependencies.
     held: Vec<Content>,
-    /// The comparison that the server has not acknowledged.
+    /// The batch id of the RECONCILE message that the server has not acknowledged.
     pub comparing: Option<String>,
-    /// What it had when it compared.
+    /// The states that this message has compared.
     pub compared: BTreeMap<CoValueId, KnownState>,
-    /// How often it has sent each transaction over this connection.
+    /// The number of times that each transaction was sent over this connection.
     pub sent: BTreeMap<(CoValueId, SessionId, u64), u32>,
-    /// CoValues in which it has forked a session, after it had lost the end.
+    /// CoValues with a forked session: the client lost the end of its session and wrote other
+    /// transactions there.
     pub forked: BTreeSet<CoValueId>,
-    /// CoValues for which the server has sent wrong content: its messages about them are ignored.
+    /// Forked CoValues for which the server has sent content that does not verify in the client's
+    /// copy. The client ignores later content of them.
     errored: BTreeSet<CoValueId>,
 }
 
-/// A client's part in a CoValue: its own copy, and what it knows of the server's.
+/// A client's copy of a CoValue, and its knowledge of the server's copy.
 #[derive(Default)]
 pub(crate) struct Copy {
     pub value: Option<CoValue>,
-    /// What the server has said that it has.
+    /// The state that the server has reported.
     pub server: Option<KnownState>,
-    /// The same, with what has been sent.
+    /// The state of the server if everything sent arrives.
     pub expected: Option<KnownState>,
-    /// Whether the server knows the state of this client's copy.
+    /// Whether the client has sent the state of its copy over this connection.
     pub told: bool,
-    /// What the server has said that it will have sent in the end.
+    /// The counts that the server has announced (`expectContentUntil`).
     promised: SessionCounts,
 }
 
@@ -71,9 +73,9 @@ impl Client {
         }
     }
 
-    /// A connection is there: everything is asked for again. As the reference's clients do, it
-    /// keeps in mind what the server has said that it has, and forgets what it has sent beyond
-    /// that.
+    /// Handles a new connection: loads every CoValue again. Like the reference's clients, it keeps
+    /// the state that the server has reported, and forgets content that it has sent beyond this
+    /// state.
     pub(crate) fn connected(&mut self, link: PeerId) {
         self.link = Some(link);
         self.sent.clear();
@@ -86,7 +88,7 @@ impl Client {
         }
     }
 
-    /// The program starts again, and knows nothing of the server.
+    /// Restarts the client, which forgets the states that the server has reported.
     pub(crate) fn restarted(&mut self) {
         for copy in self.copies.values_mut() {
             (copy.server, copy.expected) = (None, None);
@@ -101,7 +103,7 @@ impl Client {
         self.errored.clear();
     }
 
-    /// Compares all that is here with what the server has.
+    /// Sends a RECONCILE message with all copies.
     pub(crate) fn compare(&mut self) {
         let here = self.copies.values().filter_map(|copy| copy.value.as_ref());
         self.compared = here.map(|value| (value.id(), value.known_state())).collect();
@@ -112,7 +114,7 @@ impl Client {
         self.say(Message::Reconcile(Reconcile { id, values }));
     }
 
-    /// Forgets a CoValue, and asks for it again.
+    /// Drops the copy of a CoValue, and loads it again.
     pub(crate) fn forget(&mut self, id: CoValueId) {
         self.copies.insert(id, Copy::default());
         self.held.retain(|content| content.id != id);
@@ -127,7 +129,7 @@ impl Client {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Has only this of a CoValue from now on.
+    /// Replaces the copy of a CoValue with `left`, which has less content.
     pub(crate) fn lose(&mut self, id: CoValueId, left: CoValue) {
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.value = Some(left);
@@ -142,7 +144,7 @@ impl Client {
         }
     }
 
-    /// Subscribes to a CoValue that the client has, unless the server has heard of it.
+    /// Loads a CoValue, unless the client has sent its state over this connection.
     pub(crate) fn follow(&mut self, id: CoValueId) {
         if self.copies.get(&id).is_some_and(|copy| !copy.told) {
             self.ask(id);
@@ -153,8 +155,8 @@ impl Client {
         let mut state = self.state(id);
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.told = true;
-            // As the reference's clients do, it claims what it was promised and may not have got.
-            // What has several pieces is recognised by the kind.
+            // Like the reference's clients, it claims announced content that may not have arrived.
+            // CoValues that are sent in several pieces are recognised by their priority.
             let is_large = |value: &CoValue| value.header().priority() == Priority::Low;
             if copy.value.as_ref().is_some_and(is_large) {
                 known_state::merge_counts(&mut state.sessions, &copy.promised);
@@ -174,7 +176,7 @@ impl Client {
         value.map_or_else(|| KnownState::empty(id), CoValue::known_state)
     }
 
-    /// Takes a CoValue that the client has made, or knows from elsewhere.
+    /// Adds a CoValue that the client has not received from the server.
     pub(crate) fn adopt(&mut self, value: CoValue) {
         let id = value.id();
         let copy = self.copies.entry(id).or_default();
@@ -183,7 +185,7 @@ impl Client {
         }
     }
 
-    /// Sends what has been written since `before`, in the belief that the server has all else.
+    /// Sends the content after `before`, on the assumption that the server has the rest.
     pub(crate) fn send_new(&mut self, id: CoValueId, before: Option<&KnownState>) {
         let Some(copy) = self.copies.get_mut(&id) else { return };
         let Some(value) = &copy.value else { return };
@@ -198,7 +200,8 @@ impl Client {
         }
     }
 
-    /// Sends what the server lacks; KNOWN if that is nothing, and an answer is wanted.
+    /// Sends the content that the server lacks. If it lacks nothing, sends KNOWN if `wants_answer`
+    /// is set or the client has not sent its state yet.
     fn send_missing(&mut self, id: CoValueId, wants_answer: bool) {
         let Some(copy) = self.copies.get_mut(&id) else { return };
         let Some(value) = &copy.value else { return };
@@ -223,12 +226,13 @@ impl Client {
         }
     }
 
-    /// Says what is here.
+    /// Sends KNOWN with the state of the copy.
     fn tell(&mut self, id: CoValueId, is_correction: bool) {
         let mut state = self.state(id);
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.told = true;
-            // Of a deleted CoValue the server is to believe that everything is here.
+            // For a deleted CoValue, the client claims all content of the server, so that the
+            // server sends none of it.
             if copy.value.as_ref().is_some_and(CoValue::is_deleted)
                 && let Some(server) = &copy.server
             {
@@ -238,7 +242,7 @@ impl Client {
         self.say(Message::Known(Known { state, is_correction, as_dependency_of: None }));
     }
 
-    /// Takes a message in. An error is a rule that the server has broken.
+    /// Handles a message. Fails if the server has broken a rule.
     pub(crate) fn hear(&mut self, message: Message) -> Result<(), String> {
         match message {
             Message::Load(state) => {
@@ -300,12 +304,12 @@ impl Client {
         };
         let missing = self.missing(dependencies::of_content(id, &header, &content));
         if !is_deleted && (is_held || !missing.is_empty()) {
-            // What the header names is known to the server before anything else is. What the
-            // transactions name may have come in between, and is asked for.
+            // The server must have sent the dependencies of the header before. Transactions may
+            // have added other dependencies meanwhile; the client loads them.
             let mut absent = self.missing(dependencies::of_header(&header));
             absent.retain(|id| !self.held.iter().any(|held| held.id == *id));
             if let Some(dependency) = absent.first() {
-                return Err(format!("{id} comes before {dependency}, on which it depends"));
+                return Err(format!("{id} arrived before its dependency {dependency}"));
             }
             self.held.push(content);
             for dependency in missing {
@@ -343,13 +347,13 @@ impl Client {
         Ok(())
     }
 
-    /// Those of the CoValues that are not here.
+    /// The ids in `ids` without a copy.
     fn missing(&self, mut ids: Vec<CoValueId>) -> Vec<CoValueId> {
         ids.retain(|id| self.copies.get(id).is_none_or(|copy| copy.value.is_none()));
         ids
     }
 
-    /// The number of transactions of a session here.
+    /// The number of transactions of a session in the client's copy.
     pub(crate) fn count(&self, id: CoValueId, session: &SessionId) -> u64 {
         self.state(id).sessions.get(session)
     }
@@ -360,8 +364,8 @@ fn merge(target: &mut Option<KnownState>, source: &KnownState) {
     known_state::merge(target, source);
 }
 
-/// The accounts that a client has. Whether an author may delete is left to the server, whose word
-/// is checked elsewhere.
+/// The accounts that a client has. It accepts every deletion, because the server decides whether an
+/// author may delete; other checks cover this decision.
 struct Accounts<'a> {
     copies: &'a BTreeMap<CoValueId, Copy>,
     own: &'a CoValue,

@@ -1,11 +1,11 @@
-//! A peer that lies.
+//! A lying peer, which sends invalid and misleading messages.
 
 use downbeat_protocol::Transaction;
 
 /// A lying peer's state.
 pub(crate) struct Liar {
     pub person: usize,
-    /// What it has last written in its own CoValue.
+    /// The latest history of its own CoValue.
     pub written: Vec<Transaction>,
 }
 

@@ -1,12 +1,12 @@
-//! A simulation of nodes, their clients and a bad network, the same each time for the same seed.
+//! A deterministic simulation of nodes, their clients and an unreliable network.
 //!
-//! A node is the sync machine ([`downbeat_sync::Machine`]) and the code that carries its actions
-//! out (`downbeat_driver`), both as servers run them. Threads, sockets and clocks are left out:
-//! time is a number, chance comes from the seed, and storage is in memory. A seed decides on the
-//! shape of the network, on what clients do, and on what goes wrong: links break, messages are
-//! late, nodes lose their memory, storage fails, clients read nothing for a time, and some peers
-//! lie. Each step checks the rules that the design promises. In the end all faults are healed, and
-//! all nodes and clients have to agree.
+//! A node is the sync machine ([`downbeat_sync::Machine`]) and the driver that carries out its
+//! actions (`downbeat_driver`): the same code as in servers. There are no threads, sockets or
+//! clocks: time is a number, random numbers come from the seed, and storage is in memory. The seed
+//! determines the topology of the network, the acts of the clients, and the faults: links break,
+//! messages are delayed, nodes restart and lose data, storage fails, clients stop reading for a
+//! time, and some peers lie. Every step checks the rules of the design. At the end the faults stop,
+//! and all nodes and clients must agree.
 //!
 //! ```
 //! let outcome = downbeat_simulation::run(1);

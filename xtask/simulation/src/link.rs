@@ -1,11 +1,12 @@
-//! Connections between two parties: messages arrive late, in their order, or not at all.
+//! Connections between two parties. Messages are delayed and keep their order. A broken link loses
+//! the messages in flight.
 
 use std::collections::VecDeque;
 
 use downbeat_protocol::Message;
 use downbeat_sync::{Millis, PeerId};
 
-/// Messages that may be under way on a link before its sender is held back.
+/// The number of messages in flight or unread on one side of a link at which the sender must wait.
 pub(crate) const WINDOW: usize = 8;
 
 /// A node or a client at the end of a link.
@@ -39,33 +40,33 @@ impl Side {
     }
 }
 
-/// A client or a node that stays connected to a node.
+/// A client or a node that connects to a node, and reconnects when the link breaks.
 #[derive(Debug, Clone)]
 pub(crate) struct Dial {
     pub from: End,
     pub to: usize,
     pub link: Option<PeerId>,
-    /// Not connected before that time.
+    /// No connection is made before this time.
     pub blocked_until: Millis,
     /// Whether an attempt is scheduled.
     pub waiting: bool,
-    /// Whether this is over.
+    /// Whether it has stopped connecting.
     pub stopped: bool,
 }
 
-/// A connection. Both ends know it by the same number, which is never used again.
+/// A connection. Both ends identify it by the same number, which is never reused.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub ends: [End; 2],
     pub dial: usize,
     pub open: bool,
-    /// When the last message to each side arrives.
+    /// The arrival time of the last message to each side.
     pub last: [Millis; 2],
-    /// Messages on their way to each side.
+    /// The number of messages in flight to each side.
     pub flying: [usize; 2],
-    /// Messages that have arrived and were not read yet.
+    /// Messages that have arrived at each side and are unread.
     pub unread: [VecDeque<Message>; 2],
-    /// Sides that have learned of the end.
+    /// Whether each side knows that the link has ended.
     pub ended: [bool; 2],
 }
 
@@ -91,7 +92,7 @@ impl Link {
         if self.ends[0] == end { Side::Dialler } else { Side::Acceptor }
     }
 
-    /// Whether so much is under way to a side that its sender has to wait.
+    /// Whether the sender to this side must wait.
     pub(crate) fn is_full(&self, side: Side) -> bool {
         self.flying[side.index()] + self.unread[side.index()].len() >= WINDOW
     }

@@ -1,4 +1,4 @@
-//! The log of a run: what happened, in words, with names in the place of ids.
+//! The log of a run: a line for each event, with short names instead of ids.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use downbeat_protocol::{Content, KnownState, Message, SessionCounts};
 use downbeat_sync::Millis;
 
-/// The log of a run. Without `wanted` it stays empty.
+/// The log of a run. It stays empty if no log is wanted.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     lines: Option<Vec<String>>,
@@ -28,7 +28,7 @@ impl Log {
         }
     }
 
-    /// Has a name written instead of an id.
+    /// Sets the name that replaces an id in the log.
     pub(crate) fn name(&mut self, id: &str, name: impl FnOnce() -> String) {
         if self.lines.is_some() {
             self.names.entry(id.to_owned()).or_insert_with(name);
@@ -39,7 +39,7 @@ impl Log {
         self.lines.unwrap_or_default()
     }
 
-    /// Puts names in the place of ids.
+    /// Replaces ids with names.
     pub(crate) fn shorten(&self, line: &str) -> String {
         let mut line = line.to_owned();
         for (id, name) in &self.names {
@@ -51,7 +51,7 @@ impl Log {
     }
 }
 
-/// A message in words: `CONTENT map1 header s1:0+2`.
+/// A message as text: `CONTENT map1 header s1:0+2`.
 pub(crate) fn describe(message: &Message) -> String {
     let mut line = message.action().to_uppercase();
     match message {
@@ -83,7 +83,7 @@ fn describe_state(state: &KnownState) -> String {
     format!(" {}{header}{}", state.id, describe_counts(&state.sessions))
 }
 
-/// Counts in words: ` s1:2 s2:1`.
+/// Counts as text: ` s1:2 s2:1`.
 pub(crate) fn describe_counts(counts: &SessionCounts) -> String {
     let counts = counts.iter().map(|(session, count)| format!(" {session}:{count}"));
     counts.collect::<Vec<_>>().concat()

@@ -7,14 +7,14 @@ use std::time::Instant;
 use clap::Parser;
 use downbeat_simulation::{Outcome, replay, run_all};
 
-/// Failing seeds that are listed at most.
+/// The maximum number of failing seeds to list.
 const MAX_LISTED: usize = 100;
 
 /// Run seeds of the simulation.
 #[derive(Parser)]
 #[command(name = "cargo xtask simulate", bin_name = "cargo xtask simulate")]
 struct Arguments {
-    /// How many seeds to run.
+    /// Number of seeds to run.
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
     /// The first seed.
@@ -23,7 +23,7 @@ struct Arguments {
     /// Run this seed only.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
-    /// Print the log, with `--seed`, also if all is well.
+    /// With `--seed`: print the log even if no rule is broken.
     #[arg(long, requires = "seed")]
     log: bool,
 }
@@ -61,7 +61,7 @@ fn run_one(seed: u64, with_log: bool) -> ExitCode {
     }
     match &outcome.broken {
         Some(broken) => println!("seed {seed}: {broken}"),
-        None => println!("seed {seed}: all is well, after {} steps", outcome.steps),
+        None => println!("seed {seed}: no rule is broken, {} steps", outcome.steps),
     }
     if outcome.broken.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -14,14 +14,14 @@ use crate::scenario::NodePlan;
 pub(crate) struct Node {
     pub plan: NodePlan,
     pub machine: Machine,
-    /// How often it has been started.
+    /// The number of starts.
     pub life: u32,
     pub up: bool,
-    /// What is durable.
+    /// The storage, whose content is durable.
     pub storage: Arc<MemoryStorage>,
-    /// An older copy of it.
+    /// An older copy of the storage.
     pub backup: Option<Arc<MemoryStorage>>,
-    /// What clients' content was refused, by CoValue.
+    /// The refused content of clients, by CoValue.
     pub refused: BTreeMap<CoValueId, BTreeSet<Refusal>>,
     pub content: ContentStore,
     /// Its connections.
@@ -33,11 +33,11 @@ pub(crate) struct Node {
     pub writing: bool,
     pub poll_due: bool,
     pub tick_at: Option<Millis>,
-    /// What clients have seen acknowledged by this node.
+    /// The states that this node has acknowledged and clients have received.
     pub acknowledged: BTreeMap<CoValueId, KnownState>,
 }
 
-/// What a peer has in the node's care.
+/// The credit of a peer: content bytes that the node has received, and bytes that it has released.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Account {
     pub taken: u64,
@@ -68,7 +68,7 @@ impl Node {
         }
     }
 
-    /// Starts with nothing but what storage has.
+    /// Starts the node, which keeps only its storage.
     pub(crate) fn start(&mut self, bug: Option<DriverBug>) {
         self.machine = Machine::new(self.plan.config);
         self.content = content_store(&self.storage, &self.plan);
@@ -80,13 +80,13 @@ impl Node {
         (self.writing, self.poll_due, self.tick_at) = (false, false, None);
     }
 
-    /// What a peer may still send.
+    /// The credit that a peer has left.
     pub(crate) fn credit_left(&self, account: &Account) -> i64 {
         let outstanding = account.taken.saturating_sub(account.released);
         self.plan.credit - i64::try_from(outstanding).unwrap_or(i64::MAX)
     }
 
-    /// What is durable of a CoValue, and whether it is deleted.
+    /// The durable counts of a CoValue, and whether it is deleted.
     pub(crate) fn durable(&self, id: CoValueId) -> Option<(SessionCounts, bool)> {
         let stored = block_on(self.storage.load(id)).ok()??;
         Some((stored.counts(), stored.deleted))

@@ -3,16 +3,16 @@
 use downbeat_crypto::{AgentSecret, delete_session_id, header_id, session_id};
 use downbeat_protocol::{CoValueId, Header, Owner, Ruleset, SessionId, Uniqueness};
 
-/// When the simulated time begins, in milliseconds since the Unix epoch.
+/// The start of the simulated time, in milliseconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_700_000_000_000;
 
-/// Someone with a key and an account.
+/// An author with a key and an account.
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
     pub secret: AgentSecret,
     pub account: CoValueId,
     pub account_header: Header,
-    /// Whether this person writes as an account, or as a mere agent.
+    /// Whether this person's sessions belong to the account. Otherwise they belong to the agent.
     pub by_account: bool,
 }
 
@@ -37,12 +37,12 @@ impl Person {
         session_id(&self.owner(), [number; 8])
     }
 
-    /// A session of the account, which groups and accounts are written in.
+    /// A session of the account, for writing to groups and accounts.
     pub(crate) fn account_session(&self, number: u8) -> SessionId {
         session_id(&Owner::Account(self.account), [number; 8])
     }
 
-    /// A session that deletes.
+    /// A delete session.
     pub(crate) fn delete_session(&self, number: u8) -> SessionId {
         delete_session_id(&Owner::Account(self.account), [number; 7])
     }
@@ -58,12 +58,12 @@ fn header(co_type: &str, ruleset: Ruleset, meta: &str, number: u64) -> Header {
         .expect("the simulation's headers are well formed")
 }
 
-/// A map that all may write.
+/// A map that every client may write to.
 pub(crate) fn free_map(number: u64) -> Header {
     header("comap", Ruleset::UnsafeAllowAll, "null", number)
 }
 
-/// A binary stream that all may write.
+/// A binary stream that every client may write to.
 pub(crate) fn file(number: u64) -> Header {
     header("costream", Ruleset::UnsafeAllowAll, r#"{"type":"binary"}"#, number)
 }

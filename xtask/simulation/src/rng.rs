@@ -1,4 +1,4 @@
-//! Random numbers that are the same for the same seed, everywhere and always.
+//! Reproducible random numbers.
 
 /// A small generator (`SplitMix64`).
 #[derive(Debug, Clone)]
@@ -8,7 +8,7 @@ impl Rng {
     /// The generator of one run.
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Self(seed);
-        // Seeds that are close to each other are to have nothing in common.
+        // Similar seeds must give unrelated sequences.
         Self(rng.bits())
     }
 
@@ -21,18 +21,18 @@ impl Rng {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `bound`, or 0 if that is 0.
+    /// A number below `bound`, or 0 if `bound` is 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         let product = u128::from(self.bits()) * bound as u128;
         usize::try_from(product >> 64).unwrap_or(0)
     }
 
-    /// A time of `from` to `to`, both included.
+    /// A time from `from` to `to`, both included.
     pub(crate) fn time(&mut self, from: u64, to: u64) -> u64 {
         from + self.below(usize::try_from(to - from + 1).unwrap_or(1)) as u64
     }
 
-    /// Whether something happens that does so many times in a hundred.
+    /// Returns `true` with this probability in percent.
     pub(crate) fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
@@ -44,7 +44,7 @@ impl Rng {
 
     /// One of the items, copied.
     pub(crate) fn one_of<T: Copy, const N: usize>(&mut self, items: [T; N]) -> T {
-        const { assert!(N > 0, "there is something to choose from") };
+        const { assert!(N > 0, "the array of items must not be empty") };
         items[self.below(N)]
     }
 }

@@ -10,25 +10,25 @@ use downbeat_sync::InjectedBug;
 
 use crate::world::{Bugs, World};
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// Which rule was broken, and how, if one was.
+    /// The broken rule, if there is one.
     pub broken: Option<String>,
-    /// What happened, line by line, if that was asked for.
+    /// The log of the run, if it was requested.
     pub log: Vec<String>,
-    /// Steps that the simulation took.
+    /// The number of steps.
     pub steps: u64,
 }
 
-/// What came of many seeds.
+/// The results of many seeds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The seeds that broke a rule, in order, with the log of the first.
     pub failures: Vec<Outcome>,
-    /// Steps that the simulation took with all of them.
+    /// The number of steps of all seeds.
     pub steps: u64,
 }
 
@@ -37,7 +37,7 @@ pub fn run(seed: u64) -> Outcome {
     simulate(seed, Bugs::default(), false)
 }
 
-/// Runs one seed with machines that do something wrong.
+/// Runs one seed with a bug in the machine of all nodes.
 pub fn run_with_fault(seed: u64, fault: InjectedBug) -> Outcome {
     simulate(seed, Bugs { machine: Some(fault), ..Bugs::default() }, false)
 }
@@ -52,7 +52,7 @@ pub fn replay(seed: u64) -> Outcome {
     simulate(seed, Bugs::default(), true)
 }
 
-/// Runs all seeds from `from` on, `count` of them, on so many threads.
+/// Runs `count` seeds, starting with `from`, on this number of threads.
 pub fn run_all(from: u64, count: u64, threads: usize) -> Summary {
     let next = AtomicU64::new(from);
     let end = from.saturating_add(count);

@@ -1,61 +1,63 @@
-//! What a seed makes of a run: who there is, who is connected to whom, and how bad things get.
+//! The scenario of a run, derived from its seed: the nodes, the clients, their connections, and the
+//! kinds and probabilities of faults.
 
 use downbeat_driver::TurnLimits;
 use downbeat_sync::{Config, Millis};
 
 use crate::rng::Rng;
 
-/// So small that a few transactions make several messages and turns.
+/// Limits so small that a few transactions need several messages and turns.
 const SMALL_TURNS: TurnLimits = TurnLimits { turn_bytes: 500, message_bytes: 200 };
 
-/// Everything about a run that is decided before it begins.
+/// The parameters of a run, fixed before it starts.
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools, reason = "each switches one thing, by itself")]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches")]
 pub(crate) struct Scenario {
     pub shape: &'static str,
     pub nodes: Vec<NodePlan>,
     /// For each honest client, the node that it connects to.
     pub clients: Vec<usize>,
-    /// The same for the lying peers.
+    /// For each lying peer, the node that it connects to.
     pub liars: Vec<usize>,
-    /// Things that each honest client does before all is healed.
+    /// The number of acts of each honest client.
     pub acts_per_client: usize,
-    /// Things that each lying peer does.
+    /// The number of acts of each lying peer.
     pub acts_per_liar: usize,
     /// The longest pause between two acts of a client.
     pub pause: Millis,
-    /// The time that a message takes.
+    /// The shortest and the longest delay of a message.
     pub delay: (Millis, Millis),
-    /// The longest time that storage takes for anything.
+    /// The longest duration of a storage operation.
     pub storage_delay: Millis,
-    /// The longest time that verifying takes.
+    /// The longest duration of a verification.
     pub verify_delay: Millis,
-    /// The longest time between two misfortunes.
+    /// The longest time between two faults.
     pub misfortune_pause: Millis,
     pub misfortunes: Misfortunes,
-    /// How often storage fails, in a hundred.
+    /// The probability that a storage operation fails, in percent.
     pub storage_failures: usize,
-    /// Whether every client connects once more when all is healed.
+    /// Whether every client reconnects after the faults have ended.
     pub reconnects_at_last: bool,
-    /// Whether there are CoValues of several pieces.
+    /// Whether there are CoValues so large that they are sent in several pieces.
     pub large: bool,
-    /// How content is cut into turns and messages.
+    /// The limits for splitting content into turns and messages.
     pub turns: TurnLimits,
     /// Whether clients delete CoValues.
     pub deletions: bool,
-    /// How often another writer writes to a node's storage before the node does, in percent.
+    /// The probability that another writer writes to a node's storage before the node does, in
+    /// percent.
     pub foreign_writes: usize,
-    /// Whether clients forget what they have, or lose the end of it.
+    /// Whether clients drop copies, or lose the end of their sessions.
     pub forgetful: bool,
-    /// How often a client that connects compares all that it has, in a hundred.
+    /// The probability that a client reconciles all its copies when it connects, in percent.
     pub comparisons: usize,
-    /// How often a node that stops loses data, in a hundred.
+    /// The probability that a node loses data when it stops, in percent.
     pub losses: usize,
-    /// Whether some content of clients is refused, as by quotas.
+    /// Whether nodes refuse some content of clients, as with quotas.
     pub refusals: bool,
 }
 
-/// What can happen to the network and to the nodes.
+/// The kinds of faults that are injected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Misfortunes {
     pub lost_links: bool,
@@ -69,7 +71,7 @@ pub(crate) struct NodePlan {
     pub config: Config,
     /// The nodes that it connects to as its upstreams.
     pub upstreams: Vec<usize>,
-    /// What a peer may have in the node's care.
+    /// The content bytes that a peer may send before the node has released some.
     pub credit: i64,
     /// Bytes of durable content kept in memory.
     pub hot_bytes: u64,
@@ -93,7 +95,7 @@ impl Scenario {
             .map(|upstreams| NodePlan::new(rng, upstreams, reconnects_at_last))
             .collect();
         for node in above {
-            // Nodes below ask for what all their clients ask for.
+            // A node loads the CoValues of all its clients from its upstreams.
             nodes[node].config.subscriptions_per_peer = MAX_SUBSCRIPTIONS_OF_NODES;
         }
         let homes = |rng: &mut Rng, count: usize| -> Vec<usize> {
@@ -127,8 +129,8 @@ impl Scenario {
         }
     }
 
-    /// Whether a node may lose data. What it loses must be with a client that is connected to it,
-    /// so it is no other node's upstream, and its clients forget nothing.
+    /// Whether a node may lose data. A client that is connected to the node must still have all
+    /// lost content. So the node must not be an upstream, and its clients must not drop content.
     pub(crate) fn may_lose(&self, node: usize) -> bool {
         let is_upstream = self.nodes.iter().any(|other| other.upstreams.contains(&node));
         !is_upstream && !self.forgetful && self.foreign_writes == 0
@@ -140,7 +142,8 @@ impl NodePlan {
         let config = Config {
             warm_co_values: rng.one_of([1, 2, 5, 1_000, 1_000]),
             warm_chains: rng.one_of([0, 1, 3, 1_000, 1_000]),
-            // Where clients do not connect again, what is given up would be missing for ever.
+            // Content that is dropped after the hold time is sent again only if the client
+            // reconnects.
             hold_time: if reconnects_at_last {
                 rng.one_of([20_000, 60_000])
             } else {
@@ -152,6 +155,10 @@ impl NodePlan {
             full_storage_reconciliation: rng.percent(30),
             storage_retry: rng.one_of([10, 1_000]),
             held_bytes_per_peer: 8 << 20,
+            warm_bytes: u64::MAX,
+            bytes_per_peer: u64::MAX,
+            peer_bytes: u64::MAX,
+            dependencies_per_peer: usize::MAX,
             subscriptions_per_peer: MAX_SUBSCRIPTIONS,
         };
         Self {
@@ -163,13 +170,13 @@ impl NodePlan {
     }
 }
 
-/// Longer than anything that clients wait for takes.
+/// Longer than any wait of a client.
 const LONG_HOLD_TIME: Millis = 600_000;
 
-/// More than honest clients need, and less than lying ones ask for.
+/// More subscriptions than honest clients need, and fewer than lying peers request.
 const MAX_SUBSCRIPTIONS: usize = 200;
 
-/// More than nodes need that pass on what lying peers ask for.
+/// More subscriptions than nodes need, even if they forward the requests of lying peers.
 const MAX_SUBSCRIPTIONS_OF_NODES: usize = 5_000;
 
 /// The upstreams of each node.

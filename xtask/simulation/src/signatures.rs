@@ -1,4 +1,4 @@
-//! Signature checks, each done once in a run of the simulation.
+//! Signature checks with a cache: each check runs once in a simulation.
 
 use std::cell::RefCell;
 use std::collections::hash_map::Entry;

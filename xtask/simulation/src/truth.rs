@@ -1,6 +1,6 @@
-//! What has really been written: every transaction that its author has signed and may have made.
+//! The written content: every transaction that an author has signed.
 //!
-//! Whatever a node stores or sends must be a part of it, for nothing else verifies.
+//! Nodes must store and send only this content, because no other content verifies.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use downbeat_core::CoValue;
 use downbeat_crypto::{HashChain, SignerSecret};
 use downbeat_protocol::{CoValueId, SessionContent, SessionId, Signature, Transaction};
 
-/// The logs of all sessions. A session whose author has written it twice has two.
+/// The logs of all sessions. A forked session has several logs.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     logs: BTreeMap<(CoValueId, SessionId), Vec<TrueLog>>,
@@ -17,8 +17,7 @@ pub(crate) struct Truth {
 type TrueLog = Vec<(Transaction, Signature)>;
 
 impl Truth {
-    /// Signs a transaction as the next of a session that has the ones before. With `fork`, another
-    /// log of the session is begun for it if there is one with something else in that place.
+    /// Signs a transaction that follows the transactions `before` of a session, and adds it.
     pub(crate) fn sign(
         &mut self,
         id: CoValueId,
@@ -39,7 +38,8 @@ impl Truth {
         }
     }
 
-    /// Notes a transaction that has been signed.
+    /// Adds a signed transaction that follows the transactions `before`. If a log has another
+    /// transaction there, the session is forked: it gets another log.
     pub(crate) fn add(
         &mut self,
         id: CoValueId,
@@ -65,7 +65,7 @@ impl Truth {
         logs.push(log);
     }
 
-    /// The first transactions of a run, as a run.
+    /// The first `count` transactions of a run, with the signature for them.
     pub(crate) fn begin(
         &self,
         id: CoValueId,
@@ -88,7 +88,7 @@ impl Truth {
         })
     }
 
-    /// The run of transactions that a session begins with.
+    /// The first transactions of a session as a run, with the signature for them.
     pub(crate) fn run(
         &self,
         id: CoValueId,
@@ -109,7 +109,7 @@ impl Truth {
         })
     }
 
-    /// Whether a run is part of what its author has signed.
+    /// Whether the author has signed this run.
     pub(crate) fn holds(&self, id: CoValueId, run: &SessionContent) -> bool {
         let Some(logs) = self.logs.get(&(id, run.session.clone())) else { return false };
         let range = || Some(usize::try_from(run.after).ok()?..usize::try_from(run.end()).ok()?);
@@ -122,7 +122,7 @@ impl Truth {
         })
     }
 
-    /// The last transactions of a CoValue's session, after something was appended to it.
+    /// Adds the last transaction of a session, which was just appended to the CoValue.
     pub(crate) fn note_last(&mut self, value: &CoValue, session: &SessionId) {
         let Some(log) = value.session(session) else { return };
         let (Some((last, before)), Some(signature)) =

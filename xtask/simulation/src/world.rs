@@ -1,4 +1,4 @@
-//! The world: its nodes, clients and links, the queue of coming events, and the time.
+//! The simulated world: nodes, clients, links, the queue of scheduled steps, and the time.
 
 mod chaos;
 mod clients;
@@ -27,13 +27,14 @@ use crate::scenario::Scenario;
 use crate::signatures::CachedSignatures;
 use crate::truth::Truth;
 
-/// Steps after which a run is thought never to come to rest. The longest take some ten thousand.
+/// The maximum number of steps of a run. The longest runs need some ten thousand.
 const MAX_STEPS: u64 = 300_000;
 
-/// Ticks that the machines get when all is quiet, to forget what they need not keep.
+/// The number of ticks at the end of a run, in which the machines evict entries that are not
+/// needed.
 const TICKS_AT_LAST: usize = 5;
 
-/// All nodes, clients and links, and the coming events.
+/// All nodes, clients and links, and the queue of scheduled steps.
 pub(crate) struct World {
     rng: Rng,
     now: Millis,
@@ -49,9 +50,9 @@ pub(crate) struct World {
     next_link: u64,
     dials: Vec<Dial>,
     values: Vec<Known>,
-    /// Content of honest clients, for lying peers to repeat.
+    /// Content of honest clients, which lying peers change and repeat.
     overheard: Vec<(CoValueId, SessionContent)>,
-    /// CoValues of lying peers, on which nodes need not agree.
+    /// CoValues of lying peers. Nodes need not agree on them.
     suspect: BTreeSet<CoValueId>,
     /// CoValues with refused content.
     refused: BTreeSet<CoValueId>,
@@ -71,13 +72,13 @@ pub(crate) struct Bugs {
     pub driver: Option<DriverBug>,
 }
 
-/// A CoValue that clients may know of.
+/// A CoValue that clients may subscribe to.
 #[derive(Debug, Clone)]
 struct Known {
     id: CoValueId,
     header: Header,
     kind: Kind,
-    /// The client that has made it.
+    /// The client that created it.
     maker: usize,
 }
 
@@ -90,7 +91,7 @@ enum Kind {
     Account,
 }
 
-/// Something that happens.
+/// A step of the simulation.
 #[allow(clippy::large_enum_variant, reason = "steps are moved once or twice")]
 enum Step {
     /// A client or a node tries to connect.
@@ -101,19 +102,19 @@ enum Step {
     Read { link: PeerId, side: Side },
     /// A peer learns that a link has ended.
     Lost { link: PeerId, side: Side },
-    /// Something happens inside a node.
+    /// A node does a step.
     Node { node: usize, life: u32, what: NodeStep },
-    /// A node is started.
+    /// A node starts.
     Start(usize),
-    /// An honest client does something.
+    /// An honest client does a random act.
     Act { client: usize, left: usize },
-    /// A lying peer does something.
+    /// A lying peer sends messages.
     Lie { liar: usize, left: usize },
-    /// Something bad happens.
+    /// A fault is injected.
     Misfortune,
 }
 
-/// Something inside a node.
+/// A step of a node.
 enum NodeStep {
     Poll,
     Tick,
@@ -133,17 +134,17 @@ enum NodeStep {
         after: Option<CoValueId>,
         limit: usize,
     },
-    /// The writer takes what there is to write.
+    /// The writer takes a batch of jobs from the queue.
     Take,
     Append(WriteBatch<()>),
     Appended(WriteBatch<()>, Vec<Outcome>),
-    /// What tombstones have left behind is removed.
+    /// A part of the content of deleted CoValues is erased.
     Erase,
-    /// The machine is told something.
+    /// An event is delivered to the machine.
     Tell(Event),
 }
 
-/// What storage answers to a look-up.
+/// The result of a look-up in storage.
 type LookedUp = Result<Option<Box<Loaded>>, StorageFailed>;
 
 impl World {
@@ -181,12 +182,12 @@ impl World {
         world
     }
 
-    /// Runs to the end. The reason why a rule is broken, if one is.
+    /// Runs the simulation to its end. Fails if a rule is broken.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         self.run_until_quiet()?;
         self.heal();
         self.run_until_quiet()?;
-        // A machine that has just been busy passes only over so many entries at a time.
+        // Each tick of a machine checks a limited number of entries.
         for _ in 0..TICKS_AT_LAST {
             self.tick_all();
             self.run_until_quiet()?;
@@ -205,7 +206,7 @@ impl World {
             self.steps += 1;
             self.step(step);
             if self.steps > MAX_STEPS {
-                self.fail(|| "this never comes to rest".to_owned());
+                self.fail(|| "the run does not end".to_owned());
             }
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
@@ -242,7 +243,7 @@ impl World {
     fn add_person(&mut self) -> usize {
         let number = self.people.len();
         let by_account = self.rng.percent(60);
-        // There are never as many.
+        // There are far fewer than 256 people.
         let seed = u8::try_from(number).unwrap_or(u8::MAX);
         let person = Person::new(seed, by_account);
         self.log.name(person.account.as_str(), || format!("account{number}"));
@@ -274,7 +275,7 @@ impl World {
         }
     }
 
-    /// A rule is broken. The first one counts.
+    /// Records that a rule is broken. Only the first broken rule is kept.
     fn fail(&mut self, reason: impl FnOnce() -> String) {
         if self.failure.is_none() {
             let reason = format!("{}: {}", self.plan.shape, self.log.shorten(&reason()));

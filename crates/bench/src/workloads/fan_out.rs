@@ -127,7 +127,7 @@ impl Round {
     }
 }
 
-/// Receives all edits, and returns the latencies of those after the first.
+/// Receives all edits, and returns the latencies of all edits after the first.
 async fn subscribe(
     client: &mut Client,
     session: &SessionId,
@@ -151,7 +151,7 @@ async fn subscribe(
             let (number, sent) = *round.edit.borrow();
             if now != number {
                 let id = content.id;
-                return Err(BenchError::Wrong(format!("{id} at {now}, where {number} was sent")));
+                return Err(BenchError::Wrong(format!("{id} is at {now} instead of {number}")));
             }
             if now > first {
                 latencies.push(sent.elapsed());

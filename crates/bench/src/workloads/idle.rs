@@ -10,13 +10,13 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workloads::load;
 
-/// The time before the server's memory is measured. The server sends several pings in it, because
-/// clients expect one every 1.5 s.
+/// The time from the last connection to the measurement of the server's memory. The server sends
+/// several pings in it, because clients expect one every 1.5 s.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Silent connections with a subscription to the same CoValue. The report has the growth of the
-/// server's memory. The rate is that of connecting one after the other; the CPU time includes the
-/// pings afterwards.
+/// server's memory. The clients connect one after the other, and the rate counts these connections.
+/// The CPU time includes the pings afterwards.
 #[derive(Debug, Clone)]
 pub struct Idle {
     /// The number of connections. Each needs a file descriptor here and one in the server.

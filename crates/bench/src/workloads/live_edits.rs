@@ -1,4 +1,4 @@
-//! Users who type.
+//! Live edits, as of users who type.
 
 use downbeat_protocol::Content;
 use tokio::task::JoinSet;

@@ -67,7 +67,7 @@ impl LongAppend {
 }
 
 impl LongLoad {
-    /// Runs the workload. Latency is that of the whole load.
+    /// Runs the workload. Latency is the time of the whole load.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         let author = Author::new(target.seed);
         let (log, _) = messages(&author, self.transactions, self.per_message)?;

@@ -50,7 +50,7 @@ struct Running<'a> {
 
 impl Starts {
     /// Runs the workload. Latency and CPU time are counted from the start of the process to the
-    /// content of the CoValue, including the connection. Memory is that of the last start.
+    /// content of the CoValue, including the connection. Memory is measured at the last start.
     pub async fn run(&self) -> Result<Report, BenchError> {
         if self.starts == 0 || self.command.is_empty() {
             return Err(BenchError::Size("at least one start and a program are needed"));
@@ -190,7 +190,7 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // Usually it has ended already. Its remaining work does not matter.
+        // Usually the server has ended already. Otherwise its remaining work does not matter.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

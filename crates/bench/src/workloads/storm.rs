@@ -28,7 +28,8 @@ impl Default for Storm {
 
 impl Storm {
     /// Runs the workload. Latency is the time from the common start until a client is connected.
-    /// The total time is that of the last client. [`Report::failed`] counts the clients that fail.
+    /// [`Report::seconds`] is the latency of the last client. [`Report::failed`] counts the clients
+    /// that fail.
     pub async fn run(&self, target: &Target) -> Result<Report, BenchError> {
         if self.clients == 0 {
             return Err(BenchError::Size("at least one client is needed"));

@@ -94,7 +94,7 @@ impl StreamDown {
                         let content = match message {
                             Message::Content(content) if content.id == id => content,
                             Message::Known(known) if !known.state.header => {
-                                let what = format!("{id} is not there: upload it first");
+                                let what = format!("{id} is missing: upload it first");
                                 return Err(BenchError::Wrong(what));
                             }
                             _ => continue,

@@ -35,7 +35,8 @@ impl Upload {
         let traffic = Traffic::default();
         let shares = data.shares(self.connections)?;
         let mut clients = Client::connect_all(target, &traffic, shares.len()).await?;
-        // The server must have them before other content, which would wait for them otherwise.
+        // The server must have the dependencies before other content, which would wait for them
+        // otherwise.
         clients[0].upload(&data.basics).await?;
         let shares: Vec<Vec<_>> =
             shares.map(|share| share.iter().map(|value| value.content.clone()).collect()).collect();

@@ -63,18 +63,26 @@ pub(crate) enum AccessConfig {
 /// How the memory budget is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemoryPlan {
-    /// CoValues whose header and counts stay in memory.
+    /// Bytes of the index: headers and counts of CoValues.
+    pub index: u64,
+    /// CoValues in the index. Their real size is usually reached before.
     pub warm_co_values: usize,
+    /// Bytes that all peers together keep: subscriptions, claims, held content.
+    pub peers: u64,
     /// Hash chains that stay in memory.
     pub warm_chains: usize,
+    /// Bytes of received content that is not stored yet.
+    pub credit: u64,
     /// Bytes of cached content.
     pub content_cache: u64,
     /// Bytes of the store's own cache.
     pub storage_cache: u64,
+    /// Bytes of messages that have arrived in part.
+    pub receiving: u64,
 }
 
-/// Bytes of a warm CoValue with one subscriber (`docs/benchmarks.md`).
-const WARM_CO_VALUE_BYTES: u64 = 2_000;
+/// Bytes of the smallest CoValue in the index.
+const MIN_CO_VALUE_BYTES: u64 = 512;
 /// Bytes of a hash chain.
 const CHAIN_BYTES: u64 = 2 << 10;
 /// The smallest budget. Below it, the caches would be too small to help.
@@ -95,6 +103,7 @@ impl Config {
         let access = access(settings, &mut problems);
         let proxies = proxies(settings, &mut problems);
         upstreams(settings, &mut problems);
+        let memory = memory(settings, &mut problems);
         let config = Self {
             address: SocketAddr::new(settings.host.value.0, settings.port.value),
             tcp: tcp(settings, &mut problems),
@@ -109,10 +118,10 @@ impl Config {
                 ..ConnectionLimits::default()
             },
             max_message_bytes: settings.max_message_size.value.as_usize(),
-            limits: limits(settings),
+            limits: NodeLimits { credit_bytes: memory.credit, ..limits(settings) },
             storage,
             durability: settings.durability.value,
-            memory: memory(settings, &mut problems),
+            memory,
             upstreams: settings.upstream.value.clone(),
             upstream_authorities: settings.upstream_ca.value.clone(),
             upstreams_per_co_value: settings
@@ -162,11 +171,18 @@ fn memory(settings: &Settings, problems: &mut Problems) -> MemoryPlan {
         problems.add(&settings.memory_budget.origin, "`memory-budget` must be 64MiB or more");
     }
     let number = |bytes: u64, each: u64| usize::try_from(bytes / each).unwrap_or(usize::MAX);
+    // Parts of 32, which are the whole. Output has the two that are left. `docs/operations.md`
+    // lists them.
+    let share = |parts: u64| budget / 32 * parts;
     MemoryPlan {
-        warm_co_values: number(budget / 2, WARM_CO_VALUE_BYTES),
-        warm_chains: number(budget / 32, CHAIN_BYTES),
-        content_cache: budget / 16,
-        storage_cache: budget / 8,
+        index: share(8),
+        warm_co_values: number(share(8), MIN_CO_VALUE_BYTES),
+        peers: share(6),
+        warm_chains: number(share(1), CHAIN_BYTES),
+        content_cache: share(2),
+        storage_cache: share(4),
+        credit: share(5),
+        receiving: share(4),
     }
 }
 
@@ -273,6 +289,10 @@ fn limits(settings: &Settings) -> NodeLimits {
             messages: rate(settings.messages_per_second.value),
             bytes: byte_rate(settings.bytes_per_second.value),
         },
+        address: Rates {
+            messages: rate(settings.address_messages_per_second.value),
+            bytes: byte_rate(settings.address_bytes_per_second.value),
+        },
         key: KeyLimits {
             rates: Rates {
                 messages: rate(settings.key_messages_per_second.value),
@@ -282,6 +302,7 @@ fn limits(settings: &Settings) -> NodeLimits {
         },
         subscriptions: settings.max_subscriptions.value.as_usize(),
         patience: settings.rate_patience.value.0,
+        ..NodeLimits::default()
     }
 }
 

@@ -5,6 +5,7 @@
 //! are reported at once, each with its place and the expected text.
 
 mod check;
+mod layer;
 mod origin;
 mod service;
 mod settings;
@@ -24,8 +25,8 @@ pub(crate) use source::Flags;
 pub(crate) use table::Fields;
 pub(crate) use value::{Count, LogFormat, Scalar, Site, Size, UpstreamUrl, Value};
 
+use layer::Layer;
 use settings::Settings;
-use source::Layer;
 
 const CONFIG_HELP: &str = "\
 TOML file with settings. The keys are the names of the flags.

@@ -6,8 +6,8 @@ use downbeat_protocol::CoValueId;
 use downbeat_transport::net::{ForwardedHeader, Network};
 use serde_json::Value as Json;
 
+use super::layer::Layer;
 use super::origin::{Origin, Problems};
-use super::source::Layer;
 use super::value::{
     AccessMode, Count, Host, HostName, LogFilter, LogFormat, Shape, Site, Size, Time, UpstreamUrl,
     Value,
@@ -153,8 +153,7 @@ settings! {
         durability("durability", "WHEN"): DurabilityChoice = "safe";
         /// Target memory use. A larger budget caches more CoValues and content.
         ///
-        /// Half of it is for the index of CoValues, an eighth for the cache of the store, a
-        /// sixteenth for cached content, and the rest for connections and work in progress.
+        /// `docs/operations.md` lists the shares, and the memory that it does not cover.
         memory_budget("memory-budget", "SIZE"): Size = "1GiB";
     }
     "Access" {
@@ -187,16 +186,20 @@ settings! {
         /// Maximum number of connections from one IPv4 address or one IPv6 /64 network.
         max_connections_per_address("max-connections-per-address", "N"): Count = "1000";
         /// Maximum size of a message. A client that sends a larger one is disconnected.
-        max_message_size("max-message-size", "SIZE"): Size = "32MiB";
+        max_message_size("max-message-size", "SIZE"): Size = "16MiB";
         /// Messages per second from one connection. Above that, it is slowed down.
         messages_per_second("messages-per-second", "N"): Option<Count> = "10000";
         /// Bytes per second from one connection. Above that, it is slowed down.
         bytes_per_second("bytes-per-second", "SIZE"): Option<Size> = "64MiB";
+        /// Messages per second from all connections of one IPv4 address or one IPv6 /64 network.
+        address_messages_per_second("address-messages-per-second", "N"): Option<Count> = "100000";
+        /// Bytes per second from all connections of one IPv4 address or one IPv6 /64 network.
+        address_bytes_per_second("address-bytes-per-second", "SIZE"): Option<Size> = "640MiB";
         /// How long a connection may stay slowed down before it is closed.
         rate_patience("rate-patience", "TIME"): Time = "5m";
         /// Maximum number of subscriptions of one connection. A connection that asks for more is
         /// closed.
-        max_subscriptions("max-subscriptions", "N"): Count = "1000000";
+        max_subscriptions("max-subscriptions", "N"): Count = "500000";
         /// Messages per second from all connections of a key. The key file overrides it.
         key_messages_per_second("key-messages-per-second", "N"): Option<Count> = "";
         /// Bytes per second from all connections of a key. The key file overrides it.
@@ -210,6 +213,9 @@ settings! {
         /// URL of a server to sync with: `wss://sync.example.com/?key=KEY`, or
         /// `tcps://sync.example.com:4202?key=KEY` for the `--tcp-port` of a Downbeat server.
         /// Missing CoValues are loaded from it, and new content is sent to it. Repeatable.
+        ///
+        /// Write a URL with a key to the configuration file or to DOWNBEAT_UPSTREAM: other users of
+        /// the machine can read the command line, and the shell keeps it in its history.
         upstream("upstream", "URL"): Vec<UpstreamUrl> = "";
         /// PEM file with additional certificate authorities for upstreams. Public authorities are
         /// always trusted.

@@ -1,12 +1,12 @@
 //! Reads settings as text from the command line, variables and a file.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml_edit::{Document, Item, Value as Toml};
 
+use super::layer::Layer;
 use super::origin::{FileLine, Origin, Problems, did_you_mean};
 use super::service;
 use super::settings::{SPECS, Spec};
@@ -19,27 +19,6 @@ const PREFIX: &str = "DOWNBEAT_";
 /// The usual variable for log filters of Rust programs. Used if our own variable is not set.
 const RUST_LOG: &str = "RUST_LOG";
 
-/// The settings from one kind of source.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Layer(BTreeMap<&'static str, Written>);
-
-/// The text of one setting.
-#[derive(Debug, Clone)]
-pub(crate) struct Written {
-    pub texts: Vec<String>,
-    pub origin: Origin,
-}
-
-impl Layer {
-    pub(crate) fn get(&self, name: &str) -> Option<&Written> {
-        self.0.get(name)
-    }
-
-    fn put(&mut self, spec: &'static Spec, texts: Vec<String>, origin: Origin) {
-        self.0.insert(spec.name, Written { texts, origin });
-    }
-}
-
 /// The settings on the command line. clap flattens them into the arguments of a command.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flags(pub Layer);
@@ -49,7 +28,7 @@ impl clap::FromArgMatches for Flags {
         let mut layer = Layer::default();
         for spec in SPECS {
             if let Some(texts) = matches.get_many::<String>(spec.name) {
-                layer.put(spec, texts.cloned().collect(), Origin::Flag(spec.name));
+                layer.put(spec.name, texts.cloned().collect(), Origin::Flag(spec.name));
             }
         }
         Ok(Self(layer))
@@ -134,7 +113,7 @@ pub(crate) fn variables(
                     Shape::Many => value.split(',').map(|text| text.trim().to_owned()).collect(),
                     Shape::One | Shape::Switch => vec![value],
                 };
-                layer.put(spec, texts, Origin::Variable(name));
+                layer.put(spec.name, texts, Origin::Variable(name));
             }
             None => rust_log = Some(value),
         }
@@ -142,7 +121,7 @@ pub(crate) fn variables(
     if let (None, Some(value)) = (layer.get("log"), rust_log)
         && let Some(spec) = SPECS.iter().find(|spec| spec.name == "log")
     {
-        layer.put(spec, vec![value], Origin::Variable(RUST_LOG.to_owned()));
+        layer.put(spec.name, vec![value], Origin::Variable(RUST_LOG.to_owned()));
     }
     (layer, warnings)
 }
@@ -182,7 +161,7 @@ pub(crate) fn parse_file(path: &Path, text: &str, problems: &mut Problems) -> La
             continue;
         };
         match texts(item, spec.shape) {
-            Ok(texts) => layer.put(spec, texts, Origin::File(place)),
+            Ok(texts) => layer.put(spec.name, texts, Origin::File(place)),
             Err(expected) => problems.add(place, format_args!("{name}: {expected}")),
         }
     }

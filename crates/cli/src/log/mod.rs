@@ -1,5 +1,7 @@
 //! Log lines on standard error, and traces with the feature `otel`.
 
+mod clean;
+mod limit;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -7,12 +9,18 @@ use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{Subscriber, error};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Format;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{Config, LogFormat};
+
+use clean::{JsonLines, TextFields};
+use limit::Limited;
 
 pub(crate) use writer::LogWriter;
 
@@ -44,20 +52,22 @@ impl Log {
     }
 }
 
+/// Starts logging to standard error for a command that prints a result.
+pub(crate) fn init_tool() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
+        .from_env_lossy();
+    let is_terminal = std::io::stderr().is_terminal();
+    let lines = layer(LogFormat::Text, std::io::stderr, is_terminal).with_filter(filter);
+    tracing_subscriber::registry().with(lines).init();
+}
+
 /// Starts logging as the configuration says.
 pub(crate) fn init(config: &Config) -> anyhow::Result<Log> {
     let filter = EnvFilter::try_new(&config.log)?;
     let writer = LogWriter::start(std::io::stderr())?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer.clone())
-        // Internal errors would be written to standard error directly, which may block.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal());
-    let lines = match config.log_format {
-        LogFormat::Text => lines.with_filter(filter).boxed(),
-        // Fields at the same level as the message, where log collectors expect them.
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
-    };
+    let is_terminal = std::io::stderr().is_terminal();
+    let lines = layer(config.log_format, writer.clone(), is_terminal).with_filter(filter);
     let subscriber = tracing_subscriber::registry().with(lines);
     #[cfg(feature = "otel")]
     let log = {
@@ -75,15 +85,37 @@ pub(crate) fn init(config: &Config) -> anyhow::Result<Log> {
     Ok(log)
 }
 
+/// Writes log lines in this format.
+fn layer<S, W>(format: LogFormat, writer: W, is_terminal: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        // Internal errors would be written to standard error directly, which may block.
+        .log_internal_errors(false)
+        .with_ansi(is_terminal)
+        .fmt_fields(TextFields);
+    match format {
+        LogFormat::Text => lines.event_format(Limited::new(Format::default(), format)).boxed(),
+        LogFormat::Json => lines.event_format(Limited::new(JsonLines, format)).boxed(),
+    }
+}
+
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
     let message = panic.payload_as_str().unwrap_or("no message");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
-    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
-    let backtrace = backtrace.as_ref().map(tracing::field::display);
-    error!(backtrace, "thread '{thread}' panicked at {place}: {message}");
+    error!("thread '{thread}' panicked at {place}: {message}");
+    if backtrace.status() == BacktraceStatus::Captured {
+        // A line each, because a value cannot contain line breaks.
+        for frame in backtrace.to_string().lines() {
+            error!("{frame}");
+        }
+    }
 }
 
 /// Sends spans to an OpenTelemetry collector.

@@ -7,7 +7,7 @@ use downbeat_tools::{Exported, Output, export};
 use tokio::runtime::Handle;
 
 use super::progress::ProgressBar;
-use super::{EXIT_CODES, Ending, grouped, open};
+use super::{EXIT_CODES, Ending, grouped, open, printable_json};
 use crate::storage::StorageChoice;
 
 /// Copy a store into one portable file.
@@ -72,7 +72,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
 /// Prints to standard error, because standard output may be the file.
 fn print(options: &Options, exported: &Exported) -> anyhow::Result<Ending> {
     if options.json {
-        eprintln!("{}", serde_json::to_string_pretty(exported)?);
+        eprintln!("{}", printable_json(exported)?);
     } else {
         exported.report.print(&mut std::io::stderr().lock())?;
         if !options.quiet {

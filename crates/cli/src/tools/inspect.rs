@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::bail;
-use downbeat_protocol::CoValueId;
+use downbeat_protocol::{CoValueId, Printable};
 use downbeat_tools::{Inspected, RoleOf, inspect};
 use tokio::runtime::Handle;
 
@@ -56,7 +56,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
 fn print(inspected: &Inspected, out: &mut impl Write) -> io::Result<()> {
     let deleted = if inspected.deleted { ", deleted" } else { "" };
     writeln!(out, "{}  ({}{deleted})", inspected.id, inspected.kind)?;
-    writeln!(out, "\nheader\n  {}", inspected.header)?;
+    writeln!(out, "\nheader\n  {}", Printable(&inspected.header))?;
     writeln!(
         out,
         "\nsessions: {}, with {} transactions ({})",
@@ -86,7 +86,7 @@ fn print(inspected: &Inspected, out: &mut impl Write) -> io::Result<()> {
             Some(roles) if roles.is_empty() => writeln!(out, "  none")?,
             Some(roles) => {
                 for RoleOf { member, role, .. } in roles {
-                    writeln!(out, "  {role:<18}{member}")?;
+                    writeln!(out, "  {role:<18}{}", Printable(member))?;
                 }
             }
             None => writeln!(out, "  unknown: the group or one of its parents is not stored")?,

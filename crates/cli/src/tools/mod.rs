@@ -11,15 +11,18 @@ mod progress;
 mod stats;
 mod verify;
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
+use downbeat_protocol::is_unprintable;
 use downbeat_tools::FindingsReport;
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tracing_subscriber::EnvFilter;
+
+use crate::{exit, log};
 
 /// The tool has done its work, but content is broken or was left out. The codes 0, 1 and 2 mean the
 /// same as everywhere: success, an error, a wrong command line.
@@ -54,12 +57,13 @@ impl Ending {
 
 /// Runs a tool.
 pub(crate) fn run(tool: &Tool) -> ExitCode {
-    init_log();
+    // Log lines of the stores.
+    log::init_tool();
     match run_tool(tool) {
         Ok(Ending::Fine) => ExitCode::SUCCESS,
         Ok(Ending::Found) => ExitCode::from(EXIT_FOUND),
         Err(error) => {
-            eprintln!("downbeat: {error:#}");
+            exit::print_error(&mut io::stderr(), &error);
             ExitCode::FAILURE
         }
     }
@@ -82,24 +86,32 @@ fn run_tool(tool: &Tool) -> anyhow::Result<Ending> {
     }
 }
 
-/// Log lines of the stores go to standard error.
-fn init_log() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
-}
-
 /// Writes a result to standard output as JSON.
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
+    writeln!(out, "{}", printable_json(value)?)?;
     Ok(out.flush()?)
+}
+
+/// A result as JSON that is safe for a terminal. Stored texts may come from strangers.
+fn printable_json(value: &impl Serialize) -> serde_json::Result<String> {
+    let json = serde_json::to_string_pretty(value)?;
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => text.push(c),
+            // Strings contain no such character, so this is space between values.
+            _ if c.is_ascii_control() && c != '\u{7f}' => text.push(' '),
+            _ if is_unprintable(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+            _ => text.push(c),
+        }
+    }
+    Ok(text)
 }
 
 /// A number with a comma before every third digit.
@@ -110,4 +122,19 @@ fn grouped(number: u64) -> String {
 /// Bytes in a unit that is easy to read.
 fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_for_a_terminal_has_no_hidden_characters_and_the_same_content() {
+        let hostile = "a\n\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{e0041} é 🎉";
+        let raw = serde_json::value::RawValue::from_string(format!("\t[{:?}]\r", "b")).unwrap();
+        let text = printable_json(&(hostile, raw)).unwrap();
+        assert!(!text.contains(|c| is_unprintable(c) && c != '\n'), "{text:?}");
+        let read: (String, Vec<String>) = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, (hostile.to_owned(), vec!["b".to_owned()]));
+    }
 }

@@ -6,6 +6,8 @@ mod config;
 mod docs;
 mod examples;
 mod log;
+#[cfg(target_os = "linux")]
+mod memory;
 #[cfg(unix)]
 mod open_files;
 mod program;

@@ -21,7 +21,7 @@ use downbeat_crypto::header_id;
 use downbeat_driver::{ContentStore, load_family};
 use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId};
 use downbeat_storage::{StorageError, StoredCoValue};
-use downbeat_sync::StoreJob;
+use downbeat_sync::{StoreJob, content_credit};
 
 use self::memory::Memory;
 use self::quota::Room;
@@ -162,6 +162,7 @@ impl ContentPolicy {
     /// A peer has left. What it did not show to be a listed account's is refused.
     pub(crate) fn left(&self, link: &Link) {
         for content in self.ended(link) {
+            link.credit.release(content_credit(&content));
             self.refuse(link, content.id, None, Reason::NotWanted);
         }
     }
@@ -401,6 +402,10 @@ impl ContentPolicy {
             }
         };
         add(cell, 1);
+        if matches!(reason, Reason::BadSignature | Reason::HeaderMismatch) {
+            // The engine closes a connection with too many of them when it refuses the next.
+            link.debts.strike();
+        }
         if !self.memory().is_news(id, name) {
             return;
         }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use downbeat_protocol::{CoValueId, UpstreamName};
+use downbeat_sync::MemoryUse;
 
 pub(crate) use self::counters::{Counters, add, micros};
 pub use self::histogram::Histogram;
@@ -153,6 +154,8 @@ pub struct PeerStats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MemoryStats {
+    /// Bytes that the index of CoValues and peers takes, by kind.
+    pub machine: MemoryUse,
     /// CoValues whose header and counts are in memory.
     pub warm_co_values: u64,
     /// Bytes of content that waits for dependencies.
@@ -160,6 +163,10 @@ pub struct MemoryStats {
     /// Bytes for transactions that are kept for readers or not stored yet, with what they cost
     /// beside their own.
     pub content_bytes: u64,
+    /// Bytes of received content that is not stored yet, beyond the own credit of each peer.
+    pub pooled_credit_bytes: u64,
+    /// Bytes that are being written to clients, beyond small writes.
+    pub output_bytes: u64,
     /// Runs that wait for their signatures to be checked.
     pub unverified_jobs: u64,
     /// Stores that wait for the batch before them.
@@ -287,6 +294,10 @@ counted! {
         connection_rate,
         /// Microseconds that they were held back.
         connection_rate_micros,
+        /// Frames that were held back because the connections of their address send too much.
+        address_rate,
+        /// Microseconds that they were held back.
+        address_rate_micros,
         /// Frames that were held back because the connections of their access key send too much.
         key_rate,
         /// Microseconds that they were held back.
@@ -295,6 +306,13 @@ counted! {
         closed_for_rate,
         /// Connections that were closed because they had as many subscriptions as they may.
         closed_for_subscriptions,
+        /// Connections that were closed because they sent too much that only a broken or a hostile
+        /// client sends.
+        closed_for_strikes,
+        /// Connections that were closed because they took nothing while others waited.
+        closed_for_reading,
+        /// Connections that were closed because they kept too much memory.
+        closed_for_memory,
         /// Sessions that were refused because their access key has stored as much as it may.
         key_quota,
         /// Sessions that were refused because their account has stored as much as it may.
@@ -309,6 +327,14 @@ counted! {
         credit_waits,
         /// Microseconds that they waited.
         credit_wait_micros,
+        /// Messages that waited until content of all peers together was stored.
+        pool_waits,
+        /// Microseconds that they waited.
+        pool_wait_micros,
+        /// Writes to clients that waited until others had been written.
+        output_waits,
+        /// Microseconds that they waited.
+        output_wait_micros,
     }
 }
 

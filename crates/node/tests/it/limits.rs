@@ -254,7 +254,7 @@ async fn a_peer_that_reads_nothing_can_be_disconnected() {
     tokio::time::timeout(SOON, gone).await.unwrap();
 }
 
-/// A connection that wants a sign of life every few milliseconds, and counts them.
+/// A connection that expects a keep-alive every few milliseconds, and counts them.
 struct Pinged {
     inner: Box<dyn Sender>,
     pings: Arc<AtomicU64>,

@@ -6,6 +6,7 @@ mod costs;
 mod credit;
 mod deletion;
 mod failing;
+mod fairness;
 mod forging;
 mod fork;
 mod given;

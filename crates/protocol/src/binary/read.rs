@@ -14,13 +14,15 @@ use crate::key::{ShortHash, Signature};
 use crate::known_state::{KnownState, SessionCounts};
 use crate::limits::Limits;
 use crate::message::{
-    Content, Known, Message, Ping, Reconcile, SessionContent, Unknown, UnknownKind,
+    Content, Known, Message, Ping, Reconcile, SessionContent, Unknown, UnknownKind, batch_id,
 };
 use crate::sessions::{Sessions, last_of_each};
+use crate::transaction::Transaction;
 
 /// Decodes a frame.
 ///
-/// The transactions of content messages are slices of the frame. A truncated frame, or a frame of
+/// The transactions of a session are slices of the frame, unless they are small against it: then
+/// they are copied, so that they do not keep the frame in memory. A truncated frame, or a frame of
 /// another version, is an error as a whole. A message that is invalid or exceeds a limit is in
 /// [`Frame::rejected`]. A session of a content message with an invalid id, signature or transaction
 /// is in [`Content::malformed`]. An empty frame has no messages.
@@ -70,7 +72,7 @@ fn read_message(reader: &mut Reader<'_>) -> Result<Item, DecodeError> {
         tag::CONTENT => Message::Content(reader.content()?),
         tag::DONE => Message::Done(reader.co_value_id()?),
         tag::RECONCILE => Message::Reconcile(reader.reconcile()?),
-        tag::RECONCILE_ACK => Message::ReconcileAck(reader.text()?.to_owned()),
+        tag::RECONCILE_ACK => Message::ReconcileAck(batch_id(reader.text()?)?),
         tag::UNKNOWN => Message::Unknown(reader.unknown()?),
         tag::PING => {
             let ping = Ping { time: reader.count("time")?, dc: reader.text()?.to_owned() };
@@ -127,6 +129,7 @@ impl<'a> Reader<'a> {
                 Err(wrong) => error = error.or(Some(wrong)),
             }
         }
+        Transaction::detach(&mut transactions, self.frame.len());
         let signature = Signature::from_digits(self.text()?);
         let content = || {
             let session = SessionId::parse(&id)?;
@@ -182,7 +185,7 @@ impl<'a> Reader<'a> {
     }
 
     fn reconcile(&mut self) -> Result<Reconcile, DecodeError> {
-        let id = self.text()?.to_owned();
+        let id = batch_id(self.text()?)?;
         let count = self.len(Limit::ReconcileValues, self.limits.reconcile_values)?;
         let mut values = Vec::new();
         for _ in 0..count {

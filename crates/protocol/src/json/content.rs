@@ -61,10 +61,12 @@ fn read_session(
         }),
         _ => scanner.skip(),
     })?;
+    let mut transactions = transactions.required("newTransactions")?;
+    Transaction::detach(&mut transactions, frame.len());
     Ok(SessionContent {
         session,
         after: after.required("after")?,
-        transactions: transactions.required("newTransactions")?,
+        transactions,
         last_signature: last_signature.required("lastSignature")?,
     })
 }

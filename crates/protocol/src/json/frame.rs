@@ -18,7 +18,7 @@ use crate::json::value;
 use crate::key::ShortHash;
 use crate::known_state::{KnownState, SessionCounts};
 use crate::limits::Limits;
-use crate::message::{Content, Known, Message, Ping, Reconcile, Unknown, UnknownKind};
+use crate::message::{Content, Known, Message, Ping, Reconcile, Unknown, UnknownKind, batch_id};
 use crate::sessions::Sessions;
 
 /// The longest action in an error, in characters.
@@ -26,7 +26,8 @@ const MAX_QUOTED_ACTION: usize = 40;
 
 /// Decodes a frame of JSON messages joined by newlines.
 ///
-/// The transactions of content messages are slices of the frame. As in the reference:
+/// The transactions of a session are slices of the frame, unless they are small against it: then
+/// they are copied, so that they do not keep the frame in memory. As in the reference:
 ///
 /// - An empty frame has no messages. A frame with a line that is not JSON is an error as a whole.
 /// - A line that is JSON but not a valid message, or exceeds a limit, is in [`Frame::rejected`].
@@ -204,10 +205,10 @@ impl<'a> Members<'a> {
             }
             "done" => Message::Done(CoValueId::parse(&id)?),
             "reconcile" => Message::Reconcile(Reconcile {
-                id: id.into_owned(),
+                id: batch_id(&id)?,
                 values: self.values.required("values")?,
             }),
-            "reconcile-ack" => Message::ReconcileAck(id.into_owned()),
+            "reconcile-ack" => Message::ReconcileAck(batch_id(&id)?),
             unknown => {
                 return Err(DecodeError::UnknownAction(
                     unknown.chars().take(MAX_QUOTED_ACTION).collect(),

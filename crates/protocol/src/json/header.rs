@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Limit};
 use crate::header::{Header, Ruleset};
 use crate::id::{CoValueId, Owner};
 use crate::json::canonical::{
@@ -28,6 +28,9 @@ const MAX_META_DEPTH: usize = 126;
 
 /// Parses a text that is a header.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Header, DecodeError> {
+    if text.len() > limits.header_bytes {
+        return Err(DecodeError::limit(Limit::HeaderBytes, limits.header_bytes));
+    }
     let text = whole(text, limits.depth, Scanner::skipped)?;
     let text = last_members(text)?;
     let mut scanner = Scanner::new(&text, usize::MAX);

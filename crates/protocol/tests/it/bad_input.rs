@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use downbeat_protocol::{
-    BinaryCodec, Codec, DecodeError, Header, JsonCodec, Limit, Limits, Message, ShortHash,
-    Transaction, binary, json,
+    BinaryCodec, Codec, DecodeError, Header, JsonCodec, Limit, Limits, MAX_BATCH_ID_LEN, Message,
+    Reconcile, ShortHash, Transaction, binary, json,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -139,6 +139,16 @@ fn a_message_holds_so_many_bytes() {
 }
 
 #[test]
+fn a_header_holds_so_many_bytes() {
+    let header = r#"{"createdAt":null,"meta":null,"ruleset":{"type":"unsafeAllowAll"},"type":"comap","uniqueness":"z1"}"#;
+    let content =
+        message(&format!(r#"{{"action":"content","id":"co_z1","header":{header},"new":{{}}}}"#));
+    check_limit(&[content], Limit::HeaderBytes, header.len(), |limits, max| {
+        limits.header_bytes = max;
+    });
+}
+
+#[test]
 fn a_message_holds_so_many_sessions_and_transactions() {
     let session = |id: &str| {
         format!(
@@ -168,6 +178,26 @@ fn a_reconcile_message_holds_so_many_values() {
     check_limit(&[reconcile], Limit::ReconcileValues, 2, |limits, max| {
         limits.reconcile_values = max;
     });
+}
+
+#[test]
+fn the_id_of_a_batch_is_short() {
+    let messages = |len: usize| {
+        let id = "x".repeat(len);
+        let reconcile = Reconcile { id: id.clone(), values: Vec::new() };
+        [Message::Reconcile(reconcile), Message::ReconcileAck(id)]
+    };
+    let too_long =
+        DecodeError::Invalid { member: "id", expected: "a batch id of at most 1,024 bytes" };
+    for (len, expected) in [(MAX_BATCH_ID_LEN, None), (MAX_BATCH_ID_LEN + 1, Some(too_long))] {
+        for message in messages(len) {
+            for codec in [&JsonCodec::default() as &dyn Codec, &BinaryCodec::default()] {
+                let mut frame = Vec::new();
+                codec.encode(&message, &mut frame);
+                assert_eq!(error(codec, frame), expected);
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use downbeat_protocol::{KnownState, SessionCounts};
+use downbeat_protocol::{CoValueId, KnownState, SessionCounts};
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage::{Damage, Outcome, SessionOutcome, Storage, StorageError};
 use downbeat_storage_sqlite::SqliteStorage;
@@ -75,6 +75,70 @@ async fn a_row_that_is_not_what_was_written_is_refused_by_the_name_of_its_covalu
         let damage = damage_of(&store, &damaged).await.unwrap_or_else(|| panic!("{statement}"));
         assert_eq!(damage.id(), Some(damaged.id), "{statement}: {damage}");
         assert_holds(&store, &whole, &author).await;
+    }
+}
+
+/// All ids of a store, page by page, as the tools walk through it.
+async fn walk(store: &SqliteStorage) -> Result<Vec<CoValueId>, StorageError> {
+    let mut ids = Vec::new();
+    loop {
+        let page = store.list(ids.last().copied(), 1).await?;
+        if page.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(page);
+    }
+}
+
+#[tokio::test]
+async fn no_value_of_a_column_keeps_the_rest_of_the_file_from_being_read() {
+    let places = [
+        ("coValues", "rowID = 1", &["id", "header"][..]),
+        (
+            "sessions",
+            "coValue = 1",
+            &["coValue", "sessionID", "lastIdx", "lastSignature", "bytesSinceLastSignature"],
+        ),
+        ("transactions", "ses = 1 AND idx = 3", &["ses", "idx", "tx"]),
+        ("signatureAfter", "ses = 1", &["ses", "idx", "signature"]),
+        (
+            "downbeat_extensions",
+            "ses = 1 AND idx = 1",
+            &["ses", "idx", "owner", "after", "signature", "checksum"],
+        ),
+        (
+            "downbeat_totals",
+            "row = 1",
+            &["coValues", "deleted", "sessions", "transactions", "bytes"],
+        ),
+    ];
+    let values = ["NULL", "''", "'text'", "x'00ff'", "-1", "9223372036854775807", "1e300"];
+    let (dir, [(damaged, _), (whole, author)]) = two().await;
+    let intact = fs::read(path_in(&dir)).unwrap();
+    for (table, place, columns) in places {
+        for (column, value) in columns.iter().flat_map(|column| values.map(|value| (column, value)))
+        {
+            fs::write(path_in(&dir), &intact).unwrap();
+            let statement = format!("UPDATE {table} SET {column} = {value} WHERE {place}");
+            let connection = Connection::open(path_in(&dir)).unwrap();
+            // The table itself refuses some values.
+            let is_changed = connection.execute(&statement, []).is_ok_and(|rows| rows > 0);
+            connection.close().unwrap();
+            if !is_changed {
+                continue;
+            }
+            let store = SqliteStorage::open(path_in(&dir)).unwrap();
+            let ids = walk(&store).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+            assert!(ids.contains(&whole.id), "{statement}");
+            let count = store.count().await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+            assert_eq!(count, 2, "{statement}");
+            assert!(store.stats().await.is_ok(), "{statement}");
+            assert!(store.check_sessions().await.is_some(), "{statement}");
+            // Damage is reported as such, and not as a failure of the disk or a bug.
+            let _ = damage_of(&store, &damaged).await;
+            assert_holds(&store, &whole, &author).await;
+            store.close().await.unwrap();
+        }
     }
 }
 

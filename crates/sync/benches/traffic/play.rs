@@ -251,6 +251,7 @@ impl Traffic {
                     self.queue.push_back(Event::Stored(stored));
                 }
                 Action::Report(report) => panic!("nothing is refused: {report:?}"),
+                Action::Close { peer, reason } => panic!("{peer:?} is closed: {reason}"),
                 Action::Release { .. }
                 | Action::Track { .. }
                 | Action::ListUnsynced { .. }

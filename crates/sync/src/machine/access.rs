@@ -15,24 +15,14 @@ use crate::state::peer::Peer;
 use crate::state::presence::{Change, Presence};
 use crate::state::subscription::Subscription;
 
-/// An entry's use is noted again only after as many events as there are entries, divided by this.
-/// Otherwise CoValues in constant use (groups, accounts) would fill the list.
-const EVENTS_BETWEEN_USES: usize = 8;
-
 impl Machine {
     /// The entry of a CoValue. If there is none, it is made, and storage is asked.
     pub(in crate::machine) fn entry(&mut self, id: CoValueId) -> &mut Entry {
-        let interval = (self.values.len() / EVENTS_BETWEEN_USES) as u64;
         let actions = &mut self.actions;
-        let (key, entry) = self.values.get_or_insert_with(id, || {
+        self.values.get_or_insert_with(id, || {
             actions.push(Action::Load(id));
             Entry::loading()
-        });
-        if entry.last_use == 0 || self.stamp - entry.last_use > interval {
-            entry.last_use = self.stamp;
-            self.entry_uses.push(key, self.stamp);
-        }
-        entry
+        })
     }
 
     /// A CoValue that is here, and in memory.
@@ -106,6 +96,18 @@ impl Machine {
         Some(self.peers.get_mut(&peer)?.subscribe(key))
     }
 
+    /// Forgets a client's subscription that only served a comparison.
+    pub(in crate::machine) fn untrack(&mut self, peer: PeerId, id: CoValueId) {
+        let Some(key) = self.values.key(id) else { return };
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| state.is_client()) else {
+            return;
+        };
+        if state.subscription(key).is_some_and(Subscription::is_blank) {
+            state.unsubscribe(key);
+            self.values.unsubscribe(id, peer);
+        }
+    }
+
     /// The same, and the peer gets what is new of the CoValue from now on.
     pub(in crate::machine) fn subscribe(
         &mut self,
@@ -127,20 +129,6 @@ impl Machine {
         self.make_ready(peer);
     }
 
-    /// Queues a CoValue for those of its subscribers that something is pending for.
-    pub(in crate::machine) fn enqueue_subscribers(
-        &mut self,
-        id: CoValueId,
-        is_pending: impl Fn(&Subscription) -> bool,
-    ) {
-        for number in 0..self.values.subscribers(id).len() {
-            let Some(&peer) = self.values.subscribers(id).get(number) else { return };
-            if self.subscription(peer, id).is_some_and(&is_pending) {
-                self.enqueue(peer, id);
-            }
-        }
-    }
-
     /// Puts a peer on the list for the next turns, if it has no turn and there is something to
     /// send.
     pub(in crate::machine) fn make_ready(&mut self, peer: PeerId) {
@@ -159,7 +147,7 @@ impl Machine {
 
     /// The state of a CoValue that a LOAD states.
     pub(in crate::machine) fn our_state(&self, id: CoValueId) -> KnownState {
-        self.index(id).map_or_else(|| KnownState::empty(id), |index| index.durable(id))
+        self.index(id).map_or_else(|| KnownState::empty(id), |index| index.durable_state(id))
     }
 
     pub(in crate::machine) fn report(&mut self, report: Report) {
@@ -177,10 +165,7 @@ impl Machine {
     /// Whether a peer lacks content of a CoValue that is here.
     pub(in crate::machine) fn lacks(&self, peer: PeerId, id: CoValueId) -> bool {
         let Some(index) = self.index(id) else { return false };
-        self.subscription(peer, id).is_none_or(|subscription| {
-            let expected = subscription.expected();
-            !expected.header || index.is_ahead_of(expected.sessions)
-        })
+        self.subscription(peer, id).is_none_or(|subscription| subscription.lacks(index.verified()))
     }
 
     /// Whether content from a peer waits already, so that the content behind it has to wait too.

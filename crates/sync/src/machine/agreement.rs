@@ -27,7 +27,11 @@ impl Machine {
             if let Some(state) = self.peers.get_mut(peer).filter(|state| state.is_client())
                 && let Some(subscription) = state.subscription_mut(key)
             {
-                is_agreed |= subscription.agree(index.verified());
+                let agrees = subscription.agree(index.verified());
+                is_agreed |= agrees;
+                if agrees {
+                    state.claims.set(key, 0);
+                }
             }
         }
         if is_agreed {
@@ -41,14 +45,24 @@ impl Machine {
     /// more, and say so.
     pub(in crate::machine) fn recall_agreement(&mut self, id: CoValueId) {
         let Some(key) = self.values.key(id) else { return };
-        let stored = self.values.get(&id).and_then(Entry::index).map(Index::verified);
-        let stored = stored.filter(|stored| self.values.agreed(id) == Some(agreement(stored)));
+        let ours = self.values.get(&id).and_then(Entry::index).map(Index::verified);
+        let stored = ours.filter(|stored| self.values.agreed(id) == Some(agreement(stored)));
         for peer in self.values.subscribers(id) {
             if let Some(state) = self.peers.get_mut(peer)
                 && let Some(subscription) = state.subscription_mut(key)
             {
-                subscription.recall(stored);
+                subscription.recall(stored, ours);
             }
+        }
+    }
+
+    /// Makes the counts that a peer states share the memory of ours, or of those that it has stated
+    /// before, if they differ in few sessions. All later comparisons cost less then.
+    pub(in crate::machine) fn rebase(&self, peer: PeerId, state: &mut KnownState) {
+        let before = || self.subscription(peer, state.id).map(|before| before.known().sessions);
+        let base = self.index(state.id).map(Index::verified).or_else(before);
+        if let Some(base) = base {
+            state.sessions.rebase(base);
         }
     }
 

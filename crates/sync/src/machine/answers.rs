@@ -15,14 +15,18 @@
 //! all of it.
 
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, Known, KnownState, Message};
+use downbeat_protocol::{CoValueId, Known, KnownState, Message, SessionCounts};
 
 use crate::action::Item;
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
-use crate::state::subscription::PendingReplies;
+use crate::state::subscription::{PendingReplies, Subscription};
 use crate::state::timers::Timer;
+
+/// An acknowledgement states all sessions of a CoValue that has so few. They are about 1 KiB, which
+/// is not much more than a message with one transaction.
+const MAX_STATED_SESSIONS: usize = 16;
 
 /// The fate of the content that a peer claims in a LOAD to have.
 enum Claim {
@@ -65,7 +69,7 @@ impl Machine {
             }
             is_lost
         };
-        subscription.mark_told();
+        subscription.mark_told_absent();
         let state = KnownState::empty(id);
         let known = Known { state, is_correction, as_dependency_of: None };
         items.push(Item::Message(Message::Known(known)));
@@ -91,9 +95,12 @@ impl Machine {
         if is_needless {
             replies.take(PendingReplies::CORRECTION);
             let dropped = subscription.take_dropped();
-            match self.index_mut(id).filter(|index| index.is_storing(&dropped)) {
-                Some(index) => index.await_ack(peer, &dropped),
-                None => replies.add(PendingReplies::KNOWN),
+            let index = self.index_mut(id);
+            if let Some(index) = index.filter(|index| index.is_storing(&dropped)) {
+                index.await_ack(peer, &dropped);
+            } else {
+                replies.add(PendingReplies::KNOWN);
+                self.add_acknowledged(peer, id, &dropped);
             }
         } else if let Some(due) = subscription.correction_due(now).filter(|_| is_spaced) {
             replies.take(PendingReplies::CORRECTION);
@@ -138,6 +145,72 @@ impl Machine {
                     subscription.mark_corrected(now);
                 }
             }
+        }
+    }
+
+    /// A KNOWN with all our counts.
+    pub(in crate::machine) fn known(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        is_correction: bool,
+    ) -> Message {
+        let Some(index) = self.index(id) else {
+            let state = KnownState::empty(id);
+            return Message::Known(Known { state, is_correction: false, as_dependency_of: None });
+        };
+        let mut state = index.durable_state(id);
+        if self.has_bug(InjectedBug::AcknowledgeEarly) {
+            state.sessions = index.verified().clone();
+        }
+        let is_deleted = index.is_deleted();
+        if let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.mark_told_all();
+            if is_deleted {
+                // As if we had taken the peer's content of the deleted sessions.
+                let theirs = subscription.known().sessions;
+                known_state::merge_counts(&mut state.sessions, theirs);
+            }
+        }
+        // No more content of a deleted CoValue is needed.
+        let is_correction = is_correction && !is_deleted;
+        Message::Known(Known { state, is_correction, as_dependency_of: None })
+    }
+
+    /// A KNOWN for the content that a peer has sent. If the CoValue has many sessions, and the peer
+    /// got all counts before, it has only those of the sessions that the peer has sent: each peer
+    /// merges a KNOWN into what it knows of us.
+    pub(in crate::machine) fn acknowledgement(&mut self, peer: PeerId, id: CoValueId) -> Message {
+        let acknowledged = self
+            .subscription_mut(peer, id)
+            .filter(|subscription| subscription.is_told_all())
+            .map(Subscription::take_acknowledged)
+            .unwrap_or_default();
+        let (false, Some(index)) = (acknowledged.is_empty(), self.index(id)) else {
+            return self.known(peer, id, false);
+        };
+        let theirs = self.subscription(peer, id).map(|subscription| subscription.known().sessions);
+        let theirs = theirs.filter(|_| index.is_deleted());
+        let sessions = acknowledged.into_iter().map(|(session, _)| {
+            let deleted = theirs.map_or(0, |theirs| theirs.get(&session));
+            let count = index.durable().get(&session).max(deleted);
+            (session, count)
+        });
+        let state = KnownState { id, header: true, sessions: sessions.collect() };
+        Message::Known(Known { state, is_correction: false, as_dependency_of: None })
+    }
+
+    /// The next acknowledgement to a peer states these sessions.
+    pub(in crate::machine) fn add_acknowledged(
+        &mut self,
+        peer: PeerId,
+        id: CoValueId,
+        sessions: &SessionCounts,
+    ) {
+        let has_many =
+            self.index(id).is_some_and(|index| index.durable().len() > MAX_STATED_SESSIONS);
+        if has_many && let Some(subscription) = self.subscription_mut(peer, id) {
+            subscription.add_acknowledged(sessions);
         }
     }
 

@@ -1,7 +1,6 @@
 //! CoValues that are compared with a peer after a reconcile message.
 
 use downbeat_core::known_state;
-use downbeat_crypto::sessions_hash;
 use downbeat_protocol::{CoValueId, KnownState, Message};
 
 use crate::event::PeerId;
@@ -13,16 +12,23 @@ impl Machine {
     /// The LOAD that follows from a comparison, if the peer has another state than we have.
     pub(in crate::machine) fn compare(&mut self, peer: PeerId, id: CoValueId) -> Option<Message> {
         let hash = self.subscription_mut(peer, id)?.take_comparison()?;
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.batches.end_comparison();
+        }
+        self.queue_comparisons(peer);
         let ours = match self.index(id) {
-            Some(index) => KnownState { header: index.is_header_durable(), ..index.durable(id) },
+            Some(index) => {
+                KnownState { header: index.is_header_durable(), ..index.durable_state(id) }
+            }
             None => KnownState::empty(id),
         };
-        if ours.header && sessions_hash(&ours.sessions) == hash {
+        if ours.header && self.index_mut(id).is_some_and(|index| index.durable_hash() == hash) {
             self.reconciled(peer, id);
+            self.untrack(peer, id);
             return None;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_told();
+            subscription.mark_load_sent();
         }
         Some(Message::Load(ours))
     }
@@ -30,7 +36,7 @@ impl Machine {
     /// A peer has sent something of a CoValue, or it was refused. If the CoValue is being compared,
     /// that answers our LOAD. Returns whether it is.
     pub(in crate::machine) fn compared(&mut self, peer: PeerId, id: CoValueId) -> bool {
-        let is_open = self.peers.get(&peer).is_some_and(|state| state.is_comparing(id));
+        let is_open = self.peers.get(&peer).is_some_and(|state| state.batches.is_comparing(id));
         if is_open {
             self.entry(id).add_comparing(peer);
             if self.has_bug(InjectedBug::ReconcileEarly) {
@@ -42,11 +48,11 @@ impl Machine {
 
     /// Takes a CoValue out of each batch whose sender has no more of it than is durable.
     pub(in crate::machine) fn finish_comparisons(&mut self, id: CoValueId) {
-        let Some(entry) = self.values.get_mut(&id) else { return };
-        let mut comparing = entry.take_comparing();
-        if comparing.is_empty() {
+        if self.values.get(&id).is_none_or(|entry| !entry.is_compared()) {
             return;
         }
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        let mut comparing = entry.take_comparing();
         comparing.retain(|peer| {
             let is_open = self.peers.contains_key(peer) && !self.has_all_of(*peer, id);
             if !is_open {
@@ -72,11 +78,11 @@ impl Machine {
             Some(Presence::Asking(_) | Presence::Absent) => !theirs.header || !standing.is_good(),
             Some(Presence::Here(index)) if index.is_outdated() || !index.may_send_known() => false,
             Some(Presence::Here(index)) => {
-                let missing = known_state::missing(theirs.sessions, &index.durable(id).sessions);
+                let mut missing = known_state::ahead(theirs.sessions, index.durable());
                 let is_refused = |session| subscription.has_refused(session);
                 index.is_deleted()
                     || standing.is_errored()
-                    || missing.iter().all(|(session, _)| is_refused(session))
+                    || missing.all(|(session, ..)| is_refused(session))
             }
         }
     }
@@ -84,7 +90,7 @@ impl Machine {
     /// A CoValue is up to date with a peer.
     pub(in crate::machine) fn reconciled(&mut self, peer: PeerId, id: CoValueId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if state.finish_comparing(id) {
+        if state.batches.finish(id) {
             self.make_ready(peer);
         }
     }

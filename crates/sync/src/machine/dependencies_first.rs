@@ -144,16 +144,16 @@ impl Machine {
 
     fn was_sent(&self, peer: PeerId, id: CoValueId) -> bool {
         self.subscription(peer, id).is_some_and(|subscription| {
-            subscription.dependencies_sent().is_some() && subscription.expected().header
+            subscription.dependencies_sent().is_some() && subscription.expects_header()
         })
     }
 
-    /// The dependencies of a CoValue, or none if the peer has been sent all of them.
+    /// The dependencies of a CoValue that the peer has not been sent: those that were added since.
     fn dependencies_to_send(&self, peer: PeerId, id: CoValueId) -> &[CoValueId] {
         let dependencies = self.values.get(&id).map(Entry::dependencies);
         let sent = self.subscription(peer, id).and_then(Subscription::dependencies_sent);
         dependencies
-            .filter(|dependencies| sent.is_none_or(|sent| sent < dependencies.len()))
-            .map_or(&[], |dependencies| dependencies.as_slice())
+            .and_then(|dependencies| dependencies.as_slice().get(sent.unwrap_or(0)..))
+            .unwrap_or_default()
     }
 }

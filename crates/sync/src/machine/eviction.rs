@@ -3,38 +3,32 @@
 use downbeat_crypto::HashChain;
 use downbeat_protocol::{CoValueId, SessionId};
 
+use crate::config::Config;
 use crate::machine::Machine;
 use crate::state::entry::Entry;
 use crate::state::presence::Presence;
 
-/// Busy entries to pass over for each entry to forget.
-const BUSY_PASSED_OVER: usize = 2;
+/// Entries that are forgotten at once. So that a bound that is suddenly exceeded by far delays no
+/// event, the others follow with the next polls.
+const FORGOTTEN_AT_ONCE: usize = 1_024;
 
 impl Machine {
-    /// Forgets the least recently used entries while there are too many.
+    /// Forgets the least recently used entries while there are too many. Busy ones are not looked
+    /// at: they are on the list of those that can be forgotten when they have become quiet.
     pub(in crate::machine) fn forget_unused(&mut self) {
-        let bound = self.config.warm_co_values;
-        let mut tries = BUSY_PASSED_OVER * self.values.len().saturating_sub(bound);
-        while self.values.len() > bound && tries > 0 {
-            let Some((key, stamp)) = self.entry_uses.pop() else { break };
-            let Some(entry) = self.values.at_mut(key).filter(|entry| entry.last_use == stamp)
-            else {
-                continue;
-            };
-            tries -= 1;
-            if entry.is_quiet() {
-                self.forget(self.values.id(key));
-            } else {
-                // A busy entry counts as used now.
-                self.stamp += 1;
-                entry.last_use = self.stamp;
-                self.entry_uses.push(key, self.stamp);
-            }
+        self.values.settle();
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some(id) = self.next_to_forget() else { return };
+            self.forget(id);
         }
-        let values = &self.values;
-        self.entry_uses.compact(values.len(), |key, stamp| {
-            values.at(*key).is_some_and(|entry| entry.last_use == stamp)
-        });
+    }
+
+    /// The next entry to forget, if there are too many.
+    pub(in crate::machine) fn next_to_forget(&self) -> Option<CoValueId> {
+        let Config { warm_co_values, warm_bytes, .. } = self.config;
+        let are_too_many =
+            self.values.len() > warm_co_values || self.values.bytes().all > warm_bytes;
+        if are_too_many { self.values.least_recently_used() } else { None }
     }
 
     fn forget(&mut self, id: CoValueId) {
@@ -82,5 +76,85 @@ impl Machine {
         let chain = self.index_mut(id)?.chains.take(session)?;
         self.warm_chains -= 1;
         Some(chain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_protocol::{KnownState, Message};
+
+    use super::*;
+    use crate::action::Action;
+    use crate::event::{Event, PeerId, PeerRole};
+
+    const PEER: PeerId = PeerId(1);
+    const BOUND: u32 = 1_000;
+
+    fn id(number: u32) -> CoValueId {
+        let mut hash = [1; 19];
+        hash[..4].copy_from_slice(&number.to_be_bytes());
+        CoValueId::from_short_hash(&hash)
+    }
+
+    fn load(machine: &mut Machine, number: u32) {
+        let message = Message::Load(KnownState::empty(id(number)));
+        machine.handle(0, Event::Received { peer: PEER, message });
+    }
+
+    fn machine() -> Machine {
+        let warm_co_values = BOUND as usize;
+        let mut machine = Machine::new(Config { warm_co_values, ..Config::default() });
+        machine.handle(0, Event::Connected { peer: PEER, role: PeerRole::Client });
+        machine
+    }
+
+    /// Polls, carries the actions out, and returns how many entries were looked at.
+    fn poll(machine: &mut Machine, answers_loads: bool) -> usize {
+        machine.values.steps.set(0);
+        let mut actions = Vec::new();
+        machine.poll(&mut actions);
+        for action in actions {
+            match action {
+                Action::Load(id) if answers_loads => {
+                    machine.handle(0, Event::Loaded { id, result: Ok(None) });
+                }
+                Action::Turn { peer, .. } => {
+                    machine.handle(0, Event::TurnDone { peer, progress: Vec::new() });
+                }
+                _ => {}
+            }
+        }
+        machine.values.steps.get()
+    }
+
+    #[test]
+    fn busy_entries_at_twice_the_bound_are_not_walked_over() {
+        let mut machine = machine();
+        for number in 0..2 * BOUND {
+            load(&mut machine, number);
+        }
+        poll(&mut machine, false);
+        assert_eq!(machine.warm_co_values(), 2 * BOUND as usize);
+        for number in 2 * BOUND..3 * BOUND {
+            load(&mut machine, number);
+            let steps = poll(&mut machine, true) + poll(&mut machine, true);
+            assert!(steps <= 12, "{steps} steps at {number}");
+        }
+        assert_eq!(machine.warm_co_values(), 2 * BOUND as usize, "what was quiet is forgotten");
+    }
+
+    #[test]
+    fn entries_that_become_quiet_are_forgotten_in_constant_time_each() {
+        let mut machine = machine();
+        for number in 0..3 * BOUND {
+            load(&mut machine, number);
+        }
+        poll(&mut machine, false);
+        for number in 0..3 * BOUND {
+            machine.handle(0, Event::Loaded { id: id(number), result: Ok(None) });
+            let steps = poll(&mut machine, true) + poll(&mut machine, true);
+            assert!(steps <= 12, "{steps} steps at {number}");
+        }
+        assert_eq!(machine.warm_co_values(), BOUND as usize);
     }
 }

@@ -10,7 +10,7 @@ use crate::state::index::Index;
 
 /// Groups that one deletion watches. A group has a few parents, which have a few as well. If there
 /// are more, the deletion is judged when one of these changes, or by the next deletion.
-const MAX_GROUPS: usize = 1_000;
+const MAX_WATCHED_GROUPS: usize = 1_000;
 
 impl Machine {
     /// The groups that decide over a CoValue, as far as they are known in memory: the owning one
@@ -21,7 +21,7 @@ impl Machine {
         let mut groups = Vec::new();
         let mut open = vec![*group];
         while let Some(id) = open.pop() {
-            if groups.len() >= MAX_GROUPS {
+            if groups.len() >= MAX_WATCHED_GROUPS {
                 break;
             }
             let is_no_group = |index: &Index| {
@@ -41,7 +41,7 @@ impl Machine {
     /// The deletions that a group has refused, and that wait for more of it.
     pub(in crate::machine) fn refused_by(&self, group: CoValueId) -> Vec<(CoValueId, PeerId)> {
         let Some(entry) = self.values.get(&group) else { return Vec::new() };
-        let dependants = entry.dependants().iter().copied();
+        let dependants = entry.refused_dependants().iter().copied();
         dependants.filter(|(id, peer)| self.is_holding_refused(*peer, *id)).collect()
     }
 
@@ -69,8 +69,7 @@ impl Machine {
         let known = subscription.known();
         let is_all_here = match self.index(group) {
             Some(index) => {
-                let missing = known_state::missing(known.sessions, index.verified());
-                index.is_settled() && missing.is_empty()
+                index.is_settled() && known_state::is_subset(known.sessions, index.verified())
             }
             None => !known.header,
         };

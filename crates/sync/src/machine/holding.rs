@@ -9,7 +9,7 @@ use downbeat_core::dependencies;
 use downbeat_protocol::{CoValueId, Content, Header, Ruleset, SessionContent};
 use rustc_hash::FxHashSet;
 
-use crate::credit::content_credit;
+use crate::cost::{AWAITED_BYTES, content_credit};
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
@@ -21,13 +21,18 @@ use crate::state::peer::HeldShare;
 use crate::state::pending::PendingContent;
 use crate::state::timers::Timer;
 
+/// Dependencies that are looked up and asked for at once. When they are here, the content is looked
+/// at again, and may wait for as many more as have been found: so a sender that names very many
+/// pays for each doubling, and a large group waits a few times.
+const DEPENDENCIES_AT_ONCE: usize = 1_000;
+
 /// CoValues that are looked at to find out whether some wait for each other in a circle. Real
 /// circles have a few groups and accounts; content in a longer one waits until it is given up.
 const MAX_CIRCLE_STEPS: usize = 1_000;
 
 impl Machine {
     /// The dependencies of content that its CoValue did not have before. Storage is asked for
-    /// those that are not in memory.
+    /// those that are not in memory. If very many are missing, the others are not looked at yet.
     pub(in crate::machine) fn needs(
         &mut self,
         peer: PeerId,
@@ -71,6 +76,9 @@ impl Machine {
         let may_be_circle = !entry.dependants().is_empty();
         let mut steps = MAX_CIRCLE_STEPS;
         for dependency in needed {
+            if needs.missing.len() >= needs.here.len().max(DEPENDENCIES_AT_ONCE) {
+                break;
+            }
             if self.entry(dependency).index().is_some() {
                 needs.here.push(dependency);
                 continue;
@@ -133,24 +141,27 @@ impl Machine {
         let bytes = content_credit(&pending.content);
         // The peer gets its credit back, because it has to be able to send the dependencies.
         self.release(pending.credit.take());
-        let state = self.peers.get_mut(&peer);
-        let held_bytes = state.as_ref().map_or(self.left_bytes, |state| state.held.bytes());
-        if held_bytes.saturating_add(bytes) > self.config.held_bytes_per_peer {
+        let awaited = needs.here.len() + needs.missing.len();
+        if !self.has_room_to_hold(peer, bytes, awaited) {
             self.ask_upstream_again(peer, id);
             return self.report(Report::new(peer, id, Rejection::HeldTooMuch));
         }
-        match state {
-            Some(state) => state.held.add(id, bytes),
-            None => self.left_bytes += bytes,
+        match self.peers.get_mut(&peer) {
+            Some(state) => state.held.add(id, bytes, awaited),
+            None => self.left_bytes += held_cost(bytes, awaited),
         }
         let is_first = !pending.was_held();
+        let is_refused = refused.is_some();
         let until = *pending.deadline.get_or_insert(self.now + self.config.hold_time);
-        self.timers.set(Timer::HeldContent, id, until);
         let held = Held { pending, bytes, refused };
-        self.entry(id).held.queue_of(peer).push(held, needs);
+        let entry = self.entry(id);
+        entry.held.queue_of(peer).push(held, needs);
+        if entry.held.set_timer(until) {
+            self.timers.set(Timer::HeldContent, id, until);
+        }
         for dependency in needs.here.iter().chain(&needs.missing).copied() {
             let entry = self.entry(dependency);
-            let is_new = entry.add_dependant(id, peer);
+            let is_new = entry.add_dependant(id, peer, is_refused);
             let (is_absent, is_asking) =
                 (entry.presence().is_absent(), entry.presence().is_asking());
             if is_new && (is_absent || is_asking) {
@@ -166,10 +177,26 @@ impl Machine {
         }
     }
 
-    /// Held content waits for another CoValue that is here, or may be.
+    /// Whether so much more content, with so many dependencies, may be held for a peer.
+    fn has_room_to_hold(&self, peer: PeerId, bytes: u64, awaited: usize) -> bool {
+        let bound = self.config.held_bytes_per_peer;
+        match self.peers.get(&peer) {
+            Some(state) => {
+                state.held.bytes().saturating_add(bytes) <= bound
+                    && state.held.awaited() + awaited <= self.config.dependencies_per_peer
+            }
+            None => self.left_bytes.saturating_add(held_cost(bytes, awaited)) <= bound,
+        }
+    }
+
+    /// Held content that was refused waits for another CoValue that is here, or may be.
     pub(in crate::machine) fn also_await(&mut self, peer: PeerId, id: CoValueId, other: CoValueId) {
-        if self.entry(other).add_dependant(id, peer) {
+        if self.entry(other).add_dependant(id, peer, true) {
             self.entry(id).held.queue_of(peer).also_await(other);
+            match self.peers.get_mut(&peer) {
+                Some(state) => state.held.add(id, 0, 1),
+                None => self.left_bytes += held_cost(0, 1),
+            }
         }
     }
 
@@ -227,10 +254,10 @@ impl Machine {
                 entry.remove_dependant(id, peer);
             }
         }
-        let bytes = queue.bytes();
+        let (bytes, awaited) = (queue.bytes(), queue.awaited().len());
         match self.peers.get_mut(&peer) {
-            Some(state) => state.held.remove(id, bytes),
-            None => self.left_bytes = self.left_bytes.saturating_sub(bytes),
+            Some(state) => state.held.remove(id, bytes, awaited),
+            None => self.left_bytes = self.left_bytes.saturating_sub(held_cost(bytes, awaited)),
         }
         Some(queue)
     }
@@ -238,7 +265,7 @@ impl Machine {
     /// Keeps the held content of a peer that has disconnected, because its dependencies may still
     /// arrive. All such content together is bounded like that of one peer.
     pub(in crate::machine) fn keep_held_of(&mut self, peer: PeerId, held: &HeldShare) {
-        self.left_bytes += held.bytes();
+        self.left_bytes += held_cost(held.bytes(), held.awaited());
         if self.left_bytes <= self.config.held_bytes_per_peer {
             return;
         }
@@ -248,4 +275,9 @@ impl Machine {
             }
         }
     }
+}
+
+/// The memory for held content with its dependencies.
+fn held_cost(bytes: u64, awaited: usize) -> u64 {
+    bytes + awaited as u64 * AWAITED_BYTES
 }

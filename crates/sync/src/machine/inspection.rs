@@ -5,7 +5,8 @@ use downbeat_protocol::{CoValueId, UpstreamName};
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
-use crate::state::peer::{MAX_OPEN_BATCHES, Peer};
+use crate::state::batches::MAX_OPEN_BATCHES;
+use crate::state::peer::Peer;
 use crate::state::presence::Presence;
 use crate::state::subscription::{PendingReplies, Subscription};
 use crate::state::upstream_link::Requests;
@@ -40,13 +41,11 @@ impl Machine {
                 lines.push(format!("{what} has {len}, and may have {bound}"));
             }
         };
-        let (len, bound) = self.entry_uses.len_and_bound(self.values.len());
-        check("the list of used entries".to_owned(), len, bound);
         let (len, bound) = self.chain_uses.len_and_bound(self.warm_chains);
         check("the list of used chains".to_owned(), len, bound);
         check("the number of chains".to_owned(), self.warm_chains, self.config.warm_chains);
         check("the list of ready peers".to_owned(), self.ready.len(), self.peers.len());
-        for (id, peer) in &self.peers {
+        for (id, peer) in self.peers.iter() {
             let subscriptions = peer.subscription_count();
             // An upstream also has subscriptions to dependencies.
             let bound =
@@ -58,7 +57,7 @@ impl Machine {
                 let bound = Requests::waiting_bound(subscriptions);
                 check(format!("{id:?} waiting loads"), link.requests.waiting(), bound);
             }
-            check(format!("{id:?} batches"), peer.batch_count(), MAX_OPEN_BATCHES);
+            check(format!("{id:?} batches"), peer.batches.len(), MAX_OPEN_BATCHES);
             let bound = usize::try_from(self.config.held_bytes_per_peer).unwrap_or(usize::MAX);
             let held = usize::try_from(peer.held.bytes()).unwrap_or(bound);
             check(format!("{id:?} held"), held, bound);

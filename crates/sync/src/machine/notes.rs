@@ -82,7 +82,7 @@ impl Machine {
         let Some(index) = self.index(id) else { return false };
         self.subscription(peer, id).is_some_and(|subscription| {
             let known = subscription.known();
-            known.header && index.missing(known.sessions).is_empty()
+            known.header && !index.is_ahead_of(known.sessions)
         })
     }
 }

@@ -4,15 +4,19 @@ use downbeat_protocol::CoValueId;
 
 use crate::event::PeerId;
 use crate::machine::Machine;
+use crate::machine::backlog::RETRIES_AT_ONCE;
 use crate::rejection::Rejection;
 use crate::report::Report;
 use crate::state::held::HeldQueue;
+use crate::state::timers::Timer;
 
 impl Machine {
     /// Takes content that has waited. Content that this releases in turn is put behind it, so that
-    /// long chains of dependencies need no stack.
+    /// long chains of dependencies need no stack. What is too much for one event or poll follows
+    /// with the next.
     pub(in crate::machine) fn retry_held(&mut self) {
-        while let Some((id, peer)) = self.retries.pop_front() {
+        for _ in 0..RETRIES_AT_ONCE {
+            let Some((id, peer)) = self.retries.pop_front() else { return };
             for held in self.take_held(peer, id).into_iter().flat_map(HeldQueue::into_contents) {
                 self.take_content(held.pending);
             }
@@ -23,8 +27,10 @@ impl Machine {
     /// Gives up content that has waited too long, and the content behind it, which could not be
     /// taken without it.
     pub(in crate::machine) fn give_up_held(&mut self, id: CoValueId) {
-        let Some(entry) = self.values.get(&id) else { return };
-        for peer in entry.held.late(self.now) {
+        let now = self.now;
+        let Some(entry) = self.values.get_mut(&id) else { return };
+        let late = entry.held.late(now);
+        for peer in late {
             if self.is_holding_refused(peer, id) {
                 self.give_up_refused(peer, id);
                 continue;
@@ -33,6 +39,11 @@ impl Machine {
             self.ask_upstream_again(peer, id);
             let missing = queue.missing().next().unwrap_or(id);
             self.report(Report::new(peer, id, Rejection::MissingDependency(missing)));
+        }
+        if let Some(entry) = self.values.get_mut(&id)
+            && let Some(next) = entry.held.next_timer()
+        {
+            self.timers.set(Timer::HeldContent, id, next);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::credit::Credit;
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
+use crate::state::backlog::Audience;
 use crate::state::presence::Change;
 use crate::state::subscription::PendingReplies;
 
@@ -53,18 +54,25 @@ impl Machine {
 
     /// Queues KNOWNs for the authors of content that was just stored, and for peers whose content
     /// is all durable now.
-    pub(in crate::machine) fn acknowledge(&mut self, id: CoValueId, stored: &[Credit]) {
+    pub(in crate::machine) fn acknowledge(
+        &mut self,
+        id: CoValueId,
+        stored: &[Credit],
+        durable: &SessionCounts,
+    ) {
         let forgets = self.has_bug(InjectedBug::ForgetAcknowledgement);
         let Some(index) = self.index_mut(id) else { return };
         if index.is_header_unstored() || index.is_outdated() || index.owes_no_acknowledgement() {
             return;
         }
-        let mut due: Vec<PeerId> = stored.iter().map(Credit::peer).collect();
+        let mut due: Vec<(PeerId, SessionCounts)> =
+            stored.iter().map(|credit| (credit.peer(), durable.clone())).collect();
         index.take_acknowledged(&mut due);
         if forgets {
             index.take_awaiting_ack();
         }
-        for peer in due {
+        for (peer, sessions) in due {
+            self.add_acknowledged(peer, id, &sessions);
             if let Some(subscription) = self.subscription_mut(peer, id) {
                 subscription.replies.add(PendingReplies::KNOWN);
                 self.enqueue(peer, id);
@@ -75,7 +83,7 @@ impl Machine {
     /// Queues a CoValue for every subscriber: each gets what it lacks.
     pub(in crate::machine) fn forward(&mut self, id: CoValueId) {
         self.watch_upstreams(id);
-        self.enqueue_subscribers(id, |_| true);
+        self.enqueue_subscribers(id, Audience::All);
     }
 
     /// Some content of a CoValue has been verified or stored: looks again at the LOADs whose claims

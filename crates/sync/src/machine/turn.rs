@@ -1,7 +1,6 @@
 //! Turns: the messages that a peer gets, built when the peer has room for them.
 
-use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, Content, Known, KnownState, Message};
+use downbeat_protocol::{CoValueId, Content, Message};
 
 use crate::action::{Action, Item};
 use crate::event::PeerId;
@@ -17,20 +16,22 @@ use crate::state::upstream_link::UpstreamLink;
 const MAX_VALUES_PER_TURN: usize = 64;
 
 impl Machine {
-    /// Builds a peer's next turn, if there is something to send.
-    pub(in crate::machine) fn build_turn(&mut self, peer: PeerId) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+    /// Builds a peer's next turn, if there is something to send. Returns the number of CoValues
+    /// that were looked at.
+    pub(in crate::machine) fn build_turn(&mut self, peer: PeerId) -> usize {
+        let Some(state) = self.peers.get_mut(&peer) else { return 0 };
         if !state.begin_turn() {
-            return;
+            return 0;
         }
-        let mut items = Vec::with_capacity(state.queued().min(MAX_VALUES_PER_TURN));
+        let values = state.queued().min(MAX_VALUES_PER_TURN);
+        let mut items = Vec::with_capacity(values);
         for _ in 0..MAX_VALUES_PER_TURN {
             let Some(key) = self.peers.get_mut(&peer).and_then(Peer::next_queued) else { break };
             self.push_value(peer, self.values.id(key), &mut items);
         }
         let has_second = self.has_bug(InjectedBug::SecondTurn);
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        while let Some(batch) = state.next_finished_batch() {
+        let Some(state) = self.peers.get_mut(&peer) else { return values };
+        while let Some(batch) = state.batches.next_finished() {
             items.push(Item::Message(Message::ReconcileAck(batch)));
         }
         if let Some(batch) = state.upstream_mut().and_then(UpstreamLink::take_batch_to_send) {
@@ -45,6 +46,7 @@ impl Machine {
             }
             self.actions.push(Action::Turn { peer, items });
         }
+        values
     }
 
     /// Adds everything that a peer gets of one CoValue.
@@ -61,7 +63,7 @@ impl Machine {
         let can_ask = !entry.presence().is_unanswered();
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if can_ask && subscription.replies.take(PendingReplies::LOAD) {
-            subscription.mark_told();
+            subscription.mark_load_sent();
             items.push(Item::Message(Message::Load(self.our_state(id))));
         }
         if is_undecided {
@@ -86,11 +88,18 @@ impl Machine {
             return self.push_absent(peer, id, replies, items);
         }
         if replies.has(PendingReplies::ANSWER) {
+            // Storage may just have told which of the claimed sessions we have.
+            self.charge_claim(peer, id, None);
             self.weigh_claim(peer, id, &mut replies);
         }
         let is_correction = replies.has(PendingReplies::CORRECTION);
         if is_correction || replies.has(PendingReplies::KNOWN) {
-            let known = self.known(peer, id, is_correction);
+            let is_answer = is_correction || replies.has(PendingReplies::ANSWER);
+            let known = if is_answer {
+                self.known(peer, id, is_correction)
+            } else {
+                self.acknowledgement(peer, id)
+            };
             items.push(Item::Message(known));
         }
         match self.push_content(peer, id, items) {
@@ -171,30 +180,6 @@ impl Machine {
             subscription.replies.take(PendingReplies::ANSWER);
             subscription.replies.take(PendingReplies::FIRST);
         }
-    }
-
-    /// A KNOWN with our counts.
-    fn known(&mut self, peer: PeerId, id: CoValueId, is_correction: bool) -> Message {
-        let Some(index) = self.index(id) else {
-            let state = KnownState::empty(id);
-            return Message::Known(Known { state, is_correction: false, as_dependency_of: None });
-        };
-        let mut state = index.durable(id);
-        if self.has_bug(InjectedBug::AcknowledgeEarly) {
-            state.sessions = index.verified().clone();
-        }
-        let is_deleted = index.is_deleted();
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_told();
-            if is_deleted {
-                // As if we had taken the peer's content of the deleted sessions.
-                let theirs = subscription.known().sessions;
-                known_state::merge_counts(&mut state.sessions, theirs);
-            }
-        }
-        // No more content of a deleted CoValue is needed.
-        let is_correction = is_correction && !is_deleted;
-        Message::Known(Known { state, is_correction, as_dependency_of: None })
     }
 
     /// A question to a client that claims to have all of a CoValue that is sent in several pieces:

@@ -7,6 +7,7 @@ use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::state::entry::Entry;
+use crate::state::subscription::Lacking;
 
 /// Whether content was added to a turn.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +28,11 @@ impl Machine {
         items: &mut Vec<Item>,
     ) -> Sent {
         let Some(subscription) = self.subscription(peer, id) else { return Sent::Nothing };
-        if !subscription.is_subscribed() || !self.lacks(peer, id) {
+        if !subscription.is_subscribed() {
+            return Sent::Nothing;
+        }
+        if !self.lacks(peer, id) {
+            self.mark_complete(peer, id);
             return Sent::Nothing;
         }
         let Some(dependencies) = self.dependencies_first(peer, id) else { return Sent::Waits };
@@ -50,18 +55,28 @@ impl Machine {
         else {
             return;
         };
-        let expected = subscription.expected();
-        let until = index.missing(expected.sessions);
+        let Lacking { have, until } = subscription.lacking(index.verified());
         items.push(Item::Content(ContentItem {
             id,
             header: index.header().clone(),
-            with_header: !expected.header,
-            have: expected.sessions.clone(),
-            until: until.clone(),
+            with_header: !subscription.expects_header(),
+            have,
+            until,
             announced: index.still_expected(),
             continuation: subscription.is_streaming(),
             epoch: subscription.epoch(),
         }));
-        subscription.mark_sent(&until, index.verified());
+        subscription.mark_sent(index.verified());
+    }
+
+    /// A peer lacks nothing of a CoValue that is here.
+    fn mark_complete(&mut self, peer: PeerId, id: CoValueId) {
+        let Some(key) = self.values.key(id) else { return };
+        let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
+        if let Some(state) = self.peers.get_mut(&peer)
+            && let Some(subscription) = state.subscription_mut(key)
+        {
+            subscription.mark_complete(index.verified());
+        }
     }
 }

@@ -55,7 +55,19 @@ impl Machine {
             let (chain, rejection) = (None, None);
             return self.verified(Verified { id, session, accepted, chain, rejection });
         }
-        let job = VerifyJob { id, session, after, chain, signer, runs, repeated, claim };
+        let is_forked = self.forked(peer, id, &session).is_some();
+        let job = VerifyJob {
+            id,
+            session,
+            after,
+            chain,
+            signer,
+            runs,
+            repeated,
+            claim,
+            author: peer,
+            is_forked,
+        };
         self.actions.push(Action::Verify(job));
     }
 
@@ -95,7 +107,18 @@ impl Machine {
         if first.after > verified && !is_deleted {
             self.release(credit);
             // A peer would answer a correction with the refused or forked content.
-            return self.has_forked(peer, id, &session) || self.has_refused(peer, id, &session);
+            return self.forked(peer, id, &session).is_some()
+                || self.has_refused(peer, id, &session);
+        }
+        // The log would have to be read and hashed for each repetition of the fork. A peer that has
+        // the same log again sends what follows.
+        if first.after < verified
+            && !is_deleted
+            && let Some(at) = self.forked(peer, id, &session)
+        {
+            self.release(credit);
+            self.reject(peer, id, &session, Rejection::Forked { at });
+            return true;
         }
         let repeated: Vec<_> = runs.iter().filter(|run| run.after < verified).cloned().collect();
         // An upstream has verified what it sends, and edges get the same from several upstreams.
@@ -130,20 +153,19 @@ impl Machine {
             && self.subscription(peer, id).is_some_and(|state| state.has_refused(session))
     }
 
-    /// Whether content of a session was refused because the peer has forked it.
-    pub(in crate::machine) fn has_forked(
+    /// After how many transactions a peer has forked a session.
+    pub(in crate::machine) fn forked(
         &self,
         peer: PeerId,
         id: CoValueId,
         session: &SessionId,
-    ) -> bool {
-        let forked = self.subscription(peer, id).and_then(|state| state.forked());
-        forked.is_some_and(|(forked, _)| forked == session)
+    ) -> Option<u64> {
+        self.subscription(peer, id).and_then(|state| state.forked(session))
     }
 }
 
 fn drop_known_prefix(content: &mut SessionContent, known: u64) {
     let skip = usize::try_from(known.saturating_sub(content.after)).unwrap_or(usize::MAX);
-    content.transactions.drain(..skip.min(content.transactions.len()));
+    content.drop_first(skip);
     content.after = known;
 }

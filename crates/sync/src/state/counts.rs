@@ -2,82 +2,102 @@
 
 use downbeat_core::known_state;
 use downbeat_protocol::{SessionCounts, SessionId};
-use rustc_hash::FxHashMap;
 
 /// Transactions per session that are verified, and that are durable. The second are never more.
 #[derive(Debug)]
 pub(crate) struct Counts {
     verified: SessionCounts,
-    /// The durable counts of the sessions that have fewer durable than verified transactions.
-    behind: FxHashMap<SessionId, u64>,
+    durable: SessionCounts,
+    /// The sum of all verified transactions, and that of the durable ones.
+    verified_sum: u64,
+    durable_sum: u64,
 }
 
 impl Counts {
     /// Counts that are durable.
     pub(crate) fn stored(sessions: SessionCounts) -> Self {
-        Self { verified: sessions, behind: FxHashMap::default() }
+        let sum = sum(&sessions);
+        Self { verified: sessions.clone(), durable: sessions, verified_sum: sum, durable_sum: sum }
     }
 
     pub(crate) fn verified(&self) -> &SessionCounts {
         &self.verified
     }
 
-    pub(crate) fn durable(&self) -> SessionCounts {
-        let mut sessions = self.verified.clone();
-        for (session, count) in &self.behind {
-            sessions.set(session, *count);
-        }
-        sessions
+    pub(crate) fn durable(&self) -> &SessionCounts {
+        &self.durable
+    }
+
+    /// The number of verified transactions of all sessions.
+    pub(crate) fn verified_transactions(&self) -> u64 {
+        self.verified_sum
     }
 
     /// The number of durable transactions of all sessions.
     pub(crate) fn durable_transactions(&self) -> u64 {
-        let counts = self.verified.iter();
-        counts.map(|(session, count)| self.behind.get(session).unwrap_or(count)).sum()
+        self.durable_sum
     }
 
-    /// The durable count of a session that has more verified transactions.
-    pub(crate) fn behind(&self, session: &SessionId) -> Option<u64> {
-        self.behind.get(session).copied()
+    /// Whether not all verified transactions of a session are durable.
+    pub(crate) fn is_behind(&self, session: &SessionId) -> bool {
+        self.durable_sum < self.verified_sum
+            && self.durable.get(session) < self.verified.get(session)
     }
 
     /// Whether some of these transactions are verified, and not durable.
     pub(crate) fn is_storing(&self, sessions: &SessionCounts) -> bool {
-        self.behind.iter().any(|(session, durable)| sessions.get(session) > *durable)
+        let behind = self.verified_sum - self.durable_sum;
+        if (sessions.len() as u64) < behind {
+            let is_storing = |session, count| {
+                let durable = self.durable.get(session);
+                durable < count && durable < self.verified.get(session)
+            };
+            return sessions.iter().any(|(session, count)| is_storing(session, *count));
+        }
+        known_state::ahead(&self.verified, &self.durable)
+            .any(|(session, _, durable)| sessions.get(session) > durable)
     }
 
     /// Whether a deletion is verified, and not durable.
     pub(crate) fn is_storing_deletion(&self) -> bool {
-        self.behind.keys().any(SessionId::is_delete)
+        known_state::ahead(&self.verified, &self.durable).any(|(session, ..)| session.is_delete())
     }
 
     /// More of a session is verified.
     pub(crate) fn verify(&mut self, session: &SessionId, count: u64) {
-        let before = self.verified.get(session);
-        self.behind.entry(session.clone()).or_insert(before);
+        self.verified_sum += count.saturating_sub(self.verified.get(session));
         self.verified.raise(session, count);
     }
 
     /// More is durable.
     pub(crate) fn settle(&mut self, durable: &SessionCounts) {
         let verified = &self.verified;
-        self.behind.retain(|session, count| {
-            *count = durable.get(session).max(*count);
-            *count < verified.get(session)
-        });
+        let ends =
+            || durable.iter().map(|(session, end)| (session, verified.get(session).min(*end)));
+        let more = ends().map(|(session, end)| end.saturating_sub(self.durable.get(session)));
+        self.durable_sum += more.sum::<u64>();
+        if self.verified_sum == self.durable_sum {
+            // Both share their memory.
+            return self.durable.clone_from(verified);
+        }
+        for (session, end) in ends() {
+            self.durable.raise(session, end);
+        }
     }
 
     /// Removes all sessions but those that delete the CoValue.
     pub(crate) fn keep_delete_sessions(&mut self) {
-        self.verified =
-            self.verified.iter().filter(|(session, _)| session.is_delete()).cloned().collect();
-        self.behind.retain(|session, _| session.is_delete());
+        for counts in [&mut self.verified, &mut self.durable] {
+            let deletions = counts.iter().filter(|(session, _)| session.is_delete());
+            *counts = deletions.collect();
+        }
+        self.verified_sum = sum(&self.verified);
+        self.durable_sum = sum(&self.durable);
     }
+}
 
-    /// The transactions that a peer with `sessions` lacks.
-    pub(crate) fn missing(&self, sessions: &SessionCounts) -> SessionCounts {
-        known_state::missing(&self.verified, sessions)
-    }
+fn sum(sessions: &SessionCounts) -> u64 {
+    sessions.iter().map(|(_, count)| count).sum()
 }
 
 #[cfg(test)]
@@ -96,13 +116,14 @@ mod tests {
     fn what_is_verified_is_durable_when_the_store_says_so() {
         let mut both = Counts::stored(counts(2));
         both.verify(&session(), 5);
-        assert_eq!((both.verified(), both.durable()), (&counts(5), counts(2)));
+        assert_eq!((both.verified(), both.durable()), (&counts(5), &counts(2)));
         assert!(both.is_storing(&counts(3)) && !both.is_storing(&counts(2)));
         both.settle(&counts(4));
-        assert_eq!(both.durable(), counts(4));
+        assert_eq!(both.durable(), &counts(4));
         both.settle(&counts(3));
-        assert_eq!((both.durable(), both.durable_transactions()), (counts(4), 4));
+        assert_eq!((both.durable(), both.durable_transactions()), (&counts(4), 4));
         both.settle(&counts(5));
-        assert_eq!((both.durable(), both.behind(&session())), (counts(5), None));
+        assert_eq!((both.durable(), both.is_behind(&session())), (&counts(5), false));
+        assert!(both.durable().is_shared_with(both.verified()));
     }
 }

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::mem;
+use std::ops::{AddAssign, SubAssign};
 
 use downbeat_core::dependencies;
 use downbeat_protocol::{CoValueId, Priority, SessionContent};
 
+use crate::cost;
 use crate::event::PeerId;
 use crate::state::dependencies::Dependencies;
 use crate::state::held::HeldQueues;
 use crate::state::index::Index;
 use crate::state::pending::PendingContent;
 use crate::state::presence::{Change, Presence};
-use crate::state::recency::Stamp;
 
 /// A CoValue that the machine has in memory. One that it does not have may still be in storage.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Entry {
     pub held: HeldQueues,
     /// Queues of held content that wait for this CoValue: the CoValue and the peer of each.
     dependants: BTreeSet<(CoValueId, PeerId)>,
+    /// Those of them with refused content.
+    refused_dependants: BTreeSet<(CoValueId, PeerId)>,
     /// The CoValues that the verified content of this one depends on.
     dependencies: Dependencies,
     /// Peers that have answered the LOAD of a comparison, and whose content is not durable yet.
@@ -35,8 +38,15 @@ pub(crate) struct Entry {
     parked: u32,
     /// How many parked messages, judged deletions and walks need the entry to stay in memory.
     pins: u32,
-    /// When the entry was last used.
-    pub last_use: Stamp,
+}
+
+/// Bytes that entries take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct EntryBytes {
+    /// All of them.
+    pub all: u64,
+    /// The part for headers.
+    pub headers: u64,
 }
 
 impl Entry {
@@ -48,11 +58,11 @@ impl Entry {
             inbox: Vec::new(),
             held: HeldQueues::default(),
             dependants: BTreeSet::new(),
+            refused_dependants: BTreeSet::new(),
             dependencies: Dependencies::default(),
             comparing: Vec::new(),
             parked: 0,
             pins: 0,
-            last_use: Stamp::default(),
         }
     }
 
@@ -109,9 +119,28 @@ impl Entry {
             && self.pins == 0
     }
 
+    /// The bytes that the entry takes, without the content that is in progress.
+    pub(crate) fn bytes(&self) -> EntryBytes {
+        let header = self.index().map(Index::header);
+        let sessions = self.index().map_or(0, |index| index.verified().len());
+        EntryBytes {
+            all: cost::entry_bytes(header, sessions, self.dependencies.len()),
+            headers: header.map_or(0, cost::header_bytes),
+        }
+    }
+
     /// Puts content aside until storage has answered.
     pub(crate) fn push_inbox(&mut self, pending: PendingContent) {
         self.inbox.push(pending);
+    }
+
+    /// A peer that a look-up is for: its LOAD, its content, or content of it that waits for the
+    /// CoValue.
+    pub(crate) fn asker(&self) -> Option<PeerId> {
+        let loaded = self.waiting.first().map(|(peer, _)| *peer);
+        let sent = || self.inbox.first().map(PendingContent::peer);
+        let needed = || self.dependants.first().map(|(_, peer)| *peer);
+        loaded.or_else(sent).or_else(needed)
     }
 
     pub(crate) fn take_inbox(&mut self) -> Vec<PendingContent> {
@@ -128,12 +157,21 @@ impl Entry {
         &self.dependants
     }
 
+    /// Those queues of them that have refused content, which more of this CoValue may change.
+    pub(crate) fn refused_dependants(&self) -> &BTreeSet<(CoValueId, PeerId)> {
+        &self.refused_dependants
+    }
+
     /// Registers a queue of held content. Returns whether it was not registered before.
-    pub(crate) fn add_dependant(&mut self, id: CoValueId, peer: PeerId) -> bool {
+    pub(crate) fn add_dependant(&mut self, id: CoValueId, peer: PeerId, is_refused: bool) -> bool {
+        if is_refused {
+            self.refused_dependants.insert((id, peer));
+        }
         self.dependants.insert((id, peer))
     }
 
     pub(crate) fn remove_dependant(&mut self, id: CoValueId, peer: PeerId) {
+        self.refused_dependants.remove(&(id, peer));
         self.dependants.remove(&(id, peer));
     }
 
@@ -161,6 +199,11 @@ impl Entry {
         if !self.comparing.contains(&peer) {
             self.comparing.push(peer);
         }
+    }
+
+    /// Whether the content of any peer that has answered such a LOAD may not be durable yet.
+    pub(crate) fn is_compared(&self) -> bool {
+        !self.comparing.is_empty()
     }
 
     pub(crate) fn take_comparing(&mut self) -> Vec<PeerId> {
@@ -203,5 +246,19 @@ impl Entry {
             self.pins,
             self.index().map(Index::is_settled)
         )
+    }
+}
+
+impl AddAssign for EntryBytes {
+    fn add_assign(&mut self, other: Self) {
+        self.all += other.all;
+        self.headers += other.headers;
+    }
+}
+
+impl SubAssign for EntryBytes {
+    fn sub_assign(&mut self, other: Self) {
+        self.all -= other.all;
+        self.headers -= other.headers;
     }
 }

@@ -3,7 +3,7 @@
 //! It waits in the entry of its CoValue, in a queue for each peer that sent any, so that the
 //! dependencies that one peer names delay only that peer's content.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use downbeat_protocol::CoValueId;
 use rustc_hash::FxHashSet;
@@ -34,27 +34,26 @@ pub(crate) struct Held {
 }
 
 /// The content of one CoValue from one peer that waits, in the order in which it came.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct HeldQueue {
-    peer: PeerId,
     contents: VecDeque<Held>,
     /// All dependencies, here or not, so that those that are here stay in memory.
     awaited: Vec<CoValueId>,
     /// Those that are not here yet.
     missing: FxHashSet<CoValueId>,
+    /// Whether any of the content was refused.
+    has_refused: bool,
 }
 
-/// The queues of one CoValue.
+/// The queues of one CoValue, by peer.
 #[derive(Debug, Default)]
 pub(crate) struct HeldQueues {
-    queues: Vec<HeldQueue>,
+    queues: BTreeMap<PeerId, HeldQueue>,
+    /// The time of the timer that is set for them.
+    timer: Option<Millis>,
 }
 
 impl HeldQueue {
-    fn new(peer: PeerId) -> Self {
-        Self { peer, contents: VecDeque::new(), awaited: Vec::new(), missing: FxHashSet::default() }
-    }
-
     /// All dependencies, here or not.
     pub(crate) fn awaited(&self) -> &[CoValueId] {
         &self.awaited
@@ -79,6 +78,7 @@ impl HeldQueue {
 
     /// Adds content behind the others.
     pub(crate) fn push(&mut self, held: Held, needs: &Needs) {
+        self.has_refused |= held.refused.is_some();
         self.contents.push_back(held);
         self.awaited.extend(needs.here.iter().chain(&needs.missing));
         self.missing.extend(&needs.missing);
@@ -89,9 +89,13 @@ impl HeldQueue {
         self.awaited.push(id);
     }
 
+    /// When the first content is given up.
+    fn deadline(&self) -> Option<Millis> {
+        self.contents.front()?.pending.deadline
+    }
+
     fn is_late(&self, now: Millis) -> bool {
-        let front = self.contents.front();
-        front.and_then(|held| held.pending.deadline).is_some_and(|deadline| deadline <= now)
+        self.deadline().is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -106,48 +110,58 @@ impl HeldQueues {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &HeldQueue> {
-        self.queues.iter()
+        self.queues.values()
     }
 
     /// The peers that have sent the content.
     pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> {
-        self.queues.iter().map(|queue| queue.peer)
+        self.queues.keys().copied()
     }
 
-    /// The peers whose queue has waited too long.
-    pub(crate) fn late(&self, now: Millis) -> Vec<PeerId> {
-        let late = self.queues.iter().filter(|queue| queue.is_late(now));
-        late.map(|queue| queue.peer).collect()
+    /// Notes that content has to be given up at a time. Returns whether a timer is needed for it:
+    /// there is one at most, so that content that comes and goes leaves none behind.
+    pub(crate) fn set_timer(&mut self, at: Millis) -> bool {
+        let is_needed = self.timer.is_none_or(|timer| at < timer);
+        if is_needed {
+            self.timer = Some(at);
+        }
+        is_needed
+    }
+
+    /// The timer has expired. The peers whose queue has waited too long.
+    pub(crate) fn late(&mut self, now: Millis) -> Vec<PeerId> {
+        self.timer = self.timer.filter(|timer| *timer > now);
+        let late = self.queues.iter().filter(|(_, queue)| queue.is_late(now));
+        late.map(|(peer, _)| *peer).collect()
+    }
+
+    /// The time of the timer to set now, if one is needed.
+    pub(crate) fn next_timer(&mut self) -> Option<Millis> {
+        let next = self.queues.values().filter_map(HeldQueue::deadline).min()?;
+        self.set_timer(next).then_some(next)
     }
 
     pub(crate) fn contains(&self, peer: PeerId) -> bool {
-        self.peers().any(|other| other == peer)
+        self.queues.contains_key(&peer)
     }
 
     /// Whether content of a peer waits that was refused.
     pub(crate) fn has_refused_of(&self, peer: PeerId) -> bool {
-        let mut queues = self.queues.iter().filter(|queue| queue.peer == peer);
-        queues.any(|queue| queue.contents.iter().any(|held| held.refused.is_some()))
+        self.queues.get(&peer).is_some_and(|queue| queue.has_refused)
     }
 
     /// A peer's queue, made if there is none.
     pub(crate) fn queue_of(&mut self, peer: PeerId) -> &mut HeldQueue {
-        let position = self.queues.iter().position(|queue| queue.peer == peer);
-        let position = position.unwrap_or_else(|| {
-            self.queues.push(HeldQueue::new(peer));
-            self.queues.len() - 1
-        });
-        &mut self.queues[position]
+        self.queues.entry(peer).or_default()
     }
 
     /// A dependency is here. Returns whether it was the last one that a peer's queue waited for.
     pub(crate) fn found(&mut self, peer: PeerId, dependency: CoValueId) -> bool {
-        let queue = self.queues.iter_mut().find(|queue| queue.peer == peer);
+        let queue = self.queues.get_mut(&peer);
         queue.is_some_and(|queue| queue.missing.remove(&dependency) && queue.missing.is_empty())
     }
 
     pub(crate) fn remove(&mut self, peer: PeerId) -> Option<HeldQueue> {
-        let position = self.queues.iter().position(|queue| queue.peer == peer)?;
-        Some(self.queues.remove(position))
+        self.queues.remove(&peer)
     }
 }

@@ -5,11 +5,15 @@ use std::collections::VecDeque;
 use std::mem;
 
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, Header, KnownState, Priority, SessionCounts, SessionId};
+use downbeat_crypto::sessions_hash;
+use downbeat_protocol::{
+    CoValueId, Header, KnownState, Priority, SessionCounts, SessionId, ShortHash,
+};
 use rustc_hash::FxHashMap;
 
 use crate::credit::Credit;
 use crate::event::PeerId;
+use crate::state::acknowledgements::Acknowledgements;
 use crate::state::announcements::Announcements;
 use crate::state::chains::Chains;
 use crate::state::counts::Counts;
@@ -36,11 +40,12 @@ pub(crate) struct Index {
     pub chains: Chains,
     /// Stores in progress, oldest first, with the credit that each releases when it is done.
     stores: VecDeque<Vec<Credit>>,
-    /// Peers that get an acknowledgement when the content that they have sent is durable.
-    awaiting_ack: Vec<(PeerId, SessionCounts)>,
+    acknowledgements: Acknowledgements,
     /// Clients whose LOAD claims content that is being verified or stored, and is answered then.
     claimants: Vec<PeerId>,
     announcements: Announcements,
+    /// The last computed hash of the durable counts, with these counts, if they are many.
+    hashed: Option<Box<(SessionCounts, ShortHash)>>,
     /// Deletions of CoValues of this group that wait until all of it is stored.
     parked: Vec<PendingContent>,
 }
@@ -76,9 +81,10 @@ impl Index {
             pipelines: FxHashMap::default(),
             chains: Chains::default(),
             stores: VecDeque::new(),
-            awaiting_ack: Vec::new(),
+            acknowledgements: Acknowledgements::default(),
             claimants: Vec::new(),
             announcements: Announcements::default(),
+            hashed: None,
             parked: Vec::new(),
         };
         if deleted {
@@ -127,8 +133,30 @@ impl Index {
     }
 
     /// What may be acknowledged.
-    pub(crate) fn durable(&self, id: CoValueId) -> KnownState {
-        KnownState { id, header: true, sessions: self.counts.durable() }
+    pub(crate) fn durable(&self) -> &SessionCounts {
+        self.counts.durable()
+    }
+
+    /// The same, as a message states it.
+    pub(crate) fn durable_state(&self, id: CoValueId) -> KnownState {
+        KnownState { id, header: true, sessions: self.durable().clone() }
+    }
+
+    /// The hash of the durable counts that reconcile messages have. To hash very many takes far
+    /// longer than a peer needs to ask for it.
+    pub(crate) fn durable_hash(&mut self) -> ShortHash {
+        /// Few counts are hashed again in less time than it takes to keep their hash.
+        const MANY_SESSIONS: usize = 32;
+        let durable = self.counts.durable();
+        if let Some((hashed, hash)) = self.hashed.as_deref()
+            && hashed.is_shared_with(durable)
+        {
+            return *hash;
+        }
+        let hash = sessions_hash(durable);
+        let is_kept = durable.len() > MANY_SESSIONS;
+        self.hashed = is_kept.then(|| Box::new((durable.clone(), hash)));
+        hash
     }
 
     pub(crate) fn durable_transactions(&self) -> u64 {
@@ -140,14 +168,9 @@ impl Index {
         self.counts.is_storing(sessions)
     }
 
-    /// Whether a peer that has `sessions` lacks anything of this CoValue.
+    /// Whether a peer that has `sessions` lacks any transaction of this CoValue.
     pub(crate) fn is_ahead_of(&self, sessions: &SessionCounts) -> bool {
         !known_state::is_subset(self.verified(), sessions)
-    }
-
-    /// The transactions that a peer with `sessions` lacks.
-    pub(crate) fn missing(&self, sessions: &SessionCounts) -> SessionCounts {
-        self.counts.missing(sessions)
     }
 
     /// Whether the CoValue may be so large that it is sent in several pieces. A guess, because the
@@ -157,7 +180,7 @@ impl Index {
         /// average, where most have some 150 bytes.
         const MANY_TRANSACTIONS: u64 = 64;
         self.header.priority() == Priority::Low
-            || self.verified().iter().map(|(_, count)| count).sum::<u64>() >= MANY_TRANSACTIONS
+            || self.counts.verified_transactions() >= MANY_TRANSACTIONS
     }
 
     /// Whether a KNOWN about it may be sent: not before its header is durable, and not before its
@@ -185,6 +208,7 @@ impl Index {
         self.deleted = true;
         self.counts.keep_delete_sessions();
         self.announcements.clear();
+        self.acknowledgements.mark_all_changed();
         self.chains.clear()
     }
 }
@@ -200,17 +224,13 @@ impl Index {
     }
 
     pub(crate) fn insert_pipeline(&mut self, session: SessionId, pipeline: Pipeline) {
+        self.acknowledgements.mark_changed(&session);
         self.pipelines.insert(session, pipeline);
     }
 
     pub(crate) fn remove_pipeline(&mut self, session: &SessionId) -> Option<Pipeline> {
+        self.acknowledgements.mark_changed(session);
         self.pipelines.remove(session)
-    }
-
-    /// Whether content of these sessions that a peer has sent is being verified.
-    pub(crate) fn is_verifying_for(&self, peer: PeerId, sessions: &SessionCounts) -> bool {
-        let mut pipelines = sessions.iter().filter_map(|(session, _)| self.pipelines.get(session));
-        pipelines.any(|pipeline| pipeline.is_for(peer))
     }
 
     /// Whether any content that a peer has sent is being verified.
@@ -221,7 +241,8 @@ impl Index {
     /// More of a session is verified.
     pub(crate) fn advance(&mut self, session: &SessionId, count: u64) {
         self.counts.verify(session, count);
-        self.announcements.fulfil(self.counts.verified());
+        self.announcements.fulfil(session, self.counts.verified().get(session));
+        self.acknowledgements.mark_changed(session);
     }
 
     /// Ends the time in which the CoValue is not served. Returns whether it ends now: when its
@@ -232,9 +253,7 @@ impl Index {
 
     /// An upstream says how much it will have sent in the end.
     pub(crate) fn announce(&mut self, peer: PeerId, counts: &SessionCounts) {
-        if !known_state::is_subset(counts, self.verified()) {
-            self.announcements.add(peer, counts);
-        }
+        self.announcements.add(peer, counts, self.counts.verified());
     }
 
     /// An upstream will not send what it has announced.
@@ -244,7 +263,7 @@ impl Index {
 
     /// The counts that upstreams have announced beyond what is here.
     pub(crate) fn still_expected(&self) -> SessionCounts {
-        self.announcements.beyond(self.verified())
+        self.announcements.all()
     }
 
     /// Puts a deletion aside until all of this group is stored.
@@ -277,6 +296,9 @@ impl Index {
     ) -> Option<FinishedStore> {
         let credits = self.stores.pop_front()?;
         self.counts.settle(durable);
+        for (session, _) in durable {
+            self.acknowledgements.mark_changed(session);
+        }
         self.outdated |= conflict;
         let before = mem::replace(&mut self.header_status, HeaderStatus::Durable);
         Some(FinishedStore { credits, is_first: before != HeaderStatus::Durable })
@@ -284,36 +306,33 @@ impl Index {
 
     /// A peer gets an acknowledgement when these counts, which it has sent, are durable.
     pub(crate) fn await_ack(&mut self, peer: PeerId, sent: &SessionCounts) {
-        match self.awaiting_ack.iter_mut().find(|(other, _)| *other == peer) {
-            Some((_, counts)) => known_state::merge_counts(counts, sent),
-            None => self.awaiting_ack.push((peer, sent.clone())),
-        }
+        self.acknowledgements.add(peer, sent);
     }
 
     pub(crate) fn owes_no_acknowledgement(&self) -> bool {
-        self.awaiting_ack.is_empty()
+        self.acknowledgements.is_empty()
     }
 
-    /// Takes out the peers whose content is all durable or refused, and adds them to `due`.
-    pub(crate) fn take_acknowledged(&mut self, due: &mut Vec<PeerId>) {
-        let is_all_stored = self.stores.is_empty();
-        let mut awaiting = mem::take(&mut self.awaiting_ack);
-        awaiting.retain(|(peer, sent)| {
-            // A header has no count, so content without transactions waits for all stores.
-            let is_done = self.is_settled_up_to(sent)
-                && (is_all_stored || !sent.is_empty())
-                && !self.is_verifying_for(*peer, sent);
-            if is_done {
-                due.push(*peer);
-            }
-            !is_done
-        });
-        self.awaiting_ack = awaiting;
+    /// Takes out the peers whose content is all durable or refused, each with what it has sent,
+    /// and adds them to `due`.
+    pub(crate) fn take_acknowledged(&mut self, due: &mut Vec<(PeerId, SessionCounts)>) {
+        let (counts, pipelines) = (&self.counts, &self.pipelines);
+        // Transactions that are durable, or were refused and never will be.
+        let is_settled = |peer, session: &SessionId, count| {
+            let pipeline = pipelines.get(session);
+            let is_stored = if counts.is_behind(session) {
+                counts.durable().get(session) >= count
+            } else {
+                counts.verified().get(session) >= count || pipeline.is_none()
+            };
+            is_stored && !pipeline.is_some_and(|pipeline| pipeline.is_for(peer))
+        };
+        self.acknowledgements.take_settled(self.stores.is_empty(), is_settled, due);
     }
 
     /// Takes out the peers that wait for an acknowledgement, with what they have sent.
     pub(crate) fn take_awaiting_ack(&mut self) -> Vec<(PeerId, SessionCounts)> {
-        mem::take(&mut self.awaiting_ack)
+        self.acknowledgements.take()
     }
 
     /// A client's LOAD waits until the content that it claims is verified and stored.
@@ -325,13 +344,5 @@ impl Index {
 
     pub(crate) fn take_claimants(&mut self) -> Vec<PeerId> {
         mem::take(&mut self.claimants)
-    }
-
-    /// Whether these transactions are durable, or were refused and never will be.
-    fn is_settled_up_to(&self, sessions: &SessionCounts) -> bool {
-        sessions.iter().all(|(session, count)| match self.counts.behind(session) {
-            Some(durable) => durable >= *count,
-            None => self.verified().get(session) >= *count || !self.has_pipeline(session),
-        })
     }
 }

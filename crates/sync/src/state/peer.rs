@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use downbeat_protocol::{CoValueId, Priority, UpstreamName};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
+use crate::cost::{AWAITED_BYTES, SUBSCRIPTION_BYTES};
+use crate::state::batches::Batches;
+use crate::state::claims::Claims;
+use crate::state::peers::PeerBytes;
 use crate::state::subscription::Subscription;
 use crate::state::table::Key;
 use crate::state::upstream_link::UpstreamLink;
-
-/// Reconcile batches of one peer that may be open at the same time. A client sends the next batch
-/// when the last one is acknowledged, so a client has no more than a few.
-pub(crate) const MAX_OPEN_BATCHES: usize = 16;
 
 /// A connected peer.
 #[derive(Debug, Default)]
@@ -29,7 +29,11 @@ pub(crate) struct Peer {
     /// them, in their order. Each is here at most once (`Subscription::in_turn`).
     loading: VecDeque<CoValueId>,
     /// Reconcile batches of the peer that are not acknowledged yet.
-    batches: Vec<Batch>,
+    pub batches: Batches,
+    /// The sessions that the peer claims and that we do not have.
+    pub claims: Claims,
+    /// The sessions of the peer's dropped content, for which it gets a correction.
+    pub dropped: Claims,
 }
 
 /// Whether a peer has a turn.
@@ -47,16 +51,9 @@ enum TurnState {
 #[derive(Debug, Default)]
 pub(crate) struct HeldShare {
     bytes: u64,
+    /// Dependencies that the content waits for, or that are kept in memory for it.
+    awaited: usize,
     ids: BTreeSet<CoValueId>,
-}
-
-/// A reconcile message of a peer that is not acknowledged yet.
-#[derive(Debug)]
-struct Batch {
-    /// Chosen by the peer.
-    id: String,
-    /// CoValues that have not been compared yet, or whose content is not durable yet.
-    open: FxHashSet<CoValueId>,
 }
 
 impl Peer {
@@ -97,6 +94,18 @@ impl Peer {
 
     pub(crate) fn unsubscribe(&mut self, key: Key) {
         self.subscriptions.remove(&key);
+        self.claims.set(key, 0);
+        self.dropped.set(key, 0);
+    }
+
+    /// The bytes that are kept for the peer.
+    pub(crate) fn bytes(&self) -> PeerBytes {
+        PeerBytes {
+            subscriptions: self.subscriptions.len() as u64 * SUBSCRIPTION_BYTES,
+            claims: self.claims.bytes() + self.dropped.bytes(),
+            held: self.held.bytes() + self.held.awaited() as u64 * AWAITED_BYTES,
+            batches: self.batches.bytes(),
+        }
     }
 
     pub(crate) fn subscription_count(&self) -> usize {
@@ -138,7 +147,7 @@ impl Peer {
     /// Whether there is nothing to send.
     pub(crate) fn has_nothing_to_send(&self) -> bool {
         self.queue.iter().all(VecDeque::is_empty)
-            && !self.batches.iter().any(|batch| batch.open.is_empty())
+            && !self.batches.has_finished()
             && !self.upstream().is_some_and(UpstreamLink::has_batch_to_send)
     }
 
@@ -195,54 +204,26 @@ impl Peer {
     }
 }
 
-/// Reconcile messages of the peer.
-impl Peer {
-    /// A batch begins. If too many are open, the oldest is forgotten.
-    pub(crate) fn begin_batch(&mut self, id: String, open: FxHashSet<CoValueId>) {
-        if self.batches.len() >= MAX_OPEN_BATCHES {
-            self.batches.remove(0);
-        }
-        self.batches.push(Batch { id, open });
-    }
-
-    /// Whether a CoValue is being compared.
-    pub(crate) fn is_comparing(&self, id: CoValueId) -> bool {
-        self.batches.iter().any(|batch| batch.open.contains(&id))
-    }
-
-    /// A CoValue is up to date with the peer. Returns whether any batch is open.
-    pub(crate) fn finish_comparing(&mut self, id: CoValueId) -> bool {
-        for batch in &mut self.batches {
-            batch.open.remove(&id);
-        }
-        !self.batches.is_empty()
-    }
-
-    /// Takes the id of a batch that can be acknowledged.
-    pub(crate) fn next_finished_batch(&mut self) -> Option<String> {
-        let done = self.batches.iter().position(|batch| batch.open.is_empty())?;
-        Some(self.batches.remove(done).id)
-    }
-
-    #[cfg(feature = "faults")]
-    pub(crate) fn batch_count(&self) -> usize {
-        self.batches.len()
-    }
-}
-
 impl HeldShare {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub(crate) fn add(&mut self, id: CoValueId, bytes: u64) {
-        self.ids.insert(id);
-        self.bytes = self.bytes.saturating_add(bytes);
+    /// The dependencies that the content waits for, or that are kept in memory for it.
+    pub(crate) fn awaited(&self) -> usize {
+        self.awaited
     }
 
-    pub(crate) fn remove(&mut self, id: CoValueId, bytes: u64) {
+    pub(crate) fn add(&mut self, id: CoValueId, bytes: u64, awaited: usize) {
+        self.ids.insert(id);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.awaited += awaited;
+    }
+
+    pub(crate) fn remove(&mut self, id: CoValueId, bytes: u64, awaited: usize) {
         self.ids.remove(&id);
         self.bytes = self.bytes.saturating_sub(bytes);
+        self.awaited = self.awaited.saturating_sub(awaited);
     }
 
     /// The CoValues with held content.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// Stale uses that may be in the list before it is compacted, so that this is not done for a few.
 const MIN_STALE_USES: usize = 1_024;
 
-/// The time of a use. It counts events, and not time.
+/// The time of a use. It counts uses, and not time.
 pub(crate) type Stamp = u64;
 
 /// Things in the order of their uses, oldest first. A thing that was used again is in the list

@@ -11,15 +11,27 @@ mod standing;
 use std::mem;
 use std::num::NonZeroU32;
 
+use downbeat_core::known_state;
 use downbeat_protocol::{KnownState, SessionCounts, SessionId, ShortHash};
 
 use crate::event::Millis;
 
-pub(crate) use peer_counts::{PeerCounts, State};
+pub(crate) use peer_counts::{Lacking, PeerCounts, State};
 use rare::Rare;
 pub(crate) use replies::PendingReplies;
 use request::Request;
 pub(crate) use standing::Standing;
+
+/// What a peer has been told of what we have, on this connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Told {
+    #[default]
+    Nothing,
+    /// Content, or that the CoValue is not here, or a LOAD.
+    Some,
+    /// All counts, in a KNOWN.
+    All,
+}
 
 /// A peer's part in one CoValue.
 #[derive(Debug, Default)]
@@ -37,8 +49,7 @@ pub(crate) struct Subscription {
     subscribed: bool,
     /// Whether the CoValue is in the peer's queue.
     queued: bool,
-    /// Whether the peer ever got a message that states what we have.
-    told: bool,
+    told: Told,
     /// Whether the peer's LOAD waits until those before it can be answered.
     in_turn: bool,
     /// Whether a sequence of pieces is in progress whose end has been announced.
@@ -49,9 +60,19 @@ pub(crate) struct Subscription {
 
 /// What the peer has.
 impl Subscription {
-    /// What the peer will have when everything sent has arrived.
-    pub(crate) fn expected(&self) -> State<'_> {
-        self.counts.expected()
+    /// Whether the peer will have the header when everything sent has arrived.
+    pub(crate) fn expects_header(&self) -> bool {
+        self.counts.expects_header()
+    }
+
+    /// See [`PeerCounts::lacks`].
+    pub(crate) fn lacks(&self, ours: &SessionCounts) -> bool {
+        !self.counts.expects_header() || self.counts.lacks(ours)
+    }
+
+    /// See [`PeerCounts::lacking`].
+    pub(crate) fn lacking(&self, ours: &SessionCounts) -> Lacking {
+        self.counts.lacking(ours)
     }
 
     /// What the peer has stated.
@@ -113,28 +134,35 @@ impl Subscription {
     /// The peer has forked a session after so many transactions: it has no more of it than that.
     pub(crate) fn mark_forked(&mut self, session: SessionId, after: u64) {
         self.counts.lower(&session, after);
-        self.rare_mut().forked = Some((session, after));
+        self.rare_mut().fork(session, after);
     }
 
-    /// The session that the peer has forked, and after how many transactions.
-    pub(crate) fn forked(&self) -> Option<&(SessionId, u64)> {
-        self.rare.as_ref()?.forked.as_ref()
+    /// After how many transactions the peer has forked a session.
+    pub(crate) fn forked(&self, session: &SessionId) -> Option<u64> {
+        self.rare.as_ref()?.forked(session)
     }
 
-    /// Content is sent: these sessions, so that the peer will have all of ours.
-    pub(crate) fn mark_sent(&mut self, sessions: &SessionCounts, ours: &SessionCounts) {
-        self.counts.mark_sent(sessions, ours);
-        self.told = true;
+    /// New content of a session is valid, so that the peer has the same log as we.
+    pub(crate) fn end_fork(&mut self, session: &SessionId) {
+        if let Some(rare) = &mut self.rare {
+            rare.end_fork(session);
+        }
+    }
+
+    /// The peer lacks nothing of ours. See [`PeerCounts::expect_all`].
+    pub(crate) fn mark_complete(&mut self, ours: &SessionCounts) {
+        self.counts.expect_all(ours);
+    }
+
+    /// The peer is being sent what it lacks of ours.
+    pub(crate) fn mark_sent(&mut self, ours: &SessionCounts) {
+        self.counts.expect_all(ours);
+        self.mark_told();
         self.streaming = false;
     }
 
     /// Only this much was sent. `started` is whether a sequence of pieces is in progress.
-    pub(crate) fn mark_reached(
-        &mut self,
-        header: bool,
-        reached: &[(SessionId, u64)],
-        started: bool,
-    ) {
+    pub(crate) fn mark_reached(&mut self, header: bool, reached: &SessionCounts, started: bool) {
         self.counts.mark_reached(header, reached);
         self.streaming = started;
     }
@@ -142,7 +170,7 @@ impl Subscription {
     /// Takes over what is known of a peer from its last connection.
     pub(crate) fn resume(&mut self, before: &Self) {
         self.counts.resume(&before.counts);
-        self.told = false;
+        self.told = Told::Nothing;
     }
 
     /// See [`PeerCounts::agree`].
@@ -156,8 +184,8 @@ impl Subscription {
     }
 
     /// See [`PeerCounts::recall`].
-    pub(crate) fn recall(&mut self, stored: Option<&SessionCounts>) {
-        self.counts.recall(stored);
+    pub(crate) fn recall(&mut self, stored: Option<&SessionCounts>, ours: Option<&SessionCounts>) {
+        self.counts.recall(stored, ours);
     }
 
     /// The peer states its counts, `is_older` while its content is in progress.
@@ -249,6 +277,11 @@ impl Subscription {
         self.rare.as_mut().map(|rare| rare.corrections.take_dropped()).unwrap_or_default()
     }
 
+    /// The number of sessions of the content that was dropped.
+    pub(crate) fn dropped_sessions(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.corrections.dropped_sessions())
+    }
+
     /// When the next correction may be sent, if that is not now.
     pub(crate) fn correction_due(&self, now: Millis) -> Option<Millis> {
         self.rare.as_ref()?.corrections.due(now)
@@ -312,13 +345,61 @@ impl Subscription {
         self.request.is_recent(now)
     }
 
-    /// Whether the peer ever got a message that states what we have.
-    pub(crate) fn is_told(&self) -> bool {
-        self.told
+    /// Whether the subscription only served a comparison that is over: nothing is known of the
+    /// peer, and nothing is sent to it.
+    pub(crate) fn is_blank(&self) -> bool {
+        let is_idle = !(self.subscribed || self.queued || self.in_turn || self.waits);
+        is_idle
+            && self.told == Told::Nothing
+            && !self.is_asked()
+            && self.replies.is_empty()
+            && self.rare.is_none()
+            && self.standing.is_good()
+            && !self.counts.known().header
     }
 
+    /// Whether the peer ever got a message that states what we have.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told != Told::Nothing
+    }
+
+    /// Whether the peer got all our counts since we last sent it a LOAD.
+    pub(crate) fn is_told_all(&self) -> bool {
+        self.told == Told::All
+    }
+
+    /// The peer is sent content.
     pub(crate) fn mark_told(&mut self) {
-        self.told = true;
+        if self.told == Told::Nothing {
+            self.told = Told::Some;
+        }
+    }
+
+    /// The peer is sent all our counts in a KNOWN.
+    pub(crate) fn mark_told_all(&mut self) {
+        self.told = Told::All;
+        self.take_acknowledged();
+    }
+
+    /// The peer is sent a LOAD. It may take the next KNOWN for all that we have, if that is less
+    /// than the LOAD states.
+    pub(crate) fn mark_load_sent(&mut self) {
+        self.told = Told::Some;
+    }
+
+    /// The peer is told that the CoValue is not here.
+    pub(crate) fn mark_told_absent(&mut self) {
+        self.told = Told::Some;
+    }
+
+    /// The next acknowledgement states these sessions.
+    pub(crate) fn add_acknowledged(&mut self, sessions: &SessionCounts) {
+        known_state::merge_counts(&mut self.rare_mut().acknowledged, sessions);
+    }
+
+    /// The sessions that the next acknowledgement states.
+    pub(crate) fn take_acknowledged(&mut self) -> SessionCounts {
+        self.rare.as_mut().map(|rare| mem::take(&mut rare.acknowledged)).unwrap_or_default()
     }
 
     pub(crate) fn is_streaming(&self) -> bool {

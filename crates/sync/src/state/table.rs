@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::slice;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use downbeat_protocol::CoValueId;
@@ -13,7 +12,9 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use crate::event::PeerId;
-use crate::state::entry::Entry;
+use crate::state::entry::{Entry, EntryBytes};
+use crate::state::subscribers::Subscribers;
+use crate::state::use_list::{Linked, Links, UseList};
 
 /// The number of a CoValue, for as long as it has an entry or subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +29,15 @@ pub(crate) struct CoValueTable {
     free: Vec<Key>,
     /// How many slots have an entry.
     entries: usize,
+    /// The memory of all entries, as of the last [`CoValueTable::settle`].
+    bytes: EntryBytes,
+    /// Entries that may have changed since the last [`CoValueTable::settle`].
+    touched: Vec<Key>,
+    /// The entries that can be forgotten, least recently used first. Busy ones are not in it.
+    quiet: UseList,
+    /// Entries that were looked at by [`CoValueTable::settle`], or were the next to be forgotten.
+    #[cfg(test)]
+    pub steps: std::cell::Cell<usize>,
     /// The slot that was looked up last. It is mostly the one that is looked up next, because most
     /// of an event's work concerns one CoValue.
     last: AtomicU32,
@@ -35,20 +45,21 @@ pub(crate) struct CoValueTable {
 
 struct Slot {
     id: CoValueId,
-    entry: Option<Box<Entry>>,
+    kept: Option<Box<Kept>>,
     subscribers: Subscribers,
     /// The hash of the counts that subscribers without counts of their own have.
     agreed: u64,
 }
 
-/// Peers in the order of subscribing. Most CoValues that are not in memory have one.
-#[derive(Default)]
-enum Subscribers {
-    #[default]
-    None,
-    One(PeerId),
-    #[allow(clippy::box_collection, reason = "there are very many slots, and few have several")]
-    Several(Box<Vec<PeerId>>),
+/// An entry, and what the table notes of it.
+struct Kept {
+    entry: Entry,
+    /// Its part in the memory of all entries.
+    bytes: EntryBytes,
+    /// Its place among those that can be forgotten.
+    links: Links,
+    /// Whether it is on the list of touched entries.
+    is_touched: bool,
 }
 
 impl CoValueTable {
@@ -67,12 +78,18 @@ impl CoValueTable {
         self.get(id).is_some()
     }
 
-    pub(crate) fn at(&self, key: Key) -> Option<&Entry> {
-        self.slots.get(key.index())?.entry.as_deref()
+    fn at(&self, key: Key) -> Option<&Entry> {
+        self.slots.get(key.index())?.kept.as_deref().map(|kept| &kept.entry)
     }
 
-    pub(crate) fn at_mut(&mut self, key: Key) -> Option<&mut Entry> {
-        self.slots.get_mut(key.index())?.entry.as_deref_mut()
+    /// Each change of an entry goes through here.
+    fn at_mut(&mut self, key: Key) -> Option<&mut Entry> {
+        let kept = self.slots.get_mut(key.index())?.kept.as_deref_mut()?;
+        if !kept.is_touched {
+            kept.is_touched = true;
+            self.touched.push(key);
+        }
+        Some(&mut kept.entry)
     }
 
     /// The number of entries.
@@ -80,40 +97,83 @@ impl CoValueTable {
         self.entries
     }
 
+    /// The memory of all entries.
+    pub(crate) fn bytes(&self) -> EntryBytes {
+        self.bytes
+    }
+
     pub(crate) fn get_or_insert_with(
         &mut self,
         id: CoValueId,
         make: impl FnOnce() -> Entry,
-    ) -> (Key, &mut Entry) {
+    ) -> &mut Entry {
         let key = self.key_or_new(id);
-        let entries = &mut self.entries;
-        let entry = self.slots[key.index()].entry.get_or_insert_with(|| {
+        let Self { slots, touched, entries, .. } = self;
+        let kept = slots[key.index()].kept.get_or_insert_with(|| {
             *entries += 1;
-            Box::new(make())
+            Box::new(Kept {
+                entry: make(),
+                bytes: EntryBytes::default(),
+                links: Links::default(),
+                is_touched: false,
+            })
         });
-        (key, entry)
+        if !kept.is_touched {
+            kept.is_touched = true;
+            touched.push(key);
+        }
+        &mut kept.entry
     }
 
-    pub(crate) fn remove(&mut self, id: CoValueId) -> Option<Box<Entry>> {
+    pub(crate) fn remove(&mut self, id: CoValueId) -> Option<Entry> {
         let key = self.key(id)?;
-        let entry = self.slots[key.index()].entry.take()?;
+        self.quiet.remove(&mut self.slots, key.0);
+        let kept = self.slots[key.index()].kept.take()?;
         self.entries -= 1;
+        self.bytes -= kept.bytes;
         self.free_unused(key);
-        Some(entry)
+        Some(kept.entry)
+    }
+
+    /// Counts the memory of the entries that have changed, and finds out which of them can be
+    /// forgotten. Those that were used last are forgotten last.
+    pub(crate) fn settle(&mut self) {
+        for key in self.touched.drain(..) {
+            // A slot may have been freed since, and be used again.
+            let Some(kept) = self.slots[key.index()].kept.as_deref_mut() else { continue };
+            kept.is_touched = false;
+            #[cfg(test)]
+            self.steps.update(|steps| steps + 1);
+            self.bytes -= kept.bytes;
+            kept.bytes = kept.entry.bytes();
+            self.bytes += kept.bytes;
+            if kept.entry.is_quiet() {
+                self.quiet.push(&mut self.slots, key.0);
+            } else {
+                self.quiet.remove(&mut self.slots, key.0);
+            }
+        }
+    }
+
+    /// The least recently used entry that can be forgotten, as of the last [`Self::settle`].
+    pub(crate) fn least_recently_used(&self) -> Option<CoValueId> {
+        #[cfg(test)]
+        self.steps.update(|steps| steps + 1);
+        self.quiet.first().map(|number| self.id(Key(number)))
     }
 
     /// All entries.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (CoValueId, &Entry)> {
-        self.slots.iter().filter_map(|slot| Some((slot.id, &**slot.entry.as_ref()?)))
+        self.slots.iter().filter_map(|slot| Some((slot.id, &slot.kept.as_ref()?.entry)))
     }
 
     /// The CoValues that have subscribers.
     pub(crate) fn subscribed(&self) -> impl Iterator<Item = CoValueId> {
-        let used = self.slots.iter().filter(|slot| !slot.subscribers.as_slice().is_empty());
+        let used = self.slots.iter().filter(|slot| !slot.subscribers.is_empty());
         used.map(|slot| slot.id)
     }
 
-    /// The subscribers of a CoValue, in the order of subscribing.
+    /// The subscribers of a CoValue.
     pub(crate) fn subscribers(&self, id: CoValueId) -> &[PeerId] {
         self.slot(id).map_or(&[], |slot| slot.subscribers.as_slice())
     }
@@ -167,7 +227,7 @@ impl CoValueTable {
         if let Some(key) = self.key(id) {
             return key;
         }
-        let slot = Slot { id, entry: None, subscribers: Subscribers::None, agreed: 0 };
+        let slot = Slot { id, kept: None, subscribers: Subscribers::None, agreed: 0 };
         let key = if let Some(key) = self.free.pop() {
             self.slots[key.index()] = slot;
             key
@@ -184,7 +244,7 @@ impl CoValueTable {
     /// Frees a slot that has no entry and no subscribers.
     fn free_unused(&mut self, key: Key) {
         let slot = &self.slots[key.index()];
-        if slot.entry.is_some() || !slot.subscribers.as_slice().is_empty() {
+        if slot.kept.is_some() || !slot.subscribers.is_empty() {
             return;
         }
         if let Ok(found) = self.table.find_entry(hash(slot.id), |other| *other == key) {
@@ -202,6 +262,11 @@ impl Default for CoValueTable {
             slots: Vec::new(),
             free: Vec::new(),
             entries: 0,
+            bytes: EntryBytes::default(),
+            touched: Vec::new(),
+            quiet: UseList::default(),
+            #[cfg(test)]
+            steps: std::cell::Cell::default(),
             last: AtomicU32::new(Self::NOWHERE),
         }
     }
@@ -214,53 +279,24 @@ impl fmt::Debug for CoValueTable {
         keys.sort_unstable_by_key(|key| self.id(*key));
         let slots = keys.iter().map(|key| &self.slots[key.index()]);
         f.debug_map()
-            .entries(
-                slots
-                    .map(|slot| (slot.id, (&slot.entry, slot.subscribers.as_slice(), slot.agreed))),
-            )
+            .entries(slots.map(|slot| {
+                let entry = slot.kept.as_ref().map(|kept| &kept.entry);
+                (slot.id, (entry, slot.subscribers.as_slice(), slot.agreed))
+            }))
             .finish()
+    }
+}
+
+impl Linked for Vec<Slot> {
+    fn links(&mut self, number: u32) -> Option<&mut Links> {
+        let slot = self.get_mut(number as usize)?;
+        slot.kept.as_deref_mut().map(|kept| &mut kept.links)
     }
 }
 
 impl Key {
     fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-impl Subscribers {
-    fn as_slice(&self) -> &[PeerId] {
-        match self {
-            Self::None => &[],
-            Self::One(peer) => slice::from_ref(peer),
-            Self::Several(peers) => peers,
-        }
-    }
-
-    fn add(&mut self, peer: PeerId) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(peer),
-            Self::One(first) => Self::Several(Box::new(vec![first, peer])),
-            Self::Several(mut peers) => {
-                peers.push(peer);
-                Self::Several(peers)
-            }
-        };
-    }
-
-    fn remove(&mut self, peer: PeerId) {
-        match self {
-            Self::One(only) if *only == peer => *self = Self::None,
-            Self::None | Self::One(_) => {}
-            Self::Several(peers) => {
-                peers.retain(|other| *other != peer);
-                match peers[..] {
-                    [] => *self = Self::None,
-                    [only] => *self = Self::One(only),
-                    _ => {}
-                }
-            }
-        }
     }
 }
 
@@ -274,20 +310,6 @@ mod tests {
 
     fn id(number: u8) -> CoValueId {
         CoValueId::from_short_hash(&[number; 19])
-    }
-
-    #[test]
-    fn subscribers_keep_their_order() {
-        let mut values = CoValueTable::default();
-        let peers = [7, 3, 5].map(PeerId);
-        for peer in peers {
-            values.subscribe(id(1), peer);
-        }
-        assert_eq!(values.subscribers(id(1)), peers);
-        values.unsubscribe(id(1), PeerId(3));
-        assert_eq!(values.subscribers(id(1)), [7, 5].map(PeerId));
-        values.unsubscribe(id(1), PeerId(7));
-        assert_eq!(values.subscribers(id(1)), [PeerId(5)]);
     }
 
     #[test]

@@ -127,6 +127,14 @@ impl Value {
         ))
     }
 
+    /// The same, with a meta of so many bytes.
+    pub(crate) fn with_meta(name: &str, bytes: usize) -> Self {
+        let meta = "x".repeat(bytes);
+        Self::from_json(&format!(
+            r#"{{"meta":{{"x":"{meta}"}},"ruleset":{{"type":"unsafeAllowAll"}},"type":"comap","uniqueness":"z{name}"}}"#
+        ))
+    }
+
     /// A binary stream that anybody may write.
     pub(crate) fn file(name: &str) -> Self {
         Self::from_json(&format!(

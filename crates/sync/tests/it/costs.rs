@@ -8,7 +8,10 @@ mod play;
 mod world;
 
 use allocation_counter::AllocationInfo;
-use downbeat_sync::Config;
+use downbeat_protocol::{
+    CoValueId, KnownState, Message, Reconcile, SessionCounts, SessionId, ShortHash,
+};
+use downbeat_sync::{Action, Config, Event, Machine, PeerId, PeerRole};
 
 use play::{Size, Traffic};
 use world::World;
@@ -18,6 +21,9 @@ const ACTIVE: Size = Size { peers: 20, values: 200, idle_peers: 0, idle_values: 
 
 /// After this many events, everything active is warm.
 const WARM_UP: usize = 10_000;
+
+/// The client in worlds with one.
+const PEER: PeerId = PeerId(1);
 
 /// Measured events.
 const EVENTS: usize = 20_000;
@@ -53,6 +59,71 @@ fn idle_peers_and_values_cost_an_event_nothing() {
         let beside = allocations(Size { idle_peers: idle, idle_values: idle, ..ACTIVE });
         // Tables and queues grow at other moments.
         assert!(beside.abs_diff(alone) <= alone / 50, "{beside} beside {idle}, {alone} alone");
+    }
+}
+
+/// The bytes that a machine allocates for events, and the bytes of its own account, without what
+/// forgotten CoValues leave.
+fn allocated_and_counted(config: Config, events: &mut dyn Iterator<Item = Event>) -> (u64, u64) {
+    let mut machine = None;
+    let info = allocation_counter::measure(|| {
+        let machine = machine.insert(Machine::new(config));
+        let mut actions = Vec::new();
+        machine.handle(0, Event::Connected { peer: PEER, role: PeerRole::Client });
+        for event in events {
+            machine.handle(0, event);
+            machine.poll(&mut actions);
+            for action in actions.drain(..) {
+                if let Action::Turn { peer, .. } = action {
+                    machine.handle(0, Event::TurnDone { peer, progress: Vec::new() });
+                }
+            }
+        }
+        machine.poll(&mut actions);
+    });
+    let allocated = u64::try_from(info.bytes_current).unwrap_or_default();
+    (allocated, machine.map_or(0, |machine| machine.memory().total()))
+}
+
+#[test]
+fn the_account_of_memory_covers_what_is_allocated() {
+    /// The tables for them are nearly full. On average they are three quarters full.
+    const VALUES: u32 = 7_000;
+    let id = |number: u32| {
+        let mut hash = [1; 19];
+        hash[..4].copy_from_slice(&number.to_be_bytes());
+        CoValueId::from_short_hash(&hash)
+    };
+    let counts = |sessions: u32| -> SessionCounts {
+        let name = |number| format!("co_z1_session_z{number:b}").replace('0', "a");
+        (1..=sessions).map(|number| (SessionId::parse(&name(number)).unwrap(), 1)).collect()
+    };
+    let load = |number, sessions| {
+        let state = KnownState { id: id(number), header: true, sessions };
+        Event::Received { peer: PEER, message: Message::Load(state) }
+    };
+    let absent = |number| Event::Loaded { id: id(number), result: Ok(None) };
+    let loads = || (0..VALUES).flat_map(|number| [load(number, counts(3)), absent(number)]);
+    let claims = (0..20).flat_map(|number| [load(number, counts(2_000)), absent(number)]);
+    let reconcile = || {
+        let hash = ShortHash::from_bytes([7; 19]);
+        let values = (0..VALUES).map(|number| (id(number), hash)).collect();
+        let message = Message::Reconcile(Reconcile { id: "x".repeat(1_000), values });
+        Event::Received { peer: PEER, message }
+    };
+    let forgets = Config { warm_co_values: 0, ..Config::default() };
+    // The events are made when they are handled, so that what is kept of them is counted.
+    let kinds: [(&str, Config, &mut dyn Iterator<Item = Event>); 4] = [
+        ("entries", Config::default(), &mut loads()),
+        ("subscriptions", forgets, &mut loads()),
+        ("claims", forgets, &mut { claims }),
+        ("batches", forgets, &mut (0..10).map(|_| reconcile())),
+    ];
+    for (kind, config, events) in kinds {
+        let (allocated, counted) = allocated_and_counted(config, events);
+        println!("{kind}: {allocated} allocated, {counted} counted");
+        assert!(allocated <= counted, "{kind}: {allocated} allocated, {counted} counted");
+        assert!(counted <= 3 * allocated, "{kind}: {allocated} allocated, {counted} counted");
     }
 }
 

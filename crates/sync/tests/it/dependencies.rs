@@ -102,7 +102,7 @@ fn dependencies_that_a_turn_left_out_are_sent_first_in_the_next_one() {
             epoch: item.epoch,
             header: false,
             started: false,
-            reached: item.until.iter().map(|(session, _)| (session.clone(), 0)).collect(),
+            reached: item.have,
             stalled: false,
         },
         Item::Message(message) => panic!("{message:?} is no content"),

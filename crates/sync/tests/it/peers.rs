@@ -240,7 +240,7 @@ fn messages_and_completions_without_a_question_are_ignored() {
                 epoch: 0,
                 header: true,
                 started: true,
-                reached: Vec::new(),
+                reached: SessionCounts::new(),
                 stalled: false,
             }],
         });

@@ -99,6 +99,34 @@ fn a_fork_is_told_from_a_forgery_and_its_author_is_sent_what_it_lost() {
 }
 
 #[test]
+fn a_repeated_fork_is_refused_without_a_look_at_the_log() {
+    let (mut world, map, log) = world_with_map();
+    let mut lost = log.clone();
+    let alice = world.connect("alice");
+    world.send(alice, map.more(vec![lost.write(&["[3]"])]));
+    let forks: Vec<_> =
+        ["[33]", "[34]", "[35]"].map(|changes| log.clone().write(&[changes])).into();
+    world.send(alice, map.more(vec![forks[0].clone()]));
+    assert_eq!(world.reports.len(), 1);
+    world.slow_verifier = true;
+    for fork in forks {
+        world.send(alice, map.more(vec![fork]));
+        assert!(world.waiting.is_empty(), "it is verified again");
+        let rejection = world.reports.pop().unwrap().rejection;
+        assert!(matches!(rejection, Rejection::Forked { at: 2 }), "{rejection}");
+    }
+    // Until the peer has the same log again.
+    world.slow_verifier = false;
+    world.send(alice, map.more(vec![lost.write(&["[4]"])]));
+    assert_eq!(world.durable(&map, &log), 4);
+    world.slow_verifier = true;
+    world.send(alice, map.more(vec![log.clone().write(&["[3]"])]));
+    assert_eq!(world.waiting.len(), 1);
+    world.catch_up();
+    assert_eq!(world.reports.len(), 1);
+}
+
+#[test]
 fn content_behind_a_fork_is_not_corrected_again_and_again() {
     let (mut world, map, log) = world_with_map();
     let mut forked = log.clone();

@@ -20,7 +20,7 @@ use downbeat_protocol::{
 };
 use downbeat_storage::{MemoryStorage, Storage, StoredCoValue, Write};
 use downbeat_sync::{
-    Action, Config, Event, Item, Machine, Millis, PeerId, PeerRole, Rejection, Report,
+    Action, Config, Event, Item, Machine, Millis, Overuse, PeerId, PeerRole, Rejection, Report,
     StorageFailed, StoreJob, UpstreamName, Verified, VerifyJob,
 };
 
@@ -70,6 +70,8 @@ pub(crate) struct World {
     names: BTreeMap<String, String>,
     log: Vec<String>,
     pub reports: Vec<Report>,
+    /// Peers that the machine wants to be disconnected.
+    pub closed: Vec<(PeerId, Overuse)>,
     /// Credit given back, by peer.
     pub released: BTreeMap<PeerId, u64>,
     /// Runs that one turn may send of each content item.
@@ -124,6 +126,7 @@ impl World {
             names: BTreeMap::new(),
             log: Vec::new(),
             reports: Vec::new(),
+            closed: Vec::new(),
             released: BTreeMap::new(),
             runs_per_turn: usize::MAX,
             loads: 0,
@@ -334,7 +337,10 @@ impl World {
         for _ in 0..MAX_ROUNDS {
             self.machine.poll(&mut actions);
             if actions.is_empty() {
-                return;
+                if self.machine.deadline().is_none_or(|deadline| deadline > self.now) {
+                    return;
+                }
+                self.machine.handle(self.now, Event::Tick);
             }
             for action in actions.drain(..) {
                 self.carry_out(action);
@@ -399,6 +405,10 @@ impl World {
                 self.machine.handle(self.now, Event::Listed { upstream, values });
             }
             Action::Release { peer, bytes } => *self.released.entry(peer).or_default() += bytes,
+            Action::Close { peer, reason } => {
+                self.log.push(format!("{} ⨯ {reason}", self.peers[&peer]));
+                self.closed.push((peer, reason));
+            }
             Action::Report(report) => {
                 let line = format!("{} ✗ {}", self.peers[&report.peer], report.rejection);
                 self.log.push(self.shorten(&line));
@@ -453,14 +463,14 @@ impl World {
 
     /// Verifies a job. The test decides whether deletions are allowed.
     fn verified(&self, mut job: VerifyJob) -> Verified {
-        let claim = job.claim.take();
-        let mut verification = block_on(verify(&self.content, &Ed25519, &job));
-        if claim.is_some() && !self.may_delete && verification.failure.is_none() {
-            let rejection = Rejection::InvalidDelete(DeleteError::NotAdmin(None));
-            verification.failure = Some(rejection.into());
-            (verification.accepted, verification.chain) = (0, job.chain.clone());
+        let (claim, chain) = (job.claim.take(), job.chain.clone());
+        let mut verified = block_on(verify(&self.content, &Ed25519, job)).into_verified();
+        if claim.is_some() && !self.may_delete && verified.rejection.is_none() {
+            verified.rejection = Some(Rejection::InvalidDelete(DeleteError::NotAdmin(None)));
+            verified.accepted.clear();
+            verified.chain = chain;
         }
-        verification.into_verified(job)
+        verified
     }
 
     /// Another writer stores what follows what is there.

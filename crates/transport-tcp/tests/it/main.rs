@@ -7,4 +7,5 @@ mod examples;
 mod handshake;
 mod liveness;
 mod raw;
+mod receive_budget;
 mod tls;

@@ -10,5 +10,6 @@ mod http;
 mod liveness;
 mod neighbours;
 mod raw;
+mod receive_budget;
 mod storm;
 mod tls;

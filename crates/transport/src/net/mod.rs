@@ -10,6 +10,7 @@ mod limiter;
 mod log_throttle;
 mod pending;
 mod proxies;
+mod receive_budget;
 mod socket;
 mod spare_files;
 mod stall;
@@ -18,6 +19,7 @@ mod tcp_port;
 
 pub use limiter::{ConnectionLimiter, ConnectionLimits};
 pub use proxies::{ForwardedHeader, InvalidNetwork, Network, TrustedProxies};
+pub use receive_budget::ReceiveBudget;
 pub use socket::Io;
 pub use spare_files::{SpareFile, SpareFiles, is_out_of_files};
 
@@ -34,6 +36,7 @@ pub mod internal {
     };
     #[cfg(feature = "tls")]
     pub use super::dialer::{ClientHandshake, Dialer, within};
+    pub use super::receive_budget::{Displaced, FREE_BYTES, ReceiveShare};
     pub use super::socket::LingeringClose;
     pub use super::stall::StallDetector;
     #[cfg(feature = "tls")]

@@ -1,7 +1,7 @@
 import { addGroups, failure, outsider } from "../groups.mjs";
 import { withoutZeros } from "./known-states.mjs";
 
-/** For each run what became of it, and whether the CoValue is deleted in the end. */
+/** The result of each run, and whether the CoValue is deleted in the end. */
 export function deletes({ groups, accounts, id, header, steps }) {
   const node = outsider();
   addGroups(node, groups);

@@ -1,6 +1,6 @@
 import { crypto, internals, native } from "../packages.mjs";
 
-/** The id under which the native core accepts a header; nothing if there is none. */
+/** The id under which the native core accepts a header. Throws if the core refuses it. */
 export function headers({ text }) {
   const header = JSON.parse(text);
   const json = JSON.stringify(header);

@@ -11,7 +11,7 @@ export function knownStates({ target, source }) {
   };
 }
 
-/** A session without transactions is as good as not there. */
+/** Removes sessions without transactions, which have no effect. */
 export function withoutZeros(sessions) {
   return Object.fromEntries(Object.entries(sessions).filter(([, count]) => count > 0));
 }

@@ -19,7 +19,7 @@ export function pieces({ header, id, sessions, expect, steps, peers }) {
   };
 }
 
-/** Whether the transactions are taken. */
+/** Whether the transactions are accepted. */
 function take(core, author, { signature, overlap, gap, transactions }) {
   const { session } = author;
   if (!signature) {
@@ -54,12 +54,12 @@ function transaction({ isPrivate, unit, times, madeAt, meta }) {
     : { privacy: "trusting", changes: `["${text}"]`, ...rest };
 }
 
-/** As the native core writes it. `stableStringify` does not escape what looks like ciphertext. */
+/** The JSON of the native core. `stableStringify` does not escape texts that look like ciphertext. */
 function canonical(transaction) {
   return JSON.stringify(transaction, Object.keys(transaction).sort());
 }
 
-/** A piece without its bulk. */
+/** A content message without its transactions. */
 function summary(piece) {
   return {
     header: Boolean(piece.header),

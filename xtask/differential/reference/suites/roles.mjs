@@ -1,6 +1,6 @@
 import { addGroups, failure, outsider } from "../groups.mjs";
 
-/** By group and time, the members' roles. */
+/** The members' roles, by group and time. */
 export function roles({ groups, members, times }) {
   const node = outsider();
   addGroups(node, groups);

@@ -10,7 +10,7 @@ const header = {
 };
 const id = internals.idforHeader(header, crypto);
 
-/** The transaction as the native core writes it; nothing (by an error) if it takes none. */
+/** The transaction as the native core writes it. Throws if the core refuses it. */
 export function transactions({ text }) {
   const map = new native.SessionMap(id, JSON.stringify(header));
   try {

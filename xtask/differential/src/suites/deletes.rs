@@ -37,7 +37,7 @@ struct Account {
     header: String,
 }
 
-/// A run of transactions, the first of its session.
+/// The first run of transactions of a session.
 #[derive(Serialize, Deserialize)]
 struct Step {
     session: String,
@@ -203,7 +203,7 @@ fn header(random: &mut Random, world: &World) -> Header {
     let ruleset = match random.below(12) {
         0 => Ruleset::UnsafeAllowAll,
         1 => Ruleset::Group { initial_admin: Owner::Agent(admin) },
-        _ => Ruleset::OwnedByGroup { group: CoValueId::parse(group).expect("an id") },
+        _ => Ruleset::OwnedByGroup { group: CoValueId::parse(group).expect("the id is valid") },
     };
     let meta = if random.percent(5) { r#"{"type":"account"}"# } else { "null" };
     Header::builder(random.pick(&["comap", "colist", "costream"]), ruleset)

@@ -41,9 +41,10 @@ struct Author {
 #[serde(rename_all = "camelCase")]
 struct Step {
     author: usize,
-    /// Signs a run of another author. Without it, the node signs the only transaction.
+    /// The signature of a run of another author. Without it, the node itself signs the only
+    /// transaction.
     signature: Option<String>,
-    /// The number of known transactions at the start of the run.
+    /// The number of transactions at the start of the run that are already known.
     overlap: usize,
     /// The number of transactions that are missing before the run.
     gap: u64,
@@ -81,7 +82,7 @@ impl Rule for Pieces {
                 if made[author].is_spoilt {
                     return None;
                 }
-                let secret = AgentSecret::parse(&sessions[author].secret).expect("made here");
+                let secret = AgentSecret::parse(&sessions[author].secret).expect("a valid secret");
                 Some(Step::random(random, author, &mut made[author], secret.signer_secret()))
             })
             .collect();
@@ -114,7 +115,7 @@ impl Rule for Pieces {
     fn answer(case: &Case) -> Result<Value> {
         let mut value =
             CoValue::new(Header::parse(&case.header.clone().into(), &Limits::unlimited())?);
-        anyhow::ensure!(value.id().as_str() == case.id, "the header has another id");
+        anyhow::ensure!(value.id().as_str() == case.id, "the id of the header differs");
         if let Some(expect) = &case.expect {
             value.expect(&counts(expect)?);
         }
@@ -285,7 +286,7 @@ fn header(random: &mut Random) -> Header {
         r#"{{"meta":{meta},"ruleset":{{"type":"unsafeAllowAll"}},"type":"{co_type}","uniqueness":"{}"}}"#,
         random.base58(16)
     );
-    Header::parse(&json.into(), &Limits::unlimited()).expect("a header that was written here")
+    Header::parse(&json.into(), &Limits::unlimited()).expect("the header is valid")
 }
 
 fn some_counts(random: &mut Random, counts: &[(&String, u64)]) -> BTreeMap<String, u64> {

@@ -1,5 +1,5 @@
-//! Signatures: both sides make the same ones and accept the same ones, including damaged and
-//! specially crafted keys and signatures.
+//! Signatures: both sides create and accept the same ones. Some keys and signatures are damaged or
+//! specially crafted.
 
 use anyhow::Result;
 use downbeat_crypto::{AgentSecret, HashChain, VerifyingKey};
@@ -47,7 +47,7 @@ impl Rule for Signatures {
         }
         let chain = chain(&log);
         let signature = secret.signer_secret().sign_chain(&chain);
-        let mut signature = signature.to_bytes().expect("one of our own");
+        let mut signature = signature.to_bytes().expect("a new signature is valid");
         match random.below(10) {
             0 => signature[random.index(64)] ^= 1 << random.below(8),
             1 => key[random.index(32)] ^= 1 << random.below(8),

@@ -18,7 +18,7 @@ pub(crate) fn run(input: &[u8]) -> Features {
         Ok(frame) => {
             let has_content = !frame.messages.is_empty() || !frame.rejected.is_empty();
             assert!(input.first().is_none_or(|&version| version == binary::VERSION));
-            assert!(!has_content || input.len() > 1, "messages from nowhere");
+            assert!(!has_content || input.len() > 1, "messages without input");
             note_frame(&mut features, frame);
             for message in &frame.messages {
                 round_trip::check(message);

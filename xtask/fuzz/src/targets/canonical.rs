@@ -25,21 +25,21 @@ pub(crate) fn run(input: &[u8]) -> Features {
         }
     };
     let text = text.expect("accepted input is UTF-8");
-    assert!(is_json, "what is no JSON is accepted");
+    assert!(is_json, "a text that is not JSON is accepted");
     let written = str::from_utf8(&canonical).expect("the canonical form is UTF-8");
     if let Some(expected) = model::canonical(text) {
-        assert_eq!(written, expected, "the canonical form is another");
+        assert_eq!(written, expected, "the canonical form differs from the model");
     } else {
         features.note("half surrogate pairs");
     }
     if written == text {
-        assert_eq!(canonical.as_ptr(), input.as_ptr(), "what is canonical is not copied");
+        assert_eq!(canonical.as_ptr(), input.as_ptr(), "canonical input is copied");
     }
     let again = json::canonicalize(&canonical, &limits);
     if model::may_be_no_json(written) {
         features.note(("ciphertext", again.is_ok(), again.as_ref() == Ok(&canonical)));
     } else {
-        assert_eq!(again, Ok(canonical.clone()), "canonical JSON is not canonical");
+        assert_eq!(again, Ok(canonical.clone()), "canonical JSON changes when canonicalized");
     }
     note_shape(&mut features, text, written);
     features

@@ -7,6 +7,7 @@ use crate::features::Features;
 /// Limits that small inputs exceed.
 const TIGHT: Limits = Limits {
     message_bytes: 2_000,
+    header_bytes: 400,
     messages_per_frame: 3,
     transactions: 3,
     sessions: 1,

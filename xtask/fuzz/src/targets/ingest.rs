@@ -90,7 +90,7 @@ fn contents(input: &Bytes) -> Vec<Content> {
 fn check_first(content: &Content, input_len: usize, features: &mut Features) -> Option<CoValue> {
     match memory::bounded(input_len, || CoValue::from_content(content, &Accounts)) {
         Ok((value, ingested)) => {
-            assert_eq!(header_id(value.header()), content.id, "the header is another's");
+            assert_eq!(header_id(value.header()), content.id, "the header has another id");
             assert_eq!(content.header.as_ref(), Some(value.header()));
             let empty = CoValue::new(value.header().clone());
             check_outcome(&empty, &value, content, &ingested, features);
@@ -100,7 +100,7 @@ fn check_first(content: &Content, input_len: usize, features: &mut Features) -> 
             features.note(("first", std::mem::discriminant(&error)));
             let fits =
                 content.header.as_ref().is_some_and(|header| header_id(header) == content.id);
-            assert!(!fits, "good content is refused: {error}");
+            assert!(!fits, "valid content is refused: {error}");
             None
         }
     }
@@ -118,9 +118,9 @@ fn check_ingest(
     check_outcome(before, &value, content, &ingested, features);
     // Ingesting the same content again changes nothing.
     let mut again = value.clone();
-    let repeated = again.ingest(content, &Accounts).expect("as before");
+    let repeated = again.ingest(content, &Accounts).expect("the id still fits");
     if repeated.refused().count() == 0 {
-        assert_eq!(repeated.added(), 0, "the same content is new a second time");
+        assert_eq!(repeated.added(), 0, "the same content is added twice");
     }
     value
 }
@@ -142,7 +142,7 @@ fn check_outcome(
                 features.amount("added", usize::try_from(*added).unwrap_or(usize::MAX));
                 let dropped = after.is_deleted() && !session.is_delete();
                 let is_longer = new.len() as u64 == old.len() as u64 + added;
-                assert!(dropped || is_longer, "not what was added");
+                assert!(dropped || is_longer, "the length of the log is wrong");
                 assert!(dropped || new.starts_with(old), "the log has changed");
             }
             Err(error) => {
@@ -206,7 +206,7 @@ fn check_signatures(value: &CoValue) {
                 key.verify_chain(&chain, &signature).expect("an unsigned transaction was accepted");
             }
         }
-        assert!(signatures.is_empty(), "a signature covers more than there is");
+        assert!(signatures.is_empty(), "a signature is beyond the end of the log");
     }
 }
 
@@ -250,8 +250,8 @@ fn check_roles(values: &Values, features: &mut Features) {
     }
 }
 
-/// Signs the runs of the known authors again, and sets the id of content to that of its header, as
-/// if a client with these secrets had sent the frame.
+/// Signs the runs of the known authors again, and sets the id of content to the id of its header,
+/// as if a client with these secrets had sent the frame.
 pub(crate) fn sign(input: &mut Vec<u8>, rng: &mut Rng) {
     if rng.once_in(4) {
         return;

@@ -56,7 +56,7 @@ fn check_lines(input: &[u8], frame: &Frame) {
 fn check_error(input: &[u8], error: &DecodeError) {
     match error {
         DecodeError::Syntax { offset, .. } => {
-            assert!(*offset <= input.len(), "the error is behind the end");
+            assert!(*offset <= input.len(), "the error is beyond the end");
             let Ok(text) = str::from_utf8(input) else { return };
             let start =
                 text.get(..*offset).map_or(0, |before| before.rfind('\n').map_or(0, |at| at + 1));
@@ -64,6 +64,6 @@ fn check_error(input: &[u8], error: &DecodeError) {
             assert!(!model::is_json(line), "JSON is refused: {error}");
         }
         DecodeError::LimitExceeded { limit: Limit::MessagesPerFrame, .. } => {}
-        _ => panic!("one message spoils the frame: {error}"),
+        _ => panic!("one message makes the frame fail: {error}"),
     }
 }

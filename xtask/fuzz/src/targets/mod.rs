@@ -5,6 +5,7 @@ mod canonical;
 mod frames;
 mod ingest;
 mod json_frame;
+mod machine;
 mod model;
 mod parts;
 mod round_trip;
@@ -13,7 +14,7 @@ use crate::features::Features;
 use crate::rng::Rng;
 use crate::seeds;
 
-/// A function that takes bytes, with its rules.
+/// A fuzz target: a function that checks rules with any bytes as its input.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// The name on the command line.
@@ -25,6 +26,17 @@ pub struct Target {
     /// Repairs a mutated input so that it passes the first checks, because mutations never produce
     /// valid signatures.
     pub repair: fn(&mut Vec<u8>, &mut Rng),
+}
+
+impl Target {
+    /// The first inputs: the target's own seeds, recorded content, and inputs in the `corpus`
+    /// folder, which coverage-guided fuzzing has found.
+    pub fn first_inputs(&self) -> Vec<Vec<u8>> {
+        let mut inputs = (self.seeds)();
+        inputs.extend(seeds::recorded());
+        inputs.extend(seeds::corpus(self.name));
+        inputs
+    }
 }
 
 /// All targets.
@@ -39,9 +51,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "canonical", run: canonical::run, seeds: seeds::values, repair: leave },
     Target { name: "parts", run: parts::run, seeds: seeds::parts, repair: leave },
     Target { name: "ingest", run: ingest::run, seeds: seeds::json_frames, repair: ingest::sign },
+    Target { name: "machine", run: machine::run, seeds: machine::seeds, repair: leave },
 ];
 
-/// The target with a name.
+/// The target with this name.
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }

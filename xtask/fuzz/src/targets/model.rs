@@ -74,8 +74,9 @@ fn quote(text: &str, out: &mut String) {
     out.push_str(&serde_json::Value::from(text).to_string());
 }
 
-/// The shortest digits that identify the number, in scientific notation. If several are as short,
-/// the nearest; if two are as near, the even one. The standard library chooses differently there.
+/// The shortest digits that identify the number, in scientific notation. Of several equally short
+/// ones, the nearest; of two equally near ones, the even one. The standard library chooses
+/// differently in these cases.
 fn shortest(value: f64) -> String {
     let shortest = format!("{value:e}");
     let digits =

@@ -51,9 +51,9 @@ pub(crate) fn check_message(message: &Message) {
 fn check_header(header: &Header) {
     let limits = Limits::default();
     let again = Header::parse(header.json(), &limits).expect("a header can be parsed again");
-    assert_eq!(&again, header, "the header is another when it is read again");
+    assert_eq!(&again, header, "the header changes when parsed again");
     assert_eq!(header_id(&again), header_id(header));
-    assert_eq!(again.json(), header.json(), "the header is written in two ways");
+    assert_eq!(again.json(), header.json(), "the JSON of the header changes");
     let text = str::from_utf8(header.json()).expect("a header is UTF-8");
     let value: Value = serde_json::from_str(text).expect("a header is JSON");
     if !is_odd(&value) {
@@ -98,14 +98,14 @@ fn check_transaction(transaction: &Transaction) {
     let limits = Limits::default();
     let json = transaction.json();
     let again = Transaction::parse(json, &limits).expect("a transaction can be parsed again");
-    assert_eq!(again.json(), json, "the transaction is another when it is read again");
+    assert_eq!(again.json(), json, "the transaction changes when parsed again");
     // Longer numbers do not take the fast path.
     let is_short = transaction.made_at() < 1e15;
     let shares_memory = again.json().as_ptr() == json.as_ptr();
     assert!(shares_memory || !is_short, "a canonical transaction is copied");
     let facts =
         |of: &Transaction| (of.privacy(), of.made_at(), of.changes_len(), of.changes_utf16_len());
-    assert_eq!(facts(&again), facts(transaction), "the facts are others");
+    assert_eq!(facts(&again), facts(transaction), "the properties change when parsed again");
     let text = str::from_utf8(json).expect("a transaction is UTF-8");
     let value: Value = serde_json::from_str(text).expect("a transaction is JSON");
     let member = |name| value.get(name).and_then(Value::as_str);

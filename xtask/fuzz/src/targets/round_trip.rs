@@ -22,10 +22,10 @@ fn check_codec(message: &Message, codec: &dyn Codec, name: &str) {
         if let Message::Content(content) = decoded {
             assert_eq!(content.malformed, [], "{name}: our own session is malformed");
         }
-        assert_eq!(decoded, message, "{name}: the message is another after a round trip");
+        assert_eq!(decoded, message, "{name}: the message changes in a round trip");
     }
     let again = encode(&decoded.messages, codec);
-    assert_eq!(again, encoded, "{name}: the encoding is another after a round trip");
+    assert_eq!(again, encoded, "{name}: the encoding changes in a round trip");
 }
 
 fn encode<'a>(messages: impl IntoIterator<Item = &'a Message>, codec: &dyn Codec) -> Bytes {

@@ -1,5 +1,5 @@
-//! The scopes that are checked: small ones, each with something that the others leave out. Each
-//! prints how much was looked at.
+//! Checks of small scopes, each with a feature that the others lack. Each test prints the size of
+//! its state space.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ fn both_write() {
 
 #[test]
 fn a_turn_is_heard_of_late() {
-    holds("turns heard of late", Scope { late_turns: true, ..Scope::default() });
+    holds("late TurnDone", Scope { late_turns: true, ..Scope::default() });
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_connection_is_lost() {
 #[test]
 fn the_loss_of_a_connection_is_heard_of_late() {
     let scope = Scope { writes: [1, 0], losses: 1, late_losses: true, ..Scope::default() };
-    holds("a loss heard of late", scope);
+    holds("a late Disconnected", scope);
 }
 
 #[test]
@@ -55,18 +55,18 @@ fn the_server_restarts_and_a_connection_is_lost() {
 #[test]
 fn content_is_sent_in_pieces() {
     let scope = Scope { writes: [2, 0], room: 1, losses: 1, ..Scope::default() };
-    holds("pieces, and a loss", scope);
+    holds("pieces and a loss", scope);
 }
 
 #[test]
 fn the_machine_forgets() {
-    holds("forgetting", Scope { forgets: true, ..Scope::default() });
+    holds("eviction", Scope { forgets: true, ..Scope::default() });
 }
 
 #[test]
 fn a_client_forges() {
     for forger in [0, 1] {
         let scope = Scope { forger: Some(forger), late_turns: true, ..Scope::default() };
-        holds("forging", scope);
+        holds("forged signatures", scope);
     }
 }

@@ -1,11 +1,11 @@
-//! Misfortunes, and how all is healed in the end.
+//! Injection of faults, and their end.
 
 use downbeat_sync::{PeerId, UpstreamName};
 
 use super::{Step, World};
 use crate::link::{End, Side};
 
-/// Misfortunes in a run at most.
+/// The maximum number of faults in a run.
 const MAX_MISFORTUNES: u64 = 40;
 
 impl World {
@@ -45,7 +45,7 @@ impl World {
         self.cut(id, 300);
     }
 
-    /// A node loses its memory, and comes back after a time.
+    /// Stops a node, which loses its memory, and starts it again later.
     fn stop(&mut self, node: usize) {
         if !self.nodes[node].up {
             return;
@@ -86,10 +86,10 @@ impl World {
         }
     }
 
-    /// Nothing bad happens from now on: lying peers are gone, and all others are connected.
+    /// Ends all faults: disconnects the lying peers, and lets all others connect and read.
     pub(super) fn heal(&mut self) {
         self.healed = true;
-        self.note(|| "all is healed".to_owned());
+        self.note(|| "the faults end".to_owned());
         for dial in 0..self.dials.len() {
             let state = &mut self.dials[dial];
             state.blocked_until = 0;
@@ -115,7 +115,7 @@ impl World {
     }
 }
 
-/// How nodes name each other.
+/// The name by which other nodes know this upstream.
 pub(super) fn node_name(node: usize) -> UpstreamName {
     UpstreamName::new(&format!("node{node}")).expect("the name is short")
 }

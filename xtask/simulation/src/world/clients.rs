@@ -1,4 +1,5 @@
-//! What honest clients do: make CoValues, write to them, subscribe to those of others.
+//! The acts of honest clients: creating CoValues, writing to them, and subscribing to others'
+//! CoValues.
 
 use downbeat_core::CoValue;
 use downbeat_core::delete;
@@ -11,10 +12,10 @@ use super::{Kind, Known, Step, World};
 use crate::link::{End, Side};
 use crate::people::{self, EPOCH, Person};
 
-/// The changes of one transaction of a large CoValue: three make a piece.
+/// The length of the changes in a transaction of a large CoValue. A piece has three transactions.
 const LARGE_CHANGES: usize = 40_000;
 
-/// Transactions that one write to a large CoValue makes at most.
+/// The maximum number of transactions in one write to a large CoValue.
 const LARGE_WRITES: usize = 8;
 
 impl World {
@@ -45,13 +46,13 @@ impl World {
                 self.client_sees(client, node, &known.state);
             }
             if let Err(broken) = self.clients[client].hear(message) {
-                return self.fail(|| format!("client {client} is misled: {broken}"));
+                return self.fail(|| format!("client {client} received a wrong message: {broken}"));
             }
             self.send_outbox(client);
         }
     }
 
-    /// A client sees something acknowledged: of that, what it has itself is kept in mind.
+    /// Records an acknowledgement, as far as the client itself has the acknowledged content.
     fn client_sees(&mut self, client: usize, node: usize, state: &KnownState) {
         let copy = self.clients[client].copies.get(&state.id);
         let Some(value) = copy.and_then(|copy| copy.value.as_ref()) else { return };
@@ -118,7 +119,7 @@ impl World {
         }
     }
 
-    /// CoValues that a client has made.
+    /// The CoValues that a client has created.
     fn own_values(&self, client: usize, kind: Kind) -> Vec<CoValueId> {
         let is_own = |value: &&Known| value.maker == client && value.kind == kind;
         self.values.iter().filter(is_own).map(|value| value.id).collect()
@@ -129,7 +130,7 @@ impl World {
         let id = value.id();
         let number = self.values.len();
         self.log.name(id.as_str(), || format!("{kind:?}{number}"));
-        self.note(|| format!("client {client} makes {id}"));
+        self.note(|| format!("client {client} creates {id}"));
         self.values.push(Known { id, header, kind, maker: client });
         self.clients[client].adopt(value);
         if kind == Kind::Group {
@@ -143,14 +144,14 @@ impl World {
         }
     }
 
-    /// Uploads what is new of a CoValue; mostly after what it depends on, as far as the server has
-    /// not been told of that.
+    /// Uploads new content of a CoValue, mostly after the dependencies that the server does not
+    /// know.
     fn upload(&mut self, client: usize, id: CoValueId, before: Option<&KnownState>) {
         if self.rng.percent(70) {
             self.upload_dependencies(client, id, 0);
         }
-        // What the server may lack goes along, unless the client is too quick to have heard what
-        // that is, and is corrected.
+        // If the client does not know the server's state, it usually sends everything. Sometimes it
+        // sends only the new content, and receives a correction.
         let has_heard = self.clients[client].copies[&id].expected.is_some();
         let is_quick = !has_heard && self.rng.percent(30);
         let before = before.filter(|_| has_heard || is_quick).cloned();
@@ -158,7 +159,7 @@ impl World {
     }
 
     fn upload_dependencies(&mut self, client: usize, id: CoValueId, depth: usize) {
-        /// Deeper than the groups of honest clients are.
+        /// More levels than the groups of honest clients have.
         const MAX_DEPTH: usize = 8;
         let Some(value) = self.clients[client].copies.get(&id).and_then(|copy| copy.value.as_ref())
         else {
@@ -184,7 +185,7 @@ impl World {
     }
 
     fn header_of(&self, client: usize, id: CoValueId) -> &Header {
-        self.clients[client].copies[&id].value.as_ref().expect("the caller has looked").header()
+        self.clients[client].copies[&id].value.as_ref().expect("the client has a copy").header()
     }
 
     fn write_to_some(&mut self, client: usize) {
@@ -263,7 +264,8 @@ impl World {
             };
             let len = log.len();
             self.note(|| format!("client {client} writes {id} {session} up to {len}"));
-            // Who repeats two histories where neither is known yet splits the nodes.
+            // If a lying peer repeated both histories of a fork before a node knows either, nodes
+            // could accept different histories.
             if !self.clients[client].forked.contains(&id) {
                 self.overheard.push((id, run));
             }
@@ -271,7 +273,7 @@ impl World {
         self.upload(client, id, Some(&before));
     }
 
-    /// A client has an account, its own or that of a client that it has met.
+    /// Gives a client an account: its own, or the account of another client.
     fn know_account(&mut self, client: usize, person: &Person) {
         if !self.values.iter().any(|known| known.id == person.account) {
             let header = person.account_header.clone();
@@ -295,7 +297,8 @@ impl World {
         self.clients[client].subscribe(id);
     }
 
-    /// Forgets a CoValue to which it has written nothing, or the end of what it has written to one.
+    /// Drops the copy of a CoValue without own content, or loses the end of the client's session in
+    /// another CoValue.
     fn forget_some(&mut self, client: usize) {
         let session = self.person(client).session(Self::session_number(client));
         let is_plain = |known: &&Known| matches!(known.kind, Kind::Free | Kind::File | Kind::Owned);
@@ -320,8 +323,8 @@ impl World {
         }
     }
 
-    /// A client loses its connection and the end of a session that its server has already, and
-    /// writes something else there.
+    /// Crashes a client. It loses its connection and the end of a session that the server already
+    /// has, and then writes other transactions there.
     fn crash(&mut self, client: usize, id: CoValueId, session: &SessionId) {
         let copy = &self.clients[client].copies[&id];
         let Some(value) = copy.value.clone() else { return };
@@ -353,7 +356,7 @@ impl World {
             }
         }
         self.note(|| {
-            format!("client {client} crashes and has {left} of {count} of {id} {session}")
+            format!("client {client} crashes, and keeps {left} of {count} in {id} {session}")
         });
         if let Some(link) = self.clients[client].link {
             self.cut(link, 0);

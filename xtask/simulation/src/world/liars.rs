@@ -1,4 +1,4 @@
-//! What lying peers do.
+//! The acts of lying peers.
 
 use downbeat_core::delete;
 use downbeat_crypto::session_id;
@@ -12,14 +12,14 @@ use super::{Kind, Step, World};
 use crate::link::{End, Side};
 use crate::people::{self, EPOCH, Person};
 
-/// LOADs that a lying peer sends at a time for what does not exist.
+/// The number of LOADs for missing CoValues that a lying peer sends at once.
 const FLOOD: usize = 20;
 
-/// CoValues of lying peers have numbers of their own.
+/// The first number of the CoValues of lying peers. Honest clients use smaller numbers.
 const FIRST_NUMBER: u64 = 1 << 32;
 
 impl World {
-    /// A lying peer answers nothing, whatever it is asked.
+    /// A lying peer reads all messages, and answers none.
     pub(super) fn liar_reads(&mut self, _liar: usize, id: PeerId, side: Side) {
         while self.next_unread(id, side).is_some() {}
     }
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    /// An id that nothing has.
+    /// The id of a CoValue that does not exist.
     fn nowhere(&mut self) -> CoValueId {
         let mut hash = [7; 19];
         hash[..8].copy_from_slice(&self.rng.bits().to_be_bytes());
@@ -74,7 +74,7 @@ impl World {
         self.people[self.liars[liar].person].clone()
     }
 
-    /// A state of an existing CoValue that does not exist anywhere.
+    /// A false state of an existing CoValue.
     fn some_state(&mut self) -> Option<KnownState> {
         let id = self.rng.pick(&self.values)?.id;
         let mut sessions = SessionCounts::new();
@@ -84,7 +84,7 @@ impl World {
         Some(KnownState { id, header: self.rng.percent(70), sessions })
     }
 
-    /// Content of another client, changed.
+    /// Content of another client, after a change.
     fn repeat(
         &mut self,
         change: impl FnOnce(&mut crate::rng::Rng, &mut SessionContent),
@@ -120,7 +120,7 @@ impl World {
         vec![content(id, self.header_of_known(id), vec![run])]
     }
 
-    /// The header of one CoValue under the id of another, or none for what does not exist.
+    /// Content for a CoValue that does not exist, with the header of another CoValue or none.
     fn wrong_header(&mut self) -> Vec<Message> {
         let Some(header) = self.rng.pick(&self.values).map(|known| known.header.clone()) else {
             return Vec::new();
@@ -129,7 +129,8 @@ impl World {
         vec![content(self.nowhere(), header, Vec::new())]
     }
 
-    /// CoValues that depend on what never comes, or on each other in a long row.
+    /// A chain of CoValues, each depending on the one before. The dependency of the first never
+    /// arrives.
     fn endless_dependencies(&mut self, liar: usize) -> Vec<Message> {
         let mut before = self.nowhere();
         let count = 1 + self.rng.below(8);
@@ -154,7 +155,8 @@ impl World {
         messages
     }
 
-    /// Something of its own that is well signed; forked: with another history each time.
+    /// A correctly signed transaction in its own CoValue. With `forked`, it continues an earlier
+    /// state of the session, so the histories differ.
     fn own_writing(&mut self, liar: usize, forked: bool) -> Vec<Message> {
         let person = self.liar_person(liar);
         let header = people::free_map(FIRST_NUMBER + liar as u64);
@@ -175,7 +177,7 @@ impl World {
         vec![account, content(id, Some(header), vec![run])]
     }
 
-    /// A deletion that its author may not make.
+    /// A deletion by an author without the right to delete.
     fn deletion(&mut self, liar: usize) -> Vec<Message> {
         let victims: Vec<_> =
             self.values.iter().filter(|known| known.kind != Kind::Account).cloned().collect();

@@ -1,4 +1,4 @@
-//! Connecting, sending, losing.
+//! Links: connecting, sending, and breaking.
 
 use downbeat_protocol::Message;
 use downbeat_sync::PeerId;
@@ -38,7 +38,7 @@ impl World {
         if let End::Node(node) = from
             && !self.nodes[node].up
         {
-            // It dials again when it is started.
+            // The node dials again when it starts.
             return;
         }
         if !self.nodes[to].up || blocked_until > self.now {
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    /// Sends a message, if the link still stands.
+    /// Sends a message, if the link is open.
     pub(super) fn send(&mut self, id: PeerId, from: Side, message: Message) {
         let to = from.other();
         let (least, most) = self.plan.delay;
@@ -101,7 +101,7 @@ impl World {
         Some(message)
     }
 
-    /// Breaks a link: nothing more arrives, and both sides will notice.
+    /// Breaks a link: no more messages arrive, and each side notices after at most `longest`.
     pub(super) fn cut(&mut self, id: PeerId, longest: u64) {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.open) else { return };
         link.open = false;
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// A side learns that a link has ended.
+    /// Tells a side that a link has ended.
     pub(super) fn lost(&mut self, id: PeerId, side: Side) {
         let Some(link) = self.links.get_mut(&id) else { return };
         if std::mem::replace(&mut link.ended[side.index()], true) {

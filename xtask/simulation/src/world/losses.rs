@@ -1,5 +1,5 @@
-//! Nodes that lose data: their storage is empty, or an older copy, when they start again. What they
-//! had acknowledged comes back from the clients that are connected.
+//! Nodes that lose data: after a restart their storage is empty or an older copy. Connected clients
+//! then send the lost content again.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use downbeat_storage::MemoryStorage;
 use super::World;
 
 impl World {
-    /// A node has stopped: its storage may be lost, or copied for later.
+    /// Loses the storage of a stopped node, or copies it for later, at random.
     pub(super) fn lose_data(&mut self, node: usize) {
         if self.plan.losses == 0 || !self.plan.may_lose(node) {
             return;
@@ -21,7 +21,7 @@ impl World {
         } else {
             match self.nodes[node].storage.snapshot() {
                 Ok(copy) => self.nodes[node].backup = Some(Arc::new(copy)),
-                Err(_) => self.fail(|| "a storage in memory does not fail".to_owned()),
+                Err(_) => self.fail(|| "the storage in memory has failed".to_owned()),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What nodes do: the machine's events and actions, storage and verifier.
+//! The steps of nodes: events and actions of the machine, storage, and verification.
 
 use downbeat_core::known_state;
 use downbeat_driver::{
@@ -17,13 +17,13 @@ use crate::link::{End, Side};
 use crate::log::describe_counts;
 use crate::node::Account;
 
-/// How long a writer waits before it tries again, in milliseconds.
+/// The time until a failed storage operation is tried again, in milliseconds.
 const RETRY: u64 = 500;
 
-/// How long a deleted CoValue lies before it is erased, in milliseconds.
+/// The longest time from a deletion to the erasure of the content, in milliseconds.
 const MAX_ERASE_DELAY: u64 = 3_000;
 
-/// How soon a turn is tried again whose receiver has no room, in milliseconds.
+/// The time until a turn is tried again whose receiver had no room, in milliseconds.
 const NO_ROOM: u64 = 5;
 
 impl World {
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// Gives the machine an event, and polls it now or soon.
+    /// Delivers an event to the machine, and polls the machine now or soon.
     fn tell(&mut self, node: usize, event: Event) {
         let now = self.now;
         self.note_event(node, &event);
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    /// Writes down what the machine is told from inside the node.
+    /// Logs an event from storage or the verifier.
     fn note_event(&mut self, node: usize, event: &Event) {
         match event {
             Event::Loaded { id, result } => {
@@ -165,6 +165,9 @@ impl World {
                 self.node_later(node, delay, NodeStep::ListStored { upstream, after, limit });
             }
             Action::Release { peer, bytes } => self.release(node, peer, bytes),
+            Action::Close { peer, reason } => {
+                self.fail(|| format!("node {node} closes {peer:?}: {reason}"));
+            }
             Action::Report(report) => self.check_report(node, &report),
         }
     }
@@ -173,11 +176,11 @@ impl World {
         let state = &mut self.nodes[node];
         let Some(account) = state.links.get_mut(&peer).or_else(|| state.ended.get_mut(&peer))
         else {
-            return self.fail(|| format!("node {node} releases to {peer:?}, which never was"));
+            return self.fail(|| format!("node {node} releases credit to the unknown {peer:?}"));
         };
         account.released += bytes;
         if account.released > account.taken {
-            return self.fail(|| format!("node {node} releases more than {peer:?} has sent"));
+            return self.fail(|| format!("node {node} releases more than {peer:?} has used"));
         }
         if let Some(side) = self.links.get(&peer).map(|link| link.side_of(End::Node(node))) {
             self.schedule(0, Step::Read { link: peer, side });
@@ -238,7 +241,7 @@ impl World {
                 Err(StorageFailed)
             }
             None => {
-                self.fail(|| format!("node {node} has no answer for {id}"));
+                self.fail(|| format!("node {node} has no result for the look-up of {id}"));
                 Err(StorageFailed)
             }
         }
@@ -246,15 +249,15 @@ impl World {
 
     fn verify(&mut self, node: usize, job: VerifyJob) {
         let content = &self.nodes[node].content;
-        let verification = block_on(verify(content, &self.signatures, &job));
-        self.tell(node, Event::Verified(verification.into_verified(job)));
+        let verification = block_on(verify(content, &self.signatures, job));
+        self.tell(node, Event::Verified(verification.into_verified()));
     }
 
     fn storage_fails(&mut self) -> bool {
         !self.healed && self.rng.percent(self.plan.storage_failures)
     }
 
-    /// Writes a turn to its link, when the receiver has room.
+    /// Writes a turn to its link, or tries again later if the receiver has no room.
     fn write_turn(&mut self, node: usize, peer: PeerId, items: Vec<Item>) {
         let Some(link) = self.links.get(&peer) else { return };
         let side = link.side_of(End::Node(node));
@@ -299,7 +302,7 @@ impl World {
         }
     }
 
-    /// Begins with the next batch.
+    /// Starts writing the next batch.
     fn take_jobs(&mut self, node: usize) {
         let batch = WriteBatch::new(self.nodes[node].jobs.next_batch());
         if let Err(error) = block_on(batch.track(&*self.nodes[node].storage)) {
@@ -309,7 +312,7 @@ impl World {
         self.node_later(node, delay, NodeStep::Append(batch));
     }
 
-    /// Erases a part of what tombstones have left behind.
+    /// Erases a part of the content of deleted CoValues.
     fn erase(&mut self, node: usize) {
         let ids = block_on(self.nodes[node].storage.erasable(None, 1)).unwrap_or_default();
         let before = ids.first().and_then(|id| self.nodes[node].durable(*id));
@@ -324,10 +327,10 @@ impl World {
     }
 
     fn storage_failed(&mut self, error: &StorageError) {
-        self.fail(|| format!("a storage in memory does not fail: {error}"));
+        self.fail(|| format!("the storage in memory has failed: {error}"));
     }
 
-    /// Another writer is faster, and writes a part of the node's next batch.
+    /// Lets another writer write a part of the node's next batch first, at random.
     fn write_before(&mut self, node: usize, batch: &WriteBatch<()>) {
         if self.healed || !self.rng.percent(self.plan.foreign_writes) {
             return;
@@ -348,7 +351,7 @@ impl World {
     fn append(&mut self, node: usize, batch: WriteBatch<()>) {
         self.write_before(node, &batch);
         let fails = self.storage_fails();
-        // A batch that seems to fail may have been applied after all.
+        // A failed batch may or may not have been stored.
         if fails && self.rng.percent(50) {
             return self.node_later(node, RETRY, NodeStep::Append(batch));
         }
@@ -384,7 +387,7 @@ impl World {
         self.start_writing(node);
     }
 
-    /// A client has seen something acknowledged.
+    /// Records that a client has received an acknowledgement of the node.
     pub(super) fn acknowledged(&mut self, node: usize, state: &KnownState) {
         let acknowledged = &mut self.nodes[node].acknowledged;
         let seen = acknowledged.entry(state.id).or_insert_with(|| KnownState::empty(state.id));

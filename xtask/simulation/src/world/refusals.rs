@@ -1,5 +1,5 @@
-//! Nodes that refuse content of clients, as the gate of the runtime does over a quota: some
-//! CoValues as a whole, and what is beyond a few transactions in some sessions.
+//! Nodes that refuse content of clients, as the runtime does over a quota. They refuse some
+//! CoValues completely, and in others all transactions of a session beyond a limit.
 
 use downbeat_protocol::{CoValueId, Message};
 use downbeat_sync::{Event, PeerId, Refusal};
@@ -7,13 +7,13 @@ use downbeat_sync::{Event, PeerId, Refusal};
 use super::{Kind, World};
 use crate::link::{End, Side};
 
-/// Transactions of a session that are taken where there is a quota.
+/// The number of transactions that a limited session may have.
 const MAX_TAKEN: u64 = 3;
 
-/// How often a node remembers what it has refused on an earlier connection, in a hundred.
+/// The probability that a node remembers its refusals on earlier connections, in percent.
 const REMEMBERED: usize = 70;
 
-/// What is refused of a CoValue.
+/// The part of a CoValue that nodes refuse.
 enum Quota {
     None,
     Whole,
@@ -21,8 +21,8 @@ enum Quota {
 }
 
 impl World {
-    /// What becomes of a message of a client: what the node's machine is told instead, and before
-    /// it.
+    /// Applies the quotas to a message of a client. Returns the refusals, which the machine gets
+    /// first, and the accepted part of the message.
     pub(super) fn refuse(
         &mut self,
         node: usize,
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// Nothing else depends on what is refused.
+    /// The quota of a CoValue. No other CoValue depends on one with a quota.
     fn quota_of(&self, id: CoValueId) -> Quota {
         let is_limited = |kind| matches!(kind, Kind::Free | Kind::File);
         let known = self.values.iter().position(|known| known.id == id && is_limited(known.kind));

@@ -1,4 +1,4 @@
-//! The rules: what must hold at every step, and what must hold in the end.
+//! The rules for every step, and for the end of a run.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,13 @@ use super::chaos::node_name;
 use crate::link::End;
 use crate::log::describe_counts;
 
-/// How often a client sends a transaction over one connection at most: once by itself, and again
-/// where the node corrects it, whose corrections are spaced, or asks for it.
+/// The maximum number of times that a client sends a transaction over one connection. It sends the
+/// transaction once by itself, and again after each correction or LOAD of the node. The node spaces
+/// its corrections, so these are few.
 const MAX_SENT: u32 = 10;
 
 impl World {
-    /// A peer has one turn at a time, and nothing is said to be here that is not durable.
+    /// Checks that a peer has one turn at a time, and that the node claims only durable content.
     pub(super) fn check_turn(&mut self, node: usize, peer: PeerId, items: &[Item]) {
         if let Some(account) = self.nodes[node].links.get_mut(&peer)
             && std::mem::replace(&mut account.busy, true)
@@ -44,19 +45,19 @@ impl World {
                 Some((durable, false)) if known_state::is_subset(&state.sessions, &durable) => {}
                 Some((durable, false)) => self.fail(|| {
                     format!(
-                        "node {node} says that it has {id}{}, where only{} is durable",
+                        "node {node} claims {id}{}, but only{} is durable",
                         describe_counts(&state.sessions),
                         describe_counts(&durable)
                     )
                 }),
                 None => {
-                    self.fail(|| format!("node {node} says that it has {id}: it is not durable"));
+                    self.fail(|| format!("node {node} claims {id}, which is not durable"));
                 }
             }
         }
     }
 
-    /// A client is told that its comparison is done when all is durable that it had then.
+    /// Checks that a RECONCILE message is acknowledged only when all compared content is durable.
     fn check_comparison(&mut self, node: usize, peer: PeerId) {
         let Some(link) = self.links.get(&peer) else { return };
         let End::Client(client) = link.end(link.side_of(End::Node(node)).other()) else { return };
@@ -79,12 +80,12 @@ impl World {
         });
         if let Some(id) = early.map(|state| state.id) {
             self.fail(|| {
-                format!("node {node} says that a comparison is done before {id} is durable")
+                format!("node {node} acknowledges a RECONCILE message before {id} is durable")
             });
         }
     }
 
-    /// A client is not made to send the same again and again.
+    /// Checks that a client does not send the same transaction too often.
     pub(super) fn check_repeats(&mut self, client: usize, message: &Message) {
         let Message::Content(content) = message else { return };
         for run in &content.sessions {
@@ -95,14 +96,14 @@ impl World {
                 if *sent > MAX_SENT {
                     let (id, session) = (content.id, &run.session);
                     return self.fail(|| {
-                        format!("client {client} is made to send {id} {session} {index} once more")
+                        format!("client {client} sends {id} {session} {index} too often")
                     });
                 }
             }
         }
     }
 
-    /// Nothing unverified is sent.
+    /// Checks that a node sends only verified content.
     pub(super) fn check_sent(&mut self, node: usize, message: &Message) {
         if let Message::Content(content) = message {
             for run in &content.sessions {
@@ -111,7 +112,7 @@ impl World {
         }
     }
 
-    /// Nothing unverified is stored.
+    /// Checks that a node stores only verified content.
     pub(super) fn check_store(&mut self, node: usize, job: &StoreJob) {
         for run in &job.sessions {
             self.check_run(node, "stores", job.id, run);
@@ -122,12 +123,12 @@ impl World {
         if !self.truth.holds(id, run) {
             let (session, after, end) = (&run.session, run.after, run.end());
             self.fail(|| {
-                format!("node {node} {does} {id} {session} {after} to {end}: that was never signed")
+                format!("node {node} {does} {id} {session} {after} to {end}, which is not signed")
             });
         }
     }
 
-    /// What is durable only grows, but for deletion.
+    /// Checks that durable content only grows, except by deletion.
     pub(super) fn check_growth(
         &mut self,
         node: usize,
@@ -145,10 +146,10 @@ impl World {
         }
     }
 
-    /// What a client has seen acknowledged is durable.
+    /// Checks that acknowledged content is durable.
     pub(super) fn check_acknowledged(&mut self, node: usize) {
         let state = &self.nodes[node];
-        // What a node has lost it may refuse when it comes again.
+        // A node may refuse lost content when a client sends it again.
         let may_be_lost =
             |seen: &&KnownState| self.plan.losses > 0 && self.refused.contains(&seen.id);
         let mut seen = state.acknowledged.values().filter(|seen| !may_be_lost(seen));
@@ -159,17 +160,17 @@ impl World {
             None => seen.header,
         });
         if let Some(id) = lost.map(|seen| seen.id) {
-            self.fail(|| format!("node {node} has lost what it had acknowledged of {id}"));
+            self.fail(|| format!("node {node} has lost acknowledged content of {id}"));
         }
     }
 
-    /// Memory bounds, and that nothing is left lying.
+    /// Checks the bounds of memory and queues, and that no peer waits without being queued.
     pub(super) fn check_bounds(&mut self, node: usize) {
         let state = &self.nodes[node];
         let peers = state.machine.peers() as u64;
         let bound = state.plan.config.held_bytes_per_peer * (peers + 1);
         if state.machine.held_bytes() > bound {
-            self.fail(|| format!("node {node} holds more than it may"));
+            self.fail(|| format!("node {node} holds more bytes than its bound"));
         }
         let overfull = self.nodes[node].machine.overfull();
         if !overfull.is_empty() {
@@ -181,11 +182,11 @@ impl World {
         }
         let state = &self.nodes[node];
         if state.machine.peers() != state.links.len() {
-            self.fail(|| format!("node {node} has other peers than it has links"));
+            self.fail(|| format!("the peers of node {node} differ from its links"));
         }
     }
 
-    /// Honest peers are not blamed.
+    /// Checks that a report does not blame an honest peer.
     pub(super) fn check_report(&mut self, node: usize, report: &Report) {
         let from = self.links.get(&report.peer).map(|link| {
             let side = link.side_of(End::Node(node)).other();
@@ -212,7 +213,7 @@ impl World {
         }
     }
 
-    /// What must hold when all is healed and quiet.
+    /// Checks the rules for the end of a run, when the faults have ended and no steps are left.
     pub(super) fn check_end(&mut self) {
         for node in 0..self.nodes.len() {
             self.check_acknowledged(node);
@@ -227,7 +228,7 @@ impl World {
         }
     }
 
-    /// Nothing is under way, and all credit has been given back.
+    /// Checks that no work is in progress, and that all credit is released.
     fn check_quiet(&mut self, node: usize) {
         let state = &self.nodes[node];
         let accounts = state.links.iter().chain(&state.ended);
@@ -258,7 +259,7 @@ impl World {
         }
     }
 
-    /// Every stored log verifies.
+    /// Checks that every stored log is verified content.
     fn check_logs(&mut self, node: usize) {
         for id in self.nodes[node].stored_ids() {
             let storage = &self.nodes[node].storage;
@@ -269,11 +270,11 @@ impl World {
         }
     }
 
-    /// Nodes have what their upstreams have of what is watched, and upstreams have all that nodes
-    /// below them have.
+    /// Checks that a node has all content of its upstreams if a client is subscribed, and that
+    /// upstreams have all content of their downstream nodes.
     fn check_agreement(&mut self, id: CoValueId) {
         if self.refused.contains(&id) {
-            // One node may have refused what a lying peer has given to another.
+            // A node may have refused content that another node has accepted.
             return;
         }
         let is_subscribed = |client: &&crate::client::Client| client.copies.contains_key(&id);
@@ -299,7 +300,7 @@ impl World {
                 if !is_there || watched.contains(&node) && ours != theirs {
                     self.fail(|| {
                         format!(
-                            "node {node} and its upstream {upstream} have not the same of {id}: \
+                            "node {node} and its upstream {upstream} differ in {id}: \
                              {ours:?} and {theirs:?}"
                         )
                     });
@@ -316,15 +317,15 @@ impl World {
         upstreams
     }
 
-    /// A client has what its node has, and all of it is acknowledged.
+    /// Checks that a client has the same content as its node, and that all of it is acknowledged.
     fn check_client(&mut self, client: usize) {
         let state = &self.clients[client];
         if state.comparing.is_some() {
-            self.fail(|| format!("client {client} waits for a comparison"));
+            self.fail(|| format!("client {client} waits for a RECONCILE-ACK"));
         }
         let state = &self.clients[client];
         let home = state.home;
-        // What it has forked it cannot bring together with what the others have.
+        // The copies of a forked CoValue stay different.
         let agrees = |id: &&CoValueId| !state.forked.contains(id) && !self.refused.contains(id);
         let ids: Vec<CoValueId> = state.copies.keys().filter(agrees).copied().collect();
         for id in ids {
@@ -335,7 +336,7 @@ impl World {
             let acknowledged = copy.server.clone();
             if here != there {
                 self.fail(|| {
-                    format!("client {client} and node {home} have not the same of {id}: {here:?} and {there:?}")
+                    format!("client {client} and node {home} differ in {id}: {here:?}, {there:?}")
                 });
             } else if let Some((sessions, false)) = &here
                 && !acknowledged.as_ref().is_some_and(|seen| {
@@ -343,7 +344,7 @@ impl World {
                 })
             {
                 self.fail(|| {
-                    format!("client {client} waits for {id} to be acknowledged: it knows of {acknowledged:?}")
+                    format!("client {client} has no acknowledgement of all of {id}, only of {acknowledged:?}")
                 });
             }
         }

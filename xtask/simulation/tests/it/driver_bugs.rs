@@ -3,7 +3,7 @@
 use downbeat_driver::DriverBug;
 use downbeat_simulation::run_with_driver_bug;
 
-/// Each bug is found within as many seeds.
+/// The number of seeds in which each bug must be found.
 const SEEDS: u64 = 1_000;
 
 #[track_caller]

@@ -1,10 +1,10 @@
-//! That the simulation bites: with each deliberate fault, some seed breaks a rule.
+//! The simulation finds bugs in the machine: with each injected bug, some seed breaks a rule.
 
 use downbeat_simulation::run_with_fault;
 use downbeat_sync::InjectedBug;
 
-/// Seeds within which each fault is found. Most show at once; one that needs a slow acknowledgement
-/// of an older state, at a bad moment, shows once in some hundred.
+/// The number of seeds in which each bug must be found. Most bugs show within a few seeds. The
+/// rarest needs a slow acknowledgement of an older state, and shows in one of several hundred.
 const SEEDS: u64 = 2_000;
 
 #[track_caller]

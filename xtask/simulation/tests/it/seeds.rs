@@ -1,10 +1,10 @@
-//! Many seeds, and that each is the same each time.
+//! Many seeds break no rule, and each seed gives the same run every time.
 
 use std::thread;
 
 use downbeat_simulation::{replay, run, run_all};
 
-/// As many as take well under a minute.
+/// The number of seeds. They take well under a minute.
 const SEEDS: u64 = 1_000;
 
 #[test]

@@ -21,7 +21,7 @@ impl Machine {
     }
 
     pub(in crate::machine) fn connected(&mut self, peer: PeerId, role: PeerRole) {
-        self.peers.entry(peer).or_default();
+        self.peers.insert(peer);
         if let PeerRole::Upstream(name) = role {
             self.upstream_connected(peer, &name);
         }
@@ -58,23 +58,22 @@ impl Machine {
     }
 
     pub(in crate::machine) fn disconnected(&mut self, peer: PeerId) {
-        let Some(state) = self.peers.remove(&peer) else { return };
+        let Some(state) = self.peers.remove(peer) else { return };
         let (upstream, subscriptions, held) = state.into_parts();
+        let Some(upstream) = upstream else {
+            self.backlog.leave(peer, subscriptions.into_keys().collect());
+            self.remove_left();
+            return self.keep_held_of(peer, &held);
+        };
         let mut left = FxHashMap::default();
         for (key, subscription) in subscriptions {
             let id = self.values.id(key);
             self.values.unsubscribe(id, peer);
             self.stop_asking_if_unneeded(id);
-            if upstream.is_some() {
-                left.insert(id, subscription);
-            } else if !self.values.contains_key(&id) {
-                self.unwatch_upstreams(id, false);
-            }
+            left.insert(id, subscription);
         }
         self.keep_held_of(peer, &held);
-        if let Some(upstream) = &upstream {
-            self.upstream_disconnected(upstream.name(), peer, left);
-        }
+        self.upstream_disconnected(upstream.name(), peer, left);
     }
 
     /// `left` is its part in each CoValue.

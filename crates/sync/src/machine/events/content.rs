@@ -4,7 +4,7 @@ use downbeat_core::dependencies;
 use downbeat_crypto::header_id;
 use downbeat_protocol::{Content, Header, SessionCounts, SessionId};
 
-use crate::credit::{message_credit, run_credit};
+use crate::cost::{message_credit, run_credit};
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;

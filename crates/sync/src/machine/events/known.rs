@@ -9,8 +9,9 @@ use crate::state::subscription::PendingReplies;
 
 impl Machine {
     pub(in crate::machine) fn received_known(&mut self, peer: PeerId, known: Known) {
-        let Known { state, is_correction, .. } = known;
+        let Known { mut state, is_correction, .. } = known;
         let id = state.id;
+        self.rebase(peer, &mut state);
         let is_new = self.subscription(peer, id).is_none();
         let has_it = state.header;
         if is_new && self.is_upstream(peer) && !has_it && !is_correction {

@@ -7,8 +7,9 @@ use crate::machine::Machine;
 use crate::state::subscription::PendingReplies;
 
 impl Machine {
-    pub(in crate::machine) fn received_load(&mut self, peer: PeerId, state: KnownState) {
+    pub(in crate::machine) fn received_load(&mut self, peer: PeerId, mut state: KnownState) {
         let id = state.id;
+        self.rebase(peer, &mut state);
         let is_older = self.is_sending(peer, id);
         let Some(subscription) = self.subscribe(peer, id) else { return };
         subscription.claim(state, is_older);

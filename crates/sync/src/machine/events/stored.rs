@@ -3,6 +3,7 @@
 use crate::event::Stored;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
+use crate::state::backlog::Audience;
 use crate::state::index::FinishedStore;
 
 impl Machine {
@@ -13,11 +14,11 @@ impl Machine {
         let FinishedStore { credits, is_first } = finished;
         let is_deleted = index.is_deleted();
         if !index.is_outdated() {
-            self.acknowledge(id, &credits);
+            self.acknowledge(id, &credits, &durable);
         }
         if is_first || is_deleted {
             // Messages that had to wait until the CoValue was durable.
-            self.enqueue_subscribers(id, |subscription| !subscription.replies.is_empty());
+            self.enqueue_subscribers(id, Audience::Answered);
         }
         let keeps = self.has_bug(InjectedBug::KeepCredit);
         for credit in credits.into_iter().filter(|_| !keeps) {

@@ -1,6 +1,6 @@
 //! Event `Verified`: valid runs become part of the CoValue, and what waited behind them goes on.
 
-use downbeat_protocol::{CoValueId, SessionContent, SessionId};
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
 
 use crate::credit::Credit;
 use crate::event::{PeerId, Verified};
@@ -10,7 +10,6 @@ use crate::rejection::Rejection;
 use crate::report::Report;
 use crate::state::index::Index;
 use crate::state::pipeline::{NextRuns, next_runs};
-use crate::state::subscription::Subscription;
 
 impl Machine {
     pub(in crate::machine) fn verified(&mut self, result: Verified) {
@@ -60,7 +59,7 @@ impl Machine {
 
     /// Content was refused: that of its author is marked and reported, and what the author has
     /// sent behind it is dropped.
-    fn reject(
+    pub(in crate::machine) fn reject(
         &mut self,
         author: PeerId,
         id: CoValueId,
@@ -110,6 +109,9 @@ impl Machine {
         let ours = index.verified().clone();
         if let Some(subscription) = self.subscription_mut(author, id) {
             subscription.share(&ours);
+            if let Some(run) = runs.first() {
+                subscription.end_fork(&run.session);
+            }
         }
         self.note_unsynced(id);
         self.store(id, runs, deletes, vec![credit], author);
@@ -124,10 +126,9 @@ impl Machine {
         session: &SessionId,
         rejection: &Rejection,
     ) -> Option<u64> {
-        let before = self.subscription(peer, id).and_then(Subscription::forked);
-        match (rejection, before) {
-            (Rejection::Forked { at }, _) => Some(*at),
-            (Rejection::BadSignature { .. }, Some((forked, at))) if forked == session => Some(*at),
+        match rejection {
+            Rejection::Forked { at } => Some(*at),
+            Rejection::BadSignature { .. } => self.forked(peer, id, session),
             _ => None,
         }
     }
@@ -176,7 +177,7 @@ impl Machine {
             self.decided(id);
             self.forward(id);
         }
-        self.acknowledge(id, &[]);
+        self.acknowledge(id, &[], &SessionCounts::new());
         self.enqueue_claimants(id);
         self.take_parked(id);
         self.look_up_again(id);

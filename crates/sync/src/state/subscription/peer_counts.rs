@@ -1,7 +1,8 @@
 //! The counts that a peer has of a CoValue, and those that it will have.
 //!
-//! There are very many of these, so counts are shared with those of the CoValue and of other
-//! peers wherever they are the same.
+//! There are very many of these, so counts share memory with those of the CoValue and of other
+//! peers wherever they are the same. This also makes comparisons of many sessions cheap: a peer may
+//! state any number of sessions, which is compared once, when it arrives, and not with each event.
 
 use std::mem;
 
@@ -15,13 +16,25 @@ pub(crate) struct State<'a> {
     pub sessions: &'a SessionCounts,
 }
 
+/// What a peer lacks.
+pub(crate) struct Lacking {
+    /// The counts that it has.
+    pub have: SessionCounts,
+    /// The sessions in which it is behind, with our counts.
+    pub until: SessionCounts,
+}
+
 /// The counts of one peer and CoValue.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, not states of one thing")]
 pub(crate) struct PeerCounts {
     /// The counts that the peer has stated.
     known: SessionCounts,
-    /// The same, with the content that was sent and is not acknowledged.
+    /// What the peer will have of our sessions when everything sent has arrived. Where it has
+    /// stated more, that counts.
+    ///
+    /// After each look at what the peer lacks, this is a version of our own counts. So the next
+    /// look takes few steps, whatever the peer has stated.
     expected: SessionCounts,
     /// How often `known` was replaced. A report on a turn from before is then recognised.
     epoch: u32,
@@ -35,9 +48,36 @@ pub(crate) struct PeerCounts {
 }
 
 impl PeerCounts {
-    /// What the peer will have when everything sent has arrived.
-    pub(crate) fn expected(&self) -> State<'_> {
-        State { header: self.expected_header, sessions: &self.expected }
+    /// Whether the peer will have the header when everything sent has arrived.
+    pub(crate) fn expects_header(&self) -> bool {
+        self.expected_header
+    }
+
+    /// Whether the peer lacks any transaction of ours when everything sent has arrived.
+    pub(crate) fn lacks(&self, ours: &SessionCounts) -> bool {
+        known_state::ahead(ours, &self.expected)
+            .any(|(session, count, _)| count > self.known.get(session))
+    }
+
+    /// What the peer will have when everything sent has arrived, and what it lacks then.
+    pub(crate) fn lacking(&self, ours: &SessionCounts) -> Lacking {
+        let mut until = known_state::missing(ours, &self.expected);
+        let mut have = self.expected.clone();
+        if !until.is_empty() && !self.known.is_shared_with(&self.expected) {
+            // Only these sessions matter, because no others are sent.
+            let (fewer, more) = if self.known.len() < until.len() {
+                (&self.known, &until)
+            } else {
+                (&until, &self.known)
+            };
+            for (session, _) in fewer {
+                if more.get(session) > 0 {
+                    have.raise(session, self.known.get(session));
+                }
+            }
+            until = known_state::missing(&until, &self.known);
+        }
+        Lacking { have, until }
     }
 
     /// What the peer has stated.
@@ -96,7 +136,7 @@ impl PeerCounts {
     pub(crate) fn merge(&mut self, header: bool, sessions: &SessionCounts) {
         self.known_header |= header;
         self.expected_header |= header;
-        if *sessions == self.expected {
+        if known_state::completes(&self.known, sessions, &self.expected) {
             // It acknowledges everything that was sent.
             self.known.clone_from(&self.expected);
             return;
@@ -105,20 +145,13 @@ impl PeerCounts {
         known_state::merge_counts(&mut self.known, sessions);
         if is_all_known {
             self.expected.clone_from(&self.known);
-            return;
-        }
-        known_state::merge_counts(&mut self.expected, sessions);
-        if self.known == self.expected {
-            self.known.clone_from(&self.expected);
         }
     }
 
-    /// Shares our counts where they are the same.
+    /// Shares our counts where they are the same, after the peer has sent content of a session.
     pub(crate) fn share(&mut self, ours: &SessionCounts) {
         for counts in [&mut self.known, &mut self.expected] {
-            if counts == ours {
-                counts.clone_from(ours);
-            }
+            known_state::share(counts, ours);
         }
     }
 
@@ -129,22 +162,16 @@ impl PeerCounts {
         }
     }
 
-    /// These sessions are being sent, so that the peer will have all of ours.
-    pub(crate) fn mark_sent(&mut self, sessions: &SessionCounts, ours: &SessionCounts) {
+    /// The peer has all of ours, or is being sent what it lacks.
+    pub(crate) fn expect_all(&mut self, ours: &SessionCounts) {
         self.expected_header = true;
-        if known_state::is_subset(&self.expected, ours) {
-            self.expected.clone_from(ours);
-        } else {
-            known_state::merge_counts(&mut self.expected, sessions);
-        }
+        self.expected.clone_from(ours);
     }
 
-    /// Only this much was sent.
-    pub(crate) fn mark_reached(&mut self, header: bool, reached: &[(SessionId, u64)]) {
+    /// The peer was sent less: it will have these counts.
+    pub(crate) fn mark_reached(&mut self, header: bool, reached: &SessionCounts) {
         self.expected_header = self.known_header || header;
-        for (session, count) in reached {
-            self.expected.set(session, (*count).max(self.known.get(session)));
-        }
+        self.expected.clone_from(reached);
     }
 
     /// Takes over the counts from an earlier connection. Content that was sent and not
@@ -160,8 +187,9 @@ impl PeerCounts {
     /// The CoValue is about to be forgotten. If the peer has exactly what we have, its counts are
     /// forgotten as well. Returns whether they are.
     pub(crate) fn agree(&mut self, ours: &SessionCounts) -> bool {
-        let is_same = |state: State<'_>| state.header && state.sessions == ours;
-        self.agrees = is_same(self.known()) && is_same(self.expected());
+        known_state::share(&mut self.known, ours);
+        let has_header = self.known_header && self.expected_header;
+        self.agrees = has_header && self.known.is_shared_with(ours);
         if self.agrees {
             (self.known, self.expected) = (SessionCounts::new(), SessionCounts::new());
         }
@@ -174,12 +202,14 @@ impl PeerCounts {
     }
 
     /// The CoValue is in memory again. `stored` is what a peer that agreed has, if storage still
-    /// has the same.
-    pub(crate) fn recall(&mut self, stored: Option<&SessionCounts>) {
+    /// has the same. `ours` are our counts.
+    pub(crate) fn recall(&mut self, stored: Option<&SessionCounts>, ours: Option<&SessionCounts>) {
         if mem::take(&mut self.agrees) {
             self.known = stored.cloned().unwrap_or_default();
             self.known_header = stored.is_some();
             self.expect_known();
+        } else if let Some(ours) = ours {
+            self.known.rebase(ours);
         }
     }
 
@@ -203,22 +233,43 @@ mod tests {
     fn what_is_acknowledged_is_kept_once() {
         let ours = counts(3);
         let mut peer = PeerCounts::default();
-        peer.mark_sent(&ours, &ours);
+        peer.expect_all(&ours);
         peer.merge(true, &counts(3));
         assert!(peer.known().sessions.is_shared_with(&ours));
-        assert!(peer.expected().sessions.is_shared_with(&ours));
+        assert!(peer.expected.is_shared_with(&ours));
+    }
+
+    #[test]
+    fn a_peer_lacks_what_it_has_neither_stated_nor_been_sent() {
+        let session = |name: &str| SessionId::parse(&format!("co_z1_session_z{name}")).unwrap();
+        let of = |counts: &[(&str, u64)]| -> SessionCounts {
+            counts.iter().map(|(name, count)| (session(name), *count)).collect()
+        };
+        let ours = of(&[("a", 3), ("b", 3), ("c", 3)]);
+        let mut peer = PeerCounts::default();
+        peer.expect_all(&of(&[("a", 3)]));
+        peer.merge(true, &of(&[("b", 3), ("c", 1), ("d", 1)]));
+        assert!(peer.lacks(&ours));
+        let Lacking { have, until } = peer.lacking(&ours);
+        assert_eq!(until, of(&[("c", 3)]));
+        assert_eq!(have, of(&[("a", 3), ("b", 3), ("c", 1)]));
+
+        peer.mark_reached(true, &of(&[("a", 3), ("b", 3), ("c", 2)]));
+        assert_eq!(peer.lacking(&ours).have.get(&session("c")), 2);
+        peer.expect_all(&ours);
+        assert!(!peer.lacks(&ours) && peer.lacking(&ours).until.is_empty());
     }
 
     #[test]
     fn a_peer_that_has_what_we_have_agrees_and_gets_its_counts_back() {
         let mut peer = PeerCounts::default();
-        peer.mark_sent(&counts(3), &counts(3));
+        peer.expect_all(&counts(3));
         assert!(!peer.agree(&counts(3)), "it has not acknowledged what was sent");
         peer.merge(true, &counts(3));
         assert!(!peer.agree(&counts(4)), "it lacks something");
         assert!(peer.agree(&counts(3)));
         assert!(peer.known().header && peer.known().sessions.is_empty());
-        peer.recall(Some(&counts(3)));
+        peer.recall(Some(&counts(3)), None);
         assert_eq!(peer.known().sessions, &counts(3));
     }
 
@@ -227,7 +278,7 @@ mod tests {
         let mut peer = PeerCounts::default();
         peer.merge(true, &counts(3));
         assert!(peer.agree(&counts(3)));
-        peer.recall(None);
+        peer.recall(None, None);
         assert!(!peer.known().header && peer.known().sessions.is_empty());
     }
 }

@@ -9,6 +9,9 @@ use crate::event::Millis;
 /// peer has more, the whole CoValue counts as refused.
 const MAX_REFUSED_SESSIONS: usize = 16;
 
+/// Forked sessions that are remembered of one peer and CoValue. A client has one session.
+const MAX_FORKED_SESSIONS: usize = 16;
+
 /// The time between the first correction and the second. Each correction makes a client send
 /// everything that it has, and pieces that were in flight before it arrives have gaps as well.
 const CORRECTION_INTERVAL: Millis = 1_000;
@@ -22,9 +25,11 @@ pub(crate) struct Rare {
     pub corrections: Corrections,
     /// Sessions with refused content.
     refused: Vec<SessionId>,
-    /// A session that the peer has forked, and after how many transactions. What it writes there
-    /// from then on cannot be verified, and is not a forgery.
-    pub forked: Option<(SessionId, u64)>,
+    /// The sessions that the peer has forked, latest last, each with the number of transactions
+    /// before the fork. What it writes there from then on cannot be verified, and is not a forgery.
+    forked: Vec<(SessionId, u64)>,
+    /// Sessions that the peer has sent, of a CoValue with many, until they are acknowledged.
+    pub acknowledged: SessionCounts,
     /// The hash that the peer has sent in a reconcile message, until it has been compared.
     pub comparison: Option<ShortHash>,
     /// Whether the peer stated its counts in a LOAD while its content was still in progress here,
@@ -64,6 +69,11 @@ impl Corrections {
         std::mem::take(&mut self.dropped)
     }
 
+    /// The number of sessions of the content that was dropped.
+    pub(crate) fn dropped_sessions(&self) -> usize {
+        self.dropped.len()
+    }
+
     /// Whether the peer was corrected since its last LOAD.
     pub(crate) fn is_corrected(&self) -> bool {
         self.last.is_some()
@@ -96,6 +106,25 @@ impl Rare {
 
     pub(crate) fn has_refused(&self, session: &SessionId) -> bool {
         self.refused.contains(session)
+    }
+
+    /// The peer has forked a session after so many transactions.
+    pub(crate) fn fork(&mut self, session: SessionId, after: u64) {
+        self.end_fork(&session);
+        if self.forked.len() >= MAX_FORKED_SESSIONS {
+            self.forked.remove(0);
+        }
+        self.forked.push((session, after));
+    }
+
+    /// After how many transactions the peer has forked a session.
+    pub(crate) fn forked(&self, session: &SessionId) -> Option<u64> {
+        self.forked.iter().find(|(forked, _)| forked == session).map(|(_, after)| *after)
+    }
+
+    /// The peer has the same log of a session again.
+    pub(crate) fn end_fork(&mut self, session: &SessionId) {
+        self.forked.retain(|(forked, _)| forked != session);
     }
 
     /// Content of a session is accepted.

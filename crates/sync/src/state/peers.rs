@@ -1,0 +1,172 @@
+//! The connected peers, and the memory that is kept for them.
+
+use std::fmt;
+use std::ops::{AddAssign, SubAssign};
+
+use rustc_hash::FxHashMap;
+
+use crate::event::PeerId;
+use crate::state::peer::Peer;
+
+/// Bytes that are kept for peers, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PeerBytes {
+    pub subscriptions: u64,
+    /// Sessions that peers claim and that are not here.
+    pub claims: u64,
+    /// Content that waits for dependencies, and its dependencies.
+    pub held: u64,
+    /// Reconcile batches.
+    pub batches: u64,
+}
+
+/// The connected peers.
+#[derive(Default)]
+pub(crate) struct Peers {
+    by_id: FxHashMap<PeerId, Kept>,
+    /// Peers that may have changed since the last [`Peers::settle`].
+    touched: Vec<PeerId>,
+    /// The memory of all peers, as of the last [`Peers::settle`].
+    bytes: PeerBytes,
+    /// The part of those that are being closed.
+    closing: u64,
+}
+
+/// A peer, and what the table notes of it.
+#[derive(Default)]
+struct Kept {
+    peer: Peer,
+    /// Its part in the memory of all peers.
+    bytes: PeerBytes,
+    /// Whether it is on the list of touched peers.
+    is_touched: bool,
+    /// Whether its connection is being closed, because it keeps too much.
+    is_closing: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as the table of CoValues has it")]
+impl Peers {
+    pub(crate) fn get(&self, id: &PeerId) -> Option<&Peer> {
+        self.by_id.get(id).map(|kept| &kept.peer)
+    }
+
+    /// Each change of a peer goes through here.
+    pub(crate) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Peer> {
+        let kept = self.by_id.get_mut(id)?;
+        if !kept.is_touched {
+            kept.is_touched = true;
+            self.touched.push(*id);
+        }
+        Some(&mut kept.peer)
+    }
+
+    pub(crate) fn contains_key(&self, id: &PeerId) -> bool {
+        self.by_id.contains_key(id)
+    }
+
+    pub(crate) fn insert(&mut self, id: PeerId) {
+        self.by_id.entry(id).or_default();
+    }
+
+    pub(crate) fn remove(&mut self, id: PeerId) -> Option<Peer> {
+        let kept = self.by_id.remove(&id)?;
+        self.bytes -= kept.bytes;
+        if kept.is_closing {
+            self.closing -= kept.bytes.total();
+        }
+        Some(kept.peer)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    #[cfg(feature = "faults")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
+        self.by_id.iter().map(|(id, kept)| (*id, &kept.peer))
+    }
+
+    /// The memory of all peers.
+    pub(crate) fn bytes(&self) -> PeerBytes {
+        self.bytes
+    }
+
+    /// Counts the memory of the peers that have changed, and returns the clients that keep more
+    /// than `bound`, with the bytes of each.
+    pub(crate) fn settle(&mut self, bound: u64) -> Vec<(PeerId, u64)> {
+        let mut too_large = Vec::new();
+        for id in self.touched.drain(..) {
+            let Some(kept) = self.by_id.get_mut(&id) else { continue };
+            kept.is_touched = false;
+            let before = std::mem::replace(&mut kept.bytes, kept.peer.bytes());
+            self.bytes -= before;
+            self.bytes += kept.bytes;
+            if kept.is_closing {
+                self.closing = self.closing - before.total() + kept.bytes.total();
+            } else if kept.peer.is_client() && kept.bytes.total() > bound {
+                too_large.push((id, kept.bytes.total()));
+            }
+        }
+        too_large
+    }
+
+    /// The client that keeps most, with its bytes, if all peers together keep more than `bound`
+    /// without those that are being closed.
+    pub(crate) fn largest_beyond(&self, bound: u64) -> Option<(PeerId, u64)> {
+        if self.bytes.total() - self.closing <= bound {
+            return None;
+        }
+        let clients =
+            self.by_id.iter().filter(|(_, kept)| kept.peer.is_client() && !kept.is_closing);
+        // The id decides between equals, so that the choice is the same in every run.
+        let largest = clients.map(|(id, kept)| (kept.bytes.total(), *id)).max()?;
+        (largest.0 > 0).then_some((largest.1, largest.0))
+    }
+
+    /// A peer's connection is being closed: nothing more is taken from it.
+    pub(crate) fn begin_closing(&mut self, id: PeerId) {
+        if let Some(kept) = self.by_id.get_mut(&id)
+            && !kept.is_closing
+        {
+            kept.is_closing = true;
+            self.closing += kept.bytes.total();
+        }
+    }
+
+    pub(crate) fn is_closing(&self, id: PeerId) -> bool {
+        self.by_id.get(&id).is_some_and(|kept| kept.is_closing)
+    }
+}
+
+/// Without the sums, which follow from the peers.
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peers = self.by_id.iter().map(|(id, kept)| (id, (&kept.peer, kept.is_closing)));
+        f.debug_map().entries(peers).finish()
+    }
+}
+
+impl PeerBytes {
+    pub(crate) fn total(&self) -> u64 {
+        let Self { subscriptions, claims, held, batches } = self;
+        subscriptions + claims + held + batches
+    }
+}
+
+impl AddAssign for PeerBytes {
+    fn add_assign(&mut self, other: Self) {
+        self.subscriptions += other.subscriptions;
+        self.claims += other.claims;
+        self.held += other.held;
+        self.batches += other.batches;
+    }
+}
+
+impl SubAssign for PeerBytes {
+    fn sub_assign(&mut self, other: Self) {
+        self.subscriptions -= other.subscriptions;
+        self.claims -= other.claims;
+        self.held -= other.held;
+        self.batches -= other.batches;
+    }
+}

@@ -1,0 +1,3 @@
+#![no_main]
+
+downbeat_coverage_fuzz::fuzz!("machine");
