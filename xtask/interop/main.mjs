@@ -14,6 +14,7 @@ const GROUPS = [
   "sharing",
   "concurrent-changes",
   "live-updates",
+  "many-sessions",
   "restart",
   "unavailable",
   "binary-stream",

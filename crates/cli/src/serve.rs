@@ -198,11 +198,7 @@ const MAX_SESSIONS: usize = 200_000;
 
 /// The limits on the content of a client's message.
 fn message_limits(config: &Config) -> Limits {
-    Limits {
-        message_bytes: config.max_message_bytes,
-        sessions: MAX_SESSIONS,
-        ..Limits::default()
-    }
+    Limits { message_bytes: config.max_message_bytes, sessions: MAX_SESSIONS, ..Limits::default() }
 }
 
 /// The limits of the WebSocket port and of the TCP port. They share the pending handshakes: servers

@@ -114,9 +114,9 @@ pub fn missing(current: &SessionCounts, target: &SessionCounts) -> SessionCounts
         0 => SessionCounts::new(),
         all if all == current.len() => current.clone(),
         some => {
+            let ahead = ahead(current, target).take(some);
             let mut entries = Vec::with_capacity(some);
-            entries
-                .extend(ahead(current, target).map(|(session, ours, _)| (session.clone(), ours)));
+            entries.extend(ahead.map(|(session, ours, _)| (session.clone(), ours)));
             entries.into_iter().collect()
         }
     }

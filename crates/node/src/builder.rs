@@ -173,6 +173,7 @@ impl NodeBuilder {
             content.clone(),
             Arc::clone(&usage),
             Arc::clone(&counters),
+            limits.credit_bytes,
         ));
         let credit = Arc::new(CreditPool::new(limits.credit_bytes));
         let output =

@@ -407,7 +407,7 @@ impl Engine {
                 add(&self.counters.limits.closed_for_memory, 1);
                 let code = match reason {
                     Overuse::Peer { .. } => CloseCode::PolicyViolation,
-                    Overuse::AllPeers { .. } => CloseCode::TryAgainLater,
+                    Overuse::AllClients { .. } => CloseCode::TryAgainLater,
                 };
                 warn!(peer = %link.info.address, "closing: {reason}");
                 link.close(CloseReason::new(code, reason.to_string()));

@@ -12,6 +12,9 @@ const BURST_SECONDS: f64 = 5.0;
 /// A peer that was not held back for this long has its whole patience again.
 const CALM: Duration = Duration::from_secs(10);
 
+/// Connections that send as fast as they may, and have room in the default rates of their address.
+const CONNECTIONS_OF_ADDRESS: u64 = 10;
+
 /// Bounds on what peers may do, for [`NodeBuilder::limits`](crate::NodeBuilder::limits).
 ///
 /// They apply to clients that connect from outside, but not to upstreams or to the program itself.
@@ -99,15 +102,11 @@ pub struct KeyLimits {
 
 impl Default for NodeLimits {
     fn default() -> Self {
+        let messages = NonZeroU64::new(10_000);
+        let connection = Rates { messages, bytes: NonZeroU64::new(64 << 20) };
         Self {
-            connection: Rates {
-                messages: NonZeroU64::new(10_000),
-                bytes: NonZeroU64::new(64 << 20),
-            },
-            address: Rates {
-                messages: NonZeroU64::new(100_000),
-                bytes: NonZeroU64::new(640 << 20),
-            },
+            connection,
+            address: connection.times(CONNECTIONS_OF_ADDRESS),
             key: KeyLimits::default(),
             subscriptions: 1_000_000,
             patience: Duration::from_mins(5),
@@ -116,6 +115,15 @@ impl Default for NodeLimits {
             output_bytes: 64 << 20,
             stall: Duration::from_secs(10),
         }
+    }
+}
+
+impl Rates {
+    /// The rates of so many connections together.
+    fn times(self, connections: u64) -> Self {
+        let connections = NonZeroU64::new(connections).unwrap_or(NonZeroU64::MIN);
+        let times = |rate: NonZeroU64| rate.saturating_mul(connections);
+        Self { messages: self.messages.map(times), bytes: self.bytes.map(times) }
     }
 }
 

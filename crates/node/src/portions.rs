@@ -16,7 +16,7 @@ const PORTION_BYTES: u64 = 512 << 10;
 const MAX_MALFORMED: usize = 64;
 
 /// A content message in portions, each of them a content message. Only the first has the header
-/// and the counts that are to be expected.
+/// and the announced counts.
 pub(crate) struct Portions {
     id: CoValueId,
     priority: Priority,

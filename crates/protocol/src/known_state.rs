@@ -123,6 +123,13 @@ impl SessionCounts {
         self.len() == 0
     }
 
+    fn tree(&self) -> Option<&Tree> {
+        match self.0.as_deref() {
+            Some(Repr::Tree(tree)) => Some(tree),
+            _ => None,
+        }
+    }
+
     /// The array, if it is one.
     fn flat(&self) -> Option<&[Count]> {
         match self.0.as_deref() {
@@ -141,8 +148,9 @@ impl SessionCounts {
                 }
             }
             None => {
-                if changes(self.get(session)) {
-                    self.change_tree(session, count);
+                let before = self.get(session);
+                if changes(before) {
+                    self.change_tree(session, before, count);
                 }
             }
         }
@@ -161,12 +169,9 @@ impl SessionCounts {
         }
     }
 
-    fn change_tree(&mut self, session: &SessionId, count: u64) {
+    fn change_tree(&mut self, session: &SessionId, before: u64, count: u64) {
         let Some(Repr::Tree(tree)) = self.0.as_mut().map(Arc::make_mut) else { return };
-        if count > 0 {
-            return tree.insert(session, count);
-        }
-        tree.remove(session);
+        tree.set(session, before, count);
         if tree.len() < MIN_TREE {
             self.rebuild();
         }

@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use downbeat_protocol::{CoValueId, KnownState, Message, Reconcile, ShortHash};
-use downbeat_sync::{Action, Config, Event, Machine, PeerId, PeerRole};
+use downbeat_protocol::{CoValueId, KnownState, Message, Reconcile, SessionId, ShortHash};
+use downbeat_sync::{Action, Config, Event, Machine, PeerId, PeerRole, UpstreamName};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Events of a measurement.
@@ -31,6 +31,16 @@ fn main() {
     print("LOAD beside busy entries, twice the bound", load_beside_busy, [10_000, 1_000_000]);
     print("entry of reconcile messages", reconcile, [10_000, 500_000]);
     print("one of many subscribers leaves", leave, [1_000, 100_000]);
+    println!("events that are handled in one go:");
+    print_once("LOAD that claims 100,000 sessions", large_claim);
+    print_once("an upstream connects, 1,000,000 in memory", upstream);
+    print_once("storage answers, 10,000 clients wait", answer_many);
+}
+
+/// Prints the time for one event.
+fn print_once(what: &str, measure: fn() -> Duration) {
+    let best = (0..RUNS).map(|_| measure()).min().unwrap_or_default();
+    println!("{what:<42} {:>8.1} ms", best.as_secs_f64() * 1_000.0);
 }
 
 /// Prints the nanoseconds for one event at each of two sizes.
@@ -105,6 +115,43 @@ fn leave(subscribers: usize) -> (usize, Duration) {
         }
     });
     (leavers, time)
+}
+
+fn large_claim() -> Duration {
+    let mut world = World::new(Config::default());
+    world.load(0, true);
+    let session = |number| {
+        let text = format!("co_z1_session_z{number:b}").replace('0', "a");
+        (SessionId::parse(&text).expect("a session"), 1)
+    };
+    let sessions = (1..=100_000_u32).map(session).collect();
+    let message = Message::Load(KnownState { id: id(0), header: true, sessions });
+    timed(|| {
+        world.machine.handle(0, Event::Received { peer: CLIENT, message });
+        world.settle(true);
+    })
+}
+
+fn upstream() -> Duration {
+    let config = Config { warm_co_values: usize::MAX, warm_bytes: u64::MAX, ..Config::default() };
+    let mut world = World::new(config);
+    for number in 0..1_000_000 {
+        world.load(number, true);
+    }
+    let role = PeerRole::Upstream(UpstreamName::new("up").expect("a name"));
+    timed(|| world.machine.handle(0, Event::Connected { peer: PeerId(1), role }))
+}
+
+fn answer_many() -> Duration {
+    let mut world = World::new(Config::default());
+    for number in 1..=10_000 {
+        world.connect(PeerId(number));
+        world.load_of(PeerId(number), 0, false);
+    }
+    timed(|| {
+        world.machine.handle(0, Event::Loaded { id: id(0), result: Ok(None) });
+        world.settle(true);
+    })
 }
 
 /// A machine over an empty storage.

@@ -21,8 +21,8 @@ pub struct Config {
     /// with 1,000,000 subscriptions keeps half of the default, and up to all of it while their
     /// CoValues are looked up.
     pub bytes_per_peer: u64,
-    /// The same of all peers together. Beyond that, the client that keeps most is disconnected, so
-    /// that clients with little are never hit.
+    /// The same of all clients together. Beyond that, the client that keeps most is disconnected,
+    /// so that clients with little are never hit.
     pub peer_bytes: u64,
     /// Bytes of content per peer that may wait for dependencies.
     pub held_bytes_per_peer: u64,

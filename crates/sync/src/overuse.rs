@@ -9,9 +9,9 @@ pub enum Overuse {
         /// What it keeps.
         bytes: u64,
     },
-    /// All peers together keep more than [`crate::Config::peer_bytes`], and this one keeps most.
+    /// All clients together keep more than [`crate::Config::peer_bytes`], and this one keeps most.
     #[error("memory is short, and the connection keeps most of it: {bytes} bytes")]
-    AllPeers {
+    AllClients {
         /// What it keeps.
         bytes: u64,
     },

@@ -45,6 +45,10 @@ const MAX_UNPROVEN_BYTES: u64 = 16 << 10;
 /// make have some hundred.
 const MAX_HEADER_BYTES: usize = 4 << 10;
 
+/// The part of the credit of all peers that may wait for a proof, as a divisor: most of the credit is
+/// for content that is being stored.
+const PARKED_PART: u64 = 4;
+
 /// What becomes of content.
 pub(crate) enum Verdict {
     /// The machine gets this.
@@ -77,6 +81,8 @@ pub(crate) struct ContentPolicy {
     memory: Mutex<Memory>,
     /// The credit of what waits for a proof, in bytes.
     parked: AtomicU64,
+    /// The bound of that, over all connections.
+    max_parked: u64,
 }
 
 impl ContentPolicy {
@@ -85,6 +91,7 @@ impl ContentPolicy {
         content: ContentStore,
         usage: Arc<Usage>,
         counters: Arc<Counters>,
+        credit_bytes: u64,
     ) -> Self {
         Self {
             access,
@@ -93,6 +100,7 @@ impl ContentPolicy {
             counters,
             memory: Mutex::default(),
             parked: AtomicU64::new(0),
+            max_parked: credit_bytes / PARKED_PART,
         }
     }
 

@@ -11,10 +11,6 @@ use super::{ContentPolicy, Reason};
 use crate::link::Link;
 use crate::proof::Parked;
 
-/// Bytes of what waits from all connections: that of a hundred that come at the same time, each
-/// with an application's usual share of it, many times over.
-const MAX_PARKED_OF_ALL: u64 = 64 << 20;
-
 impl ContentPolicy {
     /// Keeps content, whose credit has been taken, until its sender has given its proof.
     pub(crate) fn park(&self, link: &Link, content: Content) -> Parked {
@@ -68,7 +64,7 @@ impl ContentPolicy {
 
     fn has_room_to_park(&self, bytes: u64) -> bool {
         let room = self.parked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |parked| {
-            Some(parked.saturating_add(bytes)).filter(|sum| *sum <= MAX_PARKED_OF_ALL)
+            Some(parked.saturating_add(bytes)).filter(|sum| *sum <= self.max_parked)
         });
         room.is_ok()
     }

@@ -12,6 +12,8 @@ use crate::id::SessionId;
 pub struct Differences<'a>(Walk<'a>);
 
 enum Walk<'a> {
+    /// They differ in this session at most.
+    One(Option<Difference<'a>>),
     /// Both are arrays.
     Flat(&'a [Count], &'a [Count]),
     Deep(Deep<'a>),
@@ -25,12 +27,17 @@ struct Deep<'a> {
 }
 
 /// A session, its count in the left counts, and that in the right.
-type Difference<'a> = (&'a SessionId, u64, u64);
+pub(super) type Difference<'a> = (&'a SessionId, u64, u64);
 
 impl<'a> Differences<'a> {
     pub(super) fn new(left: &'a SessionCounts, right: &'a SessionCounts) -> Self {
         if left.is_shared_with(right) {
-            return Self(Walk::Flat(&[], &[]));
+            return Self(Walk::One(None));
+        }
+        if let (Some(left), Some(right)) = (left.tree(), right.tree())
+            && let Some(item) = left.only_difference(right)
+        {
+            return Self(Walk::One(Some(item).filter(|(_, left, right)| left != right)));
         }
         Self(match (left.flat(), right.flat()) {
             (Some(left), Some(right)) => Walk::Flat(left, right),
@@ -64,6 +71,7 @@ impl<'a> Iterator for Differences<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
+            Walk::One(item) => item.take(),
             Walk::Flat(left, right) => next_flat(left, right),
             Walk::Deep(deep) => deep.next(),
         }
@@ -106,13 +114,16 @@ impl<'a> Deep<'a> {
             self.limit -= 1;
             #[cfg(feature = "count-steps")]
             steps::add();
+            if self.left.skip_same(&mut self.right) {
+                continue;
+            }
             let (session, in_left, in_right) = match (self.left.front(), self.right.front()) {
                 (Front::End, Front::End) => {
                     self.limit += 1;
                     return None;
                 }
                 (Front::Node(left), Front::Node(right)) => {
-                    self.enter_or_skip(left, right);
+                    self.enter(left, right);
                     continue;
                 }
                 (Front::Node(node), Front::Entry(session, _)) if session >= node.least() => {
@@ -150,14 +161,9 @@ impl<'a> Deep<'a> {
         None
     }
 
-    /// Passes over a part that both have. Such a part comes to both fronts at the same time,
-    /// unless one of them is entered too early.
-    fn enter_or_skip(&mut self, left: &Node, right: &Node) {
-        if left.is_same(right) {
-            self.left.skip();
-            self.right.skip();
-            return;
-        }
+    /// Enters one of two parts, or both. A part that both sides have comes to both fronts at the
+    /// same time, unless one of them is entered too early.
+    fn enter(&mut self, left: &Node, right: &Node) {
         let order = left.least().cmp(right.least()).then(right.level().cmp(&left.level()));
         if order.is_le() {
             self.left.enter();

@@ -46,6 +46,9 @@ impl<'a> Iterator for CountsIter<'a> {
 impl ExactSizeIterator for CountsIter<'_> {}
 impl FusedIterator for CountsIter<'_> {}
 
+/// Levels of the tree of a hundred thousand sessions.
+const USUAL_LEVELS: usize = 4;
+
 /// A place in counts.
 #[derive(Clone)]
 pub(super) struct Cursor<'a> {
@@ -61,6 +64,15 @@ enum Entries<'a> {
     Leaf(&'a [SessionId], &'a [u64]),
 }
 
+impl Entries<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Pairs(pairs) => pairs.is_empty(),
+            Self::Leaf(sessions, _) => sessions.is_empty(),
+        }
+    }
+}
+
 /// The part of counts that comes next.
 pub(super) enum Front<'a> {
     Entry(&'a SessionId, &'a u64),
@@ -74,7 +86,9 @@ impl<'a> Cursor<'a> {
             None => Self { entries: Entries::Pairs(&[]), open: Vec::new() },
             Some(Repr::Flat(array)) => Self { entries: Entries::Pairs(array), open: Vec::new() },
             Some(Repr::Tree(tree)) => {
-                Self { entries: Entries::Pairs(&[]), open: vec![tree.children()] }
+                let mut open = Vec::with_capacity(USUAL_LEVELS);
+                open.push(tree.children());
+                Self { entries: Entries::Pairs(&[]), open }
             }
         }
     }
@@ -114,6 +128,34 @@ impl<'a> Cursor<'a> {
             Some(Node::Leaf(leaf)) => self.entries = Entries::Leaf(leaf.sessions(), leaf.counts()),
             Some(Node::Branch(branch)) => self.open.push(branch.children()),
             None => {}
+        }
+    }
+
+    /// Passes over what comes next here and in `other`, as long as it is the same memory, or the
+    /// same sessions with the same counts. Returns whether there was something to pass over.
+    pub(super) fn skip_same(&mut self, other: &mut Self) -> bool {
+        match (&mut self.entries, &mut other.entries) {
+            (Entries::Leaf(sessions, counts), Entries::Leaf(others, other_counts))
+                if !sessions.is_empty() && std::ptr::eq(*sessions, *others) =>
+            {
+                let pairs = counts.iter().zip(other_counts.iter());
+                let same = pairs.take_while(|(count, other)| count == other).count();
+                (*sessions, *counts) = (&sessions[same..], &counts[same..]);
+                (*others, *other_counts) = (&others[same..], &other_counts[same..]);
+                same > 0
+            }
+            (mine, theirs) if mine.is_empty() && theirs.is_empty() => {
+                let (Some(nodes), Some(others)) = (self.open.last_mut(), other.open.last_mut())
+                else {
+                    return false;
+                };
+                let (left, right) = (nodes.as_slice(), others.as_slice());
+                let same = left.iter().zip(right).take_while(|(a, b)| a.is_same(b)).count();
+                *nodes = left[same..].iter();
+                *others = right[same..].iter();
+                same > 0
+            }
+            _ => false,
         }
     }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::Count;
+use super::differences::Difference;
 use crate::id::SessionId;
 
 /// Sessions in a leaf.
@@ -15,9 +16,22 @@ const LEAF: usize = 32;
 /// Children of a branch.
 const FANOUT: usize = 16;
 
-/// The root of a tree.
+/// A tree.
 #[derive(Clone)]
-pub(super) struct Tree(Arc<Branch>);
+pub(super) struct Tree {
+    root: Arc<Branch>,
+    last: Option<LastChange>,
+}
+
+/// The change that made a tree of another version. Most comparisons are between a version and the
+/// one that it was made from, so their difference is kept.
+#[derive(Clone)]
+struct LastChange {
+    base: Arc<Branch>,
+    session: SessionId,
+    before: u64,
+    after: u64,
+}
 
 /// A part of a tree.
 #[derive(Clone)]
@@ -68,7 +82,7 @@ impl Tree {
         loop {
             nodes = branches_of(nodes).collect();
             if let [Node::Branch(root)] = &nodes[..] {
-                return Self(Arc::clone(root));
+                return Self { root: Arc::clone(root), last: None };
             }
         }
     }
@@ -77,27 +91,27 @@ impl Tree {
     /// this tree has as well.
     pub(super) fn graft(&self, counts: &[Count]) -> Self {
         let mut rest = counts;
-        let mut nodes = self.0.graft(None, &mut rest);
+        let mut nodes = self.root.graft(None, &mut rest);
         while let [Node::Branch(root)] = &nodes[..] {
             let root = Arc::clone(root);
             match &root.children[..] {
                 [child @ Node::Branch(_)] => nodes = vec![child.clone()],
-                _ => return Self(root),
+                _ => return Self { root, last: None },
             }
         }
         Self::of_nodes(nodes)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len
+        self.root.len
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.root, &other.root)
     }
 
     pub(super) fn children(&self) -> std::slice::Iter<'_, Node> {
-        self.0.children.iter()
+        self.root.children.iter()
     }
 
     pub(super) fn to_entries(&self) -> Vec<Count> {
@@ -114,7 +128,7 @@ impl Tree {
     }
 
     pub(super) fn get(&self, session: &SessionId) -> u64 {
-        let mut branch = &self.0;
+        let mut branch = &self.root;
         loop {
             match &branch.children[branch.child_of(session)] {
                 Node::Branch(next) => branch = next,
@@ -126,18 +140,36 @@ impl Tree {
         }
     }
 
-    /// Sets the count of a session, which is not 0.
-    pub(super) fn insert(&mut self, session: &SessionId, count: u64) {
-        let root = Arc::make_mut(&mut self.0);
-        if let Change::Split(right) = root.insert(session, count) {
-            let left = Node::Branch(Arc::clone(&self.0));
-            self.0 = Arc::new(Branch::new(vec![left, right]));
+    /// Sets the count of a session, which was `before`. At least one session must be left.
+    pub(super) fn set(&mut self, session: &SessionId, before: u64, after: u64) {
+        // Without another version, nothing is compared with the one before.
+        let base = (Arc::strong_count(&self.root) > 1).then(|| Arc::clone(&self.root));
+        self.last = base.map(|base| LastChange { base, session: session.clone(), before, after });
+        let root = Arc::make_mut(&mut self.root);
+        if after == 0 {
+            root.remove(session);
+        } else if let Change::Split(right) = root.insert(session, after) {
+            let left = Node::Branch(Arc::clone(&self.root));
+            self.root = Arc::new(Branch::new(vec![left, right]));
         }
     }
 
-    /// Removes a session. At least one session must be left.
-    pub(super) fn remove(&mut self, session: &SessionId) {
-        Arc::make_mut(&mut self.0).remove(session);
+    /// The one session in which the trees differ, if one was made from the other by one change, or
+    /// both from a third one by changing the same session: the session, and its counts. The counts
+    /// may be the same.
+    pub(super) fn only_difference<'a>(&'a self, other: &'a Self) -> Option<Difference<'a>> {
+        let of = |tree: &'a Self, base: &Arc<Branch>| {
+            tree.last.as_ref().filter(|last| Arc::ptr_eq(&last.base, base))
+        };
+        if let Some(last) = of(self, &other.root) {
+            return Some((&last.session, last.after, last.before));
+        }
+        if let Some(last) = of(other, &self.root) {
+            return Some((&last.session, last.before, last.after));
+        }
+        let mine = self.last.as_ref()?;
+        let theirs = of(other, &mine.base).filter(|theirs| theirs.session == mine.session)?;
+        Some((&mine.session, mine.after, theirs.after))
     }
 }
 

@@ -81,7 +81,7 @@ fn a_message_is_written_into_the_frame_and_nothing_else() {
     }
 }
 
-/// A content message of a small session and others, with junk in a member that nobody reads.
+/// A content message of a small session and others, with junk in an unknown member.
 fn content_in_a_large_frame(others: &str, junk: &str) -> Bytes {
     let small = String::from_utf8(content().to_vec()).expect("it is JSON");
     let (start, sessions) = small.split_once(r#""new":{"#).expect("it has sessions");

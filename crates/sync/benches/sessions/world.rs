@@ -11,9 +11,9 @@ use downbeat_sync::{
     Action, Config, Event, Item, Loaded, Machine, PeerId, PeerRole, Stored, Verified,
 };
 
-/// Added to the number of the last written session to get the next one, so that neighbours in
-/// writing are no neighbours in their order.
-const STRIDE: usize = 7_919;
+/// Sessions that are written, spread over all. The same number in each world, so that worlds differ
+/// in the sessions that are not written, and not in the hash chains that are in memory.
+const ACTIVE: usize = 10;
 
 /// The size of a world.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,8 @@ impl World {
         let session = self.sessions[self.next].clone();
         let after = self.written[self.next];
         self.written[self.next] += 1;
-        self.next = (self.next + STRIDE) % self.sessions.len();
+        let step = self.sessions.len() / ACTIVE;
+        self.next = if self.next + step < step * ACTIVE { self.next + step } else { 0 };
         self.send(self.id, None, Some((session, after)));
     }
 

@@ -69,7 +69,8 @@ impl Machine {
             }
             is_lost
         };
-        subscription.mark_told_absent();
+        subscription.mark_told();
+        subscription.state_all_next();
         let state = KnownState::empty(id);
         let known = Known { state, is_correction, as_dependency_of: None };
         items.push(Item::Message(Message::Known(known)));
@@ -209,8 +210,10 @@ impl Machine {
     ) {
         let has_many =
             self.index(id).is_some_and(|index| index.durable().len() > MAX_STATED_SESSIONS);
-        if has_many && let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.add_acknowledged(sessions);
+        match self.subscription_mut(peer, id) {
+            Some(subscription) if has_many => subscription.add_acknowledged(sessions),
+            Some(subscription) => subscription.state_all_next(),
+            None => {}
         }
     }
 

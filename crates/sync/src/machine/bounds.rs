@@ -25,7 +25,7 @@ pub(in crate::machine) struct ClaimBefore {
 }
 
 impl Machine {
-    /// Disconnects the clients that keep too much; and while all peers together keep too much, the
+    /// Disconnects the clients that keep too much; and while all together keep too much, the
     /// client that keeps most, so that small ones are not hit.
     pub(in crate::machine) fn close_largest(&mut self) {
         for (peer, bytes) in self.peers.settle(self.config.bytes_per_peer) {
@@ -35,7 +35,7 @@ impl Machine {
             let Some((peer, bytes)) = self.peers.largest_beyond(self.config.peer_bytes) else {
                 return;
             };
-            self.close(peer, Overuse::AllPeers { bytes });
+            self.close(peer, Overuse::AllClients { bytes });
         }
     }
 

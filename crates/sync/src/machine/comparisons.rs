@@ -28,7 +28,8 @@ impl Machine {
             return None;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_load_sent();
+            subscription.mark_told();
+            subscription.state_all_next();
         }
         Some(Message::Load(ours))
     }

@@ -28,8 +28,8 @@ pub(crate) struct Peers {
     touched: Vec<PeerId>,
     /// The memory of all peers, as of the last [`Peers::settle`].
     bytes: PeerBytes,
-    /// The part of those that are being closed.
-    closing: u64,
+    /// The part of the clients that are not being closed.
+    open_clients: u64,
 }
 
 /// A peer, and what the table notes of it.
@@ -71,8 +71,8 @@ impl Peers {
     pub(crate) fn remove(&mut self, id: PeerId) -> Option<Peer> {
         let kept = self.by_id.remove(&id)?;
         self.bytes -= kept.bytes;
-        if kept.is_closing {
-            self.closing -= kept.bytes.total();
+        if kept.is_open_client() {
+            self.open_clients -= kept.bytes.total();
         }
         Some(kept.peer)
     }
@@ -101,23 +101,25 @@ impl Peers {
             let before = std::mem::replace(&mut kept.bytes, kept.peer.bytes());
             self.bytes -= before;
             self.bytes += kept.bytes;
-            if kept.is_closing {
-                self.closing = self.closing - before.total() + kept.bytes.total();
-            } else if kept.peer.is_client() && kept.bytes.total() > bound {
-                too_large.push((id, kept.bytes.total()));
+            if !kept.is_open_client() {
+                continue;
+            }
+            let bytes = kept.bytes.total();
+            self.open_clients = self.open_clients - before.total() + bytes;
+            if bytes > bound {
+                too_large.push((id, bytes));
             }
         }
         too_large
     }
 
-    /// The client that keeps most, with its bytes, if all peers together keep more than `bound`
+    /// The client that keeps most, with its bytes, if all clients together keep more than `bound`
     /// without those that are being closed.
     pub(crate) fn largest_beyond(&self, bound: u64) -> Option<(PeerId, u64)> {
-        if self.bytes.total() - self.closing <= bound {
+        if self.open_clients <= bound {
             return None;
         }
-        let clients =
-            self.by_id.iter().filter(|(_, kept)| kept.peer.is_client() && !kept.is_closing);
+        let clients = self.by_id.iter().filter(|(_, kept)| kept.is_open_client());
         // The id decides between equals, so that the choice is the same in every run.
         let largest = clients.map(|(id, kept)| (kept.bytes.total(), *id)).max()?;
         (largest.0 > 0).then_some((largest.1, largest.0))
@@ -125,16 +127,20 @@ impl Peers {
 
     /// A peer's connection is being closed: nothing more is taken from it.
     pub(crate) fn begin_closing(&mut self, id: PeerId) {
-        if let Some(kept) = self.by_id.get_mut(&id)
-            && !kept.is_closing
-        {
+        if let Some(kept) = self.by_id.get_mut(&id).filter(|kept| kept.is_open_client()) {
             kept.is_closing = true;
-            self.closing += kept.bytes.total();
+            self.open_clients -= kept.bytes.total();
         }
     }
 
     pub(crate) fn is_closing(&self, id: PeerId) -> bool {
         self.by_id.get(&id).is_some_and(|kept| kept.is_closing)
+    }
+}
+
+impl Kept {
+    fn is_open_client(&self) -> bool {
+        !self.is_closing && self.peer.is_client()
     }
 }
 

@@ -363,7 +363,7 @@ impl Subscription {
         self.told != Told::Nothing
     }
 
-    /// Whether the peer got all our counts since we last sent it a LOAD.
+    /// Whether the peer got all our counts, and the next KNOWN need not state them again.
     pub(crate) fn is_told_all(&self) -> bool {
         self.told == Told::All
     }
@@ -381,15 +381,12 @@ impl Subscription {
         self.take_acknowledged();
     }
 
-    /// The peer is sent a LOAD. It may take the next KNOWN for all that we have, if that is less
-    /// than the LOAD states.
-    pub(crate) fn mark_load_sent(&mut self) {
-        self.told = Told::Some;
-    }
-
-    /// The peer is told that the CoValue is not here.
-    pub(crate) fn mark_told_absent(&mut self) {
-        self.told = Told::Some;
+    /// The next KNOWN states all our counts: also after a LOAD, because the peer may take the KNOWN
+    /// after it for all that we have.
+    pub(crate) fn state_all_next(&mut self) {
+        if self.told == Told::All {
+            self.told = Told::Some;
+        }
     }
 
     /// The next acknowledgement states these sessions.

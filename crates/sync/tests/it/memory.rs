@@ -99,7 +99,7 @@ fn the_peer_that_keeps_most_goes_first_when_all_together_keep_too_much() {
     for number in 0..10 {
         world.send(large, load(&Value::free(&number.to_string()), invented(0, 100)));
     }
-    let [(closed, Overuse::AllPeers { .. })] = world.closed[..] else {
+    let [(closed, Overuse::AllClients { .. })] = world.closed[..] else {
         panic!("{:?}", world.closed)
     };
     assert_eq!(closed, large);
@@ -117,6 +117,9 @@ fn an_upstream_is_counted_and_never_closed() {
     let up = world.connect_upstream("up");
     world.send(up, load(&Value::free("map"), invented(0, 100)));
     assert!(world.machine.memory().claims > 1_000);
+    // Clients do not pay for it.
+    let alice = world.connect("alice");
+    world.send(alice, Value::free("map").load_nothing());
     assert_eq!(world.closed, []);
 }
 
