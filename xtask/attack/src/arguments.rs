@@ -123,6 +123,15 @@ mod tests {
     }
 
     #[test]
+    fn the_threat_model_names_each_attack() {
+        let document = include_str!("../../../docs/security.md");
+        let missing = attacks::ALL.iter().map(|attack| attack.name);
+        let missing: Vec<_> =
+            missing.filter(|name| !document.contains(&format!("`{name}`"))).collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
+
+    #[test]
     fn names_are_unique_and_each_row_has_an_attack() {
         let names: BTreeSet<_> = attacks::ALL.iter().map(|attack| attack.name).collect();
         assert_eq!(names.len(), attacks::ALL.len());

@@ -144,7 +144,9 @@ impl<'a> Trial<'a> {
         if let Err(error) = result
             && !error.is::<Over>()
         {
-            return Err(error.context("the attack failed"));
+            let log = String::from_utf8_lossy(&self.server.log()?).into_owned();
+            let last = log.lines().last().unwrap_or_default();
+            return Err(error.context(format!("the attack failed, last line of the log: {last}")));
         }
         sleep(self.plan.time(3.0, 1.0).saturating_sub(attack_time)).await;
         sleep(self.plan.time(5.0, 3.0)).await;

@@ -27,8 +27,8 @@ const DISK_FACTOR: u64 = 2;
 /// store allocates in advance.
 const DISK_SLACK: u64 = 64 << 20;
 
-/// Twice the time limits of an orderly stop (`--drain-time` and the goodbyes), in seconds, would be
-/// too long for most process managers. So this is their sum.
+/// The time limits of an orderly stop (`--drain-time`, acknowledgements and goodbyes) together, and
+/// 5 s to close the store, in seconds.
 const STOP_SECONDS: f64 = 30.0;
 
 /// Lines in the log: some for each connection, and some for each kind of refusal.
