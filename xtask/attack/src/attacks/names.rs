@@ -24,7 +24,7 @@ pub(crate) async fn unknown_knowns(ground: &mut Ground) -> Result<()> {
     ground.flood(frames).await
 }
 
-/// Corrections, each of which asks for everything.
+/// Corrections. Each asks for everything.
 pub(crate) async fn unknown_corrections(ground: &mut Ground) -> Result<()> {
     let frames = about_unknown(ground, |id| {
         format!(
