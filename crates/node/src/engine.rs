@@ -28,7 +28,7 @@ use crate::stats::{Counters, Stats, UpstreamStats, add};
 use crate::synced::SyncWaits;
 use crate::usage::Usage;
 use crate::verifier::Verifier;
-use crate::writer::{Job, WriteQueue};
+use crate::writer::WriteQueue;
 
 /// Events that are handled before the machine is polled.
 const EVENTS_PER_ROUND: usize = 256;
@@ -394,7 +394,7 @@ impl Engine {
             Action::Verify(job) => self.verify(job),
             Action::Store(job) => self.store(job),
             Action::Track { id, upstream, synced } => {
-                self.writer.push(Job::track(id, upstream, synced));
+                self.writer.track(id, upstream, synced);
             }
             Action::ListUnsynced { upstream, after, limit } => {
                 self.loader.list_unsynced(upstream, after, limit);
@@ -438,7 +438,8 @@ impl Engine {
         let run = job.sessions.first();
         let began = run.and_then(|run| self.verified.remove(&(job.id, run.session.clone())));
         self.content.add(&job);
-        self.writer.push(Job::Store(job, began));
+        let author = job.author.unwrap_or(OURSELVES);
+        self.writer.store(self.source(author), author, job, began);
     }
 
     /// Reports verified content to the policy. Hands on the content that its sender had to wait
@@ -477,8 +478,11 @@ impl Engine {
     /// Whose share of the look-ups a CoValue is looked up with.
     fn asker(&self, id: CoValueId) -> (Source, PeerId) {
         let peer = self.machine.asker(id).unwrap_or(OURSELVES);
-        let source = self.link(peer).map_or(Source::Peer(peer), |link| link.source);
-        (source, peer)
+        (self.source(peer), peer)
+    }
+
+    fn source(&self, peer: PeerId) -> Source {
+        self.link(peer).map_or(Source::Peer(peer), |link| link.source)
     }
 
     /// The connection of a peer, which may have left since.

@@ -99,6 +99,7 @@ mod trouble;
 mod upstream;
 mod usage;
 mod verifier;
+mod write_rounds;
 mod writer;
 mod writing;
 

@@ -4,14 +4,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use downbeat_driver::{ContentStore, WRITE_LIMITS, WriteBatch, WriteJob, Written};
-use downbeat_storage::{Batcher, StorageError};
-use downbeat_sync::Event;
+use downbeat_driver::{ContentStore, WriteBatch, WriteJob, Written};
+use downbeat_protocol::CoValueId;
+use downbeat_storage::StorageError;
+use downbeat_sync::{Event, PeerId, StoreJob, UpstreamName};
 use tokio::sync::{Notify, mpsc};
 use tracing::{Instrument, debug_span};
 
 use crate::failure::{RETRY, writing_failed, writing_works};
+use crate::source::Source;
 use crate::stats::{Counters, add};
+use crate::write_rounds::WriteRounds;
 
 /// A job, and for a store since when its content is on its way to be acknowledged.
 pub(crate) type Job = WriteJob<Option<Instant>>;
@@ -26,7 +29,7 @@ pub(crate) struct WriteQueue {
 struct Shared {
     /// Bounded by what peers may have in the machine's care at a time: their credit is given back
     /// when the content is durable.
-    jobs: Mutex<Batcher<Job>>,
+    jobs: Mutex<WriteRounds>,
     /// Jobs of the batch that is being written.
     in_batch: AtomicUsize,
     added: Notify,
@@ -34,16 +37,26 @@ struct Shared {
 
 impl WriteQueue {
     pub(crate) fn new() -> Self {
-        let (jobs, added) = (Mutex::new(Batcher::new(WRITE_LIMITS)), Notify::new());
+        let (jobs, added) = (Mutex::default(), Notify::new());
         let shared = Arc::new(Shared { jobs, in_batch: AtomicUsize::new(0), added });
         Self { shared, deleted: Arc::default() }
     }
 
-    /// Adds a job. Stores are carried out in their order, and no note later than the stores that
-    /// come after it.
-    pub(crate) fn push(&self, job: Job) {
-        let bytes = job.bytes();
-        self.jobs().push(job, bytes);
+    /// Adds a store of a peer's content. See [`WriteRounds`] for the order.
+    pub(crate) fn store(
+        &self,
+        source: Source,
+        peer: PeerId,
+        job: StoreJob,
+        began: Option<Instant>,
+    ) {
+        self.jobs().store(source, peer, job, began);
+        self.shared.added.notify_one();
+    }
+
+    /// Adds a note whether an upstream has acknowledged a CoValue.
+    pub(crate) fn track(&self, id: CoValueId, upstream: UpstreamName, synced: bool) {
+        self.jobs().track(WriteJob::track(id, upstream, synced));
         self.shared.added.notify_one();
     }
 
@@ -76,7 +89,7 @@ impl WriteQueue {
         }
     }
 
-    fn jobs(&self) -> MutexGuard<'_, Batcher<Job>> {
+    fn jobs(&self) -> MutexGuard<'_, WriteRounds> {
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
