@@ -5,6 +5,7 @@ use downbeat_sync::{Action, Rejection};
 
 use crate::authors::{Author, Value, forged};
 use crate::load::world_with_map;
+use crate::world::World;
 
 #[test]
 fn a_bad_signature_is_refused_and_the_other_sessions_are_taken() {
@@ -124,6 +125,31 @@ fn a_repeated_fork_is_refused_without_a_look_at_the_log() {
     assert_eq!(world.waiting.len(), 1);
     world.catch_up();
     assert_eq!(world.reports.len(), 1);
+}
+
+#[test]
+fn a_fork_that_is_repeated_often_is_answered_less_and_less() {
+    let (mut world, map, log) = world_with_map();
+    let mut same = log.clone();
+    let alice = world.connect("alice");
+    world.send(alice, map.more(vec![same.write(&["[3]"])]));
+    world.skip_log();
+    for _ in 0..100 {
+        world.send(alice, map.more(vec![log.clone().write(&["[33]"])]));
+    }
+    let sent = |world: &mut World| {
+        let said = world.said();
+        said.iter().filter(|line| line.starts_with("alice ← CONTENT")).count()
+    };
+    // After 1, 2, 4, 8, 16, 32 and 64 forks.
+    assert_eq!(sent(&mut world), 7);
+    // Valid content between the forks changes nothing.
+    for number in 0..10 {
+        let changes = format!("[{number}]");
+        world.send(alice, map.more(vec![same.write(&[&changes])]));
+        world.send(alice, map.more(vec![log.clone().write(&["[33]"])]));
+    }
+    assert_eq!(sent(&mut world), 0);
 }
 
 #[test]

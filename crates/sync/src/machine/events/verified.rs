@@ -135,8 +135,9 @@ impl Machine {
 
     /// A peer has less of a session than expected, because it has forked it.
     fn send_again(&mut self, peer: PeerId, id: CoValueId, session: &SessionId, from: u64) {
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_forked(session.clone(), from);
+        let subscription = self.subscription_mut(peer, id);
+        if subscription.is_some_and(|subscription| subscription.mark_forked(session.clone(), from))
+        {
             self.enqueue(peer, id);
         }
     }

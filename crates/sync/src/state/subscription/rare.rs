@@ -25,9 +25,8 @@ pub(crate) struct Rare {
     pub corrections: Corrections,
     /// Sessions with refused content.
     refused: Vec<SessionId>,
-    /// The sessions that the peer has forked, latest last, each with the number of transactions
-    /// before the fork. What it writes there from then on cannot be verified, and is not a forgery.
-    forked: Vec<(SessionId, u64)>,
+    /// The sessions that the peer has forked, latest last.
+    forks: Vec<Fork>,
     /// Sessions that the peer has sent, of a CoValue with many, until they are acknowledged.
     pub acknowledged: SessionCounts,
     /// The hash that the peer has sent in a reconcile message, until it has been compared.
@@ -35,6 +34,17 @@ pub(crate) struct Rare {
     /// Whether the peer stated its counts in a LOAD while its content was still in progress here,
     /// so that this content does not tell what it has.
     pub is_older: bool,
+}
+
+/// A session that a peer has forked.
+#[derive(Debug, PartialEq)]
+struct Fork {
+    session: SessionId,
+    /// The number of transactions before the fork, until the peer has the same log again. What it
+    /// writes there cannot be verified, and is not a forgery.
+    at: Option<u64>,
+    /// How often the peer has sent a fork of the session.
+    times: u32,
 }
 
 /// The corrections that a peer gets.
@@ -108,23 +118,31 @@ impl Rare {
         self.refused.contains(session)
     }
 
-    /// The peer has forked a session after so many transactions.
-    pub(crate) fn fork(&mut self, session: SessionId, after: u64) {
-        self.end_fork(&session);
-        if self.forked.len() >= MAX_FORKED_SESSIONS {
-            self.forked.remove(0);
+    /// The peer has forked a session after so many transactions. Returns whether it gets what it
+    /// lacks: the first, second, fourth, eighth time and so on, because a fork of a few bytes may
+    /// lack all of a long log.
+    pub(crate) fn fork(&mut self, session: SessionId, after: u64) -> bool {
+        let position = self.forks.iter().position(|fork| fork.session == session);
+        let before = position.map(|position| self.forks.remove(position).times);
+        if self.forks.len() >= MAX_FORKED_SESSIONS {
+            self.forks.remove(0);
         }
-        self.forked.push((session, after));
+        let times = before.unwrap_or_default().saturating_add(1);
+        self.forks.push(Fork { session, at: Some(after), times });
+        times.is_power_of_two()
     }
 
     /// After how many transactions the peer has forked a session.
     pub(crate) fn forked(&self, session: &SessionId) -> Option<u64> {
-        self.forked.iter().find(|(forked, _)| forked == session).map(|(_, after)| *after)
+        self.forks.iter().find(|fork| fork.session == *session)?.at
     }
 
     /// The peer has the same log of a session again.
     pub(crate) fn end_fork(&mut self, session: &SessionId) {
-        self.forked.retain(|(forked, _)| forked != session);
+        let mut forks = self.forks.iter_mut();
+        if let Some(fork) = forks.find(|fork| fork.session == *session) {
+            fork.at = None;
+        }
     }
 
     /// Content of a session is accepted.
