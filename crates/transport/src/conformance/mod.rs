@@ -9,7 +9,9 @@ mod listener;
 use std::future::Future;
 use std::time::Duration;
 
-use downbeat_protocol::Message;
+use downbeat_protocol::{
+    CoValueId, Content, Message, Priority, SessionContent, SessionId, Signature, Transaction,
+};
 
 pub use bad_input::{BadInput, run_bad_input, run_silence};
 pub use listener::run_listener;
@@ -305,20 +307,40 @@ fn small(number: usize) -> Message {
     Message::ReconcileAck(format!("{number}:\n\"ä€🎶"))
 }
 
-/// A message of about `size` bytes that starts with its number.
+/// A message of about `size` bytes: content after as many transactions as its number.
 fn sized(number: usize, size: usize) -> Message {
-    let mut text = format!("{number}:");
-    while text.len() < size {
-        let letter = b'a' + u8::try_from(text.len() / 1_000 % 26).unwrap_or(0);
-        text.push(char::from(letter));
-    }
-    Message::ReconcileAck(text)
+    let letters: String = (0..size).map(letter).collect();
+    let transaction = Transaction::trusting(&format!("[\"{letters}\"]"), 0, None);
+    let session = SessionContent {
+        session: SessionId::parse("co_z1_session_z1").expect("the id of a session"),
+        after: number as u64,
+        transactions: vec![transaction],
+        last_signature: Signature::parse(&format!("signature_z{}", "1".repeat(64)))
+            .expect("the digits of 64 zeros"),
+    };
+    Message::Content(Content {
+        id: CoValueId::parse("co_z1").expect("the id of a CoValue"),
+        header: None,
+        priority: Priority::Medium,
+        sessions: vec![session],
+        malformed: Vec::new(),
+        expect_content_until: None,
+    })
+}
+
+fn letter(place: usize) -> char {
+    char::from(b'a' + u8::try_from(place / 1_000 % 26).unwrap_or(0))
 }
 
 fn number_of(message: &Message) -> usize {
-    let Message::ReconcileAck(text) = message else { panic!("not of this suite: {message:?}") };
-    let number = text.split(':').next().and_then(|digits| digits.parse().ok());
-    number.unwrap_or_else(|| panic!("no number in {}", text.get(..20).unwrap_or(text)))
+    let number = match message {
+        Message::ReconcileAck(text) => text.split(':').next().and_then(|text| text.parse().ok()),
+        Message::Content(content) => {
+            content.sessions.first().and_then(|session| usize::try_from(session.after).ok())
+        }
+        _ => None,
+    };
+    number.unwrap_or_else(|| panic!("not of this suite: {message:?}"))
 }
 
 fn normal() -> CloseReason {
