@@ -133,10 +133,10 @@ impl Subscription {
 
     /// The peer has forked a session after so many transactions: it has no more of it than that.
     /// Returns whether it is sent the rest. See [`Rare::fork`].
-    pub(crate) fn mark_forked(&mut self, session: SessionId, after: u64) -> bool {
+    pub(crate) fn mark_forked(&mut self, session: &SessionId, after: u64) -> bool {
         let is_sent_rest = self.rare_mut().fork(session.clone(), after);
         if is_sent_rest {
-            self.counts.lower(&session, after);
+            self.counts.lower(session, after);
         }
         is_sent_rest
     }

@@ -136,8 +136,7 @@ impl Machine {
     /// A peer has less of a session than expected, because it has forked it.
     fn send_again(&mut self, peer: PeerId, id: CoValueId, session: &SessionId, from: u64) {
         let subscription = self.subscription_mut(peer, id);
-        if subscription.is_some_and(|subscription| subscription.mark_forked(session.clone(), from))
-        {
+        if subscription.is_some_and(|subscription| subscription.mark_forked(session, from)) {
             self.enqueue(peer, id);
         }
     }
