@@ -15,7 +15,7 @@ use crate::writer::Job;
 /// The most of one batch. A job waits for the batch before its own, and for its own, so both
 /// together have to be written well within the time that a user notices. Larger batches gain
 /// little: a flush takes a few milliseconds.
-const LIMITS: BatchLimits = BatchLimits { jobs: 1_024, bytes: 4 << 20 };
+const LIMITS: BatchLimits = BatchLimits { jobs: 256, bytes: 4 << 20 };
 
 const _: () = assert!(LIMITS.jobs <= WRITE_LIMITS.jobs && LIMITS.bytes <= WRITE_LIMITS.bytes);
 

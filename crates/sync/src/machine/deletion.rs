@@ -90,8 +90,8 @@ impl Machine {
         rejection: Option<Rejection>,
     ) -> Option<Rejection> {
         let Some(deletion) = deletion else { return rejection };
-        let Deletion { run, groups } = *deletion;
-        for (group, _) in &groups {
+        let Deletion { run, groups: judged_by } = *deletion;
+        for (group, _) in &judged_by {
             self.entry(*group).unpin();
         }
         let rejection = rejection?;
@@ -100,6 +100,7 @@ impl Machine {
         }
         let index = self.index(id)?;
         let (header, priority) = (index.header().clone(), index.header().priority());
+        let author = run.session.account();
         let content = Content {
             id,
             header: None,
@@ -111,9 +112,13 @@ impl Machine {
         let has_grown = |(group, before): &(CoValueId, Option<u64>)| {
             before.is_some() && self.stored_transactions(*group) != *before
         };
-        let has_changed = groups.iter().any(has_grown);
-        let here = self.deciding_groups(&header);
-        let needs = Needs { here: here.clone(), ..Needs::default() };
+        let has_changed = judged_by.iter().any(has_grown);
+        let groups = self.deciding_groups(&header);
+        // The author's account stays in memory as well. Otherwise the deletions of two authors that
+        // have no room in memory together would be judged again whenever one of the accounts is
+        // looked up for the other deletion.
+        let here = groups.iter().copied().chain(author).collect();
+        let needs = Needs { here, ..Needs::default() };
         // The credit was released when the run was verified.
         let deadline = Some(self.now + self.config.hold_time);
         let pending = PendingContent { content, credit: Credit::released(peer), deadline };
@@ -122,7 +127,7 @@ impl Machine {
             self.retries.push_back((id, peer));
             return None;
         }
-        for group in here {
+        for group in groups {
             self.ask_sender(peer, group, true);
         }
         None

@@ -1,7 +1,7 @@
 //! Rejected content, and its effects on other content.
 
 use downbeat_protocol::{DecodeError, MalformedSession, Message};
-use downbeat_sync::{Action, Rejection};
+use downbeat_sync::{Action, Rejection, content_credit};
 
 use crate::authors::{Author, Value, forged};
 use crate::load::world_with_map;
@@ -197,7 +197,9 @@ fn a_malformed_session_is_refused_and_the_others_are_taken() {
         session: "x".to_owned(),
         error: DecodeError::Missing("lastSignature"),
     });
+    let taken = content_credit(&content);
     world.send(alice, Message::Content(content));
+    assert_eq!(world.released[&alice], taken);
     assert_eq!(world.durable(&map, &log), 3);
     assert!(matches!(world.reports[0].rejection, Rejection::Malformed(_)));
     world.skip_log();

@@ -149,6 +149,8 @@ impl Machine {
                 dropped.push(end);
             }
         }
+        // The rest belongs to what was left out: malformed sessions.
+        self.release(credit);
         let Some(index) = self.index_mut(id) else { return };
         if dropped.is_empty() {
             index.await_ack(peer, &sent);

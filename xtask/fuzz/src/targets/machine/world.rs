@@ -211,7 +211,8 @@ impl World {
                 self.machine.handle(self.now, Event::Tick);
             }
         }
-        panic!("the machine goes round in circles");
+        let next = self.waiting.front();
+        panic!("the machine goes round in circles: {:?}, {next:?}", self.machine.unfinished());
     }
 
     fn poll(&mut self, features: &mut Features) {
