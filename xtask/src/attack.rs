@@ -1,12 +1,10 @@
 //! `cargo xtask attack`: attacks the real server, with an honest client beside the attacker.
 
-use std::process::Command;
-
 use anyhow::Result;
 use clap::Args;
 
 use crate::steps;
-use crate::workspace::{Profile, binary, build, cargo};
+use crate::workspace::{Profile, binary, build, program};
 
 /// Attack the real server as strangers would, with an honest client beside them: `cargo xtask
 /// attack [--list] [--only NAME...] [--memory-budget 128MiB|1GiB] [--short] [--json] [--binary
@@ -24,17 +22,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let names = |name: &str| arguments.arguments.iter().any(|argument| argument.starts_with(name));
-    let mut command = program();
+    let mut command = program("downbeat-attack", "dev");
     if !names("--binary") && !names("--list") && !names("--help") {
         steps::run(&mut build(Profile::Release))?;
         command.arg("--binary").arg(binary(Profile::Release)?);
     }
     steps::run(command.args(&arguments.arguments))
-}
-
-/// Builds and runs the program of the `downbeat-attack` crate.
-fn program() -> Command {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "downbeat-attack", "--"]);
-    command
 }

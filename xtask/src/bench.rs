@@ -7,7 +7,7 @@ use crate::npm;
 use crate::steps::Steps;
 use crate::storm;
 use crate::tools;
-use crate::workspace::{Profile, binary, build, cargo, root};
+use crate::workspace::{Profile, binary, build, program, root};
 
 /// Run benchmarks of whole servers. (`cargo bench -p CRATE` runs those of one crate.)
 #[derive(Args)]
@@ -47,8 +47,7 @@ pub(crate) fn run_benchmark(arguments: &Arguments) -> Result<()> {
         npm::install(&reference)?;
         npm::build_better_sqlite3(&reference)
     })?;
-    let mut compare = cargo();
-    compare.args(["run", "--quiet", "--package", "downbeat-compare", "--"]);
+    let mut compare = program("downbeat-compare", "dev");
     compare.arg("--downbeat").arg(binary(Profile::Release)?);
     compare.arg("--reference").arg(&reference).args(arguments);
     steps.command("comparison", &mut compare)?;

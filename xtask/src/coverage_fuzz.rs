@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::fuzz::fuzzer;
 use crate::steps;
 use crate::workspace::{cargo, root};
 
@@ -45,11 +46,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn fuzz(target: &str, seconds: u64) -> Result<()> {
     let found = found_inputs(target);
     fs::create_dir_all(corpus(target)).context("cannot create the folder of the corpus")?;
-    let mut write_seeds = cargo();
-    write_seeds.args(["run", "--quiet", "--package", "downbeat-fuzz", "--profile", "fuzz", "--"]);
-    steps::run(write_seeds.arg(target).arg("--write-seeds").arg(&found))?;
+    steps::run(fuzzer().arg(target).arg("--write-seeds").arg(&found))?;
     let time = format!("-max_total_time={seconds}");
-    steps::run(fuzzer(target).arg(found).arg(corpus(target)).args(["--", &time, MAX_LEN]))
+    steps::run(lib_fuzzer(target).arg(found).arg(corpus(target)).args(["--", &time, MAX_LEN]))
 }
 
 /// Replaces the corpus of a target by the fewest inputs that reach the same code.
@@ -58,11 +57,11 @@ fn keep_smallest(target: &str) -> Result<()> {
     fs::rename(&corpus, &before).context("cannot move the corpus")?;
     fs::create_dir_all(&corpus).context("cannot create the folder of the corpus")?;
     let inputs = [&corpus, &before, &found_inputs(target)];
-    steps::run(fuzzer(target).args(inputs).args(["--", "-merge=1", MAX_LEN]))?;
+    steps::run(lib_fuzzer(target).args(inputs).args(["--", "-merge=1", MAX_LEN]))?;
     fs::remove_dir_all(before).context("cannot remove the old corpus")
 }
 
-fn fuzzer(target: &str) -> Command {
+fn lib_fuzzer(target: &str) -> Command {
     let mut command = cargo();
     command.args(["+nightly", "fuzz", "run", "--fuzz-dir", "xtask/fuzz/coverage", target]);
     command

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::steps::{self, Steps};
-use crate::workspace::{Profile, binary, build, cargo};
+use crate::workspace::{Profile, binary, build, program};
 
 /// The short version for the full test command: less than a minute.
 const IN_TESTS: [&str; 4] = ["--kills", "8", "--places", "8"];
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     steps::run(&mut build(Profile::Debug))?;
-    steps::run(program()?.args(&arguments.arguments))
+    steps::run(crash()?.args(&arguments.arguments))
 }
 
 /// The number of steps in [`steps()`].
@@ -35,13 +35,12 @@ pub(crate) const STEPS: usize = 2;
 /// The steps of the full test command.
 pub(crate) fn steps(steps: &mut Steps) -> Result<()> {
     steps.command("server to be killed", &mut build(Profile::Debug))?;
-    steps.command("kills, damage and full disks", program()?.args(IN_TESTS))
+    steps.command("kills, damage and full disks", crash()?.args(IN_TESTS))
 }
 
 /// Builds and runs the program of the `downbeat-crash` crate.
-fn program() -> Result<Command> {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "downbeat-crash", "--", "--binary"]);
-    command.arg(binary(Profile::Debug)?);
+fn crash() -> Result<Command> {
+    let mut command = program("downbeat-crash", "dev");
+    command.arg("--binary").arg(binary(Profile::Debug)?);
     Ok(command)
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::npm;
 use crate::steps;
-use crate::workspace::{cargo, root};
+use crate::workspace::{program, root};
 
 /// Compare the lower crates with the reference (Node.js) on random inputs: `cargo xtask
 /// differential [--seed N] [--cases N] [--suite NAME [--case N]] [--record]`.
@@ -26,14 +26,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // The reference of the interop scenarios.
     npm::install(&root().join("xtask/interop"))?;
-    steps::run(program().args(&arguments.arguments))
+    steps::run(differential().args(&arguments.arguments))
 }
 
 /// Builds and runs the program of the `downbeat-differential` crate, with the profile for fuzzing:
 /// fast, but with checks.
-fn program() -> Command {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "downbeat-differential"]);
-    command.args(["--profile", "fuzz", "--"]);
-    command
+fn differential() -> Command {
+    program("downbeat-differential", "fuzz")
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::steps;
-use crate::workspace::cargo;
+use crate::workspace::program;
 
 /// How long each target is fuzzed by the full test command, in seconds.
 const SECONDS_IN_TESTS: &str = "60";
@@ -40,8 +40,6 @@ pub(crate) fn step() -> Command {
 }
 
 /// Builds and runs the program of the `downbeat-fuzz` crate.
-fn fuzzer() -> Command {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "downbeat-fuzz", "--profile", "fuzz", "--"]);
-    command
+pub(crate) fn fuzzer() -> Command {
+    program("downbeat-fuzz", "fuzz")
 }

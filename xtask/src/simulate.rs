@@ -1,12 +1,10 @@
 //! `cargo xtask simulate`: seeds of the deterministic simulation.
 
-use std::process::Command;
-
 use anyhow::Result;
 use clap::Args;
 
 use crate::steps;
-use crate::workspace::cargo;
+use crate::workspace::program;
 
 /// Run seeds of the simulation: `cargo xtask simulate [--seeds N] [--from SEED]
 /// [--seed S [--log]]`.
@@ -22,12 +20,5 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    steps::run(simulator().args(&arguments.arguments))
-}
-
-/// Builds and runs the program of the `downbeat-simulation` crate.
-fn simulator() -> Command {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "downbeat-simulation", "--release", "--"]);
-    command
+    steps::run(program("downbeat-simulation", "release").args(&arguments.arguments))
 }

@@ -28,6 +28,14 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Builds and runs the program of a package of the workspace. Arguments that are added are the
+/// program's own.
+pub(crate) fn program(package: &str, profile: &str) -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", package, "--profile", profile, "--"]);
+    command
+}
+
 /// The command that builds the `downbeat` binary.
 pub(crate) fn build(profile: Profile) -> Command {
     let mut command = cargo();

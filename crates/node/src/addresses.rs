@@ -1,13 +1,14 @@
 //! The rates that all connections of one address share.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use crate::limits::{Buckets, Rates, TooLong};
+use crate::lock::lock;
 use crate::source::Source;
 
 /// Addresses that are known before those without connections are looked for. An entry has some
@@ -75,11 +76,6 @@ impl Address {
     fn is_rested(&self, now: Instant) -> bool {
         lock(&self.buckets).are_full(now)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is in them is consistent between any two statements that could panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

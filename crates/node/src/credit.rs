@@ -1,10 +1,11 @@
 //! Credit: how much content peers may have in the machine's care.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::lock::lock;
 use crate::stats::{BackPressureCells, add, micros};
 
 /// Bytes that a peer may have in the machine's care before its connection is read no further.
@@ -174,8 +175,7 @@ impl Credit {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        // It is consistent between any two statements that could panic.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 }
 

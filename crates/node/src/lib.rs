@@ -78,6 +78,7 @@ mod link;
 mod listening;
 mod loader;
 mod local;
+mod lock;
 mod node;
 mod output;
 mod places;

@@ -3,7 +3,7 @@
 //! A client that does not read keeps the messages that are being written to it. Small ones cost
 //! little; the others share a budget, and are read from storage only to be sent at once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use downbeat_protocol::{Message, SessionContent, SessionCounts};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::link::{Kind, Link};
+use crate::lock::lock;
 use crate::stats::{Counters, add, micros};
 
 /// Bytes that need no room: edits and acknowledgements. 10,000 clients that do not read keep
@@ -138,8 +139,7 @@ impl Output {
     }
 
     fn writing(&self) -> MutexGuard<'_, FxHashMap<PeerId, Write>> {
-        // It is consistent between any two statements that could panic.
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.writing)
     }
 }
 

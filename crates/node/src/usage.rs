@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as StdInstant};
 
 use downbeat_protocol::{CoValueId, SessionContent};
@@ -17,6 +17,7 @@ use tracing::{error, info};
 
 use crate::access::{Access, account_of};
 use crate::limits::{Buckets, KeyLimits, TooLong};
+use crate::lock::lock;
 use crate::stats::{AccountStats, KeyStats};
 use crate::trouble::{Report, Trouble};
 
@@ -262,11 +263,6 @@ impl Key {
     ) -> Result<Duration, TooLong> {
         lock(&self.own).buckets.take(messages, bytes, longest, now)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is in them is consistent between any two statements that could panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(path: &Path) -> io::Result<Saved> {

@@ -1,7 +1,7 @@
 //! The storage writer: everything that waits when storage is free goes in one batch.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use downbeat_driver::{ContentStore, WriteBatch, WriteJob, Written};
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{Instrument, debug_span};
 
 use crate::failure::{RETRY, writing_failed, writing_works};
+use crate::lock::lock;
 use crate::source::Source;
 use crate::stats::{Counters, add};
 use crate::write_rounds::WriteRounds;
@@ -90,7 +91,7 @@ impl WriteQueue {
     }
 
     fn jobs(&self) -> MutexGuard<'_, WriteRounds> {
-        self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.jobs)
     }
 }
 

@@ -97,7 +97,7 @@ pub fn content_credit(content: &Content) -> u64 {
 }
 
 /// The part of a message's credit that does not belong to its runs.
-pub(crate) fn message_credit(content: &Content) -> u64 {
+fn message_credit(content: &Content) -> u64 {
     let announced = content.expect_content_until.as_ref().map_or(0, SessionCounts::len);
     let malformed: usize = content.malformed.iter().map(|one| one.session.len() + 128).sum();
     MESSAGE_BYTES

@@ -1,7 +1,7 @@
 //! Where things are counted, as they happen.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use downbeat_protocol::{CoValueId, Message, SessionContent, UnknownKind};
@@ -9,6 +9,7 @@ use downbeat_sync::Rejection;
 use downbeat_transport::PeerInfo;
 use tracing::warn;
 
+use crate::lock::lock;
 use crate::trouble::Trouble;
 
 use super::histogram::{HistogramCells, SECONDS, SIZES};
@@ -226,11 +227,6 @@ pub(crate) fn add(cell: &AtomicU64, count: u64) {
 /// A time as it is counted.
 pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is in them is consistent between any two statements that could panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

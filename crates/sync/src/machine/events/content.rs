@@ -4,7 +4,7 @@ use downbeat_core::dependencies;
 use downbeat_crypto::header_id;
 use downbeat_protocol::{Content, Header, SessionCounts, SessionId};
 
-use crate::cost::{message_credit, run_credit};
+use crate::cost::run_credit;
 use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
@@ -122,7 +122,6 @@ impl Machine {
     fn accept_content(&mut self, header: Header, pending: PendingContent) {
         let PendingContent { content, mut credit, .. } = pending;
         let (peer, id) = (credit.peer(), content.id);
-        self.release(credit.split(message_credit(&content)));
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.merge_sent(content.header.is_some(), &SessionCounts::new(), None);
         }
@@ -149,7 +148,7 @@ impl Machine {
                 dropped.push(end);
             }
         }
-        // The rest belongs to what was left out: malformed sessions.
+        // The rest belongs to the message, and to its malformed sessions.
         self.release(credit);
         let Some(index) = self.index_mut(id) else { return };
         if dropped.is_empty() {
