@@ -202,7 +202,6 @@ impl NodeBuilder {
             policy: Arc::clone(&policy),
             credit: Arc::clone(&credit),
             output: Arc::clone(&output),
-            limits,
         });
         tasks.spawn(engine.run(orders, incoming));
         tasks.spawn(Arc::clone(&usage).keep_saving());

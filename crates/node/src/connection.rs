@@ -60,6 +60,7 @@ pub(crate) fn open(
         credit: Credit::new(Arc::clone(&node.credit)),
         places: Places::default(),
         debts: Debts::default(),
+        max_strikes: node.limits.strikes,
         proof: Proof::default(),
         close,
     });

@@ -18,7 +18,6 @@ use tracing::{debug, info, warn};
 
 use crate::credit::CreditPool;
 use crate::gone::Gone;
-use crate::limits::NodeLimits;
 use crate::link::{Kind, Link};
 use crate::loader::Loader;
 use crate::output::Output;
@@ -40,7 +39,7 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// for closing connections. A peer that does not read learns of them when it reconnects.
 const TELL_TIME: Duration = Duration::from_secs(2);
 
-/// Stands for the node itself, where a look-up is for no peer.
+/// Stands for the node itself, where a look-up or a store is for no peer.
 const OURSELVES: PeerId = PeerId(u64::MAX);
 
 /// Interval between checks for parked content that has expired.
@@ -95,7 +94,6 @@ pub(crate) struct Parts {
     pub policy: Arc<ContentPolicy>,
     pub credit: Arc<CreditPool>,
     pub output: Arc<Output>,
-    pub limits: NodeLimits,
 }
 
 /// Owns the machine.
@@ -123,7 +121,6 @@ pub(crate) struct Engine {
     policy: Arc<ContentPolicy>,
     credit: Arc<CreditPool>,
     output: Arc<Output>,
-    limits: NodeLimits,
     /// Whether an action has caused an event for the machine, which has to be polled again.
     fed: bool,
 }
@@ -142,7 +139,6 @@ impl Engine {
             policy,
             credit,
             output,
-            limits,
         } = parts;
         let storage = Arc::clone(content.storage());
         let loader = Loader::new(storage, events, Arc::clone(&counters));
@@ -169,7 +165,6 @@ impl Engine {
             policy,
             credit,
             output,
-            limits,
             fed: false,
         }
     }
@@ -431,15 +426,17 @@ impl Engine {
     fn store(&mut self, job: StoreJob) {
         self.under_way += 1;
         self.tell_policy(&job);
-        let key = job.author.and_then(|author| self.link(author)?.key.as_ref());
-        let author = job.author.and_then(|author| self.links.get(&author));
-        let behind = author.and_then(|author| self.policy.account_behind(&author.link));
-        self.usage.charge(&job, key.map(|key| &**key), behind);
+        let author = job.author.unwrap_or(OURSELVES);
+        let link = self.link(author);
+        let connected = self.links.get(&author);
+        let behind = connected.and_then(|connected| self.policy.account_behind(&connected.link));
+        let key = link.and_then(|link| link.key.as_deref());
+        self.usage.charge(&job, key, behind);
+        let source = Link::source_of(author, link);
         let run = job.sessions.first();
         let began = run.and_then(|run| self.verified.remove(&(job.id, run.session.clone())));
         self.content.add(&job);
-        let author = job.author.unwrap_or(OURSELVES);
-        self.writer.store(self.source(author), author, job, began);
+        self.writer.store(source, author, job, began);
     }
 
     /// Reports verified content to the policy. Hands on the content that its sender had to wait
@@ -478,11 +475,7 @@ impl Engine {
     /// Whose share of the look-ups a CoValue is looked up with.
     fn asker(&self, id: CoValueId) -> (Source, PeerId) {
         let peer = self.machine.asker(id).unwrap_or(OURSELVES);
-        (self.source(peer), peer)
-    }
-
-    fn source(&self, peer: PeerId) -> Source {
-        self.link(peer).map_or(Source::Peer(peer), |link| link.source)
+        (Link::source_of(peer, self.link(peer)), peer)
     }
 
     /// The connection of a peer, which may have left since.
@@ -506,19 +499,10 @@ impl Engine {
                 let text = "more subscriptions than allowed";
                 link.close(CloseReason::new(CloseCode::PolicyViolation, text));
             }
-            (Kind::Client, rejection) if is_strike(&rejection) => self.strike(link, &rejection),
+            (_, rejection) if is_strike(&rejection) => {
+                link.strike(&self.counters.limits, rejection);
+            }
             _ => {}
-        }
-    }
-
-    /// Counts a rejection that only a broken or a hostile client causes.
-    fn strike(&self, link: &Link, rejection: &Rejection) {
-        if link.debts.strike() < self.limits.strikes {
-            return;
-        }
-        let text = format!("too much invalid content, at last: {rejection}");
-        if link.close(CloseReason::new(CloseCode::PolicyViolation, text)) {
-            add(&self.counters.limits.closed_for_strikes, 1);
         }
     }
 }

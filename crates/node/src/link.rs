@@ -1,10 +1,11 @@
 //! A connection as the engine and both of its halves see it.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use downbeat_sync::{PeerId, PeerRole, Rejection, UpstreamName};
-use downbeat_transport::{CloseReason, PeerInfo};
+use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
 use tokio::sync::watch;
 
 use crate::addresses::Address;
@@ -12,6 +13,7 @@ use crate::credit::Credit;
 use crate::places::Places;
 use crate::proof::Proof;
 use crate::source::Source;
+use crate::stats::{LimitCells, add};
 use crate::usage::Key;
 
 /// What a strike counts as, in messages: at the default rate a connection has ten a second.
@@ -51,6 +53,8 @@ pub(crate) struct Link {
     pub credit: Credit,
     pub places: Places,
     pub debts: Debts,
+    /// Strikes after which a client is closed.
+    pub max_strikes: u32,
     /// Where only some accounts may store content: whether one of them is behind the peer.
     pub proof: Proof,
     /// Why the connection has to end, once it has to.
@@ -68,23 +72,45 @@ pub(crate) struct Debts {
 impl Debts {
     /// The node has done work for the peer, which counts with its next frame.
     pub(crate) fn charge(&self, messages: u64) {
-        self.work.fetch_add(messages, Ordering::Relaxed);
+        if messages > 0 {
+            self.work.fetch_add(messages, Ordering::Relaxed);
+        }
     }
 
     /// Takes out what has to be counted.
     pub(crate) fn take(&self) -> u64 {
+        // Nearly always there is nothing, and then nothing is written to memory that threads share.
+        if self.work.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
         self.work.swap(0, Ordering::Relaxed)
     }
 
-    /// The peer has sent something that only a broken or a hostile client sends. Returns how often
-    /// it has.
-    pub(crate) fn strike(&self) -> u32 {
+    /// Counts a strike. Returns how many there were.
+    fn strike(&self) -> u32 {
         self.charge(STRIKE_WORK);
         self.strikes.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 }
 
 impl Link {
+    /// Whose share a peer draws from. It may have left, so that its connection is unknown.
+    pub(crate) fn source_of(peer: PeerId, link: Option<&Arc<Self>>) -> Source {
+        link.map_or(Source::Peer(peer), |link| link.source)
+    }
+
+    /// The peer has sent something that only a broken or a hostile client sends. A client that goes
+    /// on with that is closed.
+    pub(crate) fn strike(&self, counters: &LimitCells, detail: impl Display) {
+        if !matches!(self.kind, Kind::Client) || self.debts.strike() < self.max_strikes {
+            return;
+        }
+        let text = format!("too much invalid content, at last: {detail}");
+        if self.close(CloseReason::new(CloseCode::PolicyViolation, text)) {
+            add(&counters.closed_for_strikes, 1);
+        }
+    }
+
     /// Ends the connection as soon as possible. Returns whether it was not about to end before.
     pub(crate) fn close(&self, reason: CloseReason) -> bool {
         self.close.send_if_modified(|close| {

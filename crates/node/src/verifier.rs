@@ -72,7 +72,7 @@ struct Jobs {
 impl Job {
     fn source(&self) -> Source {
         let author = self.verification.job().author;
-        self.link.as_ref().map_or(Source::Peer(author), |link| link.source)
+        Link::source_of(author, self.link.as_ref())
     }
 
     fn content(&self) -> (PeerId, CoValueId) {

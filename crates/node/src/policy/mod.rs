@@ -411,8 +411,7 @@ impl ContentPolicy {
         };
         add(cell, 1);
         if matches!(reason, Reason::BadSignature | Reason::HeaderMismatch) {
-            // The engine closes a connection with too many of them when it refuses the next.
-            link.debts.strike();
+            link.strike(limits, &detail);
         }
         if !self.memory().is_news(id, name) {
             return;

@@ -1,25 +1,20 @@
 //! Each input costs its sender what it costs the node.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_core::CoValue;
 use downbeat_crypto::random_session_id;
-use downbeat_node::{Node, NodeLimits, Rates};
+use downbeat_node::{Access, AccountList, Node, NodeLimits};
 use downbeat_protocol::{Content, Message, Owner, Signature};
 use downbeat_storage::{FaultyStorage, InjectedFailure, MemoryStorage, Operation};
 use downbeat_transport::{Connection, PeerInfo, pair};
 use tokio::sync::Notify;
 
-use crate::given::{Author, Peer, SOON, map, transaction};
+use crate::given::{Author, Peer, SOON, map, rate, transaction};
 
 fn node(limits: NodeLimits) -> Node {
     Node::builder(Arc::new(MemoryStorage::new())).limits(limits).start().unwrap()
-}
-
-fn rate(messages: u64) -> Rates {
-    Rates { messages: NonZeroU64::new(messages), bytes: None }
 }
 
 /// A client at an address.
@@ -96,6 +91,21 @@ async fn who_goes_on_with_bad_signatures_is_closed() {
     for _ in 0..3 {
         let (_, content) = many_sessions(&Author::new(), 1);
         peer.send(Message::Content(forged(content))).await;
+    }
+    peer.ended().await;
+    assert_eq!(node.stats().await.unwrap().limits.closed_for_strikes, 1);
+}
+
+#[tokio::test]
+async fn who_goes_on_with_wrong_headers_is_closed_where_only_some_accounts_may_store() {
+    let access = Access::Accounts { accounts: AccountList::default(), quota: None };
+    let limits = NodeLimits { strikes: 3, ..NodeLimits::default() };
+    let builder = Node::builder(Arc::new(MemoryStorage::new())).limits(limits);
+    let node = builder.access(access).start().unwrap();
+    let mut peer = Peer::connect(&node, 16).await;
+    for _ in 0..3 {
+        let (_, content) = many_sessions(&Author::new(), 1);
+        peer.send(Message::Content(Content { id: CoValue::new(map()).id(), ..content })).await;
     }
     peer.ended().await;
     assert_eq!(node.stats().await.unwrap().limits.closed_for_strikes, 1);

@@ -1,12 +1,13 @@
 //! Values and nodes that several tests start from.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use downbeat_core::CoValue;
 use downbeat_crypto::{AgentSecret, SignerSecret, random_session_id};
-use downbeat_node::{LocalValue, Node};
+use downbeat_node::{LocalValue, Node, Rates};
 use downbeat_protocol::{
     CoValueId, Content, Header, HeaderBuilder, KnownState, Message, Owner, Ruleset, SessionId,
     Transaction, Uniqueness,
@@ -161,4 +162,9 @@ pub(crate) async fn send(peer: &mut Peer, contents: Vec<Content>) {
     for content in contents {
         peer.send(Message::Content(content)).await;
     }
+}
+
+/// A rate of messages, without one of bytes.
+pub(crate) fn rate(messages: u64) -> Rates {
+    Rates { messages: NonZeroU64::new(messages), bytes: None }
 }

@@ -1,26 +1,21 @@
 //! Peers that are held back for good: what they have sent goes no further.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use downbeat_core::CoValue;
-use downbeat_node::{KeyLimits, Node, NodeLimits, Rates};
+use downbeat_node::{KeyLimits, Node, NodeLimits};
 use downbeat_protocol::{KnownState, Message};
 use downbeat_storage::MemoryStorage;
 use downbeat_transport::{
     Connection, DroppedFrame, Incoming, PeerInfo, Receiver, TransportError, pair,
 };
 
-use crate::given::{Peer, SOON, map};
+use crate::given::{Peer, SOON, map, rate};
 
 fn node(limits: NodeLimits) -> Node {
     Node::builder(Arc::new(MemoryStorage::new())).limits(limits).start().unwrap()
-}
-
-fn rate(messages: u64) -> Rates {
-    Rates { messages: NonZeroU64::new(messages), bytes: None }
 }
 
 /// A LOAD of a CoValue that does not exist.

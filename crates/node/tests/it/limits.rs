@@ -15,14 +15,10 @@ use downbeat_transport::{
     CloseCode, CloseReason, Connection, PeerInfo, Sender, TransportError, pair,
 };
 
-use crate::given::{Author, Peer, SOON, count, map, transaction};
+use crate::given::{Author, Peer, SOON, count, map, rate, transaction};
 
 fn builder(limits: NodeLimits) -> NodeBuilder {
     Node::builder(Arc::new(MemoryStorage::new())).limits(limits)
-}
-
-fn rate(messages: u64) -> Rates {
-    Rates { messages: NonZeroU64::new(messages), bytes: None }
 }
 
 /// A client that came with the key of this name.
