@@ -47,11 +47,7 @@ pub fn extend_chain<E>(
     check: impl FnOnce(&HashChain) -> Result<(), E>,
 ) -> Result<HashChain, E> {
     let mut longer = chain.clone();
-    match new {
-        // Most runs are one small edit, which needs no buffer.
-        [transaction] => longer.append(transaction.json()),
-        _ => longer.append_all(new.iter().map(|transaction| &transaction.json()[..])),
-    }
+    longer.append_all(new.iter().map(|transaction| &transaction.json()[..]));
     check(&longer)?;
     Ok(longer)
 }

@@ -42,8 +42,14 @@ impl HashChain {
         /// Eight BLAKE3 chunks of 1 KB, enough for the widest vector registers.
         const BUFFER_LEN: usize = 8 << 10;
 
+        let mut transactions = transactions.into_iter();
+        let Some(first) = transactions.next() else { return };
+        let Some(second) = transactions.next() else {
+            // Most runs are one small edit, which needs no buffer.
+            return self.append(first);
+        };
         let mut buffer = Vec::with_capacity(BUFFER_LEN);
-        for transaction in transactions {
+        for transaction in [first, second].into_iter().chain(transactions) {
             if buffer.len() + transaction.len() > BUFFER_LEN {
                 self.append(&buffer);
                 buffer.clear();

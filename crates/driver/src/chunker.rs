@@ -46,8 +46,9 @@ pub struct ContentChunker {
     /// Whether they have more of a session than was asked for, because the signature at the end is
     /// that of more.
     goes_beyond: bool,
-    /// Position of the next read. It is beyond the end of sessions that are finished.
-    have: SessionCounts,
+    /// Where the next read begins, if that is not what the peer has: beyond the end of sessions
+    /// that are passed over.
+    passed_over: Option<SessionCounts>,
     state: State,
 }
 
@@ -89,7 +90,7 @@ impl ContentChunker {
             reached: item.have.clone(),
             left: item.until.len(),
             goes_beyond: false,
-            have: item.have.clone(),
+            passed_over: None,
             state: State::Reading,
             item,
         };
@@ -103,7 +104,8 @@ impl ContentChunker {
     pub fn next_read(&self) -> Option<ReadRequest<'_>> {
         let max_bytes = self.room.checked_sub(self.bytes).filter(|room| *room > 0)?;
         let is_done = self.state != State::Reading || self.has_all();
-        let Self { item: ContentItem { id, until, .. }, have, .. } = self;
+        let Self { item: ContentItem { id, until, .. }, .. } = self;
+        let have = self.passed_over.as_ref().unwrap_or(&self.reached);
         (!is_done).then_some(ReadRequest { id: *id, have, until, max_bytes })
     }
 
@@ -116,14 +118,14 @@ impl ContentChunker {
             let until = self.item.until.get(&run.session);
             if run.after >= until {
                 // What it needs may not have been sent.
-                self.have.set(&run.session, u64::MAX);
+                self.pass_over(&run);
                 continue;
             }
             if self.names_more(&run, until) {
                 // The machine knows of it since its verification, and asks for it again together
                 // with the CoValues that it names.
                 self.state = State::Outdated;
-                self.have.set(&run.session, u64::MAX);
+                self.pass_over(&run);
                 continue;
             }
             if run.end() >= until && self.reached.get(&run.session) < until {
@@ -131,9 +133,17 @@ impl ContentChunker {
             }
             self.goes_beyond |= run.end() > until;
             self.reached.raise(&run.session, run.end());
-            self.have.raise(&run.session, run.end());
+            if let Some(have) = &mut self.passed_over {
+                have.raise(&run.session, run.end());
+            }
             self.put(run);
         }
+    }
+
+    /// Reads nothing more of a run's session.
+    fn pass_over(&mut self, run: &SessionContent) {
+        let have = self.passed_over.get_or_insert_with(|| self.reached.clone());
+        have.set(&run.session, u64::MAX);
     }
 
     /// Stops, because reading failed. If it failed `for_now`, the machine asks for the rest again.

@@ -71,13 +71,12 @@ impl Default for VerifyLimits {
 /// where it stopped.
 #[derive(Debug)]
 pub struct Verification {
+    /// Its hash chain grows with the valid runs. It is `None` until the log before them is read.
     job: VerifyJob,
     stage: Stage,
     log: StoredLog,
     /// How many runs are valid, from the first on.
     accepted: usize,
-    /// The hash chain after the valid runs. `None` until the log before them is read.
-    chain: Option<HashChain>,
     failure: Option<Failure>,
 }
 
@@ -106,12 +105,14 @@ impl Verification {
     /// Begins with a job.
     pub fn new(mut job: VerifyJob) -> Self {
         let log = StoredLog::new(job.id, job.session.clone());
-        let chain = job.chain.take().or_else(|| (job.after == 0).then(HashChain::new));
-        let stage = match &chain {
-            Some(_) => Stage::after_log(&job),
+        if job.after == 0 {
+            job.chain.get_or_insert_with(HashChain::new);
+        }
+        let stage = match &job.chain {
+            Some(_) => Stage::repeated(&job, 0),
             None => Stage::Log(LogHash::default()),
         };
-        Self { job, stage, log, accepted: 0, chain, failure: None }
+        Self { job, stage, log, accepted: 0, failure: None }
     }
 
     /// The job.
@@ -124,8 +125,8 @@ impl Verification {
         self.failure.as_ref()
     }
 
-    /// Bytes of stored transactions that were read so far, of the log and of groups. The sender of a job causes these reads
-    /// without sending as much.
+    /// Bytes of stored transactions that were read so far, of the log and of groups. The sender of a
+    /// job causes these reads without sending as much.
     pub fn bytes_read(&self) -> u64 {
         self.log.bytes_read()
     }
@@ -160,13 +161,13 @@ impl Verification {
 
     /// Makes the event for the machine.
     pub fn into_verified(self) -> Verified {
-        let VerifyJob { id, session, runs: mut accepted, .. } = self.job;
+        let VerifyJob { id, session, chain, runs: mut accepted, .. } = self.job;
         accepted.truncate(self.accepted);
         let rejection = self.failure.map(|failure| match failure {
             Failure::Rejected(rejection) => rejection,
             Failure::Storage { .. } | Failure::LogTooShort { .. } => Rejection::Unreadable,
         });
-        Verified { id, session, accepted, chain: self.chain, rejection }
+        Verified { id, session, accepted, chain, rejection }
     }
 }
 

@@ -39,9 +39,12 @@ impl Addresses {
         Self { rates, known: Mutex::new(known) }
     }
 
-    /// The address of a source, if it has one.
+    /// The address of a source, if it has one and there are rates.
     pub(crate) fn get(&self, source: Source) -> Option<Arc<Address>> {
         let Source::Address(address) = source else { return None };
+        if self.rates == Rates::default() {
+            return None;
+        }
         let now = Instant::now();
         let mut known = lock(&self.known);
         if known.addresses.len() >= known.sweep_at {
@@ -84,14 +87,15 @@ mod tests {
 
     use super::*;
 
+    const TEN_MESSAGES: Rates = Rates { messages: NonZeroU64::new(10), bytes: None };
+
     fn address(number: u32) -> Source {
         Source::Address(IpAddr::from(number.to_be_bytes()))
     }
 
     #[test]
     fn who_reconnects_has_used_up_what_it_had_used_up() {
-        let rates = Rates { messages: NonZeroU64::new(10), bytes: None };
-        let addresses = Addresses::new(rates);
+        let addresses = Addresses::new(TEN_MESSAGES);
         let now = Instant::now();
         let take = |number| {
             let address = addresses.get(address(number)).unwrap();
@@ -103,8 +107,13 @@ mod tests {
     }
 
     #[test]
+    fn without_rates_nothing_is_shared() {
+        assert!(Addresses::new(Rates::default()).get(address(1)).is_none());
+    }
+
+    #[test]
     fn addresses_that_rest_are_forgotten() {
-        let addresses = Addresses::new(Rates::default());
+        let addresses = Addresses::new(TEN_MESSAGES);
         let kept = addresses.get(address(0)).unwrap();
         for number in 1..100_000 {
             addresses.get(address(number));

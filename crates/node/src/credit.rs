@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, SemaphorePermit};
 
+use crate::byte_budget::ByteBudget;
 use crate::lock::lock;
 use crate::stats::{BackPressureCells, add, micros};
 
@@ -23,9 +24,7 @@ const OWN_CREDIT: (u64, u64) = (16 << 10, 256 << 10);
 /// Credit that all peers share. What a peer has in the machine's care beyond a small own credit is
 /// taken from here, so that many peers cannot fill the memory.
 pub(crate) struct CreditPool {
-    /// One permit for each byte.
-    room: Semaphore,
-    bytes: u32,
+    budget: ByteBudget,
     /// What each peer has without the pool.
     own: u64,
 }
@@ -34,31 +33,29 @@ impl CreditPool {
     pub(crate) fn new(bytes: u64) -> Self {
         let (least, most) = OWN_CREDIT;
         let own = (bytes / PEERS_PER_POOL).clamp(least, most);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self { room: Semaphore::new(bytes as usize), bytes, own }
+        Self { budget: ByteBudget::new(bytes), own }
     }
 
     /// Bytes that are taken at the moment.
     pub(crate) fn used(&self) -> u64 {
-        u64::from(self.bytes).saturating_sub(self.room.available_permits() as u64)
+        self.budget.used()
     }
 
     fn try_take(&self, bytes: u32) -> bool {
-        self.room.try_acquire_many(bytes).map(SemaphorePermit::forget).is_ok()
+        self.budget.try_take(bytes).map(SemaphorePermit::forget).is_some()
     }
 
     /// Takes credit when its turn comes. Returns what was taken.
     async fn take(&self, bytes: u32, waits: &BackPressureCells) -> u32 {
         let began = Instant::now();
-        // The pool is never closed.
-        let taken = self.room.acquire_many(bytes).await.map(SemaphorePermit::forget);
+        let taken = self.budget.take(bytes).await.map(SemaphorePermit::forget);
         add(&waits.pool_waits, 1);
         add(&waits.pool_wait_micros, micros(began.elapsed()));
         taken.map_or(0, |()| bytes)
     }
 
     fn give_back(&self, bytes: u64) {
-        self.room.add_permits(usize::try_from(bytes).unwrap_or_default());
+        self.budget.give_back(bytes);
     }
 }
 
@@ -142,16 +139,14 @@ impl Credit {
     pub(crate) async fn take(&self, bytes: u64, waits: &BackPressureCells) -> Loan<'_> {
         if self.taken().bytes >= PEER_CREDIT {
             let began = Instant::now();
-            while self.taken().bytes >= PEER_CREDIT {
-                self.changed.notified().await;
-            }
+            self.below(PEER_CREDIT).await;
             add(&waits.credit_waits, 1);
             add(&waits.credit_wait_micros, micros(began.elapsed()));
         }
         let pooled = {
             let taken = self.taken();
             let needed = taken.with(bytes).needs(self.pool.own).saturating_sub(taken.pooled);
-            u32::try_from(needed).unwrap_or(u32::MAX).min(self.pool.bytes)
+            self.pool.budget.share(needed)
         };
         let pooled = match pooled {
             0 => 0,

@@ -62,6 +62,7 @@
 mod access;
 mod addresses;
 mod builder;
+mod byte_budget;
 mod catch_panics;
 mod connection;
 mod context;

@@ -10,10 +10,11 @@ use downbeat_protocol::{Message, SessionContent, SessionCounts};
 use downbeat_sync::PeerId;
 use downbeat_transport::{CloseCode, CloseReason};
 use rustc_hash::FxHashMap;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::byte_budget::ByteBudget;
 use crate::link::{Kind, Link};
 use crate::lock::lock;
 use crate::stats::{Counters, add, micros};
@@ -35,9 +36,7 @@ const SESSION_BYTES: u64 = 256;
 
 /// The memory, from which writers draw.
 pub(crate) struct Output {
-    /// One permit for each byte. Writers that wait are served in their order.
-    room: Semaphore,
-    bytes: u32,
+    budget: ByteBudget,
     writing: Mutex<FxHashMap<PeerId, Write>>,
     /// How long a client may take for a write while others wait.
     stall: Duration,
@@ -65,14 +64,12 @@ struct Held<'a> {
 
 impl Output {
     pub(crate) fn new(bytes: u64, stall: Duration, counters: Arc<Counters>) -> Self {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let (room, writing) = (Semaphore::new(bytes as usize), Mutex::default());
-        Self { room, bytes, writing, stall, counters }
+        Self { budget: ByteBudget::new(bytes), writing: Mutex::default(), stall, counters }
     }
 
     /// Bytes that are being written at the moment.
     pub(crate) fn used(&self) -> u64 {
-        u64::from(self.bytes).saturating_sub(self.room.available_permits() as u64)
+        self.budget.used()
     }
 
     /// Takes room for a write, if it needs none or there is some. Room that was taken before is
@@ -83,12 +80,12 @@ impl Output {
         link: &Arc<Link>,
         bytes: u64,
     ) -> bool {
-        if needs_no_room(link, bytes) || room.0.as_ref().is_some_and(|held| held.bytes >= bytes) {
+        if bytes == 0 || room.0.as_ref().is_some_and(|held| held.bytes >= bytes) {
             return true;
         }
         room.give_back();
-        let permit = self.room.try_acquire_many(self.permits(bytes));
-        permit.map(|permit| *room = self.begin(link, bytes, permit)).is_ok()
+        let permit = self.budget.try_take(self.budget.share(bytes));
+        permit.map(|permit| *room = self.begin(link, bytes, permit)).is_some()
     }
 
     /// Takes room for a write, when its turn comes. Meanwhile closes clients that take nothing.
@@ -98,7 +95,7 @@ impl Output {
             return room;
         }
         let began = Instant::now();
-        let mut taking = std::pin::pin!(self.room.acquire_many(self.permits(bytes)));
+        let mut taking = std::pin::pin!(self.budget.take(self.budget.share(bytes)));
         let permit = loop {
             match tokio::time::timeout(STALL_CHECK, &mut taking).await {
                 Ok(permit) => break permit,
@@ -108,7 +105,6 @@ impl Output {
         let waits = &self.counters.back_pressure;
         add(&waits.output_waits, 1);
         add(&waits.output_wait_micros, micros(began.elapsed()));
-        // The room is never closed.
         permit.map_or(room, |permit| self.begin(link, bytes, permit))
     }
 
@@ -117,11 +113,6 @@ impl Output {
         let due = Instant::now() + self.stall.saturating_mul(stalls);
         self.writing().insert(link.peer, Write { link: Arc::clone(link), due });
         Room(Some(Box::new(Held { output: self, peer: link.peer, bytes, _permit: permit })))
-    }
-
-    /// The permits of a write. One that is larger than all of the room takes all of it.
-    fn permits(&self, bytes: u64) -> u32 {
-        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes)
     }
 
     /// Closes the clients that have not taken what is written to them, because others wait.
@@ -156,13 +147,15 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Small writes, and those to upstreams and within the process.
-fn needs_no_room(link: &Link, bytes: u64) -> bool {
-    bytes <= FREE_BYTES || !matches!(link.kind, Kind::Client)
+/// The room that messages to a peer take: none within the process and to upstreams, and for small
+/// messages.
+pub(crate) fn room_for(link: &Link, messages: &[Message]) -> u64 {
+    let bytes = if matches!(link.kind, Kind::Client) { bytes_of(messages) } else { 0 };
+    if bytes <= FREE_BYTES { 0 } else { bytes }
 }
 
 /// The memory that messages take while they are written: as they are, and encoded.
-pub(crate) fn bytes_of(messages: &[Message]) -> u64 {
+fn bytes_of(messages: &[Message]) -> u64 {
     let bytes = |message: &Message| match message {
         Message::Content(content) => {
             let sessions = content.sessions.len() as u64 * SESSION_BYTES;

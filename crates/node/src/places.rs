@@ -1,33 +1,36 @@
 //! Places in the engine's queue: no peer fills it.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
 
 /// Messages of one peer that wait for the engine at a time. Others wait for as many at most, which
 /// the engine handles in some milliseconds; and they keep it busy while the peer sends more.
 const PLACES_OF_PEER: usize = 128;
 
-/// A peer's places in the engine's queue.
-pub(crate) struct Places(Semaphore);
-
-impl Default for Places {
-    fn default() -> Self {
-        Self(Semaphore::new(PLACES_OF_PEER))
-    }
+/// A peer's places in the engine's queue. Only the peer's reading half takes them.
+#[derive(Default)]
+pub(crate) struct Places {
+    taken: AtomicUsize,
+    free: Notify,
 }
 
 impl Places {
     /// Takes a place for a message, when there is one.
     pub(crate) async fn take(&self) {
-        if self.0.try_acquire().map(SemaphorePermit::forget).is_err() {
-            // Boxed, because it would make the state of each message larger. It never fails,
-            // because the semaphore is not closed.
-            let _ = Box::pin(self.0.acquire()).await.map(SemaphorePermit::forget);
+        while self.taken.load(Ordering::Acquire) >= PLACES_OF_PEER {
+            // Boxed, because it would make the state of each message larger.
+            Box::pin(self.free.notified()).await;
         }
+        self.taken.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The engine has handled a message.
     pub(crate) fn give_back(&self) {
-        self.0.add_permits(1);
+        if self.taken.fetch_sub(1, Ordering::AcqRel) == PLACES_OF_PEER {
+            // It is noted for a reading half that is about to wait.
+            self.free.notify_one();
+        }
     }
 }
 

@@ -164,9 +164,7 @@ async fn take(link: &Link, mut portions: Portions, node: &NodeContext) -> Result
         let bytes = content_credit(&portion);
         let loan = link.credit.take(bytes, &node.counters.back_pressure).await;
         let message = Message::Content(portion);
-        link.places.take().await;
-        let sent = node.events.send(Event::Received { peer: link.peer, message }).await;
-        sent.map_err(|_| EngineGone)?;
+        tell(link, node, Event::Received { peer: link.peer, message }).await?;
         loan.keep();
     }
     Ok(())

@@ -93,7 +93,7 @@ impl Extension {
     /// the chain.
     pub(super) fn advance(&mut self, transactions: &[Transaction], room: &mut Room) -> bool {
         let Self { chain, next, skip } = self;
-        let mut pieces = iter::from_fn(|| {
+        let pieces = iter::from_fn(|| {
             let rest = transactions.get(*next)?.json().get(*skip..).unwrap_or_default();
             let bytes = rest.len().min(room.bytes());
             room.take_bytes(bytes);
@@ -107,12 +107,7 @@ impl Extension {
             // Without room nothing is left to take: the end.
             (!piece.is_empty()).then_some(piece)
         });
-        // Most runs are one small edit, which needs no buffer.
-        if let [_] = transactions {
-            pieces.by_ref().for_each(|piece| chain.append(piece));
-        } else {
-            chain.append_all(pieces);
-        }
+        chain.append_all(pieces);
         *next >= transactions.len()
     }
 }

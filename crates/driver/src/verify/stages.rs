@@ -40,12 +40,8 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// What comes after the log.
-    pub(super) fn after_log(job: &VerifyJob) -> Self {
-        Self::repeated(job, 0)
-    }
-
-    fn repeated(job: &VerifyJob, run: usize) -> Self {
+    /// A repeated run, or the new runs if there are no more of those.
+    pub(super) fn repeated(job: &VerifyJob, run: usize) -> Self {
         match job.repeated.get(run) {
             Some(repeated) => Self::Repeated { run, at: repeated.after },
             None => Self::run(job, 0),
@@ -92,8 +88,8 @@ impl Verification {
                 Stage::Log(hash) => {
                     let is_read = hash.advance(&mut self.log, content, self.job.after, room);
                     is_read.await?.then(|| {
-                        self.chain = Some(std::mem::take(&mut hash.chain));
-                        Stage::after_log(&self.job)
+                        self.job.chain = Some(std::mem::take(&mut hash.chain));
+                        Stage::repeated(&self.job, 0)
                     })
                 }
                 Stage::Repeated { .. } | Stage::BeforeFork { .. } | Stage::Fork { .. } => {
@@ -129,8 +125,10 @@ impl Verification {
             Stage::Repeated { at, .. } => {
                 let end = job.after.min(run.end());
                 let differs = log.compare(content, run, at, end, room).await?;
-                let before = LogHash::default();
-                let fork = differs.map(|at| Stage::BeforeFork { run: number, at, before });
+                let fork = differs.map(|at| {
+                    let before = LogHash::default();
+                    Stage::BeforeFork { run: number, at, before }
+                });
                 Ok(fork.or_else(|| (*at >= end).then(|| Stage::repeated(job, number + 1))))
             }
             Stage::BeforeFork { at, before, .. } => {
@@ -160,7 +158,7 @@ impl Verification {
     ) -> Result<Option<Stage>, Failure> {
         let Stage::Run(extension) = &mut self.stage else { return Ok(None) };
         let Some(run) = self.job.runs.get(self.accepted) else { return Ok(Some(Stage::Done)) };
-        let begin = || Extension::of(self.chain.clone().unwrap_or_default());
+        let begin = || Extension::of(self.job.chain.clone().unwrap_or_default());
         let extension = extension.get_or_insert_with(begin);
         if !extension.advance(&run.transactions, room) {
             return Ok(None);
@@ -169,7 +167,9 @@ impl Verification {
         if let Some(claim) = &self.job.claim {
             check_claim(content, claim, &mut self.log).await?;
         }
-        self.chain = Some(std::mem::take(&mut extension.chain));
+        if let Stage::Run(extension) = std::mem::replace(&mut self.stage, Stage::Done) {
+            self.job.chain = extension.map(|extension| extension.chain);
+        }
         self.accepted += 1;
         Ok(Some(Stage::run(&self.job, self.accepted)))
     }
