@@ -125,10 +125,7 @@ impl World {
                 }
             }
             Step::Complete(number) => {
-                if !self.waiting.is_empty()
-                    && let Some(action) =
-                        self.waiting.remove(usize::from(number) % self.waiting.len())
-                {
+                if let Some(action) = self.take_waiting(number.into()) {
                     self.complete(action);
                 }
             }
@@ -168,6 +165,15 @@ impl World {
         self.settle();
         assert_eq!(self.machine.unfinished(), [""; 0], "something is still in progress");
         assert_eq!(self.machine.held_bytes(), 0, "content is held for ever");
+    }
+
+    /// An action in progress. What is written of a CoValue is written in its order.
+    fn take_waiting(&mut self, number: usize) -> Option<Action> {
+        let chosen = number.checked_rem(self.waiting.len())?;
+        let written = self.waiting.get(chosen).and_then(written_id);
+        let first = written
+            .and_then(|id| self.waiting.iter().position(|action| written_id(action) == Some(id)));
+        self.waiting.remove(first.unwrap_or(chosen))
     }
 
     fn storage_len(&self) -> usize {
@@ -319,6 +325,15 @@ impl World {
 
     fn durable(&self, id: CoValueId) -> Option<SessionCounts> {
         Some(block_on(self.storage.load(id)).ok()??.counts())
+    }
+}
+
+/// The CoValue that an action writes.
+fn written_id(action: &Action) -> Option<CoValueId> {
+    match action {
+        Action::Store(job) => Some(job.id),
+        Action::Track { id, .. } => Some(*id),
+        _ => None,
     }
 }
 
