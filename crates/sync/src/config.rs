@@ -19,7 +19,7 @@ pub struct Config {
     /// Bytes of memory per client: subscriptions, claims, held content and reconcile batches, with
     /// the figures of [`crate::cost`]. A client that keeps more is disconnected. An edge server
     /// with 1,000,000 subscriptions keeps half of the default, and up to all of it while their
-    /// CoValues are looked up.
+    /// CoValues are looked up. An upstream is disconnected if its claims alone take more.
     pub bytes_per_peer: u64,
     /// The same of all clients together. Beyond that, the client that keeps most is disconnected,
     /// so that clients with little are never hit.

@@ -91,8 +91,9 @@ impl Peers {
         self.bytes
     }
 
-    /// Counts the memory of the peers that have changed, and returns the clients that keep more
-    /// than `bound`, with the bytes of each.
+    /// Counts the memory of the peers that have changed, and returns those that keep more than
+    /// `bound`, with the bytes of each. An upstream has a subscription to all that it is sent, so
+    /// only its claims are bounded: it is soon sent or sends what it claims.
     pub(crate) fn settle(&mut self, bound: u64) -> Vec<(PeerId, u64)> {
         let mut too_large = Vec::new();
         for id in self.touched.drain(..) {
@@ -101,11 +102,15 @@ impl Peers {
             let before = std::mem::replace(&mut kept.bytes, kept.peer.bytes());
             self.bytes -= before;
             self.bytes += kept.bytes;
-            if !kept.is_open_client() {
+            if kept.is_closing {
                 continue;
             }
-            let bytes = kept.bytes.total();
-            self.open_clients = self.open_clients - before.total() + bytes;
+            let bytes = if kept.peer.is_client() {
+                self.open_clients = self.open_clients - before.total() + kept.bytes.total();
+                kept.bytes.total()
+            } else {
+                kept.bytes.claims
+            };
             if bytes > bound {
                 too_large.push((id, bytes));
             }
@@ -127,10 +132,11 @@ impl Peers {
 
     /// A peer's connection is being closed: nothing more is taken from it.
     pub(crate) fn begin_closing(&mut self, id: PeerId) {
-        if let Some(kept) = self.by_id.get_mut(&id).filter(|kept| kept.is_open_client()) {
-            kept.is_closing = true;
+        let Some(kept) = self.by_id.get_mut(&id) else { return };
+        if kept.is_open_client() {
             self.open_clients -= kept.bytes.total();
         }
+        kept.is_closing = true;
     }
 
     pub(crate) fn is_closing(&self, id: PeerId) -> bool {

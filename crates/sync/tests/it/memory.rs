@@ -111,16 +111,30 @@ fn the_peer_that_keeps_most_goes_first_when_all_together_keep_too_much() {
 }
 
 #[test]
-fn an_upstream_is_counted_and_never_closed() {
-    let config = Config { bytes_per_peer: 1_000, peer_bytes: 1_000, ..Config::default() };
+fn only_the_claims_of_an_upstream_are_bounded() {
+    let bound = 4 * SUBSCRIPTION_BYTES;
+    let config = Config { bytes_per_peer: bound, peer_bytes: bound, ..Config::default() };
     let mut world = World::with_config(config);
     let up = world.connect_upstream("up");
-    world.send(up, load(&Value::free("map"), invented(0, 100)));
-    assert!(world.machine.memory().claims > 1_000);
-    // Clients do not pay for it.
     let alice = world.connect("alice");
+    for number in 0..10 {
+        let content = Value::free(&number.to_string()).whole(Vec::new());
+        world.send(up, content);
+    }
+    assert!(world.machine.memory().subscriptions > bound);
+    // Clients do not pay for it.
     world.send(alice, Value::free("map").load_nothing());
     assert_eq!(world.closed, []);
+    let few = bound / CLAIMED_SESSION_BYTES - 2;
+    world.send(up, known(&Value::free("few"), invented(0, few), false));
+    assert_eq!(world.closed, []);
+    world.send(up, known(&Value::free("more"), invented(0, few), false));
+    let [(closed, Overuse::Peer { bytes })] = world.closed[..] else {
+        panic!("{:?}", world.closed)
+    };
+    assert!(closed == up && bytes > bound);
+    world.disconnect(up);
+    assert_eq!(claims(&world), 0);
 }
 
 #[test]
