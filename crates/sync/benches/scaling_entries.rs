@@ -9,7 +9,11 @@
 
 use std::time::Duration;
 
-use downbeat_protocol::{CoValueId, KnownState, Message, Reconcile, SessionId, ShortHash};
+use downbeat_crypto::header_id;
+use downbeat_protocol::{
+    CoValueId, Content, Header, KnownState, Message, Reconcile, Ruleset, SessionContent, SessionId,
+    ShortHash, Signature, Transaction,
+};
 use downbeat_sync::{Action, Config, Event, Machine, PeerId, PeerRole, UpstreamName};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -35,6 +39,7 @@ fn main() {
     print_once("LOAD that claims 100,000 sessions", large_claim);
     print_once("an upstream connects, 1,000,000 in memory", upstream);
     print_once("storage answers, 10,000 clients wait", answer_many);
+    print_once("a group with 14,000 unknown parents", many_parents);
 }
 
 /// Prints the time for one event.
@@ -154,6 +159,36 @@ fn answer_many() -> Duration {
     })
 }
 
+fn many_parents() -> Duration {
+    let mut world = World::new(Config::default());
+    let agent = "sealer_zHW3u6Pe2QXwAsu4FpA69XAYan1yyeB8uSdtZYf8rdL7y/\
+                 signer_zJ1S3Sr5HrFqyVoQvq5WLfs3hcbQHJaBbkVkDtEpW23dF";
+    let header = Header::builder("comap", Ruleset::Group { initial_admin: agent.parse().unwrap() });
+    let header = header.build().expect("a valid header");
+    let change =
+        |number| format!(r#"{{"key":"parent_{}","op":"set","value":"extend"}}"#, id(number));
+    let changes: Vec<String> = (0..14_000).map(change).collect();
+    let changes = format!("[{}]", changes.join(","));
+    let run = SessionContent {
+        session: SessionId::parse(&format!("{agent}_session_z1")).expect("a session"),
+        after: 0,
+        transactions: vec![Transaction::trusting(&changes, 1, None)],
+        last_signature: Signature::from_bytes(&[7; 64]),
+    };
+    let message = Message::Content(Content {
+        id: header_id(&header),
+        priority: header.priority(),
+        header: Some(header),
+        sessions: vec![run],
+        malformed: Vec::new(),
+        expect_content_until: None,
+    });
+    timed(|| {
+        world.machine.handle(0, Event::Received { peer: CLIENT, message });
+        world.settle(true);
+    })
+}
+
 /// A machine over an empty storage.
 struct World {
     machine: Machine,
@@ -185,7 +220,7 @@ impl World {
     fn settle(&mut self, answers_loads: bool) {
         loop {
             self.machine.poll(&mut self.actions);
-            if self.actions.is_empty() && self.machine.deadline().is_none() {
+            if self.actions.is_empty() && self.machine.deadline() != Some(0) {
                 return;
             }
             for action in self.actions.drain(..) {

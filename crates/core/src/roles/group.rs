@@ -115,7 +115,8 @@ impl Effect {
     /// exactly one `set` change has an effect.
     fn of(transaction: &Transaction) -> Option<Self> {
         let changes = transaction.changes()?;
-        let [change] = <[Change<'_>; 1]>::try_from(Change::parse_all(&changes)?).ok()?;
+        let mut changes = Change::parse_all(&changes)?;
+        let change = changes.next().filter(|_| changes.len() == 0)?;
         let key = change.set_key()?;
         if let Some(parent) = key.strip_prefix(PARENT_PREFIX) {
             let parent = CoValueId::parse(parent).ok()?;

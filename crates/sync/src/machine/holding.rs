@@ -4,6 +4,7 @@
 //! (`Entry::dependants`) until it is released or given up.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use downbeat_core::dependencies;
 use downbeat_protocol::{CoValueId, Content, Header, Ruleset, SessionContent};
@@ -15,6 +16,7 @@ use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::rejection::Rejection;
 use crate::report::Report;
+use crate::state::entry::Entry;
 use crate::state::held::{Held, HeldQueue, Needs};
 use crate::state::index::Index;
 use crate::state::peer::HeldShare;
@@ -66,34 +68,35 @@ impl Machine {
             Ruleset::OwnedByGroup { group } if deletes => Some(*group),
             _ => None,
         };
-        let mut needed = dependencies::of_content(id, header, content);
-        needed.retain(|dependency| {
-            signers.contains(dependency)
-                || judge == Some(*dependency)
-                || !is_deleted && !entry.dependencies().contains(*dependency)
-        });
-
         let may_be_circle = !entry.dependants().is_empty();
         let mut steps = MAX_CIRCLE_STEPS;
-        for dependency in needed {
+        dependencies::visit_of_content(id, header, content, |dependency| {
             if needs.missing.len() >= needs.here.len().max(DEPENDENCIES_AT_ONCE) {
-                break;
+                return ControlFlow::Break(());
+            }
+            let signs = signers.contains(&dependency);
+            if !signs && judge != Some(dependency) {
+                let entry = self.values.get(&id);
+                let has_it = |entry: &Entry| entry.dependencies().contains(dependency);
+                if is_deleted || entry.is_some_and(has_it) {
+                    return ControlFlow::Continue(());
+                }
             }
             if self.entry(dependency).index().is_some() {
                 needs.here.push(dependency);
-                continue;
+                return ControlFlow::Continue(());
             }
             // CoValues that depend on each other do not wait for each other; but content always
             // waits for the account that signs it.
             let is_circle = may_be_circle && self.waits_for(dependency, id, &mut steps);
-            let signs = signers.contains(&dependency);
             if signs || !is_circle {
                 needs.missing.push(dependency);
             }
             if signs && is_circle {
                 needs.circles.push(dependency);
             }
-        }
+            ControlFlow::Continue(())
+        });
         needs
     }
 
