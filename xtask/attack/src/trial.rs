@@ -153,7 +153,6 @@ impl<'a> Trial<'a> {
         let memory = usage::memory(pid)?;
         let report = Report {
             attack: self.attack.name,
-            row: self.attack.row,
             memory_budget: self.budget.bytes,
             undisturbed,
             attacked: self.honest.end_phase(),

@@ -15,8 +15,7 @@ const MAX: f64 = 1_000.0;
 /// above, the machine is busy with other work.
 const UNDISTURBED_P99: f64 = 25.0;
 
-/// A busy machine may lengthen the limits of time by this factor at most. Every fault in the first
-/// list of faults was above it.
+/// A busy machine may lengthen the limits of time by this factor at most.
 const MAX_BUSY: f64 = 4.0;
 
 /// Files may grow by this multiple of the stored bytes: indexes, and the log of the store before it
