@@ -26,7 +26,7 @@ pub struct Arguments {
     /// --short, 128MiB].
     #[arg(long, value_name = "SIZE", value_parser = parse_budget)]
     memory_budget: Vec<Budget>,
-    /// Smaller attacks, for the test command: only a selection, unless --only names others.
+    /// Smaller attacks, and only a selection of them, unless --only names others.
     #[arg(long)]
     short: bool,
     /// Multiply the limits of time by this number, for debug builds of the server.
@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         return Ok(());
     }
-    let binary = arguments.binary.clone().context("there is a binary")?;
+    let binary = arguments.binary.clone().context("no binary is given")?;
     ensure!(binary.is_file(), "{} is not a file", binary.display());
     let sizes = if arguments.short { Sizes::Short } else { Sizes::Full };
     let plan = Plan { binary, sizes, tolerance: arguments.tolerance };

@@ -24,7 +24,7 @@ const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sizes {
     Full,
-    /// For the test command.
+    /// With `--short`.
     Short,
 }
 

@@ -58,7 +58,7 @@ impl Program {
         command.stderr(File::create(&log).context("cannot create the log")?);
         let mut child =
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
-        let out = child.stdout.take().context("its standard output is a pipe")?;
+        let out = child.stdout.take().context("its standard output is no pipe")?;
         let out = BufReader::new(out).lines();
         let mut server = Server { child, out, address: String::new(), tcp: None, log };
         match tokio::time::timeout(START_LIMIT, server.listening()).await {

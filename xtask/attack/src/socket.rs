@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, watch};
 /// The time limit of a handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
-/// The longest wait for one more answer in [`Reading::Slowly`].
+/// The pause between two reads in [`Reading::Slowly`].
 const SLOW_READ_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The bytes of one read in [`Reading::Slowly`].

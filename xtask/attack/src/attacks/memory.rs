@@ -14,7 +14,7 @@ use crate::wire::{self, WRONG_HASH};
 /// The length of a frame just below the default of `--max-message-size`.
 pub(crate) const LARGE_FRAME: usize = 15 << 20;
 
-/// The most that clients before 0.18 put into a transaction in practice.
+/// A large transaction: clients since 0.18 create none with more than 1 MiB of changes.
 const LARGE_TRANSACTION: usize = 1_000_000;
 
 pub(crate) async fn junk_frames(ground: &mut Ground) -> Result<()> {

@@ -38,7 +38,7 @@ pub(crate) async fn garbage(ground: &mut Ground) -> Result<()> {
     serve(ground, |_| vec!["{".to_owned()], own).await
 }
 
-/// It promises content of 100,000 sessions that never comes.
+/// It promises content of 20,000 sessions that never comes.
 pub(crate) async fn endless_promises(ground: &mut Ground) -> Result<()> {
     let author = Author::new(1_000);
     let count = ground.pick(20_000, 5_000);
@@ -91,7 +91,7 @@ async fn serve(
     answer: impl Fn(&str) -> Vec<String> + Send + 'static,
     own: Vec<String>,
 ) -> Result<()> {
-    let listener = ground.upstream.take().context("the server has an upstream")?;
+    let listener = ground.upstream.take().context("the server has no upstream")?;
     let (begun, begins) = tokio::sync::oneshot::channel();
     let counters = ground.counters.clone();
     let count = move |text: &str| {
