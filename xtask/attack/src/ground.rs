@@ -127,7 +127,12 @@ impl Ground {
 
     /// A connection that reads everything.
     pub(crate) async fn connect(&mut self) -> Result<Socket> {
-        self.connect_as(ATTACKER, "/", Reading::All).await
+        self.connect_to("/").await
+    }
+
+    /// The same with another path, which may have a key.
+    pub(crate) async fn connect_to(&mut self, path: &str) -> Result<Socket> {
+        self.connect_as(ATTACKER, path, Reading::All).await
     }
 
     /// A connection whose answers do not count as received.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -107,12 +107,8 @@ impl Server {
 
     /// The log so far.
     pub(crate) fn log(&self) -> Result<Vec<u8>> {
-        read(&self.log)
+        fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Settings of this machine do not change the server.

@@ -175,6 +175,16 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
+    /// One text frame.
+    pub(crate) fn one(text: &str) -> Self {
+        [text].into_iter().collect()
+    }
+
+    /// Text frames, so many at once.
+    pub(crate) fn bursts(texts: &[String], at_once: usize) -> Vec<Self> {
+        texts.chunks(at_once).map(|texts| texts.iter().collect()).collect()
+    }
+
     pub(crate) fn push(&mut self, text: &str) {
         self.push_kind(TEXT, text.as_bytes());
     }

@@ -37,7 +37,7 @@ const LOG_LINES: usize = 3_000;
 const LOG_BYTES: usize = 1 << 20;
 
 /// The factor for limits of time: how much slower the machine is than an idle one.
-pub(crate) fn busy(undisturbed: Phase, afterwards: Phase) -> f64 {
+fn busy(undisturbed: Phase, afterwards: Phase) -> f64 {
     let p99 = |phase: Phase| phase.writes.p99.max(phase.loads.p99);
     (p99(undisturbed).max(p99(afterwards)) / UNDISTURBED_P99).clamp(1.0, MAX_BUSY)
 }

@@ -57,7 +57,7 @@ pub(crate) async fn many_keys(ground: &mut Ground) -> Result<()> {
     ground.begin().await?;
     for (key, frames) in ground.keys.clone().iter().zip(frames) {
         let path = format!("/?key={key}");
-        let socket = ground.connect_as(Ipv4Addr::new(127, 0, 0, 2), &path, Reading::All).await?;
+        let socket = ground.connect_to(&path).await?;
         socket.send_frames(&frames).await?;
     }
     Ok(())

@@ -20,7 +20,7 @@ const LARGE_TRANSACTION: usize = 1_000_000;
 pub(crate) async fn junk_frames(ground: &mut Ground) -> Result<()> {
     let author = Author::new(400);
     let count = ground.pick(80, 32);
-    let junk = "j".repeat(LARGE_FRAME);
+    let junk = format!("\"{}\"", "j".repeat(LARGE_FRAME));
     let header = author.open_map("junk");
     let messages: Vec<_> = (0..count)
         .map(|number| {
@@ -32,8 +32,7 @@ pub(crate) async fn junk_frames(ground: &mut Ground) -> Result<()> {
         .collect();
     ground.begin().await?;
     for text in messages {
-        let text = format!(r#"{},"junk":"{junk}"}}"#, &text[..text.len() - 1]);
-        ground.flood([[text].into_iter().collect()]).await?;
+        ground.flood([Frames::one(&wire::with_member(&text, "junk", &junk))]).await?;
     }
     Ok(())
 }
@@ -43,7 +42,7 @@ pub(crate) async fn large_headers(ground: &mut Ground) -> Result<()> {
     let messages: Vec<Frames> = (0..count)
         .map(|number| {
             let meta = format!(r#"{{"text":"{}"}}"#, "m".repeat(1 << 20));
-            [only_header(&meta, &format!("large {number}"))].into_iter().collect()
+            Frames::one(&only_header(&meta, &format!("large {number}")))
         })
         .collect();
     ground.begin().await?;
@@ -72,7 +71,7 @@ pub(crate) async fn claimed_sessions(ground: &mut Ground) -> Result<()> {
     let ids = ground.random_ids(count);
     ground.begin().await?;
     for id in ids {
-        ground.flood([[wire::load(id, &sessions)].into_iter().collect()]).await?;
+        ground.flood([Frames::one(&wire::load(id, &sessions))]).await?;
     }
     Ok(())
 }
@@ -82,7 +81,7 @@ pub(crate) async fn batch_ids(ground: &mut Ground) -> Result<()> {
     let count = ground.pick(96, 32);
     let texts: Vec<_> = (0..count)
         .map(|_| wire::reconcile(&batch, ground.random_ids(1), WRONG_HASH))
-        .map(|text| [text].into_iter().collect::<Frames>())
+        .map(|text| Frames::one(&text))
         .collect();
     ground.begin().await?;
     ground.flood(texts).await
@@ -119,10 +118,8 @@ pub(crate) async fn wrong_signature_bytes(ground: &mut Ground) -> Result<()> {
     let author = Author::new(403);
     let count = ground.pick(260_000, 80_000);
     let contents = signatures::wrong(&author, &author.open_map("wrong"), count, 40_000, 10);
-    let frames: Vec<Frames> = contents
-        .into_iter()
-        .map(|content| [wire::content(content)].into_iter().collect())
-        .collect();
+    let frames: Vec<Frames> =
+        contents.into_iter().map(|content| Frames::one(&wire::content(content))).collect();
     ground.begin().await?;
     ground.flood(frames).await
 }

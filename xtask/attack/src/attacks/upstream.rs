@@ -1,6 +1,5 @@
 //! Lies of an upstream.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -42,12 +41,12 @@ pub(crate) async fn garbage(ground: &mut Ground) -> Result<()> {
 pub(crate) async fn endless_promises(ground: &mut Ground) -> Result<()> {
     let author = Author::new(1_000);
     let count = ground.pick(20_000, 5_000);
-    let sessions = wire::invented_sessions(&mut ground.rng, count);
+    let promised = format!("{{{}}}", wire::invented_sessions(&mut ground.rng, count));
     let own = (0..ground.pick(150, 50)).map(|number| {
         let header = author.open_map(&format!("promised {number}"));
         let mut log = Log::new(header, author.agent_session(0));
         let text = wire::content(log.write(&author, vec![sized(100)]));
-        format!(r#"{},"expectContentUntil":{{{sessions}}}}}"#, &text[..text.len() - 1])
+        wire::with_member(&text, "expectContentUntil", &promised)
     });
     let own = own.collect();
     ground.may_store(8 << 20);
@@ -58,15 +57,7 @@ pub(crate) async fn endless_promises(ground: &mut Ground) -> Result<()> {
 pub(crate) async fn claims(ground: &mut Ground) -> Result<()> {
     let count = ground.pick(100_000, 20_000);
     let sessions = wire::invented_sessions(&mut ground.rng, count);
-    let answer = move |id: &str| {
-        let mut text = String::new();
-        let _ = write!(
-            text,
-            r#"{{"action":"known","id":"{id}","header":true,"sessions":{{{sessions}}}}}"#
-        );
-        vec![text]
-    };
-    serve(ground, answer, Vec::new()).await
+    serve(ground, move |id| vec![wire::known(id, &sessions)], Vec::new()).await
 }
 
 /// It sends valid content that no client has asked for.
