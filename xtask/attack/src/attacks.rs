@@ -204,7 +204,7 @@ pub(crate) const ALL: &[Attack] = &[
     attack!(
         connections::compressed_frames,
         "compressed-frames",
-        "Frames that claim to be compressed."
+        "200 frames of 64 KiB that unpack to 64 MiB each, if they are unpacked."
     ),
     attack!(connections::http, "http", "25,600 HTTP requests with large heads on the public port."),
     attack!(
