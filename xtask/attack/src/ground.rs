@@ -197,11 +197,9 @@ impl Ground {
         self.tcp_senders.clear();
     }
 
-    /// Uploads content that the attack needs in the store.
+    /// Uploads content that the attack needs in the store, before it begins: what the files grow by
+    /// is measured after that.
     pub(crate) async fn upload(&mut self, contents: Vec<Content>) -> Result<()> {
-        for content in &contents {
-            self.storable += wire::content(content.clone()).len() as u64;
-        }
         let mut link = Link::connect(&self.address.to_string()).await?;
         link.upload(contents).await
     }
