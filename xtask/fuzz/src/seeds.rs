@@ -278,9 +278,10 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
     values
 }
 
-/// The inputs that coverage-guided fuzzing has found for a target.
-pub(crate) fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+/// The inputs of a target in a folder of this crate. `regressions` has those that have found a
+/// fault, and `corpus` those that coverage-guided fuzzing keeps.
+pub(crate) fn kept(folder: &str, target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(target);
     files_below(vec![folder]).iter().filter_map(|file| fs::read(file).ok()).collect()
 }
 
