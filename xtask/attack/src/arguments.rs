@@ -26,7 +26,7 @@ pub struct Arguments {
     /// --short, 128MiB].
     #[arg(long, value_name = "SIZE", value_parser = parse_budget)]
     memory_budget: Vec<Budget>,
-    /// Smaller attacks, and only a selection of them, unless --only names others.
+    /// Smaller attacks, and only the selection of the test command, unless --only names others.
     #[arg(long)]
     short: bool,
     /// Multiply the limits of time by this number, for debug builds of the server.
@@ -128,6 +128,19 @@ mod tests {
         let missing: Vec<_> =
             missing.filter(|name| !document.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_threat_model_lists_the_attacks_of_the_test_command() {
+        let document = include_str!("../../../docs/security.md");
+        let words: Vec<_> = document.split_whitespace().collect();
+        let selected = attacks::ALL.iter().filter(|attack| attack.in_short);
+        let names: Vec<_> = selected.map(|attack| format!("`{}`", attack.name)).collect();
+        let list = format!(
+            " a short version of these attacks, which takes less than two minutes: {}. It has",
+            names.join(", ")
+        );
+        assert!(words.join(" ").contains(&list), "{list}");
     }
 
     #[test]
