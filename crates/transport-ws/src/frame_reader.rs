@@ -223,8 +223,8 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
     /// Reads into the buffer; 0 at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.mode == Mode::Frames {
-            let needed = self.passed + self.unread().len() + READ_BYTES;
-            match self.share.poll_reserve(needed, cx) {
+            // Only for the bytes that are there: otherwise short messages would take a share too.
+            match self.share.poll_reserve(self.passed + self.unread().len(), cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Displaced)) => {
                     return Poll::Ready(Err(self.give_up(GivenUp::Displaced)));

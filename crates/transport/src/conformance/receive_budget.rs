@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
+use super::STALL;
 use super::bad_input::rule;
 use crate::connection::Connection;
 use crate::error::TransportError;
@@ -40,6 +41,8 @@ pub async fn run_receive_budget<F, C, S, R>(
     rule("half sent frames give way to others", giving_way).await;
     let passing = short_frames_come_while_the_budget_is_used_up(&frame, &mut connect);
     rule("short frames come while the budget is used up", passing).await;
+    let free = short_frames_take_nothing_of_the_budget(&frame, &mut connect);
+    rule("short frames take nothing of the budget", free).await;
     let keeping = a_frame_keeps_its_memory_until_the_next_is_asked_for(&frame, &mut connect);
     rule("a frame keeps its memory until the next is asked for", keeping).await;
 }
@@ -122,6 +125,32 @@ async fn short_frames_come_while_the_budget_is_used_up<F, C, S>(
         assert_eq!(next_bytes(&mut connection).await, reported);
     }
     assert!(started.elapsed() < Duration::from_secs(2), "they waited for room");
+}
+
+async fn short_frames_take_nothing_of_the_budget<F, C, S>(
+    frame: &impl Fn(usize) -> (Vec<u8>, usize),
+    connect: &mut F,
+) where
+    F: FnMut(Arc<ReceiveBudget>) -> C,
+    C: Future<Output = (S, Connection)>,
+    S: AsyncWrite + Unpin,
+{
+    let budget = Arc::new(ReceiveBudget::new(BUDGET));
+    let (mut peer, mut connection) = connect(Arc::clone(&budget)).await;
+    let (long, reported) = frame(15 << 10);
+    // Most of the next frame comes with the end of the one before it.
+    for start in [1, 5_000, long.len() - 1] {
+        let (first, rest) = long.split_at(start);
+        let (short, reported_short) = frame(100);
+        peer.write_all(&[&short, first].concat()).await.expect("an open stream");
+        assert_eq!(next_bytes(&mut connection).await, reported_short);
+        let waiting = tokio::time::timeout(STALL, connection.receiver.receive()).await;
+        assert!(waiting.is_err(), "a part of a frame arrived as {waiting:?}");
+        assert_eq!(budget.used(), 0, "after {start} bytes of a frame");
+        peer.write_all(rest).await.expect("an open stream");
+        assert_eq!(next_bytes(&mut connection).await, reported);
+        assert_eq!(budget.used(), 0);
+    }
 }
 
 async fn a_frame_keeps_its_memory_until_the_next_is_asked_for<F, C, S>(

@@ -31,7 +31,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// A bound on the memory for messages that have arrived in part.
 ///
 /// A peer can send most of a long message and then nothing. Each connection may have 16 KiB of such
-/// a message; beyond that it takes a share of this budget, in steps, as the message grows. While
+/// a message, and what the next read brings, at most 16 KiB; before it reads more, it takes a share
+/// of this budget for what is beyond the first 16 KiB, in steps, as the message grows. While
 /// the budget is used up, a connection that needs more is not read. If it waits for two seconds,
 /// the messages that have occupied the most memory for the longest time are given up, until there
 /// is room: their connections are closed with code 1013 ("try again later"). The time in which a
