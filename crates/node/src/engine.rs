@@ -332,7 +332,6 @@ impl Engine {
         let memory = &mut stats.memory;
         memory.warm_co_values = self.machine.warm_co_values() as u64;
         memory.machine = self.machine.memory();
-        memory.held_bytes = memory.machine.held;
         memory.content_bytes = self.content.recent_bytes();
         memory.pooled_credit_bytes = self.credit.used();
         memory.output_bytes = self.output.used();
