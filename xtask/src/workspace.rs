@@ -13,8 +13,6 @@ pub(crate) enum Profile {
     Debug,
     /// The profile of releases.
     Release,
-    /// Optimised, with overflow checks and debug assertions.
-    Fuzz,
 }
 
 impl Profile {
@@ -23,7 +21,6 @@ impl Profile {
         match self {
             Self::Debug => ("dev", "debug"),
             Self::Release => ("release", "release"),
-            Self::Fuzz => ("fuzz", "fuzz"),
         }
     }
 }
