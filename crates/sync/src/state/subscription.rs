@@ -137,6 +137,7 @@ impl Subscription {
         let is_sent_rest = self.rare_mut().fork(session.clone(), after);
         if is_sent_rest {
             self.counts.lower(session, after);
+            self.streaming = false;
         }
         is_sent_rest
     }

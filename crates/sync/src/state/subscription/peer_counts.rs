@@ -36,7 +36,7 @@ pub(crate) struct PeerCounts {
     /// After each look at what the peer lacks, this is a version of our own counts. So the next
     /// look takes few steps, whatever the peer has stated.
     expected: SessionCounts,
-    /// How often `known` was replaced. A report on a turn from before is then recognised.
+    /// How often `known` was replaced or lowered. A report on a turn from before is then recognised.
     epoch: u32,
     known_header: bool,
     expected_header: bool,
@@ -167,11 +167,12 @@ impl PeerCounts {
         }
     }
 
-    /// The peer has no more than this of a session.
+    /// The peer has no more than this of a session. A turn that is on its way was made before that
+    /// was known, so what it sends is sent again.
     pub(crate) fn lower(&mut self, session: &SessionId, count: u64) {
-        for counts in [&mut self.known, &mut self.expected] {
-            counts.set(session, count.min(counts.get(session)));
-        }
+        self.known.set(session, count.min(self.known.get(session)));
+        self.expect_known();
+        self.epoch = self.epoch.wrapping_add(1);
     }
 
     /// The peer has all of ours, or is being sent what it lacks.
