@@ -134,6 +134,7 @@ impl Machine {
                 let id = state.id;
                 self.received_load(peer, state);
                 self.charge_claim(peer, id, None);
+                self.charge_dropped(peer, id);
             }
             Message::Known(known) => {
                 let id = known.state.id;
@@ -141,11 +142,7 @@ impl Machine {
                 self.received_known(peer, known);
                 self.charge_claim(peer, id, before);
             }
-            Message::Content(content) => {
-                let id = content.id;
-                self.received_content(peer, content);
-                self.charge_dropped(peer, id);
-            }
+            Message::Content(content) => self.received_content(peer, content),
             Message::Reconcile(reconcile) => self.received_reconcile(peer, reconcile),
             Message::ReconcileAck(batch) => self.reconcile_acknowledged(peer, &batch),
             // The runtime answers messages that are about no CoValue.

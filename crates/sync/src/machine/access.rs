@@ -186,10 +186,15 @@ impl Machine {
         session: &SessionId,
         count: u64,
     ) {
-        let ours = self.index(id).map(Index::verified).cloned();
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            let sent = SessionCounts::from_iter([(session.clone(), count)]);
-            subscription.merge_sent(true, &sent, ours.as_ref());
+        let Some(key) = self.values.key(id) else { return };
+        let ours = self.values.get(&id).and_then(Entry::index).map(Index::verified);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(subscription) = state.subscription_mut(key) else { return };
+        let sent = SessionCounts::from_iter([(session.clone(), count)]);
+        subscription.merge_sent(true, &sent, ours);
+        let theirs = subscription.known().sessions;
+        if ours.is_some_and(|ours| theirs.is_shared_with(ours)) {
+            state.claims.set(key, 0);
         }
     }
 

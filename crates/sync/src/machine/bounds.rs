@@ -9,7 +9,6 @@ use crate::machine::Machine;
 use crate::overuse::Overuse;
 use crate::state::entry::Entry;
 use crate::state::index::Index;
-use crate::state::subscription::PendingReplies;
 
 /// Sessions of a claim that are compared with ours after each message.
 const SMALL_CLAIM: usize = 64;
@@ -89,15 +88,13 @@ impl Machine {
     }
 
     /// Charges a peer for the counts of its dropped content, which are kept until it is corrected.
+    /// Follows each change of them.
     pub(in crate::machine) fn charge_dropped(&mut self, peer: PeerId, id: CoValueId) {
         let Some(key) = self.values.key(id) else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some(subscription) = state.subscription(key) else { return };
-        let has_correction = subscription.replies.has(PendingReplies::CORRECTION);
-        if has_correction || state.dropped.get(key) > 0 {
-            let sessions = subscription.dropped_sessions();
-            state.dropped.set(key, sessions);
-        }
+        let sessions = subscription.dropped_sessions();
+        state.dropped.set(key, sessions);
     }
 }
 
