@@ -32,8 +32,8 @@ const HEADER_BYTES: u64 = 384;
 /// and in the peer's queues. The counts are those of the CoValue in most cases.
 pub const SUBSCRIPTION_BYTES: u64 = 256;
 
-/// Bytes for a session that a peer claims and that we do not have. The counts that the peer will
-/// have share it. Each claim with any such session costs as much as one more.
+/// Bytes for a session that a peer claims with another count than ours. The counts that the peer
+/// will have share it. Each claim with any such session costs as much as one more.
 pub const CLAIMED_SESSION_BYTES: u64 = 128;
 
 /// Bytes for an entry of a CoValue beside its header, sessions and dependencies.

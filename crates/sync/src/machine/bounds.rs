@@ -1,5 +1,6 @@
 //! The bounds on the memory that is kept for peers: those that keep too much are disconnected.
 
+use downbeat_core::known_state;
 use downbeat_protocol::{CoValueId, Message, SessionCounts};
 
 use crate::action::Action;
@@ -60,9 +61,10 @@ impl Machine {
         Some(ClaimBefore { epoch: subscription.epoch(), sessions })
     }
 
-    /// Charges a peer for the sessions that it claims to have and that we do not have. `before` is
-    /// its claim before the message that has just been handled; without it, all of the claim is
-    /// new. The cost is in proportion to the message, and not to what was claimed before.
+    /// Charges a peer for the sessions that it claims with other counts than ours, because they take
+    /// memory of their own. `before` is its claim before the message that has just been handled;
+    /// without it, all of the claim is new. The cost is in proportion to the message, and not to
+    /// what was claimed before.
     pub(in crate::machine) fn charge_claim(
         &mut self,
         peer: PeerId,
@@ -74,13 +76,15 @@ impl Machine {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some(subscription) = state.subscription(key) else { return };
         let theirs = subscription.known().sessions;
-        let sessions = match (ours, before) {
+        let charged = state.claims.get(key);
+        let before = before.filter(|before| before.epoch == subscription.epoch());
+        let added = before.map(|before| theirs.len().saturating_sub(before.sessions));
+        let sessions = match (ours, added) {
             (Some(ours), _) if theirs.is_shared_with(ours) => 0,
-            (_, Some(before))
-                if before.epoch == subscription.epoch() && theirs.len() > SMALL_CLAIM =>
-            {
-                state.claims.get(key) + theirs.len().saturating_sub(before.sessions)
-            }
+            (_, Some(added)) if theirs.len() > SMALL_CLAIM => charged + added,
+            // A peer that gets one edit after another is mostly one behind, which is not noted each
+            // time.
+            (Some(ours), Some(0)) if charged == 0 => known_state::ahead(theirs, ours).count(),
             (Some(ours), _) => differing(theirs, ours),
             (None, _) => theirs.len(),
         };

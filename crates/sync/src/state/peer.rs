@@ -30,7 +30,7 @@ pub(crate) struct Peer {
     loading: VecDeque<CoValueId>,
     /// Reconcile batches of the peer that are not acknowledged yet.
     pub batches: Batches,
-    /// The sessions that the peer claims and that we do not have.
+    /// The sessions that the peer claims with other counts than ours.
     pub claims: Claims,
     /// The sessions of the peer's dropped content, for which it gets a correction.
     pub dropped: Claims,

@@ -12,7 +12,7 @@ use crate::state::peer::Peer;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PeerBytes {
     pub subscriptions: u64,
-    /// Sessions that peers claim and that are not here.
+    /// Sessions that peers claim with other counts than ours, and those of dropped content.
     pub claims: u64,
     /// Content that waits for dependencies, and its dependencies.
     pub held: u64,

@@ -240,6 +240,24 @@ fn a_claim_of_less_is_charged_as_well_because_it_shares_no_memory() {
 }
 
 #[test]
+fn a_peer_that_is_one_edit_behind_is_charged_nothing() {
+    let (mut world, map, mut log) = world_with_map();
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(bob, map.load(&[(&log, 2)]));
+    world.send(alice, map.more(vec![log.write(&["[3]"])]));
+    world.send(alice, map.more(vec![log.write(&["[4]"])]));
+    world.send(bob, map.known(&[(&log, 3)]));
+    assert_eq!(claims(&world), 0);
+    world.send(bob, map.known(&[(&log, 5)]));
+    assert_eq!(claims(&world), 2);
+    world.send(bob, map.known(&[(&log, 4)]));
+    assert_eq!(claims(&world), 2);
+    world.send(alice, map.more(vec![log.write(&["[5]"])]));
+    world.send(bob, map.known(&[(&log, 5)]));
+    assert_eq!(claims(&world), 0);
+}
+
+#[test]
 fn a_reconcile_batch_is_charged_until_it_is_acknowledged() {
     let (mut world, map, log) = world_with_map();
     let alice = world.connect("alice");
