@@ -105,11 +105,7 @@ impl Machine {
         }
         match self.push_content(peer, id, items) {
             Sent::Waits => self.postpone(peer, id, replies),
-            Sent::Content => {
-                if let Some(subscription) = self.subscription_mut(peer, id) {
-                    subscription.mark_told();
-                }
-            }
+            Sent::Content => {}
             Sent::Nothing => self.push_answer(peer, id, replies, items),
         }
     }
@@ -177,7 +173,6 @@ impl Machine {
             return;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_told();
             subscription.replies.take(PendingReplies::ANSWER);
             subscription.replies.take(PendingReplies::FIRST);
         }
