@@ -120,9 +120,10 @@ impl PeerCounts {
     /// claims in its next LOAD the counts that it was promised (`expectContentUntil`), while its
     /// KNOWN always states what it really has.
     pub(crate) fn confirm_state(&mut self, state: KnownState) -> bool {
-        let is_less = self.known_header && !state.header
-            || !known_state::is_subset(&self.known, &state.sessions);
-        if mem::take(&mut self.claimed) && is_less {
+        if mem::take(&mut self.claimed)
+            && (self.known_header && !state.header
+                || !known_state::is_subset(&self.known, &state.sessions))
+        {
             self.replace(state);
             return true;
         }
@@ -178,7 +179,10 @@ impl PeerCounts {
     /// The peer has all of ours, or is being sent what it lacks.
     pub(crate) fn expect_all(&mut self, ours: &SessionCounts) {
         self.expected_header = true;
-        self.expected.clone_from(ours);
+        // Counting a reference is slower than to compare the two.
+        if !self.expected.is_shared_with(ours) {
+            self.expected.clone_from(ours);
+        }
     }
 
     /// The peer was sent less: it will have these counts.
