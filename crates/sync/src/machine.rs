@@ -123,11 +123,10 @@ impl Machine {
     }
 
     fn received(&mut self, peer: PeerId, message: Message) {
-        if !self.peers.contains_key(&peer) {
-            return;
-        }
-        if self.peers.is_closing(peer) {
-            return self.ignore(peer, &message);
+        match self.peers.is_closing(peer) {
+            None => return,
+            Some(true) => return self.ignore(peer, &message),
+            Some(false) => {}
         }
         match message {
             Message::Load(state) => {
@@ -139,7 +138,7 @@ impl Machine {
             Message::Known(known) => {
                 let id = known.state.id;
                 let before = self.claim_before(peer, id);
-                self.received_known(peer, known);
+                self.received_known(peer, known, before.is_none());
                 self.charge_claim(peer, id, before);
             }
             Message::Content(content) => self.received_content(peer, content),

@@ -51,6 +51,7 @@ impl Machine {
         }
     }
 
+    /// The claim of a peer that has a subscription.
     pub(in crate::machine) fn claim_before(
         &self,
         peer: PeerId,

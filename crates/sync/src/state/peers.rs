@@ -139,8 +139,9 @@ impl Peers {
         kept.is_closing = true;
     }
 
-    pub(crate) fn is_closing(&self, id: PeerId) -> bool {
-        self.by_id.get(&id).is_some_and(|kept| kept.is_closing)
+    /// Whether a peer's connection is being closed. `None` if there is no such peer.
+    pub(crate) fn is_closing(&self, id: PeerId) -> Option<bool> {
+        self.by_id.get(&id).map(|kept| kept.is_closing)
     }
 }
 
