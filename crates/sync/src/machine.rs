@@ -79,8 +79,6 @@ pub struct Machine {
     left_bytes: u64,
     /// Work for the next polls.
     backlog: Backlog,
-    /// Peers to build a turn for.
-    ready: VecDeque<PeerId>,
     actions: Vec<Action>,
     /// The time of the last use of a chain: it grows with each.
     stamp: Stamp,

@@ -74,7 +74,7 @@ impl Machine {
     ) {
         let Some(key) = self.values.key(id) else { return };
         let ours = self.values.get(&id).and_then(Entry::index).map(Index::verified);
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(state) = self.peers.get(&peer) else { return };
         let Some(subscription) = state.subscription(key) else { return };
         let theirs = subscription.known().sessions;
         let charged = state.claims.get(key);
@@ -89,7 +89,7 @@ impl Machine {
             (Some(ours), _) => differing(theirs, ours),
             (None, _) => theirs.len(),
         };
-        state.claims.set(key, sessions);
+        self.peers.set_claim(peer, key, sessions);
     }
 
     /// Charges a peer for the counts of its dropped content, which are kept until it is corrected.

@@ -92,7 +92,7 @@ impl Machine {
     pub(in crate::machine) fn reconciled(&mut self, peer: PeerId, id: CoValueId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.batches.finish(id) {
-            self.make_ready(peer);
+            self.peers.make_ready(peer);
         }
     }
 }

@@ -29,9 +29,7 @@ impl Machine {
     ) -> Sent {
         let Some(key) = self.values.key(id) else { return Sent::Nothing };
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return Sent::Nothing };
-        let Some(subscription) =
-            self.peers.get_mut(&peer).and_then(|state| state.subscription_mut(key))
-        else {
+        let Some(subscription) = self.peers.subscription_mut(peer, key) else {
             return Sent::Nothing;
         };
         if !subscription.is_subscribed() {
@@ -56,11 +54,7 @@ impl Machine {
     fn push_item(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
         let Some(key) = self.values.key(id) else { return };
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
-        let Some(subscription) =
-            self.peers.get_mut(&peer).and_then(|state| state.subscription_mut(key))
-        else {
-            return;
-        };
+        let Some(subscription) = self.peers.subscription_mut(peer, key) else { return };
         let Lacking { have, until } = subscription.lacking(index.verified());
         items.push(Item::Content(ContentItem {
             id,

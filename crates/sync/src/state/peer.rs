@@ -6,6 +6,7 @@ use downbeat_protocol::{CoValueId, Priority, UpstreamName};
 use rustc_hash::FxHashMap;
 
 use crate::cost::{AWAITED_BYTES, SUBSCRIPTION_BYTES};
+use crate::state::backlog::Audience;
 use crate::state::batches::Batches;
 use crate::state::claims::Claims;
 use crate::state::peers::PeerBytes;
@@ -121,9 +122,10 @@ impl Peer {
 
 /// Turns.
 impl Peer {
-    /// Puts a CoValue into the queue, unless it is there already.
-    pub(crate) fn enqueue(&mut self, key: Key, priority: Priority) {
+    /// Puts a CoValue into the queue, unless it is there already, or for others.
+    pub(crate) fn enqueue(&mut self, key: Key, priority: Priority, audience: Audience) {
         if let Some(subscription) = self.subscriptions.get_mut(&key)
+            && audience.has(subscription)
             && subscription.enter_queue()
         {
             self.queue[lane(priority)].push_back(key);
