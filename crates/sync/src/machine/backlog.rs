@@ -115,7 +115,7 @@ impl Machine {
         let Portion { id, audience, peers, again } = portion;
         let Some(key) = self.values.key(id) else { return };
         let priority = self.priority(id);
-        for peer in peers.into_iter().rev() {
+        for peer in peers {
             self.peers.enqueue(peer, key, priority, audience);
         }
         if let Some(audience) = again {
