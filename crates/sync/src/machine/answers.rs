@@ -63,8 +63,7 @@ impl Machine {
             // Any answer would make the client send the refused content.
             return;
         }
-        subscription.mark_told();
-        subscription.state_all_next();
+        subscription.mark_told_some();
         let is_lost = claims && !standing.is_errored() && !is_holding && !answers_plainly;
         if is_lost && !is_corrected {
             self.mark_corrected(peer, id);

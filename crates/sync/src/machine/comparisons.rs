@@ -28,8 +28,7 @@ impl Machine {
             return None;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_told();
-            subscription.state_all_next();
+            subscription.mark_told_some();
         }
         Some(Message::Load(ours))
     }

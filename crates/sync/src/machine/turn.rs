@@ -57,8 +57,7 @@ impl Machine {
         let can_ask = !entry.presence().is_unanswered();
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if can_ask && subscription.replies.take(PendingReplies::LOAD) {
-            subscription.mark_told();
-            subscription.state_all_next();
+            subscription.mark_told_some();
             items.push(Item::Message(Message::Load(self.our_state(id))));
         }
         if is_undecided {
