@@ -204,9 +204,9 @@ impl PeerCounts {
     /// The CoValue is about to be forgotten. If the peer has exactly what we have, its counts are
     /// forgotten as well. Returns whether they are.
     pub(crate) fn agree(&mut self, ours: &SessionCounts) -> bool {
-        known_state::share(&mut self.known, ours);
-        let has_header = self.known_header && self.expected_header;
-        self.agrees = has_header && self.known.is_shared_with(ours);
+        self.agrees = self.known_header
+            && self.expected_header
+            && known_state::completes(&self.known, &SessionCounts::new(), ours);
         if self.agrees {
             (self.known, self.expected) = (SessionCounts::new(), SessionCounts::new());
         }
