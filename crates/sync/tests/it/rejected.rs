@@ -1,7 +1,8 @@
 //! Rejected content, and its effects on other content.
 
 use downbeat_protocol::{DecodeError, MalformedSession, Message};
-use downbeat_sync::{Action, Event, Item, Progress, Rejection, content_credit};
+use downbeat_sync::cost::content_credit;
+use downbeat_sync::{Action, Event, Item, Progress, Rejection};
 
 use crate::authors::{Author, Value, forged};
 use crate::load::world_with_map;
