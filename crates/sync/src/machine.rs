@@ -133,9 +133,10 @@ impl Machine {
                 self.charge_claim(peer, id, None);
                 self.charge_dropped(peer, id);
             }
-            Message::Known(known) => {
+            Message::Known(mut known) => {
                 let id = known.state.id;
-                let before = self.claim_before(peer, id);
+                self.rebase(peer, &mut known.state);
+                let before = self.claim_before(peer, &known.state);
                 self.received_known(peer, known, before.is_none());
                 self.charge_claim(peer, id, before);
             }

@@ -1,7 +1,7 @@
 //! The bounds on the memory that is kept for peers: those that keep too much are disconnected.
 
 use downbeat_core::known_state;
-use downbeat_protocol::{CoValueId, Message, SessionCounts};
+use downbeat_protocol::{CoValueId, KnownState, Message, SessionCounts};
 
 use crate::action::Action;
 use crate::credit::Credit;
@@ -17,11 +17,12 @@ const SMALL_CLAIM: usize = 64;
 /// Peers that are disconnected with one poll.
 const CLOSED_AT_ONCE: usize = 16;
 
-/// The claim of a peer before a message.
-#[derive(Clone, Copy)]
+/// The claim of a peer before a KNOWN.
 pub(in crate::machine) struct ClaimBefore {
     epoch: u32,
     sessions: usize,
+    /// What the KNOWN states.
+    stated: SessionCounts,
 }
 
 impl Machine {
@@ -51,15 +52,16 @@ impl Machine {
         }
     }
 
-    /// The claim of a peer that has a subscription.
+    /// The claim of a peer that has a subscription, before a KNOWN with this state.
     pub(in crate::machine) fn claim_before(
         &self,
         peer: PeerId,
-        id: CoValueId,
+        state: &KnownState,
     ) -> Option<ClaimBefore> {
-        let subscription = self.subscription(peer, id)?;
+        let subscription = self.subscription(peer, state.id)?;
         let sessions = subscription.known().sessions.len();
-        Some(ClaimBefore { epoch: subscription.epoch(), sessions })
+        let stated = state.sessions.clone();
+        Some(ClaimBefore { epoch: subscription.epoch(), sessions, stated })
     }
 
     /// Charges a peer for the sessions that it claims with other counts than ours, because they take
@@ -79,13 +81,18 @@ impl Machine {
         let theirs = subscription.known().sessions;
         let charged = state.claims.get(key);
         let before = before.filter(|before| before.epoch == subscription.epoch());
-        let added = before.map(|before| theirs.len().saturating_sub(before.sessions));
-        let sessions = match (ours, added) {
+        let sessions = match (ours, before) {
             (Some(ours), _) if theirs.is_shared_with(ours) => 0,
-            (_, Some(added)) if theirs.len() > SMALL_CLAIM => charged + added,
+            (_, Some(before)) if theirs.len() > SMALL_CLAIM => {
+                let added = theirs.len().saturating_sub(before.sessions);
+                let ahead = ours.map_or(0, |ours| known_state::ahead(&before.stated, ours).count());
+                theirs.len().min(charged + added.max(ahead))
+            }
             // A peer that gets one edit after another is mostly one behind, which is not noted each
             // time.
-            (Some(ours), Some(0)) if charged == 0 => known_state::ahead(theirs, ours).count(),
+            (Some(ours), Some(before)) if charged == 0 && theirs.len() == before.sessions => {
+                known_state::ahead(theirs, ours).count()
+            }
             (Some(ours), _) => differing(theirs, ours),
             (None, _) => theirs.len(),
         };
@@ -93,7 +100,7 @@ impl Machine {
     }
 
     /// Charges a peer for the counts of its dropped content, which are kept until it is corrected.
-    /// Follows each change of them.
+    /// This has to follow each change of them.
     pub(in crate::machine) fn charge_dropped(&mut self, peer: PeerId, id: CoValueId) {
         let Some(key) = self.values.key(id) else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };

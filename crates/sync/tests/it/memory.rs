@@ -258,6 +258,25 @@ fn a_peer_that_is_one_edit_behind_is_charged_nothing() {
 }
 
 #[test]
+fn a_large_claim_is_charged_for_sessions_that_are_here_as_well() {
+    let author = Author::new(1);
+    let map = Value::free("map");
+    let mut logs: Vec<_> = (1..=100).map(|seed| author.agent_log(seed)).collect();
+    let mut world = World::new();
+    let alice = world.connect("alice");
+    let runs = logs.iter_mut().map(|log| log.write(&["[1]"])).collect();
+    world.send(alice, map.whole(runs));
+    let bob = world.connect("bob");
+    let counts = |count| logs.iter().map(|log| (log, count)).collect::<Vec<_>>();
+    world.send(bob, map.load(&counts(1)));
+    assert_eq!(claims(&world), 0);
+    world.send(bob, map.known(&counts(2)));
+    assert_eq!(claims(&world), 101);
+    world.send(bob, map.known(&counts(3)));
+    assert_eq!(claims(&world), 101);
+}
+
+#[test]
 fn a_reconcile_batch_is_charged_until_it_is_acknowledged() {
     let (mut world, map, log) = world_with_map();
     let alice = world.connect("alice");

@@ -10,9 +10,8 @@ use crate::state::subscription::PendingReplies;
 impl Machine {
     /// `is_new` is whether the peer has no subscription yet.
     pub(in crate::machine) fn received_known(&mut self, peer: PeerId, known: Known, is_new: bool) {
-        let Known { mut state, is_correction, .. } = known;
+        let Known { state, is_correction, .. } = known;
         let id = state.id;
-        self.rebase(peer, &mut state);
         let has_it = state.header;
         if is_new && self.is_upstream(peer) && !has_it && !is_correction {
             // The answer to a LOAD that is no longer needed.
