@@ -128,6 +128,16 @@ pub(crate) const ALL: &[Attack] = &[
         "claimed-sessions",
         "150 LOADs with 100,000 invented sessions each."
     ),
+    attack!(
+        memory::claims_at_once,
+        "claims-at-once",
+        "200 addresses send a LOAD with 100,000 invented sessions each, at the same time."
+    ),
+    attack!(
+        memory::large_contents,
+        "large-contents",
+        "200 addresses send a message with 25,000 wrong signatures each, at the same time."
+    ),
     attack!(memory::batch_ids, "batch-ids", "96 RECONCILE messages with a batch id of 15 MiB."),
     attack!(
         memory::reconcile_entries,

@@ -1,8 +1,12 @@
 //! Content and messages that take more memory than they seem to.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
 use anyhow::Result;
 use downbeat_crypto::short_hash;
 use downbeat_protocol::{Header, Ruleset, Uniqueness};
+use tokio::task::JoinSet;
 
 use crate::attacks::reconcile;
 use crate::attacks::signatures;
@@ -73,6 +77,41 @@ pub(crate) async fn claimed_sessions(ground: &mut Ground) -> Result<()> {
     for id in ids {
         ground.flood([Frames::one(&wire::load(id, &sessions))]).await?;
     }
+    Ok(())
+}
+
+/// Each message takes all of its address's rate, so only the number of addresses bounds them.
+pub(crate) async fn claims_at_once(ground: &mut Ground) -> Result<()> {
+    let sessions = wire::invented_sessions(&mut ground.rng, 100_000);
+    let ids = ground.random_ids(ground.pick(200, 60));
+    ground.begin().await?;
+    let mut sending = JoinSet::new();
+    for (number, id) in (2..).zip(ids) {
+        let from = Ipv4Addr::new(127, 0, 1, number);
+        let socket = ground.connect_as(from, "/", Reading::All).await?;
+        let frames = Frames::one(&wire::load(id, &sessions));
+        sending.spawn(async move { socket.send_frames(&frames).await });
+    }
+    // The server may close some of them.
+    sending.join_all().await;
+    Ok(())
+}
+
+/// Most of the memory is that of the decoded messages.
+pub(crate) async fn large_contents(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(404);
+    let header = author.open_map("large contents");
+    let contents = signatures::wrong(&author, &header, 25_000, 25_000, 10);
+    let frames: Arc<Frames> = Arc::new(contents.into_iter().map(wire::content).collect());
+    ground.begin().await?;
+    let mut sending = JoinSet::new();
+    for number in 2..ground.pick(200, 60) {
+        let from = Ipv4Addr::new(127, 0, 1, number);
+        let socket = ground.connect_as(from, "/", Reading::All).await?;
+        let frames = Arc::clone(&frames);
+        sending.spawn(async move { socket.send_frames(&frames).await });
+    }
+    sending.join_all().await;
     Ok(())
 }
 
