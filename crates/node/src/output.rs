@@ -3,6 +3,7 @@
 //! A client that does not read keeps the messages that are being written to it. Small ones cost
 //! little; the others share a budget, and are read from storage only to be sent at once.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ const SESSION_BYTES: u64 = 256;
 pub(crate) struct Output {
     budget: ByteBudget,
     writing: Mutex<FxHashMap<PeerId, Write>>,
+    /// The peer that the last large message was written to.
+    last: AtomicU64,
     /// How long a client may take for a write while others wait.
     stall: Duration,
     counters: Arc<Counters>,
@@ -64,7 +67,8 @@ struct Held<'a> {
 
 impl Output {
     pub(crate) fn new(bytes: u64, stall: Duration, counters: Arc<Counters>) -> Self {
-        Self { budget: ByteBudget::new(bytes), writing: Mutex::default(), stall, counters }
+        let (budget, last) = (ByteBudget::new(bytes), AtomicU64::new(u64::MAX));
+        Self { budget, writing: Mutex::default(), last, stall, counters }
     }
 
     /// Bytes that are being written at the moment.
@@ -86,6 +90,15 @@ impl Output {
         room.give_back();
         let permit = self.budget.try_take(self.budget.share(bytes));
         permit.map(|permit| *room = self.begin(link, bytes, permit)).is_some()
+    }
+
+    /// Lets the tasks that are ready run first, if other peers are written large messages too. The
+    /// room stays taken meanwhile: where a thousand peers are to be sent content at once, most of
+    /// them wait for room, and the few that have it delay small messages of others little.
+    pub(crate) async fn take_turns(&self, link: &Link, bytes: u64) {
+        if bytes > 0 && self.last.swap(link.peer.0, Ordering::Relaxed) != link.peer.0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Takes room for a write, when its turn comes. Meanwhile closes clients that take nothing.

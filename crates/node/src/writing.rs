@@ -97,7 +97,9 @@ async fn write_turn<'a>(
     let mut wants_room = 0;
     while let Some(mut messages) = turn.next(&node.content).await {
         let bytes = room_for(link, messages);
-        if !node.output.try_take(room, link, bytes) {
+        if node.output.try_take(room, link, bytes) {
+            node.output.take_turns(link, bytes).await;
+        } else {
             // The content waits in storage, and not here.
             messages = turn.put_back();
             wants_room = bytes;
