@@ -92,9 +92,9 @@ impl Output {
         permit.map(|permit| *room = self.begin(link, bytes, permit)).is_some()
     }
 
-    /// Lets the tasks that are ready run first, if other peers are written large messages too. The
-    /// room stays taken meanwhile: where a thousand peers are to be sent content at once, most of
-    /// them wait for room, and the few that have it delay small messages of others little.
+    /// Lets the tasks that are ready run first, if large messages are written to other peers too.
+    /// The room stays taken meanwhile. Where a thousand peers get content at once, most of them
+    /// wait for room, and the few that have it delay the small messages of others little.
     pub(crate) async fn take_turns(&self, link: &Link, bytes: u64) {
         if bytes > 0 && self.last.swap(link.peer.0, Ordering::Relaxed) != link.peer.0 {
             tokio::task::yield_now().await;
