@@ -74,8 +74,10 @@ impl Machine {
         let groups = self.deciding_groups(self.index(id)?.header());
         let with_count = |group| (group, self.stored_transactions(group));
         let groups: Vec<_> = groups.into_iter().map(with_count).collect();
-        for (group, _) in &groups {
-            self.entry(*group).pin();
+        // The author's account as well. A deletion that is refused waits with it in memory, and is
+        // judged again when it has to be looked up for that.
+        for judge in groups.iter().map(|(group, _)| *group).chain(run.session.account()) {
+            self.entry(judge).pin();
         }
         Some(Box::new(Deletion { run, groups }))
     }
@@ -91,8 +93,8 @@ impl Machine {
     ) -> Option<Rejection> {
         let Some(deletion) = deletion else { return rejection };
         let Deletion { run, groups: judged_by } = *deletion;
-        for (group, _) in &judged_by {
-            self.entry(*group).unpin();
+        for judge in judged_by.iter().map(|(group, _)| *group).chain(run.session.account()) {
+            self.entry(judge).unpin();
         }
         let rejection = rejection?;
         if !may_change(&rejection) {
