@@ -64,7 +64,8 @@ impl Machine {
             .find(|id| self.index(*id).is_some_and(is_unsettled))
     }
 
-    /// A run that deletes a CoValue goes to the verifier: notes the groups that it is judged by.
+    /// A run that deletes a CoValue goes to the verifier: notes and pins the groups that it is
+    /// judged by.
     pub(in crate::machine) fn begin_judging(
         &mut self,
         id: CoValueId,
@@ -74,12 +75,11 @@ impl Machine {
         let groups = self.deciding_groups(self.index(id)?.header());
         let with_count = |group| (group, self.stored_transactions(group));
         let groups: Vec<_> = groups.into_iter().map(with_count).collect();
-        // The author's account as well. A deletion that is refused waits with it in memory, and is
-        // judged again when it has to be looked up for that.
-        for judge in groups.iter().map(|(group, _)| *group).chain(run.session.account()) {
-            self.entry(judge).pin();
+        let deletion = Deletion { run, groups };
+        for id in deletion.pinned() {
+            self.entry(id).pin();
         }
-        Some(Box::new(Deletion { run, groups }))
+        Some(Box::new(deletion))
     }
 
     /// A deletion has been judged. One that is refused for its author's role is put aside; any
@@ -92,10 +92,10 @@ impl Machine {
         rejection: Option<Rejection>,
     ) -> Option<Rejection> {
         let Some(deletion) = deletion else { return rejection };
-        let Deletion { run, groups: judged_by } = *deletion;
-        for judge in judged_by.iter().map(|(group, _)| *group).chain(run.session.account()) {
-            self.entry(judge).unpin();
+        for pinned in deletion.pinned() {
+            self.entry(pinned).unpin();
         }
+        let Deletion { run, groups: judged_by } = *deletion;
         let rejection = rejection?;
         if !may_change(&rejection) {
             return Some(rejection);

@@ -30,9 +30,17 @@ pub(crate) struct Pipeline {
 pub(crate) struct Deletion {
     /// The one transaction.
     pub run: SessionContent,
-    /// The groups, which are pinned meanwhile, each with the number of its stored transactions if
-    /// it was in memory before.
+    /// The groups, each with the number of its stored transactions if it was in memory before.
     pub groups: Vec<(CoValueId, Option<u64>)>,
+}
+
+impl Deletion {
+    /// The CoValues that are pinned meanwhile: the groups, and the author's account. A deletion that
+    /// is refused waits with all of them in memory, and is judged again when one has to be looked
+    /// up for that.
+    pub(crate) fn pinned(&self) -> impl Iterator<Item = CoValueId> {
+        self.groups.iter().map(|(group, _)| *group).chain(self.run.session.account())
+    }
 }
 
 /// Runs of one peer that follow each other.
