@@ -9,9 +9,12 @@ use tokio::task::JoinSet;
 
 use super::STALL;
 use super::bad_input::rule;
-use crate::connection::Connection;
+use crate::connection::{Connection, Incoming};
 use crate::error::TransportError;
 use crate::net::ReceiveBudget;
+
+/// What a receiver returns.
+type Received = Result<Option<Incoming>, TransportError>;
 
 const BUDGET: usize = 1 << 20;
 
@@ -58,18 +61,8 @@ async fn half_sent_frames_give_way_to_others<F, C, S, R>(
     R: Future<Output = u16> + Send + 'static,
 {
     let budget = Arc::new(ReceiveBudget::new(BUDGET));
-    let mut receiving = JoinSet::new();
-    let mut silent = Vec::new();
     // Few enough for the first to be silent for less than two seconds, after which it gives way.
-    for _ in 0..3 {
-        let (mut peer, mut connection) = connect(Arc::clone(&budget)).await;
-        receiving.spawn(async move {
-            let received = connection.receiver.receive().await;
-            (received, connection)
-        });
-        send_half(&mut peer, frame).await;
-        silent.push(peer);
-    }
+    let (mut receiving, silent) = connect_silent(3, &budget, frame, connect).await;
     // The bytes that were sent last may not have been read yet.
     while budget.used() < BUDGET / 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -107,16 +100,7 @@ async fn short_frames_come_while_the_budget_is_used_up<F, C, S>(
     S: AsyncWrite + Unpin,
 {
     let budget = Arc::new(ReceiveBudget::new(BUDGET));
-    let mut receiving = JoinSet::new();
-    let mut silent = Vec::new();
-    for _ in 0..2 {
-        let (mut peer, mut connection) = connect(Arc::clone(&budget)).await;
-        receiving.spawn(async move {
-            let _ = connection.receiver.receive().await;
-        });
-        send_half(&mut peer, frame).await;
-        silent.push(peer);
-    }
+    let (_receiving, _silent) = connect_silent(2, &budget, frame, connect).await;
     let (mut peer, mut connection) = connect(budget).await;
     let started = Instant::now();
     for _ in 0..20 {
@@ -176,14 +160,33 @@ async fn a_frame_keeps_its_memory_until_the_next_is_asked_for<F, C, S>(
     drop(writing);
 }
 
-/// Sends most of a frame as far as it is read, and then nothing.
-async fn send_half(
-    peer: &mut (impl AsyncWrite + Unpin),
+/// Connects peers that send most of a frame as far as it is read, and then nothing. Returns what
+/// their receivers get, and the peers.
+async fn connect_silent<F, C, S>(
+    count: usize,
+    budget: &Arc<ReceiveBudget>,
     frame: &impl Fn(usize) -> (Vec<u8>, usize),
-) {
+    connect: &mut F,
+) -> (JoinSet<(Received, Connection)>, Vec<S>)
+where
+    F: FnMut(Arc<ReceiveBudget>) -> C,
+    C: Future<Output = (S, Connection)>,
+    S: AsyncWrite + Unpin,
+{
     let (mut bytes, _) = frame(900 << 10);
     bytes.truncate(800 << 10);
-    let _ = tokio::time::timeout(SENDING_TIME, peer.write_all(&bytes)).await;
+    let mut receiving = JoinSet::new();
+    let mut silent = Vec::new();
+    for _ in 0..count {
+        let (mut peer, mut connection) = connect(Arc::clone(budget)).await;
+        receiving.spawn(async move {
+            let received = connection.receiver.receive().await;
+            (received, connection)
+        });
+        let _ = tokio::time::timeout(SENDING_TIME, peer.write_all(&bytes)).await;
+        silent.push(peer);
+    }
+    (receiving, silent)
 }
 
 /// The number of bytes of the next frame.
