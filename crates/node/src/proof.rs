@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::{CoValueId, Content};
 use downbeat_sync::cost::content_credit;
 
 use crate::credit::PEER_CREDIT;
+use crate::lock::lock;
 
 /// CoValues without transactions that wait until their sender has shown who it is. A client makes
 /// them before the content that refers to them.
@@ -127,8 +128,8 @@ impl Proof {
         needs
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Trouble with storage, from its first failure to its end, and which of its failures are logged.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// The shortest time between two log lines about the same trouble.
 const TELL_EVERY: Duration = Duration::from_mins(1);
@@ -63,9 +65,8 @@ impl Trouble {
         current.told.then(|| current.report(now))
     }
 
-    /// The state is never left half changed.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

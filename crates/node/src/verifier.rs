@@ -18,6 +18,7 @@ use tracing::{debug_span, error};
 use crate::catch_panics::catch;
 use crate::failure::{RETRY, reading_failed};
 use crate::link::{Kind, Link};
+use crate::lock::lock;
 use crate::rounds::Rounds;
 use crate::source::Source;
 use crate::stats::{Counters, add};
@@ -147,7 +148,7 @@ impl Drop for Verifier {
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     fn add(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {

@@ -13,7 +13,7 @@ mod upstream;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use downbeat_core::dependencies;
 use downbeat_core::roles::Member;
@@ -30,6 +30,7 @@ use self::refused::bytes_of;
 use crate::access::{Access, account_of};
 use crate::failure::retry;
 use crate::link::{Kind, Link};
+use crate::lock::lock;
 use crate::proof::Proof;
 use crate::stats::{Counters, add};
 use crate::usage::Usage;
@@ -434,7 +435,7 @@ impl ContentPolicy {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // Whatever is in there is only remembered, and found out again where it is missing.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.memory)
     }
 }
 
