@@ -92,6 +92,13 @@ fn a_covalue_taking_10_more_transactions(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// What a verification with a decompressed key saves.
+#[divan::bench]
+fn decompressing_a_key(bencher: Bencher<'_, '_>) {
+    let signer = given().secret.agent().signer();
+    bencher.bench_local(|| VerifyingKey::new(*black_box(&signer)).unwrap());
+}
+
 /// Lower bound of the next benchmark: a verification that decompresses the key.
 #[divan::bench]
 fn bare_ed25519_with_a_new_key(bencher: Bencher<'_, '_>) {

@@ -4,3 +4,4 @@ mod costs;
 mod reference;
 mod secrets;
 mod strictness;
+mod verdicts;
