@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::error::FileError;
 use crate::options::SqliteOptions;
-use crate::schema;
+use crate::reference;
 
 /// Reader threads. Most reads are served from memory, so few threads are busy. More would only wait
 /// for the same disk, and each has its own cache.
@@ -80,7 +80,7 @@ pub(crate) fn open_writer(
         let action = format!("cannot write to {}", file.display());
         return Err(StorageError::io(action, io::ErrorKind::PermissionDenied.into()));
     }
-    schema::check(&connection, file)?;
+    reference::check(&connection, file)?;
     set_up_writer(&connection, options).map_err(|error| storage_error("open", file, error))?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
@@ -92,7 +92,7 @@ pub(crate) fn open_writer(
             io::Error::new(io::ErrorKind::Unsupported, "its file system does not support it"),
         ));
     }
-    schema::migrate(&mut connection, file)?;
+    reference::migrate(&mut connection, file)?;
     Ok(connection)
 }
 

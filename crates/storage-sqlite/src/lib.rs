@@ -40,15 +40,10 @@
 mod check;
 mod connection;
 mod draft;
-mod erase;
 mod error;
-mod extension;
-mod header;
-mod index;
-mod log;
 mod options;
 mod read;
-mod schema;
+mod reference;
 mod store;
 mod totals;
 mod writer;

@@ -22,6 +22,7 @@ use crate::connection::{FileIdentities, MAX_READS, Reader, Source, beside, open_
 use crate::error::FileError;
 use crate::options::SqliteOptions;
 use crate::read;
+use crate::reference;
 use crate::totals::Totals;
 use crate::writer::{Opened, Writer};
 
@@ -169,7 +170,7 @@ impl SqliteStorage {
     }
 
     async fn audit(&self) -> Result<(), StorageError> {
-        let by = self.read_with(ReadExtent::Everything, Totals::audit).await?;
+        let by = self.read_with(ReadExtent::Everything, reference::audit).await?;
         if by == Totals::default() {
             return Ok(());
         }
@@ -322,7 +323,7 @@ fn load(
 ) -> Result<Option<StoredCoValue>, StorageError> {
     reader.read(|connection| {
         damaged.refuse(id)?;
-        read::load(connection, id).map_err(|error| error.while_reading(id))
+        reference::load(connection, id).map_err(|error| error.while_reading(id))
     })
 }
 
@@ -335,7 +336,7 @@ fn read(
 ) -> Result<Vec<SessionContent>, StorageError> {
     reader.read(|connection| {
         damaged.refuse(id)?;
-        read::read(connection, id, have, max_bytes).map_err(|error| error.while_reading(id))
+        reference::read(connection, id, have, max_bytes).map_err(|error| error.while_reading(id))
     })
 }
 

@@ -15,8 +15,9 @@ use tracing::{error, warn};
 
 use crate::check::Damaged;
 use crate::connection::FileIdentities;
-use crate::draft::{DamageScope, Draft, Remembered};
+use crate::draft::{DamageScope, Draft};
 use crate::error::FileError;
+use crate::reference::Remembered;
 use crate::totals::Totals;
 
 /// Interval between attempts to flush after a flush that failed.
@@ -221,7 +222,7 @@ mod tests {
     use super::*;
     use crate::connection::open_writer;
     use crate::options::SqliteOptions;
-    use crate::read;
+    use crate::reference;
 
     fn writer(dir: &Path) -> Writer {
         let file = dir.join("storage.db");
@@ -241,7 +242,7 @@ mod tests {
     }
 
     fn count(writer: &Writer, co_value: &CoValueFixture) -> u64 {
-        let stored = read::load(&writer.connection, co_value.id).unwrap().unwrap();
+        let stored = reference::load(&writer.connection, co_value.id).unwrap().unwrap();
         stored.sessions.iter().map(|session| session.count).sum()
     }
 

@@ -21,6 +21,7 @@ use downbeat_storage::StorageError;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::error::FileError;
+use crate::totals;
 
 /// The reference's newest version, with `cojson` 0.20.19.
 const VERSION: u32 = 7;
@@ -81,8 +82,8 @@ const REFERENCE: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// The tables of this crate. The reference ignores them, and no content is lost if they are
-/// dropped. See `extension` and `totals`.
+/// A table of this crate, beside that of the totals. The reference ignores them, and no content is
+/// lost if they are dropped. See `extension` and `totals`.
 const OWN: &str = "
     CREATE TABLE IF NOT EXISTS downbeat_extensions (
         ses INTEGER NOT NULL,
@@ -93,15 +94,6 @@ const OWN: &str = "
         checksum INTEGER NOT NULL,
         PRIMARY KEY (ses, idx)
     ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS downbeat_totals (
-        row INTEGER PRIMARY KEY CHECK (row = 1),
-        coValues INTEGER NOT NULL,
-        deleted INTEGER NOT NULL,
-        sessions INTEGER NOT NULL,
-        transactions INTEGER NOT NULL,
-        bytes INTEGER NOT NULL
-    );
-    INSERT OR IGNORE INTO downbeat_totals VALUES (1, 0, 0, 0, 0, 0);
 ";
 
 /// The tables of the first version, each with a column. They identify a file of the reference.
@@ -123,8 +115,8 @@ const COLUMNS: [&str; 9] = [
     "SELECT row, coValues, deleted, sessions, transactions, bytes FROM downbeat_totals",
 ];
 
-/// Refuses a file that is no store, without changing it.
-pub(crate) fn check(connection: &Connection, file: &Path) -> Result<(), StorageError> {
+/// Refuses a file that is no store, without changing it. Returns whether it has tables.
+pub(crate) fn check(connection: &Connection, file: &Path) -> Result<bool, StorageError> {
     let refuse = |reason: String| StorageError::NotAStore { path: file.to_owned(), reason };
     let storage_error =
         |error: rusqlite::Error| FileError::from(error).into_storage_error("open", file);
@@ -135,14 +127,14 @@ pub(crate) fn check(connection: &Connection, file: &Path) -> Result<(), StorageE
     }
     let tables = count_tables(connection).map_err(storage_error)?;
     if tables == 0 && found == 0 {
-        return Ok(());
+        return Ok(false);
     }
     for (table, column) in FIRST_TABLES {
         if !has_column(connection, table, column).map_err(storage_error)? {
             return Err(refuse(format!("it is a database without the table {table} ({column})")));
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Creates the tables, or migrates them to the newest version.
@@ -167,6 +159,7 @@ fn migrate_tables(write: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     let found = user_version(write)?;
     write.execute_batch(REFERENCE)?;
     write.execute_batch(OWN)?;
+    write.execute_batch(totals::TABLE)?;
     if found == VERSION_NUMBERED_FROM_ONE {
         number_from_zero(write)?;
     }
