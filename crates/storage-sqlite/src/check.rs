@@ -21,7 +21,7 @@ use tracing::error;
 use crate::connection::{Reader, Source};
 use crate::error::{FileError, in_co_value};
 use crate::read::text;
-use crate::reference;
+use crate::schema::SqliteSchema;
 
 /// Rows of a table that are compared in one snapshot. Takes about a millisecond.
 pub(crate) const PART: usize = 256;
@@ -83,6 +83,7 @@ impl Check {
     /// closed when the check ends.
     pub(crate) fn start(
         source: Arc<Source>,
+        schema: SqliteSchema,
         damaged: Arc<Damaged>,
     ) -> Result<(Self, watch::Receiver<bool>), StorageError> {
         let (stop, stopped) = sync_channel(1);
@@ -91,7 +92,7 @@ impl Check {
             thread::Builder::new().name("downbeat-sqlite-check".to_owned()).spawn(move || {
                 let mut reader = Reader::new(source);
                 let mut complete = true;
-                for part in &reference::PASSES {
+                for part in schema.passes() {
                     complete &= pass(&mut reader, &damaged, &stopped, *part);
                 }
                 if complete {

@@ -6,8 +6,16 @@ use rusqlite::Connection;
 
 use crate::check::Damaged;
 use crate::error::FileError;
-use crate::reference::{Changes, Remembered};
+use crate::schema::SqliteSchema;
 use crate::totals::Totals;
+use crate::{native, reference};
+
+/// The writer's cache of the file.
+#[derive(Debug)]
+pub(crate) enum Remembered {
+    Reference(reference::Remembered),
+    Native(native::Remembered),
+}
 
 /// The changes that fail when one of them meets damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +42,16 @@ impl Draft<'_> {
         write: &Write,
         scope: DamageScope,
     ) -> Result<Outcome, FileError> {
-        let outcome = self.within(scope, write.id(), |draft| draft.changes().write(write))?;
+        let outcome = self.within(scope, write.id(), |draft| match draft.remembered {
+            Remembered::Reference(remembered) => {
+                let (connection, totals) = (draft.connection, &mut draft.totals);
+                reference::Changes { connection, remembered, totals }.write(write)
+            }
+            Remembered::Native(remembered) => {
+                let (connection, totals) = (draft.connection, &mut draft.totals);
+                native::Changes { connection, remembered, totals }.write(write)
+            }
+        })?;
         Ok(outcome.unwrap_or_else(Outcome::Damaged))
     }
 
@@ -45,7 +62,16 @@ impl Draft<'_> {
         id: CoValueId,
         scope: DamageScope,
     ) -> Result<Result<Erased, Damage>, FileError> {
-        self.within(scope, id, |draft| draft.changes().erase(id))
+        self.within(scope, id, |draft| match draft.remembered {
+            Remembered::Reference(remembered) => {
+                let (connection, totals) = (draft.connection, &mut draft.totals);
+                reference::Changes { connection, remembered, totals }.erase(id)
+            }
+            Remembered::Native(remembered) => {
+                let (connection, totals) = (draft.connection, &mut draft.totals);
+                native::Changes { connection, remembered, totals }.erase(id)
+            }
+        })
     }
 
     /// See [`Storage::track_unsynced`](downbeat_storage::Storage::track_unsynced).
@@ -59,11 +85,6 @@ impl Draft<'_> {
         let mut change = self.connection.prepare_cached(change)?;
         change.execute([entry.id.as_str(), entry.upstream.as_str()])?;
         Ok(())
-    }
-
-    fn changes(&mut self) -> Changes<'_> {
-        let Self { connection, remembered, totals, .. } = self;
-        Changes { connection, remembered, totals }
     }
 
     /// Changes a CoValue, unless the check has found it damaged.
@@ -103,5 +124,23 @@ impl Draft<'_> {
         };
         self.connection.execute_batch("RELEASE downbeat_work")?;
         Ok(result)
+    }
+}
+
+impl Remembered {
+    /// An empty cache.
+    pub(crate) fn new(schema: SqliteSchema) -> Self {
+        match schema {
+            SqliteSchema::Reference => Self::Reference(reference::Remembered::default()),
+            SqliteSchema::Native => Self::Native(native::Remembered::default()),
+        }
+    }
+
+    /// Empties the cache: the file may have changed.
+    pub(crate) fn forget(&mut self) {
+        match self {
+            Self::Reference(remembered) => remembered.forget(),
+            Self::Native(remembered) => *remembered = native::Remembered::default(),
+        }
     }
 }

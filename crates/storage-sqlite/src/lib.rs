@@ -41,13 +41,16 @@ mod check;
 mod connection;
 mod draft;
 mod error;
+mod native;
 mod options;
 mod read;
 mod reference;
+mod schema;
 mod store;
 mod totals;
 mod writer;
 
 pub use downbeat_storage::Durability;
 pub use options::SqliteOptions;
+pub use schema::SqliteSchema;
 pub use store::SqliteStorage;

@@ -15,9 +15,9 @@ use tracing::{error, warn};
 
 use crate::check::Damaged;
 use crate::connection::FileIdentities;
-use crate::draft::{DamageScope, Draft};
+use crate::draft::{DamageScope, Draft, Remembered};
 use crate::error::FileError;
-use crate::reference::Remembered;
+use crate::schema::SqliteSchema;
 use crate::totals::Totals;
 
 /// Interval between attempts to flush after a flush that failed.
@@ -30,6 +30,7 @@ const RESERVE_BYTES: u64 = 1 << 20;
 pub(crate) struct Opened {
     pub(crate) file: PathBuf,
     pub(crate) connection: Connection,
+    pub(crate) schema: SqliteSchema,
     pub(crate) identities: FileIdentities,
     pub(crate) reserve: SpaceReserve,
 }
@@ -59,9 +60,9 @@ impl Writer {
         durability: Durability,
         (audited, damaged): (Arc<AtomicBool>, Arc<Damaged>),
     ) -> Result<Self, FileError> {
-        let Opened { file, connection, identities, reserve } = opened;
+        let Opened { file, connection, schema, identities, reserve } = opened;
         let version = data_version(&connection)?;
-        let remembered = Remembered::default();
+        let remembered = Remembered::new(schema);
         Ok(Self {
             file,
             connection,
@@ -222,14 +223,13 @@ mod tests {
     use super::*;
     use crate::connection::open_writer;
     use crate::options::SqliteOptions;
-    use crate::reference;
 
     fn writer(dir: &Path) -> Writer {
         let file = dir.join("storage.db");
-        let connection = open_writer(&file, &SqliteOptions::default()).unwrap();
+        let (connection, schema) = open_writer(&file, &SqliteOptions::default()).unwrap();
         let identities = FileIdentities::of(&file).unwrap();
         let reserve = SpaceReserve::new(dir.join("reserve"));
-        let opened = Opened { file, connection, identities, reserve };
+        let opened = Opened { file, connection, schema, identities, reserve };
         Writer::new(opened, Durability::Flushed, Default::default()).unwrap()
     }
 
@@ -242,7 +242,8 @@ mod tests {
     }
 
     fn count(writer: &Writer, co_value: &CoValueFixture) -> u64 {
-        let stored = reference::load(&writer.connection, co_value.id).unwrap().unwrap();
+        let stored =
+            SqliteSchema::Reference.load(&writer.connection, co_value.id).unwrap().unwrap();
         stored.sessions.iter().map(|session| session.count).sum()
     }
 

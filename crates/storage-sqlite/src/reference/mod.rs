@@ -15,4 +15,4 @@ pub(crate) use changes::{Changes, Remembered};
 pub(crate) use check::PASSES;
 pub(crate) use read::{load, read};
 pub(crate) use tables::{check, migrate};
-pub(crate) use totals::audit;
+pub(crate) use totals::count;

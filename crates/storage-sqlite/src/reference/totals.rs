@@ -5,15 +5,9 @@ use rusqlite::Connection;
 use crate::error::FileError;
 use crate::totals::{MAX_LOG, Totals};
 
-/// The difference between the real totals and their row.
-pub(crate) fn audit(connection: &Connection) -> Result<Totals, FileError> {
-    let row = Totals::read(connection)?;
-    Ok(count(connection, row)? - row)
-}
-
 /// The real totals. Reads all transactions only if the counts that are quick to get differ from
 /// `row`.
-fn count(connection: &Connection, row: Totals) -> Result<Totals, FileError> {
+pub(crate) fn count(connection: &Connection, row: Totals) -> Result<Totals, FileError> {
     let mut counted = connection.query_row(
         "SELECT (SELECT COUNT(*) FROM coValues),
             (SELECT COUNT(*) FROM deletedCoValues d

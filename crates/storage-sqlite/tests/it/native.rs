@@ -1,0 +1,109 @@
+//! Files with Downbeat's own tables.
+
+use std::fs;
+use std::path::Path;
+
+use downbeat_storage::conformance::{Author, CoValueFixture};
+use downbeat_storage::{Outcome, SessionOutcome, Storage, StorageError};
+use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
+use rusqlite::Connection;
+
+use crate::migration::assert_holds;
+use crate::reference::path_in;
+
+/// Opens a store whose file gets Downbeat's tables if it is new.
+pub(crate) fn open_native(file: &Path) -> Result<SqliteStorage, StorageError> {
+    SqliteStorage::open_with(file, SqliteOptions::default().with_schema(SqliteSchema::Native))
+}
+
+fn pragma(file: &Path, name: &str) -> i64 {
+    let connection = Connection::open(file).unwrap();
+    connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+}
+
+fn set_pragma(file: &Path, name: &str, value: i64) {
+    let connection = Connection::open(file).unwrap();
+    connection.pragma_update(None, name, value).unwrap();
+    connection.close().unwrap();
+}
+
+#[tokio::test]
+async fn an_existing_file_keeps_its_schema_whatever_the_options_say() {
+    for schema in crate::SCHEMAS {
+        let dir = tempfile::tempdir().unwrap();
+        let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+        for wanted in [schema, SqliteSchema::Native, SqliteSchema::Reference] {
+            let options = SqliteOptions::default().with_schema(wanted);
+            let store = SqliteStorage::open_with(path_in(&dir), options).unwrap();
+            assert_eq!(store.schema(), schema);
+            store.append(vec![co_value.create(vec![author.write(1, 20)])]).await.unwrap();
+            assert_holds(&store, &co_value, &author).await;
+            store.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_numbers_of_a_file_are_the_documented_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    open_native(&path_in(&dir)).unwrap().close().await.unwrap();
+    for (name, value) in
+        [("application_id", 0x446e_6274), ("user_version", 1_001), ("page_size", 2_048)]
+    {
+        assert_eq!(pragma(&path_in(&dir), name), value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_version_is_refused_with_both_numbers_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    open_native(&path_in(&dir)).unwrap().close().await.unwrap();
+    set_pragma(&path_in(&dir), "user_version", 1_002);
+    let before = fs::read(path_in(&dir)).unwrap();
+    let error = open_native(&path_in(&dir)).unwrap_err();
+    assert!(matches!(error, StorageError::NewerFormat { found: 2, supported: 1, .. }), "{error:?}");
+    assert_eq!(fs::read(path_in(&dir)).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_version_that_cannot_be_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    open_native(&path_in(&dir)).unwrap().close().await.unwrap();
+    for version in [0, 7, 1_000, -1] {
+        set_pragma(&path_in(&dir), "user_version", version);
+        let error = open_native(&path_in(&dir)).unwrap_err();
+        assert!(matches!(error, StorageError::NotAStore { .. }), "{version}: {error:?}");
+    }
+}
+
+/// An older version of this program knows the tables of the reference only. It takes the file for
+/// one of a newer version, and so does the reference.
+#[tokio::test]
+async fn a_reader_of_the_references_tables_takes_the_file_for_a_newer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    open_native(&path_in(&dir)).unwrap().close().await.unwrap();
+    set_pragma(&path_in(&dir), "application_id", 0);
+    let error = SqliteStorage::open(path_in(&dir)).unwrap_err();
+    assert!(matches!(error, StorageError::NewerFormat { found: 1_001, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_another_process_writes_is_seen_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = [(); 2].map(|()| open_native(&path_in(&dir)).unwrap());
+    let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+    let late = co_value.create(vec![author.clone().write(1, 20)]);
+    for store in stores.iter().cycle().take(6) {
+        store.append(vec![co_value.create(vec![author.write(2, 20)])]).await.unwrap();
+        let number = author.count();
+        let other = CoValueFixture::new(number);
+        store.append(vec![other.create(vec![Author::new(number).write(1, 20)])]).await.unwrap();
+    }
+    for store in &stores {
+        assert_holds(store, &co_value, &author).await;
+        let conflict = Outcome::Applied(vec![SessionOutcome::Conflict { stored: 12 }]);
+        assert_eq!(store.append(vec![late.clone()]).await.unwrap(), [conflict]);
+        let stats = store.stats().await.unwrap();
+        assert_eq!((stats.co_values, stats.sessions, stats.transactions), (7, 7, 18));
+    }
+}
