@@ -77,3 +77,22 @@ async fn torn_at_any_place(schema: SqliteSchema) {
     assert_eq!(counts.first(), Some(&0));
     assert!(counts.last() >= Some(&9));
 }
+
+/// Erasing does not wait for the disk, so the commit after it must flush both.
+#[tokio::test]
+async fn content_after_an_erasure_is_in_the_files_when_append_returns() {
+    for schema in SCHEMAS {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::default().with_schema(schema);
+        let store = SqliteStorage::open_with(path_in(&dir), options).unwrap();
+        let (gone, kept) = (CoValueFixture::new(1), CoValueFixture::new(2));
+        store.append(vec![gone.create(vec![Author::new(1).write(3, 500)])]).await.unwrap();
+        let tombstone = Author::deleting(3).delete(gone.id);
+        store.append(vec![gone.tombstone(tombstone)]).await.unwrap();
+        assert!(!store.erase(gone.id).await.unwrap().more);
+        store.append(vec![kept.create(vec![Author::new(2).write(2, 500)])]).await.unwrap();
+        let image = image(dir.path());
+        assert_eq!(count_in(&image, kept.id).await, 2);
+        assert_eq!(count_in(&image, gone.id).await, 1);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage::{Outcome, SessionOutcome, Storage, StorageError};
@@ -106,4 +107,30 @@ async fn what_another_process_writes_is_seen_and_counted() {
         let stats = store.stats().await.unwrap();
         assert_eq!((stats.co_values, stats.sessions, stats.transactions), (7, 7, 18));
     }
+}
+
+#[tokio::test]
+async fn the_space_of_erased_content_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_native(&path_in(&dir)).unwrap();
+    let (co_value, kept) = (CoValueFixture::new(1), CoValueFixture::new(2));
+    let mut author = Author::new(1);
+    store.append(vec![co_value.create(vec![Author::new(2).write(20, 100_000)])]).await.unwrap();
+    store.append(vec![kept.create(vec![author.write(3, 1_000)])]).await.unwrap();
+    let tombstone = Author::deleting(3).delete(co_value.id);
+    store.append(vec![co_value.tombstone(tombstone)]).await.unwrap();
+    while store.erase(co_value.id).await.unwrap().more {}
+    let mut free = i64::MAX;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        free = pragma(&path_in(&dir), "freelist_count");
+        if free <= pragma(&path_in(&dir), "page_count") / 8 {
+            break;
+        }
+    }
+    assert!(free < 10, "{free} pages are free");
+    assert_holds(&store, &kept, &author).await;
+    assert_eq!(store.check_pages().await.unwrap(), Vec::<String>::new());
+    store.close().await.unwrap();
+    assert!(fs::metadata(path_in(&dir)).unwrap().len() < 100_000);
 }
