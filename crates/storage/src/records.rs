@@ -125,12 +125,24 @@ pub fn decode<'a, T: Deserialize<'a>>(key: &[u8], record: &'a [u8]) -> Result<T,
     if rest.is_empty() { Ok(value) } else { Err(InvalidRecord::Content("bytes are left over")) }
 }
 
-/// Checks a record of [`encode_extension`]. Returns the description and the JSON.
-pub fn decode_extension<'a>(
+/// Checks a record of [`encode_extension`], or one of [`encode_bytes`] that holds the bodies of
+/// several of them. Returns the description and the JSON of each extension.
+pub fn decode_extensions<'a>(
     key: &[u8],
     record: &'a [u8],
-) -> Result<(ExtensionRecord<'a>, &'a [u8]), InvalidRecord> {
-    decode_from(decode_bytes(key, record)?)
+) -> Result<Vec<(ExtensionRecord<'a>, &'a [u8])>, InvalidRecord> {
+    let mut body = decode_bytes(key, record)?;
+    let mut extensions = Vec::with_capacity(1);
+    while !body.is_empty() {
+        let (extension, rest): (ExtensionRecord<'_>, _) = decode_from(body)?;
+        let len = extension.lengths.iter().try_fold(0_u64, |sum, len| sum.checked_add(*len));
+        let len = len.and_then(|len| usize::try_from(len).ok());
+        let (json, rest) =
+            len.and_then(|len| rest.split_at_checked(len)).ok_or(InvalidRecord::Short)?;
+        extensions.push((extension, json));
+        body = rest;
+    }
+    Ok(extensions)
 }
 
 /// Decodes a body, and returns the bytes after it.
@@ -256,7 +268,8 @@ mod tests {
     fn an_extension_comes_back_from_any_transaction_on() {
         let (transactions, signature) = (transactions(), Signature::from_bytes(&[7; 64]));
         let record = encode_extension(b"key", &transactions, &signature, true);
-        let (extension, json) = decode_extension(b"key", &record).unwrap();
+        let extensions = decode_extensions(b"key", &record).unwrap();
+        let [(extension, json)] = &extensions[..] else { panic!("{extensions:?}") };
         assert!(extension.checkpoint);
         assert_eq!(extension.signature, signature.as_str());
         let json = Bytes::copy_from_slice(json);
@@ -267,5 +280,19 @@ mod tests {
         for wrong in [&[1, 2][..], &[u64::MAX], &[u64::MAX, 1], &[]] {
             assert!(split_transactions(&json, wrong, 0).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn several_extensions_come_back_from_one_record() {
+        let signature = Signature::from_bytes(&[7; 64]);
+        let single = |len| encode_extension(b"key", &transactions()[..len], &signature, len == 2);
+        let bodies = [1, 2, 3].map(|len| single(len)[PREFIX_LEN..].to_vec());
+        let record = encode_bytes(b"other key", &bodies.concat());
+        let extensions = decode_extensions(b"other key", &record).unwrap();
+        let lens: Vec<_> = extensions.iter().map(|(one, _)| one.lengths.len()).collect();
+        assert_eq!(lens, [1, 2, 3]);
+        assert!(extensions[1].0.checkpoint && !extensions[2].0.checkpoint);
+        let cut = encode_bytes(b"key", &bodies.concat()[..bodies[0].len() + 100]);
+        assert!(decode_extensions(b"key", &cut).is_err());
     }
 }

@@ -6,14 +6,20 @@ use downbeat_storage::records::{self, encode_extension};
 use downbeat_storage::{Outcome, SessionOutcome, SinceCheckpoint, Write};
 use rusqlite::{Connection, ErrorCode};
 
-use super::co_values::{self, CoValue, Head};
-use super::record::{StateRecord, extension_key, hash, header_key, place, state_key};
+use super::co_values::{self, CoValue, Head, blob};
+use super::record::{StateRecord, hash, header_key, place, run_key, state_key};
 use crate::error::{FileError, in_co_value, in_session};
 use crate::totals::Totals;
 
 /// Entries of each kind in the cache, about 10 MB. More sessions than clients of a node write at
 /// the same time.
 const CACHED: usize = 32_768;
+
+/// Bytes of the tail of a log at most. Such a row just fits into a page.
+const MAX_TAIL: usize = 1_900;
+
+const BEYOND_END: &str = "there is a run after the end of the log";
+const NO_TAIL: &str = "the tail of the log is missing";
 
 /// The writer's cache of the file.
 #[derive(Debug, Default)]
@@ -134,8 +140,10 @@ impl Changes<'_> {
             since_checkpoint,
             bytes: stored.map_or(0, |head| head.bytes) + added,
             signature: *last_signature,
+            tail: 0,
         };
-        self.insert(id, content, head, checkpoint)?;
+        let tail = self.extend_log(id, content, (stored, head), checkpoint)?;
+        let head = Head { tail, ..head };
         let record = head.encode(id, session);
         if stored.is_some() {
             let mut update = self.connection.prepare_cached(
@@ -158,26 +166,81 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// Inserts an extension, after which the log has this head.
-    fn insert(
+    /// Writes an extension, after which the log has the head `next`. Returns the bytes of the tail.
+    ///
+    /// Small extensions of a stored session gather in its tail, whose row stays in its page while
+    /// it grows. A row in the log for each of them would split a page every few edits, and SQLite
+    /// then writes the pages beside it as well.
+    fn extend_log(
         &self,
         id: CoValueId,
         content: &SessionContent,
-        head: Head,
+        (stored, next): (Option<Head>, Head),
         checkpoint: bool,
-    ) -> Result<(), FileError> {
+    ) -> Result<usize, FileError> {
         let SessionContent { session, transactions, last_signature, .. } = content;
-        let key = extension_key(id, session, head.count);
+        let key = run_key(id, session, next.count);
         let record = encode_extension(&key, transactions, last_signature, checkpoint);
-        let Some(place) = place(head.ses, head.count) else {
+        if let Some(stored) = stored.filter(|stored| stored.tail > 0) {
+            if stored.tail + record.len() <= MAX_TAIL {
+                let record = self.join(id, session, stored, (&key, &record))?;
+                self.replace_tail(next.ses, &record)?;
+                return Ok(record.len());
+            }
+            self.move_tail(id, session, stored)?;
+        }
+        if stored.is_some() && record.len() <= MAX_TAIL / 2 {
+            self.replace_tail(next.ses, &record)?;
+            return Ok(record.len());
+        }
+        let Some(place) = place(next.ses, next.count) else {
             return Err(in_session(id, session, &"the log is too long"));
         };
         let insert = "INSERT INTO log (place, record) VALUES (?1, ?2)";
         match self.connection.prepare_cached(insert)?.execute((place, record)) {
-            Err(error) if is_conflict(&error) => {
-                Err(in_session(id, session, &"there is an extension after the end of the log"))
+            Err(error) if is_conflict(&error) => Err(in_session(id, session, &BEYOND_END)),
+            result => Ok(result.map(|_| 0)?),
+        }
+    }
+
+    /// The record of the tail of a log, followed by another extension.
+    fn join(
+        &self,
+        id: CoValueId,
+        session: &SessionId,
+        stored: Head,
+        (key, record): (&[u8], &[u8]),
+    ) -> Result<Vec<u8>, FileError> {
+        let mut query =
+            self.connection.prepare_cached("SELECT record FROM tails WHERE ses = ?1")?;
+        let mut rows = query.query([stored.ses])?;
+        let row = rows.next()?.ok_or_else(|| in_session(id, session, &NO_TAIL))?;
+        let tail = records::decode_bytes(&run_key(id, session, stored.count), blob(row, 0)?)
+            .map_err(|error| in_session(id, session, &format_args!("tail: {error}")))?;
+        let body = record.get(records::PREFIX_LEN..).unwrap_or_default();
+        Ok(records::encode_bytes(key, &[tail, body].concat()))
+    }
+
+    fn replace_tail(&self, ses: i64, record: &[u8]) -> Result<(), FileError> {
+        let replace = "INSERT INTO tails (ses, record) VALUES (?1, ?2)
+            ON CONFLICT (ses) DO UPDATE SET record = excluded.record";
+        self.connection.prepare_cached(replace)?.execute((ses, record))?;
+        Ok(())
+    }
+
+    /// Moves the tail of a log into the log.
+    fn move_tail(&self, id: CoValueId, session: &SessionId, head: Head) -> Result<(), FileError> {
+        let insert = "INSERT INTO log (place, record) SELECT ?2, record FROM tails WHERE ses = ?1";
+        let place = place(head.ses, head.count);
+        match self.connection.prepare_cached(insert)?.execute((head.ses, place)) {
+            Err(error) if is_conflict(&error) => Err(in_session(id, session, &BEYOND_END)),
+            Ok(0) => Err(in_session(id, session, &NO_TAIL)),
+            result => {
+                result?;
+                let delete = "DELETE FROM tails WHERE ses = ?1";
+                self.connection.prepare_cached(delete)?.execute([head.ses])?;
+                Ok(())
             }
-            result => Ok(result.map(drop)?),
         }
     }
 

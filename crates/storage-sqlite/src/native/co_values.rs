@@ -30,6 +30,8 @@ pub(crate) struct Head {
     pub(crate) bytes: u64,
     /// The signature of the log up to its end.
     pub(crate) signature: Signature,
+    /// Bytes of the record in `tails`; 0 if there is none. Only the writer knows it.
+    pub(crate) tail: usize,
 }
 
 /// A CoValue and its visible sessions, in the order of their ids.
@@ -159,10 +161,15 @@ pub(crate) fn head(
     co_value: i64,
     session: &SessionId,
 ) -> Result<Option<Head>, FileError> {
-    let query = "SELECT ses, head FROM sessions WHERE coValue = ?1 AND sessionID = ?2";
-    let mut query = connection.prepare_cached(query)?;
+    let mut query = connection.prepare_cached(
+        "SELECT s.ses, s.head, IFNULL(length(t.record), 0)
+        FROM sessions s LEFT JOIN tails t ON t.ses = s.ses
+        WHERE s.coValue = ?1 AND s.sessionID = ?2",
+    )?;
     let mut rows = query.query((co_value, session.as_str()))?;
-    rows.next()?.map(|row| head_row(id, session, row, 0)).transpose()
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let head = head_row(id, session, row, 0)?;
+    Ok(Some(Head { tail: row.get(2)?, ..head }))
 }
 
 fn co_value_row(id: CoValueId, row: &Row<'_>) -> Result<CoValue, FileError> {
@@ -195,6 +202,7 @@ pub(crate) fn head_row(
         bytes: head.bytes,
         signature: Signature::parse(head.signature)
             .map_err(|error| in_session(id, session, &error))?,
+        tail: 0,
     })
 }
 

@@ -9,8 +9,8 @@ use super::record::place;
 use crate::error::FileError;
 use crate::read::awaits_erasure;
 
-/// Records that one call removes at most. Takes a few milliseconds of the writer's time.
-const MAX_RECORDS: usize = 1_000;
+/// Runs that one call removes at most. Takes a few milliseconds of the writer's time.
+const MAX_RECORDS: usize = 128;
 
 /// Bytes of records after which one call stops: 4,096 pages, each of which is read.
 const MAX_BYTES: usize = 8 << 20;
@@ -60,7 +60,7 @@ impl Changes<'_> {
         Ok(erased)
     }
 
-    /// Removes extensions from the start of a log. Returns whether all are removed.
+    /// Removes runs from the start of a log, and its tail with the last of them. Returns whether all are removed.
     fn shorten(&self, head: Head, budget: &mut Budget) -> Result<bool, FileError> {
         let (first, last) = (place(head.ses, 0), place(head.ses, head.count));
         // The length of a record is known without reading all of it.
@@ -83,6 +83,10 @@ impl Changes<'_> {
         drop(rows);
         let delete = "DELETE FROM log WHERE place BETWEEN ?1 AND ?2";
         self.connection.prepare_cached(delete)?.execute((first, end))?;
+        if complete {
+            let delete = "DELETE FROM tails WHERE ses = ?1";
+            self.connection.prepare_cached(delete)?.execute([head.ses])?;
+        }
         Ok(complete)
     }
 }

@@ -45,8 +45,8 @@ pub(crate) fn head_key(id: CoValueId, session: &SessionId) -> Vec<u8> {
     key
 }
 
-/// The key of the extension of a session's log that ends with this number of transactions.
-pub(crate) fn extension_key(id: CoValueId, session: &SessionId, end: u64) -> Vec<u8> {
+/// The key of the run of a session's log that ends with this number of transactions.
+pub(crate) fn run_key(id: CoValueId, session: &SessionId, end: u64) -> Vec<u8> {
     let session = session.as_str().as_bytes();
     let mut key = key(b't', id, session.len() + 1 + size_of::<u64>());
     key.extend_from_slice(session);
@@ -64,9 +64,9 @@ fn key(kind: u8, id: CoValueId, more: usize) -> Vec<u8> {
     key
 }
 
-/// The place in the log of the extension that ends with this number of transactions: the number of
-/// the session in the upper half, and the number of transactions in the lower. So the extensions of
-/// a session lie together, in their order. `None` if either number is too large.
+/// The place in the log of the run that ends with this number of transactions: the number of the
+/// session in the upper half, and the number of transactions in the lower. So the runs of a session
+/// lie together, in their order. `None` if either number is too large.
 pub(crate) fn place(ses: i64, end: u64) -> Option<i64> {
     let ses = u32::try_from(ses).ok().filter(|ses| i32::try_from(*ses).is_ok())?;
     Some(i64::from(ses) << POSITION_BITS | i64::from(u32::try_from(end).ok()?))
@@ -93,10 +93,10 @@ mod tests {
             header_key(a),
             head_key(a, &s),
             head_key(b, &s),
-            extension_key(a, &s, 1),
-            extension_key(a, &s, 2),
-            extension_key(a, &t, 1),
-            extension_key(b, &s, 1),
+            run_key(a, &s, 1),
+            run_key(a, &s, 2),
+            run_key(a, &t, 1),
+            run_key(b, &s, 1),
         ];
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());

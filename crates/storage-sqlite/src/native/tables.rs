@@ -44,6 +44,10 @@ const TABLES: &str = "
         place INTEGER PRIMARY KEY,
         record BLOB NOT NULL
     );
+    CREATE TABLE tails (
+        ses INTEGER PRIMARY KEY,
+        record BLOB NOT NULL
+    );
     CREATE TABLE deletedCoValues (
         coValueID TEXT PRIMARY KEY,
         status INTEGER NOT NULL
