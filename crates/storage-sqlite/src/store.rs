@@ -32,7 +32,7 @@ const ONE: ReadExtent = ReadExtent::CoValues(1);
 /// Suffix of the name of the reserve, after the name of the file.
 const RESERVE_SUFFIX: &str = "-reserve";
 
-/// A store in an SQLite file, in the format of the reference server.
+/// A store in an SQLite file, in the schema of the reference server or in the native one.
 ///
 /// Works on any tokio runtime, and reads and writes on threads of its own.
 ///
@@ -61,14 +61,14 @@ struct Threads {
 }
 
 impl SqliteStorage {
-    /// Opens a file. A file of an older version of the reference is migrated to the newest. An
-    /// empty or missing file becomes a new store, and missing directories above it are created.
-    /// Blocks meanwhile.
+    /// Opens a file, in the schema that it has. A file of an older version of the reference is
+    /// migrated to the newest. An empty or missing file becomes a new store, and missing directories
+    /// above it are created. Blocks meanwhile.
     ///
     /// # Errors
     ///
     /// - [`StorageError::NotAStore`] if the path holds something else,
-    /// - [`StorageError::NewerFormat`] if a newer version of the reference has migrated it,
+    /// - [`StorageError::NewerFormat`] if a newer version of Downbeat or of the reference has written it,
     /// - [`StorageError::Locked`] if another process does not stop writing to it,
     /// - [`StorageError::Corrupt`] if its pages are damaged,
     /// - [`StorageError::Io`] if it cannot be read or written.

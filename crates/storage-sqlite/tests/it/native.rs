@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use downbeat_protocol::SessionCounts;
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage::{Outcome, SessionOutcome, Storage, StorageError};
 use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
@@ -107,6 +108,31 @@ async fn what_another_process_writes_is_seen_and_counted() {
         let stats = store.stats().await.unwrap();
         assert_eq!((stats.co_values, stats.sessions, stats.transactions), (7, 7, 18));
     }
+}
+
+#[tokio::test]
+async fn small_extensions_share_rows_and_can_be_read_from_each_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+    // The long one goes into the log by itself, between small ones.
+    for len in [20; 30].into_iter().chain([5_000]).chain([20; 30]) {
+        let store = open_native(&path_in(&dir)).unwrap();
+        store.append(vec![co_value.create(vec![author.write(1, len)])]).await.unwrap();
+        assert_holds(&store, &co_value, &author).await;
+    }
+    let store = open_native(&path_in(&dir)).unwrap();
+    for position in 0..author.count() {
+        let have = SessionCounts::from_iter([(author.session.clone(), position)]);
+        let runs = store.read(co_value.id, &have, 1).await.unwrap();
+        assert_eq!((runs[0].after, runs[0].end()), (position, position + 1), "one extension");
+        let runs = store.read(co_value.id, &have, 1 << 20).await.unwrap();
+        let read: Vec<_> = runs.into_iter().flat_map(|run| run.transactions).collect();
+        assert_eq!(read, author.log[usize::try_from(position).unwrap()..]);
+    }
+    store.close().await.unwrap();
+    let connection = Connection::open(path_in(&dir)).unwrap();
+    let rows: i64 = connection.query_row("SELECT COUNT(*) FROM log", [], |row| row.get(0)).unwrap();
+    assert!(rows < 15, "{rows} rows for 61 extensions");
 }
 
 #[tokio::test]
