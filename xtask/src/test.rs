@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::attack;
 use crate::crash;
 use crate::differential;
 use crate::fuzz;
@@ -13,11 +14,11 @@ use crate::tools;
 use crate::words;
 use crate::workspace::cargo;
 
-/// The steps except those of crashes, metrics and interop scenarios.
+/// The steps except those of attacks, crashes, metrics and interop scenarios.
 const OTHER_STEPS: usize = 7;
 
 /// Run every check: formatting, plain words, lints, tests, documentation, fuzzing, comparison with
-/// the reference, crashes, metrics, interop.
+/// the reference, attacks, crashes, metrics, interop.
 ///
 /// No check is ever skipped. A missing program that cannot be installed by npm is a failure that
 /// names it. The first failure ends the run.
@@ -31,7 +32,9 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     tools::require_promtool()?;
 
     let interop = interop::Arguments::default();
-    let mut steps = Steps::new(OTHER_STEPS + crash::STEPS + metrics::STEPS + interop.step_count());
+    let mut steps = Steps::new(
+        OTHER_STEPS + attack::STEPS + crash::STEPS + metrics::STEPS + interop.step_count(),
+    );
     steps.command("formatting", cargo().args(["fmt", "--all", "--check"]))?;
     steps.step("plain words", "cargo xtask words", || words::run(&words::Arguments {}))?;
     steps.command(
@@ -47,6 +50,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     steps.step("comparison with the reference", "cargo xtask differential", || {
         differential::run(&differential::Arguments::default())
     })?;
+    attack::steps(&mut steps)?;
     crash::steps(&mut steps)?;
     metrics::steps(&mut steps)?;
     interop::steps(&mut steps, &interop)?;

@@ -15,6 +15,16 @@ pub(crate) enum Profile {
     Release,
 }
 
+impl Profile {
+    /// The name of the profile, and that of its folder in the target directory.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Debug => ("dev", "debug"),
+            Self::Release => ("release", "release"),
+        }
+    }
+}
+
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -39,10 +49,8 @@ pub(crate) fn program(package: &str, profile: &str) -> Command {
 /// The command that builds the `downbeat` binary.
 pub(crate) fn build(profile: Profile) -> Command {
     let mut command = cargo();
-    command.args(["build", "--package", "downbeat"]);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+    let (profile, _) = profile.names();
+    command.args(["build", "--package", "downbeat", "--profile", profile]);
     command
 }
 
@@ -51,9 +59,6 @@ pub(crate) fn build(profile: Profile) -> Command {
 pub(crate) fn binary(profile: Profile) -> Result<PathBuf> {
     let this = env::current_exe().context("cannot tell where this program is")?;
     let target = this.ancestors().nth(2).context("this program is not in a target directory")?;
-    let folder = match profile {
-        Profile::Debug => "debug",
-        Profile::Release => "release",
-    };
+    let (_, folder) = profile.names();
     Ok(target.join(folder).join("downbeat").with_extension(env::consts::EXE_EXTENSION))
 }

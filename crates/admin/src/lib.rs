@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use downbeat_node::{Node, NodeError, Stats};
 use downbeat_transport::TransportCounters;
-use downbeat_transport::net::SpareFiles;
+use downbeat_transport::net::{ReceiveBudget, SpareFiles};
 use downbeat_transport::tls::TlsReloader;
 use downbeat_transport_ws::{RouteRequest, RouteResponse, Routes};
 use tokio::sync::RwLock;
@@ -82,8 +82,8 @@ pub struct Sources {
     pub node: SharedNode,
     /// The counters of the public listener.
     pub transport: Arc<TransportCounters>,
-    /// Returns the bytes of messages that the listeners have received in part.
-    pub receive_buffers: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// The memory for messages that the listeners have received in part.
+    pub receive_budget: Arc<ReceiveBudget>,
     /// The certificate of the public listener, with TLS.
     pub certificate: Option<TlsReloader>,
     /// Returns the number of log lines that were dropped.
@@ -96,7 +96,7 @@ impl Sources {
         Self {
             node,
             transport: Arc::default(),
-            receive_buffers: Box::new(|| 0),
+            receive_budget: Arc::default(),
             certificate: None,
             dropped_log_lines: Box::new(|| 0),
         }
@@ -179,7 +179,7 @@ impl Admin {
         let snapshot = Snapshot {
             stats,
             transport: self.sources.transport.snapshot(),
-            receive_buffers: (self.sources.receive_buffers)(),
+            receive_buffers: self.sources.receive_budget.used() as u64,
             ready,
             started: seconds(self.started),
             certificate_expiry: validity.map(|validity| seconds(validity.not_after)),

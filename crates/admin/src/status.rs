@@ -60,7 +60,7 @@ impl Status<'_> {
             "limits": counts(stats.limits.iter()),
             "memory": {
                 "warm": stats.memory.warm_co_values,
-                "held": stats.memory.held_bytes,
+                "held": stats.memory.machine.held,
                 "content": stats.memory.content_bytes,
                 "unverified": stats.memory.unverified_jobs,
                 "unstored": stats.memory.unstored_jobs,

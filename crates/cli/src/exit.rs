@@ -1,5 +1,6 @@
 //! The exit codes. `downbeat --help` and `docs/operations.md` list them.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -45,14 +46,14 @@ pub(crate) fn report_to(out: &mut dyn Write, result: anyhow::Result<()>) -> Exit
 
 /// Prints an error. Its text may repeat texts of peers and files.
 pub(crate) fn print_error(out: &mut dyn Write, error: &anyhow::Error) {
-    let text = match error.downcast_ref::<Problems>() {
-        // A line or more for each problem.
-        Some(problems) => problems.to_string(),
-        None => Printable(format_args!("{error:#}")).to_string(),
-    };
-    for line in text.lines() {
+    let mut print = |text: &dyn Display| {
         // If standard error is closed, the exit code still shows the failure.
-        let _ = out.write_all(format!("downbeat: {}\n", Printable(line)).as_bytes());
+        let _ = out.write_all(format!("downbeat: {}\n", Printable(text)).as_bytes());
+    };
+    match error.downcast_ref::<Problems>() {
+        // A line or more for each problem.
+        Some(problems) => problems.to_string().lines().for_each(|line| print(&line)),
+        None => print(&format_args!("{error:#}")),
     }
 }
 

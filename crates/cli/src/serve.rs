@@ -72,7 +72,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let (options, certificate) = ws_options(config, &access, &shared)?;
     let reserve = options.spare_files.clone();
     let counters = Arc::clone(&options.counters);
-    let receiving = Arc::clone(&options.receive_budget);
+    let receive_budget = Arc::clone(&options.receive_budget);
 
     let tcp = match config.tcp {
         Some(address) => Some(listen_tcp(address, config, &options).await?),
@@ -85,7 +85,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     let url = listener.url();
     let mut sources = AdminSources::new(Arc::clone(&shared));
     sources.transport = counters;
-    sources.receive_buffers = Box::new(move || receiving.used() as u64);
+    sources.receive_budget = receive_budget;
     sources.certificate = certificate.as_ref().map(CertificateWatch::reloader);
     sources.dropped_log_lines = Box::new(move || log.dropped());
     let admin = Arc::new(Admin::new(sources, server_info(config, url.clone())));

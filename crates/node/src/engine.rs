@@ -1,29 +1,27 @@
 //! The engine: the task that owns the machine, feeds it events and carries out its actions.
 
+mod actions;
+mod commands;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use downbeat_driver::ContentStore;
-use downbeat_protocol::{CoValueId, KnownState, Message, SessionId};
-use downbeat_sync::{
-    Action, Event, Item, Machine, Millis, Overuse, PeerId, Refusal, Rejection, Report, StoreJob,
-    UpstreamName, VerifyJob,
-};
-use downbeat_transport::{CloseCode, CloseReason, PeerInfo};
+use downbeat_protocol::{CoValueId, SessionId};
+use downbeat_sync::{Event, Item, Machine, Millis, PeerId, Refusal, UpstreamName};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, info, warn};
 
+pub(crate) use self::commands::Command;
 use crate::credit::CreditPool;
 use crate::gone::Gone;
 use crate::link::{Kind, Link};
 use crate::loader::Loader;
 use crate::output::Output;
 use crate::policy::ContentPolicy;
-use crate::source::Source;
-use crate::stats::{Counters, Stats, UpstreamStats, add};
+use crate::stats::{Counters, UpstreamStats};
 use crate::synced::SyncWaits;
 use crate::usage::Usage;
 use crate::verifier::Verifier;
@@ -35,34 +33,8 @@ const EVENTS_PER_ROUND: usize = 256;
 /// Interval at which a draining engine checks whether all is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
-/// How long a draining engine waits until peers have read their acknowledgements: most of the time
-/// for closing connections. A peer that does not read learns of them when it reconnects.
-const TELL_TIME: Duration = Duration::from_secs(2);
-
-/// Stands for the node itself, where a look-up or a store is for no peer.
-const OURSELVES: PeerId = PeerId(u64::MAX);
-
 /// Interval between checks for parked content that has expired.
 const PARKED_CHECK: Duration = Duration::from_secs(5);
-
-/// Orders from the node's handle.
-pub(crate) enum Command {
-    /// A peer has connected; its tasks are started when this has been answered.
-    Connect(Arc<Link>, mpsc::Sender<Vec<Item>>, oneshot::Sender<()>),
-    /// End the connections of the clients for which this is true, and answer with their number.
-    Disconnect(Box<dyn Fn(&PeerInfo) -> bool + Send>, CloseReason, oneshot::Sender<usize>),
-    /// Answer when everything taken in is durable and acknowledged, within this time, and tell
-    /// since when it is durable.
-    Drain(Duration, oneshot::Sender<Instant>),
-    /// Tell how the node is.
-    Stats(oneshot::Sender<Stats>),
-    /// Tell how the upstreams are.
-    Upstreams(oneshot::Sender<Vec<UpstreamStats>>),
-    /// Answer when the upstreams have acknowledged this much of a CoValue.
-    AwaitSynced(KnownState, oneshot::Sender<()>),
-    /// Tell whether an upstream that may have a CoValue is not connected.
-    IsUpstreamAway(CoValueId, oneshot::Sender<bool>),
-}
 
 /// A shutdown that waits until everything is done.
 struct Draining {
@@ -244,50 +216,6 @@ impl Engine {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Connect(link, turns, done) => {
-                self.connect(link, turns);
-                let _ = done.send(());
-            }
-            Command::Disconnect(is_meant, reason, done) => {
-                let _ = done.send(self.disconnect(&*is_meant, &reason));
-            }
-            Command::Drain(time, done) => {
-                // So that peers have time to read acknowledgements of content that is stored late.
-                let tell_time = TELL_TIME.min(time / 2);
-                self.draining = Some(Draining { done, tell_time, stored: None });
-            }
-            Command::Stats(done) => {
-                let _ = done.send(self.stats());
-            }
-            Command::Upstreams(done) => {
-                let _ = done.send(self.upstreams.values().cloned().collect());
-            }
-            Command::IsUpstreamAway(id, done) => {
-                let _ = done.send(self.machine.is_upstream_away(id));
-            }
-            Command::AwaitSynced(state, done) => {
-                let id = state.id;
-                self.synced.add(state, done);
-                self.synced.answer(id, &self.machine);
-            }
-        }
-    }
-
-    fn connect(&mut self, link: Arc<Link>, turns: mpsc::Sender<Vec<Item>>) {
-        let (peer, role) = (link.peer, link.kind.role());
-        debug!(peer = %link.info.address, ?role, "connected");
-        if let Kind::Upstream(name) = &link.kind {
-            info!(upstream = %name, "connected to the upstream");
-            let state = UpstreamStats { connected: true, ..not_connected(name.clone()) };
-            self.upstreams.insert(name.clone(), state);
-        }
-        self.links.insert(peer, Connected { link, turns, busy: false });
-        let now = self.now();
-        self.machine.handle(now, Event::Connected { peer, role });
-    }
-
     fn disconnected(&mut self, peer: PeerId) {
         let Some(Connected { link, .. }) = self.links.remove(&peer) else { return };
         self.policy.left(&link);
@@ -298,47 +226,6 @@ impl Engine {
         if !self.links.values().any(is_same) {
             self.upstreams.insert(name.clone(), not_connected(name.clone()));
         }
-    }
-
-    fn disconnect(&self, is_meant: &dyn Fn(&PeerInfo) -> bool, reason: &CloseReason) -> usize {
-        let clients = self.links.values().map(|connected| &connected.link);
-        let clients = clients.filter(|link| matches!(link.kind, Kind::Client));
-        let mut count = 0;
-        for link in clients.filter(|link| is_meant(&link.info)) {
-            link.close(reason.clone());
-            count += 1;
-        }
-        count
-    }
-
-    fn stats(&self) -> Stats {
-        let mut stats = self.counters.snapshot();
-        let mut by_key = BTreeMap::new();
-        for Connected { link, .. } in self.links.values() {
-            let peers = &mut stats.peers;
-            let count = match link.kind {
-                Kind::Upstream(_) => &mut peers.upstreams,
-                Kind::Local(_) => &mut peers.local,
-                Kind::Client => &mut peers.clients,
-            };
-            *count += 1;
-            if let Some(key) = &link.key {
-                *by_key.entry(Arc::clone(key.label())).or_default() += 1;
-            }
-        }
-        stats.upstreams = self.upstreams.values().cloned().collect();
-        stats.keys = self.usage.key_stats(&by_key);
-        stats.accounts = self.usage.account_stats();
-        let memory = &mut stats.memory;
-        memory.warm_co_values = self.machine.warm_co_values() as u64;
-        memory.machine = self.machine.memory();
-        memory.held_bytes = memory.machine.held;
-        memory.content_bytes = self.content.recent_bytes();
-        memory.pooled_credit_bytes = self.credit.used();
-        memory.output_bytes = self.output.used();
-        memory.unverified_jobs = self.verifier.len() as u64;
-        memory.unstored_jobs = self.writer.len() as u64;
-        stats
     }
 
     /// Updates the state of the engine after an event, before the machine gets it.
@@ -373,91 +260,6 @@ impl Engine {
         }
     }
 
-    fn carry_out(&mut self, action: Action) {
-        match action {
-            Action::Turn { peer, items } => {
-                let Some(connected) = self.links.get_mut(&peer) else { return };
-                // There is always room: the machine gives a peer one turn at a time. A closed
-                // channel is a connection whose end is about to be reported.
-                connected.busy = connected.turns.try_send(items).is_ok();
-            }
-            Action::Load(id) => {
-                self.under_way += 1;
-                let (source, peer) = self.asker(id);
-                self.loader.want(id, source, peer);
-            }
-            Action::Verify(job) => self.verify(job),
-            Action::Store(job) => self.store(job),
-            Action::Track { id, upstream, synced } => {
-                self.writer.track(id, upstream, synced);
-            }
-            Action::ListUnsynced { upstream, after, limit } => {
-                self.loader.list_unsynced(upstream, after, limit);
-            }
-            Action::ListStored { upstream, after, limit } => {
-                self.loader.list_stored(upstream, after, limit);
-            }
-            Action::Release { peer, bytes } => {
-                if let Some(link) = self.link(peer) {
-                    link.credit.release(bytes);
-                }
-            }
-            Action::Close { peer, reason } => {
-                let Some(Connected { link, .. }) = self.links.get(&peer) else { return };
-                add(&self.counters.limits.closed_for_memory, 1);
-                let code = match reason {
-                    Overuse::Peer { .. } => CloseCode::PolicyViolation,
-                    Overuse::AllClients { .. } => CloseCode::TryAgainLater,
-                };
-                warn!(peer = %link.info.address, "closing: {reason}");
-                link.close(CloseReason::new(code, reason.to_string()));
-            }
-            Action::Report(report) => self.refuse(report),
-        }
-    }
-
-    fn verify(&mut self, job: VerifyJob) {
-        self.under_way += 1;
-        self.began.insert((job.id, job.session.clone()), Instant::now());
-        let link = self.link(job.author);
-        self.verifier.submit(job, link);
-    }
-
-    fn store(&mut self, job: StoreJob) {
-        self.under_way += 1;
-        self.tell_policy(&job);
-        let author = job.author.unwrap_or(OURSELVES);
-        let link = self.link(author);
-        let connected = self.links.get(&author);
-        let behind = connected.and_then(|connected| self.policy.account_behind(&connected.link));
-        let key = link.and_then(|link| link.key.as_deref());
-        self.usage.charge(&job, key, behind);
-        let source = Link::source_of(author, link);
-        let run = job.sessions.first();
-        let began = run.and_then(|run| self.verified.remove(&(job.id, run.session.clone())));
-        self.content.add(&job);
-        self.writer.store(source, author, job, began);
-    }
-
-    /// Reports verified content to the policy. Hands on the content that its sender had to wait
-    /// with, if the verified content proves who the sender is.
-    fn tell_policy(&mut self, job: &StoreJob) {
-        let Some(peer) = job.author else { return };
-        let link = self.links.get(&peer).map(|connected| &connected.link);
-        if link.is_some_and(|link| !matches!(link.kind, Kind::Client)) {
-            return;
-        }
-        // Also if the peer has left.
-        self.policy.count_others(job);
-        let Some(link) = link else { return };
-        let now = self.now();
-        for content in self.policy.verified(link, job) {
-            let message = Message::Content(content);
-            self.machine.handle(now, Event::Received { peer, message });
-            self.fed = true;
-        }
-    }
-
     /// Refuses parked content that has expired.
     fn expire_parked(&mut self) {
         if !self.policy.has_parked() {
@@ -471,40 +273,6 @@ impl Engine {
             }
         }
     }
-
-    /// Whose share of the look-ups a CoValue is looked up with.
-    fn asker(&self, id: CoValueId) -> (Source, PeerId) {
-        let peer = self.machine.asker(id).unwrap_or(OURSELVES);
-        (Link::source_of(peer, self.link(peer)), peer)
-    }
-
-    /// The connection of a peer, which may have left since.
-    fn link(&self, peer: PeerId) -> Option<&Arc<Link>> {
-        let connected = self.links.get(&peer).map(|connected| &connected.link);
-        connected.or_else(|| self.gone.get(peer))
-    }
-
-    /// Counts and logs a rejection, and reports it to the author if that is this program.
-    fn refuse(&self, report: Report) {
-        let Some(Connected { link, .. }) = self.links.get(&report.peer) else {
-            return self.counters.rejected(&PeerInfo::new("gone"), &report);
-        };
-        self.counters.rejected(&link.info, &report);
-        match (&link.kind, report.rejection) {
-            (Kind::Local(refused), rejection) => {
-                refused.send_replace(Some(rejection));
-            }
-            (Kind::Client, Rejection::TooManySubscriptions) => {
-                add(&self.counters.limits.closed_for_subscriptions, 1);
-                let text = "more subscriptions than allowed";
-                link.close(CloseReason::new(CloseCode::PolicyViolation, text));
-            }
-            (_, rejection) if is_strike(&rejection) => {
-                link.strike(&self.counters.limits, rejection);
-            }
-            _ => {}
-        }
-    }
 }
 
 /// The peer whose reading half has queued an event.
@@ -512,25 +280,6 @@ fn sender_of(event: &Event) -> Option<PeerId> {
     match event {
         Event::Received { peer, .. } | Event::Refused { peer, .. } => Some(*peer),
         _ => None,
-    }
-}
-
-/// Whether only a broken or a hostile client causes a rejection.
-fn is_strike(rejection: &Rejection) -> bool {
-    match rejection {
-        Rejection::BadSignature { .. }
-        | Rejection::Forked { .. }
-        | Rejection::HeaderMismatch { .. }
-        | Rejection::NotAnAccount
-        | Rejection::InvalidSigner
-        | Rejection::InvalidDelete(_) => true,
-        // They cost us little, have a limit of their own, or are not the client's fault.
-        Rejection::Malformed(_)
-        | Rejection::Unreadable
-        | Rejection::MissingDependency(_)
-        | Rejection::HeldTooMuch
-        | Rejection::Errored
-        | Rejection::TooManySubscriptions => false,
     }
 }
 

@@ -48,7 +48,7 @@ pub struct NodeLimits {
     /// is closed, because the protocol cannot end or refuse a single subscription.
     ///
     /// 1,000,000 by default, for nodes that connect as a client on behalf of all of their clients.
-    /// A subscription takes about 200 bytes of memory.
+    /// A subscription counts as 256 bytes of memory.
     pub subscriptions: usize,
     /// How long the rates may hold a connection back without a pause of ten seconds. After that the
     /// connection is closed ([`PolicyViolation`](downbeat_transport::CloseCode::PolicyViolation)),
@@ -79,9 +79,12 @@ pub struct NodeLimits {
     pub stall: Duration,
 }
 
-/// Messages and bytes per second. A message that causes more work than a small one counts as
-/// several: each signature to check, each session and each CoValue to look up counts. A burst of five seconds is allowed after a pause. A connection
+/// Messages and bytes per second. A burst of five seconds is allowed after a pause. A connection
 /// that sends more is not read until it is within its rates again.
+///
+/// A message that causes more work than a small one counts as several: as one for each signature
+/// to check and each CoValue to look up, and for every 64 sessions of a known state, 64 KiB of
+/// content and 4 KiB of stored logs that have to be read to check it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
     /// Messages; `None` for no limit.

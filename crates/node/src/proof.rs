@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::{CoValueId, Content};
-use downbeat_sync::content_credit;
+use downbeat_sync::cost::content_credit;
 
 use crate::credit::PEER_CREDIT;
 

@@ -3,7 +3,8 @@
 use std::pin::pin;
 
 use downbeat_protocol::{CoValueId, Content, Message};
-use downbeat_sync::{Event, Refusal, content_credit};
+use downbeat_sync::cost::content_credit;
+use downbeat_sync::{Event, Refusal};
 use downbeat_transport::{Blame, Incoming, Receiver, TransportError};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};

@@ -184,6 +184,9 @@ impl SessionContent {
     /// Drops the first transactions. The others are copied if they are fewer bytes, so that they do
     /// not keep the memory of those that were dropped.
     pub fn drop_first(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
         let before = self.json_len();
         self.transactions.drain(..count.min(self.transactions.len()));
         self.after = self.after.saturating_add(count as u64);

@@ -17,42 +17,24 @@ pub(crate) fn list(
     let query = "SELECT id FROM coValues WHERE id > ?1 ORDER BY id";
     let mut query = connection.prepare_cached(query)?;
     let mut rows = query.query([after.as_ref().map_or("", CoValueId::as_str)])?;
-    let (mut ids, mut unreadable) = (Vec::new(), Unreadable::default());
+    let (mut ids, mut count, mut first) = (Vec::new(), 0_u64, None);
     while ids.len() < limit
         && let Some(row) = rows.next()?
     {
-        ids.extend(unreadable.pass(co_value_id(row, "coValues"))?);
-    }
-    unreadable.log();
-    Ok(ids)
-}
-
-/// The rows of a list whose id cannot be read.
-#[derive(Default)]
-struct Unreadable {
-    count: u64,
-    first: Option<Damage>,
-}
-
-impl Unreadable {
-    /// Counts a damaged row, and passes other results on.
-    fn pass<T>(&mut self, row: Result<T, FileError>) -> Result<Option<T>, FileError> {
-        match row {
+        match co_value_id(row, "coValues") {
+            Ok(id) => ids.push(id),
             Err(FileError::Damage(damage)) => {
-                self.count += 1;
-                self.first.get_or_insert(damage);
-                Ok(None)
+                count += 1;
+                first.get_or_insert(damage);
             }
-            row => row.map(Some),
+            Err(error) => return Err(error),
         }
     }
-
-    /// Writes one line about all of them.
-    fn log(self) {
-        if let Some(damage) = self.first {
-            error!(count = self.count, first = %damage, "CoValues without a readable id are left out");
-        }
+    // One line about all of them.
+    if let Some(first) = first {
+        error!(count, %first, "CoValues without a readable id are left out");
     }
+    Ok(ids)
 }
 
 /// See [`Storage::erasable`](downbeat_storage::Storage::erasable).

@@ -70,7 +70,7 @@ pub enum Action {
     Release {
         /// The peer.
         peer: PeerId,
-        /// The credit, see `content_credit`.
+        /// The credit, see [`content_credit`](crate::cost::content_credit).
         bytes: u64,
     },
     /// End the connection to a client, which keeps too much memory. The machine takes nothing more

@@ -11,8 +11,8 @@ pub struct Config {
     /// Bytes of CoValues in memory: headers with their meta, counts and dependencies, as they are.
     /// Beyond that, CoValues are forgotten in the same way.
     pub warm_bytes: u64,
-    /// Hash chains in memory, 2 KiB each. Without a session's chain, the verifier has to read the
-    /// session's log before its next transaction.
+    /// Hash chains in memory, [`CHAIN_BYTES`](crate::cost::CHAIN_BYTES) each. Without a session's
+    /// chain, the verifier has to read the session's log before its next transaction.
     pub warm_chains: usize,
     /// Subscriptions per peer.
     pub subscriptions_per_peer: usize,

@@ -32,8 +32,8 @@ const HEADER_BYTES: u64 = 384;
 /// and in the peer's queues. The counts are those of the CoValue in most cases.
 pub const SUBSCRIPTION_BYTES: u64 = 256;
 
-/// Bytes for a session that a peer claims and that we do not have. The counts that the peer will
-/// have share it. Each claim with any such session costs as much as one more.
+/// Bytes for a session that a peer claims with another count than ours. The counts that the peer
+/// will have share it. Each claim with any such session costs as much as one more.
 pub const CLAIMED_SESSION_BYTES: u64 = 128;
 
 /// Bytes for an entry of a CoValue beside its header, sessions and dependencies.
@@ -46,7 +46,7 @@ const SESSION_BYTES: u64 = 128;
 const DEPENDENCY_BYTES: u64 = 96;
 
 /// Bytes for a dependency that held content waits for: in both CoValues, and the timer.
-pub const AWAITED_BYTES: u64 = 256;
+pub(crate) const AWAITED_BYTES: u64 = 256;
 
 /// Bytes for a hash chain.
 pub const CHAIN_BYTES: u64 = 2_304;
@@ -112,7 +112,7 @@ pub(crate) fn run_credit(run: &SessionContent) -> u64 {
 }
 
 /// Bytes for a header: its JSON, the JSON that is hashed if it differs, and the decoded form.
-pub fn header_bytes(header: &Header) -> u64 {
+pub(crate) fn header_bytes(header: &Header) -> u64 {
     let (json, hashed) = (header.json(), header.hashed_json());
     let hashed = if hashed.as_ptr() == json.as_ptr() { 0 } else { hashed.len() };
     HEADER_BYTES + (json.len() + hashed) as u64

@@ -92,8 +92,6 @@ mod state;
 
 pub use action::{Action, ContentItem, Item, StoreJob, VerifyJob};
 pub use config::Config;
-#[doc(hidden)]
-pub use cost::content_credit;
 pub use downbeat_protocol::UpstreamName;
 pub use event::{
     Event, Loaded, Millis, PeerId, PeerRole, Progress, Refusal, StorageFailed, Stored, Verified,

@@ -79,8 +79,6 @@ pub struct Machine {
     left_bytes: u64,
     /// Work for the next polls.
     backlog: Backlog,
-    /// Peers to build a turn for.
-    ready: VecDeque<PeerId>,
     actions: Vec<Action>,
     /// The time of the last use of a chain: it grows with each.
     stamp: Stamp,
@@ -123,29 +121,26 @@ impl Machine {
     }
 
     fn received(&mut self, peer: PeerId, message: Message) {
-        if !self.peers.contains_key(&peer) {
-            return;
-        }
-        if self.peers.is_closing(peer) {
-            return self.ignore(peer, &message);
+        match self.peers.is_closing(peer) {
+            None => return,
+            Some(true) => return self.ignore(peer, &message),
+            Some(false) => {}
         }
         match message {
             Message::Load(state) => {
                 let id = state.id;
                 self.received_load(peer, state);
                 self.charge_claim(peer, id, None);
-            }
-            Message::Known(known) => {
-                let id = known.state.id;
-                let before = self.claim_before(peer, id);
-                self.received_known(peer, known);
-                self.charge_claim(peer, id, before);
-            }
-            Message::Content(content) => {
-                let id = content.id;
-                self.received_content(peer, content);
                 self.charge_dropped(peer, id);
             }
+            Message::Known(mut known) => {
+                let id = known.state.id;
+                self.rebase(peer, &mut known.state);
+                let before = self.claim_before(peer, &known.state);
+                self.received_known(peer, known, before.is_none());
+                self.charge_claim(peer, id, before);
+            }
+            Message::Content(content) => self.received_content(peer, content),
             Message::Reconcile(reconcile) => self.received_reconcile(peer, reconcile),
             Message::ReconcileAck(batch) => self.reconcile_acknowledged(peer, &batch),
             // The runtime answers messages that are about no CoValue.

@@ -9,7 +9,7 @@ pub struct MemoryUse {
     pub headers: u64,
     /// Subscriptions of peers.
     pub subscriptions: u64,
-    /// Sessions that peers claim and that are not here.
+    /// Sessions that peers claim with other counts than this node has, and those of dropped content.
     pub claims: u64,
     /// Content that waits for dependencies, and those dependencies.
     pub held: u64,

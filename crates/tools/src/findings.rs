@@ -26,7 +26,8 @@ pub struct Finding {
     /// The session, if the problem belongs to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// The problem.
+    /// The problem. In JSON its text is complete and as it was found: [`Display`](fmt::Display)
+    /// is for terminals.
     #[serde(serialize_with = "as_text")]
     pub reason: Reason,
 }
@@ -121,5 +122,21 @@ impl fmt::Display for Finding {
 }
 
 fn as_text<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Printable(reason))
+    serializer.collect_str(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_complete_in_json_and_printable_in_a_line() {
+        let text = format!("a\u{1b}[2J{}", "b".repeat(10_000));
+        let reason = Reason::Malformed(text.clone());
+        let finding = Finding { line: Some(1), co_value: None, session: None, reason };
+        assert_eq!(serde_json::to_value(&finding).unwrap()["reason"], text);
+        let line = finding.to_string();
+        assert!(line.starts_with(r"line 1: a\u{1b}[2J"), "{line}");
+        assert!(line.len() < text.len());
+    }
 }

@@ -93,7 +93,8 @@ impl<S: Io> TcpReceiver<S> {
                 Ok(Some((kind, payload))) => return Poll::Ready(Step::Frame(kind, payload)),
                 Ok(None) => {}
             }
-            match self.share.poll_reserve(self.buffer.len() + READ_BYTES, cx) {
+            // Only for the bytes that are there: otherwise short frames would take a share too.
+            match self.share.poll_reserve(self.buffer.len(), cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Displaced)) => return Poll::Ready(Step::Displaced),
                 Poll::Pending => {

@@ -58,8 +58,8 @@ pub(crate) struct FrameReader<S> {
 }
 
 /// Why a message was given up.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum GivenUp {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GivenUp {
     /// It had too many fragments.
     Fragments,
     /// Others waited for its memory.
@@ -123,32 +123,26 @@ impl<S> FrameReader<S> {
         self.cut_off
     }
 
-    /// Whether the peer has sent a message in too many fragments. One read has failed with it;
-    /// later reads return all bytes.
-    pub(crate) fn too_fragmented(&self) -> bool {
-        self.given_up == Some(GivenUp::Fragments)
+    /// Why a message was given up, if one was. One read has failed with it; later reads return all
+    /// bytes.
+    pub(crate) fn given_up(&self) -> Option<GivenUp> {
+        self.given_up
     }
 
-    /// Whether a message was given up, because others waited for its memory. One read has failed
-    /// with it; later reads return all bytes.
-    pub(crate) fn displaced(&self) -> bool {
-        self.given_up == Some(GivenUp::Displaced)
-    }
-
-    /// Returns the memory of the last message, which the caller is done with. Does nothing within a
-    /// message.
+    /// Returns the memory of a message that is not there any more.
     pub(crate) fn release(&mut self) {
-        if self.between_messages() || self.displaced() {
-            self.share.release();
-            self.passed = 0;
-        }
+        self.share.release();
+        self.passed = 0;
     }
 
-    /// Gives a message up for which there is no memory.
-    fn give_up(&mut self, Displaced: Displaced) -> io::Error {
-        self.given_up = Some(GivenUp::Displaced);
+    /// Gives a message up.
+    fn give_up(&mut self, why: GivenUp) -> io::Error {
+        self.given_up = Some(why);
         self.mode = Mode::Transparent;
-        io::Error::other("a message for which there is no memory")
+        io::Error::other(match why {
+            GivenUp::Fragments => "a message of too many fragments",
+            GivenUp::Displaced => "a message for which there is no memory",
+        })
     }
 
     /// Whether a message is incomplete.
@@ -173,7 +167,7 @@ impl<S> FrameReader<S> {
                 }
                 match header.opcode {
                     OpCode::Data(Data::Text | Data::Binary | Data::Continue) => {
-                        self.count_fragment(length);
+                        self.count_fragment(length)?;
                         self.message_open = !header.is_final;
                     }
                     OpCode::Data(Data::Reserved(_)) | OpCode::Control(_) => {}
@@ -181,22 +175,19 @@ impl<S> FrameReader<S> {
             }
             Err(_) => self.mode = Mode::Transparent,
         }
-        if self.too_fragmented() {
-            self.mode = Mode::Transparent;
-            return Err(io::Error::other("a message of too many fragments"));
-        }
         Ok(())
     }
 
-    fn count_fragment(&mut self, length: u64) {
+    fn count_fragment(&mut self, length: u64) -> io::Result<()> {
         if !self.message_open {
             (self.fragments, self.message_bytes) = (0, 0);
         }
         self.fragments += 1;
         self.message_bytes = self.message_bytes.saturating_add(length);
         if self.fragments > FREE_FRAGMENTS + self.message_bytes / MIN_FRAGMENT_BYTES {
-            self.given_up = Some(GivenUp::Fragments);
+            return Err(self.give_up(GivenUp::Fragments));
         }
+        Ok(())
     }
 
     /// The number of buffered bytes that the library may read now.
@@ -232,10 +223,12 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
     /// Reads into the buffer; 0 at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.mode == Mode::Frames {
-            let needed = self.passed + self.unread().len() + READ_BYTES;
-            match self.share.poll_reserve(needed, cx) {
+            // Only for the bytes that are there: otherwise short messages would take a share too.
+            match self.share.poll_reserve(self.passed + self.unread().len(), cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(displaced)) => return Poll::Ready(Err(self.give_up(displaced))),
+                Poll::Ready(Err(Displaced)) => {
+                    return Poll::Ready(Err(self.give_up(GivenUp::Displaced)));
+                }
                 Poll::Pending => {
                     // The peer is not to blame for this pause.
                     self.stall.reset();
@@ -255,8 +248,8 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
             Poll::Pending => {
                 self.stall.read_pending(self.unfinished());
                 return match self.share.wait_for_sender(cx) {
-                    Err(displaced) if self.unfinished() => {
-                        Poll::Ready(Err(self.give_up(displaced)))
+                    Err(Displaced) if self.unfinished() => {
+                        Poll::Ready(Err(self.give_up(GivenUp::Displaced)))
                     }
                     _ => Poll::Pending,
                 };
@@ -281,6 +274,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameReader<S> {
     ) -> Poll<io::Result<()>> {
         loop {
             if self.mode == Mode::Frames && self.remaining == 0 {
+                if !self.message_open {
+                    // The library reads on only when the caller is done with the last message.
+                    self.release();
+                }
                 self.begin_frame()?;
             }
             if self.available() > 0 {
@@ -377,7 +374,7 @@ mod tests {
         let mut reader = FrameReader::new(&bytes[..], Vec::new(), Arc::default());
         let mut read = Vec::new();
         let result = reader.read_to_end(&mut read).await;
-        assert_eq!(result.is_err(), reader.too_fragmented());
+        assert_eq!(result.is_err(), reader.given_up() == Some(GivenUp::Fragments));
         // The error comes once; the rest can be read and discarded.
         reader.read_to_end(&mut read).await.unwrap();
         result.is_ok()

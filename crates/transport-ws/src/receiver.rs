@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, Pro
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message as WsMessage};
 
+use crate::frame_reader::GivenUp;
 use crate::options::{READ_BUFFER_BYTES, WsOptions};
 use crate::sender::close_frame;
 use crate::socket::{Socket, transport_error};
@@ -159,6 +160,7 @@ impl<S: Io> WsReceiver<S> {
         if self.socket.cut_off() {
             counters.frames_cut_off.increment();
         }
+        let given_up = self.socket.given_up();
         self.state = ReceiveState::Ended;
         match error {
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
@@ -175,13 +177,13 @@ impl<S: Io> WsReceiver<S> {
                 self.fail(TransportError::Protocol(text.to_owned()), CloseCode::Invalid, text);
                 Ok(None)
             }
-            WsError::Io(_) if self.socket.too_fragmented() => {
+            WsError::Io(_) if given_up == Some(GivenUp::Fragments) => {
                 counters.frames_fragmented.increment();
                 let text = "a message of too many short fragments";
                 self.fail(TransportError::Protocol(text.to_owned()), CloseCode::Policy, text);
                 Ok(None)
             }
-            WsError::Io(_) if self.socket.displaced() => {
+            WsError::Io(_) if given_up == Some(GivenUp::Displaced) => {
                 counters.frames_displaced.increment();
                 let text = "the server is short of memory for incomplete messages";
                 self.fail(TransportError::Displaced, CloseCode::Again, text);
@@ -252,8 +254,6 @@ impl Silence {
 #[async_trait]
 impl<S: Io> Receiver for WsReceiver<S> {
     async fn receive(&mut self) -> Result<Option<Incoming>, TransportError> {
-        // The caller is done with the last frame.
-        self.socket.release();
         loop {
             let socket = Arc::clone(&self.socket);
             if let Some(end) = self.state.finish(&*socket).await {

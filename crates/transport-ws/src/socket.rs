@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSocketConfig};
 
-use crate::frame_reader::FrameReader;
+use crate::frame_reader::{FrameReader, GivenUp};
 
 /// The library keeps the buffer of a frame over this size; an idle connection should free it.
 const RELEASE_ABOVE: usize = 8 << 10;
@@ -114,7 +114,9 @@ impl<S: Io> Socket<S> {
             self.count_lost_peer(Some(error));
         }
         match &poll {
-            Some(Err(_)) if inner.ws()?.get_ref().displaced() => inner.drop_partial(cx),
+            Some(Err(_)) if inner.ws()?.get_ref().given_up() == Some(GivenUp::Displaced) => {
+                inner.drop_partial(cx);
+            }
             Some(Ok(WsMessage::Close(_)) | Err(_)) | None => inner.ending = true,
             Some(Ok(message)) => {
                 inner.grown |= message.len() > RELEASE_ABOVE;
@@ -135,21 +137,9 @@ impl<S: Io> Socket<S> {
         self.lock().ws.as_ref().and_then(|ws| ws.get_ref().heard())
     }
 
-    /// Whether the peer has sent a message in too many fragments.
-    pub(crate) fn too_fragmented(&self) -> bool {
-        self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().too_fragmented())
-    }
-
-    /// Whether a message was given up, because others waited for its memory.
-    pub(crate) fn displaced(&self) -> bool {
-        self.lock().ws.as_ref().is_some_and(|ws| ws.get_ref().displaced())
-    }
-
-    /// Returns the memory of the last message. For the receiver, when the caller is done with it.
-    pub(crate) fn release(&self) {
-        if let Some(ws) = &mut self.lock().ws {
-            ws.get_mut().release();
-        }
+    /// Why a message was given up, if one was.
+    pub(crate) fn given_up(&self) -> Option<GivenUp> {
+        self.lock().ws.as_ref().and_then(|ws| ws.get_ref().given_up())
     }
 
     /// Whether the stream has ended within a frame.

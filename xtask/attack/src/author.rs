@@ -68,7 +68,7 @@ impl Author {
         session_id(&Owner::Agent(self.secret.agent()), number.to_be_bytes())
     }
 
-    /// One of the agent's delete sessions.
+    /// One of the account's delete sessions.
     pub(crate) fn delete_session(&self, number: u64) -> SessionId {
         let [_, bytes @ ..] = number.to_be_bytes();
         delete_session_id(&Owner::Account(self.account_id()), bytes)

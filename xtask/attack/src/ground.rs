@@ -24,7 +24,7 @@ const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sizes {
     Full,
-    /// For the test command.
+    /// With `--short`.
     Short,
 }
 
@@ -127,7 +127,12 @@ impl Ground {
 
     /// A connection that reads everything.
     pub(crate) async fn connect(&mut self) -> Result<Socket> {
-        self.connect_as(ATTACKER, "/", Reading::All).await
+        self.connect_to("/").await
+    }
+
+    /// The same with another path, which may have a key.
+    pub(crate) async fn connect_to(&mut self, path: &str) -> Result<Socket> {
+        self.connect_as(ATTACKER, path, Reading::All).await
     }
 
     /// A connection whose answers do not count as received.
@@ -192,11 +197,9 @@ impl Ground {
         self.tcp_senders.clear();
     }
 
-    /// Uploads content that the attack needs in the store.
+    /// Uploads content that the attack needs in the store, before it begins: what the files grow by
+    /// is measured after that.
     pub(crate) async fn upload(&mut self, contents: Vec<Content>) -> Result<()> {
-        for content in &contents {
-            self.storable += wire::content(content.clone()).len() as u64;
-        }
         let mut link = Link::connect(&self.address.to_string()).await?;
         link.upload(contents).await
     }

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::author::{Author, Log, sized};
 use crate::latency::Latency;
 use crate::link::Link;
+use crate::wire;
 
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 const LOAD_INTERVAL: Duration = Duration::from_millis(100);
@@ -215,8 +216,7 @@ impl Shared {
             }
             Message::Content(content) => {
                 self.answered(content.id, now);
-                let ends = content.sessions.iter().map(|run| (run.session.clone(), run.end()));
-                let state = KnownState { id: content.id, header: true, sessions: ends.collect() };
+                let state = wire::reached(content);
                 let known = Known { state, is_correction: false, as_dependency_of: None };
                 Some(Message::Known(known))
             }

@@ -8,6 +8,8 @@ use downbeat_protocol::{Content, Known, KnownState, Message};
 use downbeat_transport::{Connection, Connector, Receiver, Sender};
 use downbeat_transport_ws::{WsConnector, WsOptions};
 
+use crate::wire;
+
 /// The time limit of an answer to a well-behaved client without an attack.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -49,9 +51,7 @@ impl Link {
     pub(crate) async fn upload(&mut self, contents: Vec<Content>) -> Result<()> {
         let mut unacknowledged: Vec<KnownState> = Vec::new();
         for content in contents {
-            let ends = content.sessions.iter().map(|run| (run.session.clone(), run.end()));
-            let sessions = ends.collect();
-            unacknowledged.push(KnownState { id: content.id, header: true, sessions });
+            unacknowledged.push(wire::reached(&content));
             self.send(Message::Content(content)).await?;
             while unacknowledged.len() >= WINDOW {
                 self.acknowledged(&mut unacknowledged).await?;

@@ -12,8 +12,6 @@ use crate::socket::Counters;
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) attack: &'static str,
-    /// The row of the attack in the first list of faults.
-    pub(crate) row: Option<u8>,
     pub(crate) memory_budget: u64,
     pub(crate) sent: Sent,
     /// The honest client before the attack.
@@ -108,8 +106,7 @@ pub(crate) fn mib(bytes: u64) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = self.row.map(|row| format!(" (row {row})")).unwrap_or_default();
-        writeln!(f, "{}{row}, memory budget {}", self.attack, mib(self.memory_budget))?;
+        writeln!(f, "{}, memory budget {}", self.attack, mib(self.memory_budget))?;
         let Sent { bytes, messages, connections, closed, received } = self.sent;
         writeln!(
             f,

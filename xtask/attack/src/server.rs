@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ impl Program {
         command.stderr(File::create(&log).context("cannot create the log")?);
         let mut child =
             command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
-        let out = child.stdout.take().context("its standard output is a pipe")?;
+        let out = child.stdout.take().context("its standard output is no pipe")?;
         let out = BufReader::new(out).lines();
         let mut server = Server { child, out, address: String::new(), tcp: None, log };
         match tokio::time::timeout(START_LIMIT, server.listening()).await {
@@ -107,12 +107,8 @@ impl Server {
 
     /// The log so far.
     pub(crate) fn log(&self) -> Result<Vec<u8>> {
-        read(&self.log)
+        fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Settings of this machine do not change the server.

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, watch};
 /// The time limit of a handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
-/// The longest wait for one more answer in [`Reading::Slowly`].
+/// The pause between two reads in [`Reading::Slowly`].
 const SLOW_READ_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The bytes of one read in [`Reading::Slowly`].
@@ -175,6 +175,16 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
+    /// One text frame.
+    pub(crate) fn one(text: &str) -> Self {
+        [text].into_iter().collect()
+    }
+
+    /// Text frames, so many at once.
+    pub(crate) fn bursts(texts: &[String], at_once: usize) -> Vec<Self> {
+        texts.chunks(at_once).map(|texts| texts.iter().collect()).collect()
+    }
+
     pub(crate) fn push(&mut self, text: &str) {
         self.push_kind(TEXT, text.as_bytes());
     }

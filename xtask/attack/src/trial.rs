@@ -134,12 +134,13 @@ impl<'a> Trial<'a> {
 
         let began = Instant::now();
         let _ = self.begin.take().map(|begin| begin.send(()));
-        let mut ended = timeout(self.plan.time(20.0, 5.0), &mut self.attacker).await.ok();
+        let ended = timeout(self.plan.time(20.0, 5.0), &mut self.attacker).await;
         let _ = self.over.send(true);
-        if ended.is_none() {
-            ended = Some((&mut self.attacker).await);
-        }
-        let (ground, result) = ended.context("the attack has ended")?.context("it panicked")?;
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(_) => (&mut self.attacker).await,
+        };
+        let (ground, result) = ended.context("the attack panicked")?;
         let attack_time = began.elapsed();
         if let Err(error) = result
             && !error.is::<Over>()
@@ -153,7 +154,6 @@ impl<'a> Trial<'a> {
         let memory = usage::memory(pid)?;
         let report = Report {
             attack: self.attack.name,
-            row: self.attack.row,
             memory_budget: self.budget.bytes,
             undisturbed,
             attacked: self.honest.end_phase(),
@@ -168,8 +168,7 @@ impl<'a> Trial<'a> {
         Ok((report, ground))
     }
 
-    /// Stops the server, starts it again, and looks for the content
-    /// of the honest client.
+    /// Stops the server, starts it again, and looks for the content of the honest client.
     async fn stop(mut self, report: &mut Report) -> Result<()> {
         let (acknowledged, complaints) = self.honest.stop()?;
         report.failures.extend(complaints);

@@ -15,8 +15,7 @@ const MAX: f64 = 1_000.0;
 /// above, the machine is busy with other work.
 const UNDISTURBED_P99: f64 = 25.0;
 
-/// A busy machine may lengthen the limits of time by this factor at most. Every fault in the first
-/// list of faults was above it.
+/// A busy machine may lengthen the limits of time by this factor at most.
 const MAX_BUSY: f64 = 4.0;
 
 /// Files may grow by this multiple of the stored bytes: indexes, and the log of the store before it
@@ -38,7 +37,7 @@ const LOG_LINES: usize = 3_000;
 const LOG_BYTES: usize = 1 << 20;
 
 /// The factor for limits of time: how much slower the machine is than an idle one.
-pub(crate) fn busy(undisturbed: Phase, afterwards: Phase) -> f64 {
+fn busy(undisturbed: Phase, afterwards: Phase) -> f64 {
     let p99 = |phase: Phase| phase.writes.p99.max(phase.loads.p99);
     (p99(undisturbed).max(p99(afterwards)) / UNDISTURBED_P99).clamp(1.0, MAX_BUSY)
 }

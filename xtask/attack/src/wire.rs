@@ -1,10 +1,10 @@
 //! JSON messages, and ids that name nothing.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use downbeat_crypto::session_id;
 use downbeat_protocol::{
-    CoValueId, Codec, Content, JsonCodec, Message, Owner, SHORT_HASH_LEN, SessionId,
+    CoValueId, Codec, Content, JsonCodec, KnownState, Message, Owner, SHORT_HASH_LEN, SessionId,
 };
 use fastrand::Rng;
 
@@ -30,8 +30,20 @@ pub(crate) fn load(id: CoValueId, sessions: &str) -> String {
 }
 
 /// A KNOWN of these sessions, as JSON.
-pub(crate) fn known(id: CoValueId, sessions: &str) -> String {
+pub(crate) fn known(id: impl Display, sessions: &str) -> String {
     format!(r#"{{"action":"known","id":"{id}","header":true,"sessions":{{{sessions}}}}}"#)
+}
+
+/// A message with one more member, whose value is JSON.
+pub(crate) fn with_member(message: &str, name: &str, value: &str) -> String {
+    let (rest, _) = message.rsplit_once('}').expect("a message is an object");
+    format!(r#"{rest},"{name}":{value}}}"#)
+}
+
+/// What a receiver of this content knows, and can acknowledge.
+pub(crate) fn reached(content: &Content) -> KnownState {
+    let ends = content.sessions.iter().map(|run| (run.session.clone(), run.end()));
+    KnownState { id: content.id, header: true, sessions: ends.collect() }
 }
 
 /// A RECONCILE of these ids with this hash.
@@ -91,5 +103,7 @@ mod tests {
             assert_eq!(frame.rejected.len(), 0, "{text}");
             assert_eq!(json(&frame.messages[0]), text);
         }
+        let more = with_member(&load(id, ""), "expectContentUntil", r#"{"a":1}"#);
+        assert!(more.ends_with(r#""sessions":{},"expectContentUntil":{"a":1}}"#), "{more}");
     }
 }

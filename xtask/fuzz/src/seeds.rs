@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use downbeat_core::delete;
 use downbeat_crypto::{HashChain, delete_session_id, header_id, sessions_hash};
 use downbeat_protocol::{
     CoValueId, Content, Header, Known, KnownState, Message, Owner, Ping, Reconcile, Ruleset,
@@ -19,7 +20,7 @@ const RECORDED: [&str; 3] =
     ["crates/protocol/tests/vectors", "crates/crypto/tests/vectors", "crates/core/tests/vectors"];
 
 /// Some time in 2024, in milliseconds since the Unix epoch.
-const MADE_AT: u64 = 1_714_564_800_000;
+pub(crate) const MADE_AT: u64 = 1_714_564_800_000;
 
 /// Messages of every kind. The messages of one CoValue are in the order of their ingestion.
 pub(crate) fn messages() -> Vec<Message> {
@@ -77,8 +78,7 @@ fn contents() -> Vec<Content> {
     );
     let set = trusting(r#"[{"key":"a","op":"set","value":{"x":"\u00e9\"\\"}}]"#);
     let private = private("encrypted_UAbc-_123=", Some("encrypted_Umeta="));
-    let deletion =
-        Transaction::trusting("[]", MADE_AT + 9, Some(&format!(r#"{{"deleted":"{map_id}"}}"#)));
+    let deletion = delete::transaction(map_id, MADE_AT + 9);
     let delete_session = delete_session_id(&Owner::Account(alice.account_id()), [9; 7]);
     vec![
         content(
@@ -278,9 +278,10 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
     values
 }
 
-/// The inputs that coverage-guided fuzzing has found for a target.
-pub(crate) fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+/// The inputs of a target in a folder of this crate. `regressions` has those that have found a
+/// fault, and `corpus` those that coverage-guided fuzzing keeps.
+pub(crate) fn kept(folder: &str, target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(target);
     files_below(vec![folder]).iter().filter_map(|file| fs::read(file).ok()).collect()
 }
 

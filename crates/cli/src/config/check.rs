@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use downbeat_node::{KeyLimits, NodeLimits, Rates};
 use downbeat_protocol::CoValueId;
+use downbeat_sync::cost::CHAIN_BYTES;
 use downbeat_transport::net::{ConnectionLimits, TrustedProxies};
 use downbeat_transport::tls::ClientTls;
 
@@ -60,7 +61,7 @@ pub(crate) enum AccessConfig {
     },
 }
 
-/// How the memory budget is divided.
+/// How the memory budget is divided. Two more shares are in the limits of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemoryPlan {
     /// Bytes of the index: headers and counts of CoValues.
@@ -71,22 +72,16 @@ pub(crate) struct MemoryPlan {
     pub peers: u64,
     /// Hash chains that stay in memory.
     pub warm_chains: usize,
-    /// Bytes of received content that is not stored yet.
-    pub credit: u64,
     /// Bytes of cached content.
     pub content_cache: u64,
     /// Bytes of the store's own cache.
     pub storage_cache: u64,
     /// Bytes of messages that have arrived in part.
     pub receiving: u64,
-    /// Bytes of content that is being written to peers.
-    pub output: u64,
 }
 
 /// Bytes of the smallest CoValue in the index.
 const MIN_CO_VALUE_BYTES: u64 = 512;
-/// Bytes of a hash chain.
-const CHAIN_BYTES: u64 = 2 << 10;
 /// The smallest budget. Below it, the caches would be too small to help.
 const MIN_MEMORY: u64 = 64 << 20;
 
@@ -120,11 +115,7 @@ impl Config {
                 ..ConnectionLimits::default()
             },
             max_message_bytes: settings.max_message_size.value.as_usize(),
-            limits: NodeLimits {
-                credit_bytes: memory.credit,
-                output_bytes: memory.output,
-                ..limits(settings)
-            },
+            limits: limits(settings),
             storage,
             durability: settings.durability.value,
             memory,
@@ -172,13 +163,11 @@ fn storage(settings: &Settings, problems: &mut Problems) -> StorageChoice {
 }
 
 fn memory(settings: &Settings, problems: &mut Problems) -> MemoryPlan {
-    let budget = settings.memory_budget.value.0;
-    if budget < MIN_MEMORY {
+    if settings.memory_budget.value.0 < MIN_MEMORY {
         problems.add(&settings.memory_budget.origin, "`memory-budget` must be 64MiB or more");
     }
     let number = |bytes: u64, each: u64| usize::try_from(bytes / each).unwrap_or(usize::MAX);
-    // Parts of 32, which are the whole. `docs/operations.md` lists them.
-    let share = |parts: u64| budget / 32 * parts;
+    let share = |parts| memory_share(settings, parts);
     MemoryPlan {
         index: share(6),
         warm_co_values: number(share(6), MIN_CO_VALUE_BYTES),
@@ -186,10 +175,13 @@ fn memory(settings: &Settings, problems: &mut Problems) -> MemoryPlan {
         warm_chains: number(share(1), CHAIN_BYTES),
         content_cache: share(2),
         storage_cache: share(3),
-        credit: share(4),
         receiving: share(4),
-        output: share(2),
     }
+}
+
+/// Parts of the memory budget, which has 32 of them. `docs/operations.md` lists all.
+fn memory_share(settings: &Settings, parts: u64) -> u64 {
+    settings.memory_budget.value.0 / 32 * parts
 }
 
 fn tls(settings: &Settings, problems: &mut Problems) -> Option<TlsFiles> {
@@ -308,6 +300,8 @@ fn limits(settings: &Settings) -> NodeLimits {
         },
         subscriptions: settings.max_subscriptions.value.as_usize(),
         patience: settings.rate_patience.value.0,
+        credit_bytes: memory_share(settings, 4),
+        output_bytes: memory_share(settings, 2),
         ..NodeLimits::default()
     }
 }

@@ -5,17 +5,18 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
 
 use downbeat_protocol::Printable;
-use serde::ser::{SerializeMap, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_serde::SerdeMapVisitor;
 use tracing_subscriber::field::{RecordFields, VisitOutput};
 use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::registry::{LookupSpan, Scope, SpanRef};
 
 /// Passes values on with their texts made printable.
 struct Clean<'a>(&'a mut dyn Visit);
@@ -78,84 +79,79 @@ where
 {
     fn format_event(
         &self,
-        _context: &FmtContext<'_, S, N>,
+        context: &FmtContext<'_, S, N>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut timestamp = String::new();
         SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
-        let metadata = event.metadata();
-        let mut serializer = serde_json::Serializer::new(IoWriter(&mut writer));
-        let map = serializer.serialize_map(None).map_err(|_| fmt::Error)?;
-        let mut members = Members { map, result: Ok(()) };
-        members.add("timestamp", &timestamp);
-        members.add("level", metadata.level().as_str());
-        event.record(&mut Clean(&mut members));
-        members.add("target", metadata.target());
-        members.result.and_then(|()| members.map.end()).map_err(|_| fmt::Error)?;
-        writeln!(writer)
+        let scope = context.event_scope().into_iter().flat_map(Scope::from_root);
+        let spans = scope.map(|span| members::<S, N>(&span)).collect();
+        let line = serde_json::to_string(&Line { timestamp, event, spans });
+        writeln!(writer, "{}", line.map_err(|_| fmt::Error)?)
     }
 }
 
-/// Writes values as members of a JSON object.
-struct Members<M: SerializeMap> {
-    map: M,
-    result: Result<(), M::Error>,
+/// The fields of a span as JSON. Those that are recorded later become an object of their own.
+impl<'w> FormatFields<'w> for JsonLines {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        let json = serde_json::to_string(&Fields(fields)).map_err(|_| fmt::Error)?;
+        writer.write_str(&json)
+    }
 }
 
-impl<M: SerializeMap> Members<M> {
-    fn add(&mut self, name: &'static str, value: impl serde::Serialize) {
-        if self.result.is_ok() {
-            self.result = self.map.serialize_entry(name, &value);
+struct Fields<R>(R);
+
+impl<R: RecordFields> Serialize for Fields<R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = SerdeMapVisitor::new(serializer.serialize_map(None)?);
+        self.0.record(&mut Clean(&mut members));
+        members.finish()
+    }
+}
+
+struct Line<'a> {
+    timestamp: String,
+    event: &'a Event<'a>,
+    /// The spans around the event, the innermost last.
+    spans: Vec<Map<String, Value>>,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let metadata = self.event.metadata();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("timestamp", &self.timestamp)?;
+        map.serialize_entry("level", metadata.level().as_str())?;
+        let mut members = SerdeMapVisitor::new(map);
+        self.event.record(&mut Clean(&mut members));
+        let mut map = members.take_serializer()?;
+        map.serialize_entry("target", metadata.target())?;
+        if let Some(span) = self.spans.last() {
+            map.serialize_entry("span", span)?;
+            map.serialize_entry("spans", &self.spans)?;
         }
+        map.end()
     }
 }
 
-impl<M: SerializeMap> Visit for Members<M> {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field.name(), value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field.name(), value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field.name(), value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field.name(), value);
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field.name(), value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field.name(), format_args!("{value:?}"));
-    }
-}
-
-/// Lets the JSON library write into the line.
-struct IoWriter<'a, 'w>(&'a mut Writer<'w>);
-
-impl io::Write for IoWriter<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // The library writes whole characters.
-        let text = str::from_utf8(bytes).map_err(io::Error::other)?;
-        fmt::Write::write_str(self.0, text).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The name and the fields of a span, which `N` has written as JSON objects.
+fn members<S, N>(span: &SpanRef<'_, S>) -> Map<String, Value>
+where
+    S: for<'a> LookupSpan<'a>,
+    N: 'static,
+{
+    let extensions = span.extensions();
+    let fields = extensions.get::<FormattedFields<N>>().map_or("", |fields| &fields.fields);
+    let objects = serde_json::Deserializer::from_str(fields).into_iter::<Map<_, _>>();
+    let mut members: Map<_, _> = objects.flatten().flatten().collect();
+    members.insert("name".to_owned(), span.name().into());
+    members
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{self, Write};
     use std::sync::{Arc, Mutex, PoisonError};
 
     use tracing_subscriber::fmt::MakeWriter;
@@ -202,8 +198,9 @@ mod tests {
     fn log_everywhere() {
         let error = io::Error::other(HOSTILE);
         let error: &(dyn Error + 'static) = &error;
-        let span = tracing::error_span!("work", id = %HOSTILE);
+        let span = tracing::error_span!("work", id = %HOSTILE, later = tracing::field::Empty);
         let _entered = span.enter();
+        span.record("later", HOSTILE);
         tracing::error!(id = %HOSTILE, text = HOSTILE, debug = ?HOSTILE, error, count = 7, "said {HOSTILE}");
     }
 
@@ -230,6 +227,10 @@ mod tests {
         assert_eq!((&json["level"], &json["count"]), (&"ERROR".into(), &7.into()));
         assert_eq!(json["target"], module_path!());
         assert!(json["timestamp"].is_string());
+        // `later` is recorded after the span has begun.
+        let span = serde_json::json!({ "name": "work", "id": shown, "later": shown });
+        assert_eq!(json["span"], span);
+        assert_eq!(json["spans"], serde_json::json!([span]));
     }
 
     #[test]

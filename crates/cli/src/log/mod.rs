@@ -95,11 +95,15 @@ where
         .with_writer(writer)
         // Internal errors would be written to standard error directly, which may block.
         .log_internal_errors(false)
-        .with_ansi(is_terminal)
-        .fmt_fields(TextFields);
+        .with_ansi(is_terminal);
     match format {
-        LogFormat::Text => lines.event_format(Limited::new(Format::default(), format)).boxed(),
-        LogFormat::Json => lines.event_format(Limited::new(JsonLines, format)).boxed(),
+        LogFormat::Text => lines
+            .fmt_fields(TextFields)
+            .event_format(Limited::new(Format::default(), format))
+            .boxed(),
+        LogFormat::Json => {
+            lines.fmt_fields(JsonLines).event_format(Limited::new(JsonLines, format)).boxed()
+        }
     }
 }
 

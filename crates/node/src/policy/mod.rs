@@ -21,7 +21,8 @@ use downbeat_crypto::header_id;
 use downbeat_driver::{ContentStore, load_family};
 use downbeat_protocol::{CoValueId, Content, Header, Owner, Ruleset, SessionContent, SessionId};
 use downbeat_storage::{StorageError, StoredCoValue};
-use downbeat_sync::{StoreJob, content_credit};
+use downbeat_sync::StoreJob;
+use downbeat_sync::cost::content_credit;
 
 use self::memory::Memory;
 use self::quota::Room;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use downbeat_crypto::{HashChain, VerifyingKey};
 use downbeat_protocol::{AgentId, CoValueId, Content, Owner, SessionContent};
-use downbeat_sync::content_credit;
+use downbeat_sync::cost::content_credit;
 
 use super::{ContentPolicy, Reason};
 use crate::link::Link;

@@ -158,8 +158,6 @@ pub struct MemoryStats {
     pub machine: MemoryUse,
     /// CoValues whose header and counts are in memory.
     pub warm_co_values: u64,
-    /// Bytes of content that waits for dependencies.
-    pub held_bytes: u64,
     /// Bytes for transactions that are kept for readers or not stored yet, with what they cost
     /// beside their own.
     pub content_bytes: u64,

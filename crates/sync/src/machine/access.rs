@@ -9,6 +9,7 @@ use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::rejection::Rejection;
 use crate::report::Report;
+use crate::state::backlog::Audience;
 use crate::state::entry::Entry;
 use crate::state::index::Index;
 use crate::state::peer::Peer;
@@ -71,7 +72,7 @@ impl Machine {
         peer: PeerId,
         id: CoValueId,
     ) -> Option<&mut Subscription> {
-        self.peers.get_mut(&peer)?.subscription_mut(self.values.key(id)?)
+        self.peers.subscription_mut(peer, self.values.key(id)?)
     }
 
     /// A peer's subscription to a CoValue, made if there is none. `None` if the peer may have no
@@ -83,16 +84,15 @@ impl Machine {
     ) -> Option<&mut Subscription> {
         let state = self.peers.get(&peer)?;
         let key = self.values.key(id).filter(|key| state.subscription(*key).is_some());
-        let key = if let Some(key) = key {
-            key
-        } else {
-            let bound = self.config.subscriptions_per_peer;
-            if state.is_client() && state.subscription_count() >= bound {
-                self.report(Report::new(peer, id, Rejection::TooManySubscriptions));
-                return None;
-            }
-            self.values.subscribe(id, peer)
-        };
+        if let Some(key) = key {
+            return self.peers.subscription_mut(peer, key);
+        }
+        let bound = self.config.subscriptions_per_peer;
+        if state.is_client() && state.subscription_count() >= bound {
+            self.report(Report::new(peer, id, Rejection::TooManySubscriptions));
+            return None;
+        }
+        let key = self.values.subscribe(id, peer);
         Some(self.peers.get_mut(&peer)?.subscribe(key))
     }
 
@@ -122,19 +122,14 @@ impl Machine {
     /// Queues a CoValue for a peer's next turn. What the peer gets of it is decided when the turn
     /// is built.
     pub(in crate::machine) fn enqueue(&mut self, peer: PeerId, id: CoValueId) {
-        let priority = self.values.get(&id).map_or(Priority::Medium, Entry::priority);
-        let Some(key) = self.values.key(id) else { return };
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.enqueue(key, priority);
-        self.make_ready(peer);
+        if let Some(key) = self.values.key(id) {
+            self.peers.enqueue(peer, key, self.priority(id), Audience::All);
+        }
     }
 
-    /// Puts a peer on the list for the next turns, if it has no turn and there is something to
-    /// send.
-    pub(in crate::machine) fn make_ready(&mut self, peer: PeerId) {
-        if self.peers.get_mut(&peer).is_some_and(Peer::make_ready) {
-            self.ready.push_back(peer);
-        }
+    /// The priority of a CoValue in the queues.
+    pub(in crate::machine) fn priority(&self, id: CoValueId) -> Priority {
+        self.values.get(&id).map_or(Priority::Medium, Entry::priority)
     }
 
     /// Whether content of a CoValue that a peer has sent is being verified, or waits.
@@ -186,10 +181,14 @@ impl Machine {
         session: &SessionId,
         count: u64,
     ) {
-        let ours = self.index(id).map(Index::verified).cloned();
-        if let Some(subscription) = self.subscription_mut(peer, id) {
-            let sent = SessionCounts::from_iter([(session.clone(), count)]);
-            subscription.merge_sent(true, &sent, ours.as_ref());
+        let Some(key) = self.values.key(id) else { return };
+        let ours = self.values.get(&id).and_then(Entry::index).map(Index::verified);
+        let Some(subscription) = self.peers.subscription_mut(peer, key) else { return };
+        let sent = SessionCounts::from_iter([(session.clone(), count)]);
+        subscription.merge_sent(true, &sent, ours);
+        let theirs = subscription.known().sessions;
+        if ours.is_some_and(|ours| theirs.is_shared_with(ours)) {
+            self.peers.set_claim(peer, key, 0);
         }
     }
 

@@ -48,9 +48,7 @@ impl Machine {
         let ours = self.values.get(&id).and_then(Entry::index).map(Index::verified);
         let stored = ours.filter(|stored| self.values.agreed(id) == Some(agreement(stored)));
         for peer in self.values.subscribers(id) {
-            if let Some(state) = self.peers.get_mut(peer)
-                && let Some(subscription) = state.subscription_mut(key)
-            {
+            if let Some(subscription) = self.peers.subscription_mut(*peer, key) {
                 subscription.recall(stored, ours);
             }
         }

@@ -49,7 +49,6 @@ impl Machine {
         replies: PendingReplies,
         items: &mut Vec<Item>,
     ) {
-        let now = self.now;
         let is_client = self.is_client(peer);
         // Content that waits for something else is not lost.
         let is_holding = self.is_holding(peer, id);
@@ -57,20 +56,19 @@ impl Machine {
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         let standing = subscription.standing();
         let claims = is_client && subscription.is_claimed() && subscription.known().header;
-        let is_correction = if replies.has(PendingReplies::CORRECTION) {
-            true
-        } else if !replies.has(PendingReplies::ANSWER) || claims && standing.is_refused() {
+        let is_corrected = replies.has(PendingReplies::CORRECTION);
+        if !is_corrected
+            && (!replies.has(PendingReplies::ANSWER) || claims && standing.is_refused())
+        {
             // Any answer would make the client send the refused content.
             return;
-        } else {
-            let is_lost = claims && !standing.is_errored() && !is_holding && !answers_plainly;
-            if is_lost {
-                subscription.mark_corrected(now);
-            }
-            is_lost
-        };
-        subscription.mark_told();
-        subscription.state_all_next();
+        }
+        subscription.mark_told_some();
+        let is_lost = claims && !standing.is_errored() && !is_holding && !answers_plainly;
+        if is_lost && !is_corrected {
+            self.mark_corrected(peer, id);
+        }
+        let is_correction = is_corrected || is_lost;
         let state = KnownState::empty(id);
         let known = Known { state, is_correction, as_dependency_of: None };
         items.push(Item::Message(Message::Known(known)));
@@ -96,6 +94,7 @@ impl Machine {
         if is_needless {
             replies.take(PendingReplies::CORRECTION);
             let dropped = subscription.take_dropped();
+            self.charge_dropped(peer, id);
             let index = self.index_mut(id);
             if let Some(index) = index.filter(|index| index.is_storing(&dropped)) {
                 index.await_ack(peer, &dropped);
@@ -108,7 +107,16 @@ impl Machine {
             subscription.replies.add(PendingReplies::CORRECTION);
             self.timers.set(Timer::Correction, id, due);
         } else {
+            self.mark_corrected(peer, id);
+        }
+    }
+
+    /// A correction is sent.
+    fn mark_corrected(&mut self, peer: PeerId, id: CoValueId) {
+        let now = self.now;
+        if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.mark_corrected(now);
+            self.charge_dropped(peer, id);
         }
     }
 
@@ -141,10 +149,7 @@ impl Machine {
             Claim::Lost => {
                 replies.take(PendingReplies::ANSWER);
                 replies.add(PendingReplies::CORRECTION);
-                let now = self.now;
-                if let Some(subscription) = self.subscription_mut(peer, id) {
-                    subscription.mark_corrected(now);
-                }
+                self.mark_corrected(peer, id);
             }
         }
     }

@@ -28,7 +28,7 @@ impl Machine {
     pub(in crate::machine) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
             || !self.retries.is_empty()
-            || !self.ready.is_empty()
+            || self.peers.ready() > 0
             || self.next_to_forget().is_some()
     }
 
@@ -46,7 +46,7 @@ impl Machine {
     pub(in crate::machine) fn build_turns(&mut self) {
         let mut values = 0;
         while values < VALUES_PER_POLL
-            && let Some(peer) = self.ready.pop_front()
+            && let Some(peer) = self.peers.next_ready()
         {
             values += 1 + self.build_turn(peer);
         }
@@ -104,25 +104,22 @@ impl Machine {
         if subscribers.len() > SUBSCRIBERS_AT_ONCE {
             return self.backlog.announce(id, audience, subscribers);
         }
-        for number in 0..subscribers.len() {
-            let Some(&peer) = self.values.subscribers(id).get(number) else { return };
-            self.enqueue_if(peer, id, audience);
+        let Some(key) = self.values.key(id) else { return };
+        let priority = self.priority(id);
+        for peer in subscribers {
+            self.peers.enqueue(*peer, key, priority, audience);
         }
     }
 
     fn announce_to(&mut self, portion: Portion) {
         let Portion { id, audience, peers, again } = portion;
-        for peer in peers.into_iter().rev() {
-            self.enqueue_if(peer, id, audience);
+        let Some(key) = self.values.key(id) else { return };
+        let priority = self.priority(id);
+        for peer in peers {
+            self.peers.enqueue(peer, key, priority, audience);
         }
         if let Some(audience) = again {
             self.enqueue_subscribers(id, audience);
-        }
-    }
-
-    fn enqueue_if(&mut self, peer: PeerId, id: CoValueId, audience: Audience) {
-        if self.subscription(peer, id).is_some_and(|subscription| audience.has(subscription)) {
-            self.enqueue(peer, id);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The bounds on the memory that is kept for peers: those that keep too much are disconnected.
 
-use downbeat_protocol::{CoValueId, Message, SessionCounts};
+use downbeat_core::known_state;
+use downbeat_protocol::{CoValueId, KnownState, Message, SessionCounts};
 
 use crate::action::Action;
 use crate::credit::Credit;
@@ -9,7 +10,6 @@ use crate::machine::Machine;
 use crate::overuse::Overuse;
 use crate::state::entry::Entry;
 use crate::state::index::Index;
-use crate::state::subscription::PendingReplies;
 
 /// Sessions of a claim that are compared with ours after each message.
 const SMALL_CLAIM: usize = 64;
@@ -17,11 +17,12 @@ const SMALL_CLAIM: usize = 64;
 /// Peers that are disconnected with one poll.
 const CLOSED_AT_ONCE: usize = 16;
 
-/// The claim of a peer before a message.
-#[derive(Clone, Copy)]
+/// The claim of a peer before a KNOWN.
 pub(in crate::machine) struct ClaimBefore {
     epoch: u32,
     sessions: usize,
+    /// What the KNOWN states.
+    stated: SessionCounts,
 }
 
 impl Machine {
@@ -51,19 +52,22 @@ impl Machine {
         }
     }
 
+    /// The claim of a peer that has a subscription, before a KNOWN with this state.
     pub(in crate::machine) fn claim_before(
         &self,
         peer: PeerId,
-        id: CoValueId,
+        state: &KnownState,
     ) -> Option<ClaimBefore> {
-        let subscription = self.subscription(peer, id)?;
+        let subscription = self.subscription(peer, state.id)?;
         let sessions = subscription.known().sessions.len();
-        Some(ClaimBefore { epoch: subscription.epoch(), sessions })
+        let stated = state.sessions.clone();
+        Some(ClaimBefore { epoch: subscription.epoch(), sessions, stated })
     }
 
-    /// Charges a peer for the sessions that it claims to have and that we do not have. `before` is
-    /// its claim before the message that has just been handled; without it, all of the claim is
-    /// new. The cost is in proportion to the message, and not to what was claimed before.
+    /// Charges a peer for the sessions that it claims with other counts than ours, because they take
+    /// memory of their own. `before` is its claim before the message that has just been handled;
+    /// without it, all of the claim is new. The cost is in proportion to the message, and not to
+    /// what was claimed before.
     pub(in crate::machine) fn charge_claim(
         &mut self,
         peer: PeerId,
@@ -72,32 +76,37 @@ impl Machine {
     ) {
         let Some(key) = self.values.key(id) else { return };
         let ours = self.values.get(&id).and_then(Entry::index).map(Index::verified);
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(state) = self.peers.get(&peer) else { return };
         let Some(subscription) = state.subscription(key) else { return };
         let theirs = subscription.known().sessions;
+        let charged = state.claims.get(key);
+        let before = before.filter(|before| before.epoch == subscription.epoch());
         let sessions = match (ours, before) {
             (Some(ours), _) if theirs.is_shared_with(ours) => 0,
-            (_, Some(before))
-                if before.epoch == subscription.epoch() && theirs.len() > SMALL_CLAIM =>
-            {
-                state.claims.get(key) + theirs.len().saturating_sub(before.sessions)
+            (_, Some(before)) if theirs.len() > SMALL_CLAIM => {
+                let added = theirs.len().saturating_sub(before.sessions);
+                let ahead = ours.map_or(0, |ours| known_state::ahead(&before.stated, ours).count());
+                theirs.len().min(charged + added.max(ahead))
+            }
+            // A peer that gets one edit after another is mostly one behind, which is not noted each
+            // time.
+            (Some(ours), Some(before)) if charged == 0 && theirs.len() == before.sessions => {
+                known_state::ahead(theirs, ours).count()
             }
             (Some(ours), _) => differing(theirs, ours),
             (None, _) => theirs.len(),
         };
-        state.claims.set(key, sessions);
+        self.peers.set_claim(peer, key, sessions);
     }
 
     /// Charges a peer for the counts of its dropped content, which are kept until it is corrected.
+    /// This has to follow each change of them.
     pub(in crate::machine) fn charge_dropped(&mut self, peer: PeerId, id: CoValueId) {
         let Some(key) = self.values.key(id) else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some(subscription) = state.subscription(key) else { return };
-        let has_correction = subscription.replies.has(PendingReplies::CORRECTION);
-        if has_correction || state.dropped.get(key) > 0 {
-            let sessions = subscription.dropped_sessions();
-            state.dropped.set(key, sessions);
-        }
+        let sessions = subscription.dropped_sessions();
+        state.dropped.set(key, sessions);
     }
 }
 

@@ -16,21 +16,21 @@ impl Machine {
             state.batches.end_comparison();
         }
         self.queue_comparisons(peer);
-        let ours = match self.index(id) {
-            Some(index) => {
-                KnownState { header: index.is_header_durable(), ..index.durable_state(id) }
-            }
-            None => KnownState::empty(id),
-        };
-        if ours.header && self.index_mut(id).is_some_and(|index| index.durable_hash() == hash) {
+        let is_equal = self
+            .index_mut(id)
+            .is_some_and(|index| index.is_header_durable() && index.durable_hash() == hash);
+        if is_equal {
             self.reconciled(peer, id);
             self.untrack(peer, id);
             return None;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_told();
-            subscription.state_all_next();
+            subscription.mark_told_some();
         }
+        let ours = self.index(id).map_or_else(
+            || KnownState::empty(id),
+            |index| KnownState { header: index.is_header_durable(), ..index.durable_state(id) },
+        );
         Some(Message::Load(ours))
     }
 
@@ -92,7 +92,7 @@ impl Machine {
     pub(in crate::machine) fn reconciled(&mut self, peer: PeerId, id: CoValueId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.batches.finish(id) {
-            self.make_ready(peer);
+            self.peers.make_ready(peer);
         }
     }
 }

@@ -33,7 +33,7 @@ impl Machine {
         link.map_or(0, |link| link.requests.in_flight() + link.requests.waiting())
     }
 
-    /// Describes the queues that are longer than their bound.
+    /// Describes the queues beyond their bound, and the peers whose memory is miscounted.
     pub fn overfull(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut check = |what: String, len: usize, bound: usize| {
@@ -44,7 +44,7 @@ impl Machine {
         let (len, bound) = self.chain_uses.len_and_bound(self.warm_chains);
         check("the list of used chains".to_owned(), len, bound);
         check("the number of chains".to_owned(), self.warm_chains, self.config.warm_chains);
-        check("the list of ready peers".to_owned(), self.ready.len(), self.peers.len());
+        check("the list of ready peers".to_owned(), self.peers.ready(), self.peers.len());
         for (id, peer) in self.peers.iter() {
             let subscriptions = peer.subscription_count();
             // An upstream also has subscriptions to dependencies.
@@ -62,6 +62,8 @@ impl Machine {
             let held = usize::try_from(peer.held.bytes()).unwrap_or(bound);
             check(format!("{id:?} held"), held, bound);
         }
+        let miscounted = self.peers.miscounted();
+        lines.extend(miscounted.map(|id| format!("{id:?} keeps other bytes than were counted")));
         lines.sort();
         lines
     }

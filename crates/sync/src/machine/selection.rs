@@ -32,7 +32,7 @@ impl Machine {
 
     /// The connection to an upstream.
     pub(in crate::machine) fn link_mut(&mut self, peer: PeerId) -> Option<&mut UpstreamLink> {
-        self.peers.get_mut(&peer)?.upstream_mut()
+        self.peers.upstream_mut(peer)
     }
 
     pub(in crate::machine) fn upstream_name(&self, peer: PeerId) -> Option<UpstreamName> {

@@ -42,9 +42,7 @@ impl Machine {
         entry.change(Change::Outdated);
         self.actions.push(Action::Load(id));
         for (peer, sent) in unacknowledged {
-            if let Some(subscription) = self.subscription_mut(peer, id) {
-                subscription.add_correction(&sent);
-            }
+            self.add_correction(peer, id, &sent);
             self.wait_for(peer, id);
         }
         for peer in claimants {
@@ -105,9 +103,14 @@ impl Machine {
         if self.has_bug(InjectedBug::OweNoCorrection) {
             return;
         }
+        self.add_correction(peer, id, dropped);
+        self.enqueue(peer, id);
+    }
+
+    fn add_correction(&mut self, peer: PeerId, id: CoValueId, dropped: &SessionCounts) {
         if let Some(subscription) = self.subscription_mut(peer, id) {
             subscription.add_correction(dropped);
+            self.charge_dropped(peer, id);
         }
-        self.enqueue(peer, id);
     }
 }

@@ -7,7 +7,6 @@ use crate::event::PeerId;
 use crate::injected_bug::InjectedBug;
 use crate::machine::Machine;
 use crate::machine::turn_content::Sent;
-use crate::state::peer::Peer;
 use crate::state::subscription::PendingReplies;
 use crate::state::upstream_link::UpstreamLink;
 
@@ -19,30 +18,25 @@ impl Machine {
     /// Builds a peer's next turn, if there is something to send. Returns the number of CoValues
     /// that were looked at.
     pub(in crate::machine) fn build_turn(&mut self, peer: PeerId) -> usize {
-        let Some(state) = self.peers.get_mut(&peer) else { return 0 };
-        if !state.begin_turn() {
-            return 0;
-        }
-        let values = state.queued().min(MAX_VALUES_PER_TURN);
+        let Some(queued) = self.peers.begin_turn(peer) else { return 0 };
+        let values = queued.min(MAX_VALUES_PER_TURN);
         let mut items = Vec::with_capacity(values);
         for _ in 0..MAX_VALUES_PER_TURN {
-            let Some(key) = self.peers.get_mut(&peer).and_then(Peer::next_queued) else { break };
+            let Some(key) = self.peers.next_queued(peer) else { break };
             self.push_value(peer, self.values.id(key), &mut items);
         }
-        let has_second = self.has_bug(InjectedBug::SecondTurn);
-        let Some(state) = self.peers.get_mut(&peer) else { return values };
-        while let Some(batch) = state.batches.next_finished() {
+        while let Some(batch) = self.peers.next_finished_batch(peer) {
             items.push(Item::Message(Message::ReconcileAck(batch)));
         }
-        if let Some(batch) = state.upstream_mut().and_then(UpstreamLink::take_batch_to_send) {
+        if let Some(batch) = self.link_mut(peer).and_then(UpstreamLink::take_batch_to_send) {
             items.push(Item::Message(Message::Reconcile(batch)));
         }
         if items.is_empty() {
             // The CoValues in the queue needed no message; there may be more behind them.
-            self.make_ready(peer);
+            self.peers.make_ready(peer);
         } else {
-            if !has_second {
-                state.hand_over_turn();
+            if !self.has_bug(InjectedBug::SecondTurn) {
+                self.peers.hand_over_turn(peer);
             }
             self.actions.push(Action::Turn { peer, items });
         }
@@ -63,8 +57,7 @@ impl Machine {
         let can_ask = !entry.presence().is_unanswered();
         let Some(subscription) = self.subscription_mut(peer, id) else { return };
         if can_ask && subscription.replies.take(PendingReplies::LOAD) {
-            subscription.mark_told();
-            subscription.state_all_next();
+            subscription.mark_told_some();
             items.push(Item::Message(Message::Load(self.our_state(id))));
         }
         if is_undecided {
@@ -105,11 +98,7 @@ impl Machine {
         }
         match self.push_content(peer, id, items) {
             Sent::Waits => self.postpone(peer, id, replies),
-            Sent::Content => {
-                if let Some(subscription) = self.subscription_mut(peer, id) {
-                    subscription.mark_told();
-                }
-            }
+            Sent::Content => {}
             Sent::Nothing => self.push_answer(peer, id, replies, items),
         }
     }
@@ -177,7 +166,6 @@ impl Machine {
             return;
         }
         if let Some(subscription) = self.subscription_mut(peer, id) {
-            subscription.mark_told();
             subscription.replies.take(PendingReplies::ANSWER);
             subscription.replies.take(PendingReplies::FIRST);
         }

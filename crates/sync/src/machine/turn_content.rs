@@ -27,12 +27,16 @@ impl Machine {
         id: CoValueId,
         items: &mut Vec<Item>,
     ) -> Sent {
-        let Some(subscription) = self.subscription(peer, id) else { return Sent::Nothing };
+        let Some(key) = self.values.key(id) else { return Sent::Nothing };
+        let Some(index) = self.values.get(&id).and_then(Entry::index) else { return Sent::Nothing };
+        let Some(subscription) = self.peers.subscription_mut(peer, key) else {
+            return Sent::Nothing;
+        };
         if !subscription.is_subscribed() {
             return Sent::Nothing;
         }
-        if !self.lacks(peer, id) {
-            self.mark_complete(peer, id);
+        if !subscription.lacks(index.verified()) {
+            subscription.mark_complete(index.verified());
             return Sent::Nothing;
         }
         let Some(dependencies) = self.dependencies_first(peer, id) else { return Sent::Waits };
@@ -50,11 +54,7 @@ impl Machine {
     fn push_item(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
         let Some(key) = self.values.key(id) else { return };
         let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
-        let Some(subscription) =
-            self.peers.get_mut(&peer).and_then(|state| state.subscription_mut(key))
-        else {
-            return;
-        };
+        let Some(subscription) = self.peers.subscription_mut(peer, key) else { return };
         let Lacking { have, until } = subscription.lacking(index.verified());
         items.push(Item::Content(ContentItem {
             id,
@@ -67,16 +67,5 @@ impl Machine {
             epoch: subscription.epoch(),
         }));
         subscription.mark_sent(index.verified());
-    }
-
-    /// A peer lacks nothing of a CoValue that is here.
-    fn mark_complete(&mut self, peer: PeerId, id: CoValueId) {
-        let Some(key) = self.values.key(id) else { return };
-        let Some(index) = self.values.get(&id).and_then(Entry::index) else { return };
-        if let Some(state) = self.peers.get_mut(&peer)
-            && let Some(subscription) = state.subscription_mut(key)
-        {
-            subscription.mark_complete(index.verified());
-        }
     }
 }

@@ -167,5 +167,4 @@ impl Machine {
 fn drop_known_prefix(content: &mut SessionContent, known: u64) {
     let skip = usize::try_from(known.saturating_sub(content.after)).unwrap_or(usize::MAX);
     content.drop_first(skip);
-    content.after = known;
 }

@@ -1,9 +1,9 @@
 //! Work that is left for the next polls, because it is too much for one.
 
 use std::collections::VecDeque;
+use std::vec;
 
 use downbeat_protocol::CoValueId;
-use rustc_hash::FxHashMap;
 
 use crate::event::PeerId;
 use crate::state::subscription::{PendingReplies, Subscription};
@@ -16,10 +16,8 @@ pub(crate) struct Backlog {
     pub comparing: VecDeque<PeerId>,
     /// Clients that have left, with their subscriptions.
     leaving: VecDeque<Leaving>,
-    /// CoValues that have to be queued for very many subscribers.
-    announcing: VecDeque<CoValueId>,
-    /// Those subscribers.
-    audiences: FxHashMap<CoValueId, FanOut>,
+    /// CoValues that have to be queued for very many subscribers, each once.
+    announcing: VecDeque<FanOut>,
 }
 
 /// A client that has left, and the subscriptions that have to be removed.
@@ -43,8 +41,9 @@ pub(crate) enum Audience {
 /// Subscribers that a CoValue has to be queued for.
 #[derive(Debug)]
 struct FanOut {
+    id: CoValueId,
     audience: Audience,
-    peers: Vec<PeerId>,
+    peers: vec::IntoIter<PeerId>,
     /// Whether all of them are due again, because there is something new since.
     again: Option<Audience>,
 }
@@ -73,31 +72,25 @@ impl Backlog {
 
     /// A CoValue has to be queued for these subscribers.
     pub(crate) fn announce(&mut self, id: CoValueId, audience: Audience, peers: &[PeerId]) {
-        if let Some(fan_out) = self.audiences.get_mut(&id) {
+        // Each entry means so much work that looking through them adds little.
+        if let Some(fan_out) = self.announcing.iter_mut().find(|fan_out| fan_out.id == id) {
             fan_out.again = Some(audience.with(fan_out.again));
-            return;
-        }
-        if !peers.is_empty() {
-            let peers = peers.iter().rev().copied().collect();
-            self.audiences.insert(id, FanOut { audience, peers, again: None });
-            self.announcing.push_back(id);
+        } else {
+            let peers = Vec::from(peers).into_iter();
+            self.announcing.push_back(FanOut { id, audience, peers, again: None });
         }
     }
 
-    /// The next subscribers that a CoValue has to be queued for, at most `count`. `True` if they
-    /// were the last.
+    /// The next subscribers that a CoValue has to be queued for, at most `count`.
     pub(crate) fn next_audience(&mut self, count: usize) -> Option<Portion> {
-        let id = self.announcing.pop_front()?;
-        let FanOut { audience, peers, .. } = self.audiences.get_mut(&id)?;
-        let audience = *audience;
-        let portion = peers.split_off(peers.len().saturating_sub(count));
-        let mut again = None;
-        if peers.is_empty() {
-            again = self.audiences.remove(&id).and_then(|fan_out| fan_out.again);
-        } else {
-            self.announcing.push_back(id);
+        let mut fan_out = self.announcing.pop_front()?;
+        let FanOut { id, audience, ref mut peers, again } = fan_out;
+        let portion = peers.take(count).collect();
+        if peers.as_slice().is_empty() {
+            return Some(Portion { id, audience, peers: portion, again });
         }
-        Some(Portion { id, audience, peers: portion, again })
+        self.announcing.push_back(fan_out);
+        Some(Portion { id, audience, peers: portion, again: None })
     }
 }
 
@@ -105,7 +98,6 @@ impl Backlog {
 pub(crate) struct Portion {
     pub id: CoValueId,
     pub audience: Audience,
-    /// In the reverse order.
     pub peers: Vec<PeerId>,
     /// Whether they were the last, and all are due again.
     pub again: Option<Audience>,

@@ -1,4 +1,4 @@
-//! The sessions that a peer claims and that we do not have.
+//! The sessions that a peer claims with other counts than ours, and those of its dropped content.
 
 use rustc_hash::FxHashMap;
 
@@ -18,7 +18,7 @@ impl Claims {
         if self.by_value.is_empty() { 0 } else { self.by_value.get(&key).copied().unwrap_or(0) }
     }
 
-    /// Notes how many sessions of a CoValue the peer claims that we do not have.
+    /// Notes the number for a CoValue.
     pub(crate) fn set(&mut self, key: Key, sessions: usize) {
         let before = if sessions > 0 {
             self.by_value.insert(key, sessions)

@@ -6,6 +6,7 @@ use downbeat_protocol::{CoValueId, Priority, UpstreamName};
 use rustc_hash::FxHashMap;
 
 use crate::cost::{AWAITED_BYTES, SUBSCRIPTION_BYTES};
+use crate::state::backlog::Audience;
 use crate::state::batches::Batches;
 use crate::state::claims::Claims;
 use crate::state::peers::PeerBytes;
@@ -30,7 +31,7 @@ pub(crate) struct Peer {
     loading: VecDeque<CoValueId>,
     /// Reconcile batches of the peer that are not acknowledged yet.
     pub batches: Batches,
-    /// The sessions that the peer claims and that we do not have.
+    /// The sessions that the peer claims with other counts than ours.
     pub claims: Claims,
     /// The sessions of the peer's dropped content, for which it gets a correction.
     pub dropped: Claims,
@@ -121,9 +122,10 @@ impl Peer {
 
 /// Turns.
 impl Peer {
-    /// Puts a CoValue into the queue, unless it is there already.
-    pub(crate) fn enqueue(&mut self, key: Key, priority: Priority) {
+    /// Puts a CoValue into the queue, unless it is there already, or for others.
+    pub(crate) fn enqueue(&mut self, key: Key, priority: Priority, audience: Audience) {
         if let Some(subscription) = self.subscriptions.get_mut(&key)
+            && audience.has(subscription)
             && subscription.enter_queue()
         {
             self.queue[lane(priority)].push_back(key);

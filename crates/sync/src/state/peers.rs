@@ -1,18 +1,24 @@
 //! The connected peers, and the memory that is kept for them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{AddAssign, SubAssign};
 
+use downbeat_protocol::Priority;
 use rustc_hash::FxHashMap;
 
 use crate::event::PeerId;
+use crate::state::backlog::Audience;
 use crate::state::peer::Peer;
+use crate::state::subscription::Subscription;
+use crate::state::table::Key;
+use crate::state::upstream_link::UpstreamLink;
 
 /// Bytes that are kept for peers, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PeerBytes {
     pub subscriptions: u64,
-    /// Sessions that peers claim and that are not here.
+    /// Sessions that peers claim with other counts than ours, and those of dropped content.
     pub claims: u64,
     /// Content that waits for dependencies, and its dependencies.
     pub held: u64,
@@ -24,6 +30,8 @@ pub(crate) struct PeerBytes {
 #[derive(Default)]
 pub(crate) struct Peers {
     by_id: FxHashMap<PeerId, Kept>,
+    /// Peers to build a turn for.
+    ready: VecDeque<PeerId>,
     /// Peers that may have changed since the last [`Peers::settle`].
     touched: Vec<PeerId>,
     /// The memory of all peers, as of the last [`Peers::settle`].
@@ -50,7 +58,7 @@ impl Peers {
         self.by_id.get(id).map(|kept| &kept.peer)
     }
 
-    /// Each change of a peer goes through here.
+    /// Each change of the memory that is kept for a peer goes through here.
     pub(crate) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Peer> {
         let kept = self.by_id.get_mut(id)?;
         if !kept.is_touched {
@@ -58,6 +66,30 @@ impl Peers {
             self.touched.push(*id);
         }
         Some(&mut kept.peer)
+    }
+
+    /// Notes how many sessions of a CoValue a peer is charged for.
+    pub(crate) fn set_claim(&mut self, id: PeerId, key: Key, sessions: usize) {
+        if self.get(&id).is_some_and(|peer| peer.claims.get(key) != sessions)
+            && let Some(peer) = self.get_mut(&id)
+        {
+            peer.claims.set(key, sessions);
+        }
+    }
+
+    /// A peer, for changes that take no memory and free none.
+    fn get_in_place(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.by_id.get_mut(&id).map(|kept| &mut kept.peer)
+    }
+
+    /// A subscription: all count as the same, whatever is in them.
+    pub(crate) fn subscription_mut(&mut self, id: PeerId, key: Key) -> Option<&mut Subscription> {
+        self.get_in_place(id)?.subscription_mut(key)
+    }
+
+    /// The connection to an upstream, which is not counted.
+    pub(crate) fn upstream_mut(&mut self, id: PeerId) -> Option<&mut UpstreamLink> {
+        self.get_in_place(id)?.upstream_mut()
     }
 
     pub(crate) fn contains_key(&self, id: &PeerId) -> bool {
@@ -84,6 +116,13 @@ impl Peers {
     #[cfg(feature = "faults")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
         self.by_id.iter().map(|(id, kept)| (*id, &kept.peer))
+    }
+
+    /// The peers whose memory has changed without a note.
+    #[cfg(feature = "faults")]
+    pub(crate) fn miscounted(&self) -> impl Iterator<Item = PeerId> {
+        let counted = self.by_id.iter().filter(|(_, kept)| !kept.is_touched);
+        counted.filter(|(_, kept)| kept.bytes != kept.peer.bytes()).map(|(id, _)| *id)
     }
 
     /// The memory of all peers.
@@ -139,8 +178,73 @@ impl Peers {
         kept.is_closing = true;
     }
 
-    pub(crate) fn is_closing(&self, id: PeerId) -> bool {
-        self.by_id.get(&id).is_some_and(|kept| kept.is_closing)
+    /// Whether a peer's connection is being closed. `None` if there is no such peer.
+    pub(crate) fn is_closing(&self, id: PeerId) -> Option<bool> {
+        self.by_id.get(&id).map(|kept| kept.is_closing)
+    }
+}
+
+/// Turns.
+impl Peers {
+    /// Queues a CoValue for a peer's next turn, if the peer belongs to its audience. What the peer
+    /// gets of it is decided when the turn is built.
+    pub(crate) fn enqueue(&mut self, id: PeerId, key: Key, priority: Priority, audience: Audience) {
+        let Some(peer) = self.get_in_place(id) else { return };
+        peer.enqueue(key, priority, audience);
+        if peer.make_ready() {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Puts a peer on the list for the next turns, if it has no turn and there is something to
+    /// send.
+    pub(crate) fn make_ready(&mut self, id: PeerId) {
+        if self.get_in_place(id).is_some_and(Peer::make_ready) {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// The number of peers on that list.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    pub(crate) fn next_ready(&mut self) -> Option<PeerId> {
+        self.ready.pop_front()
+    }
+
+    /// The machine builds a peer's turn. Returns the number of CoValues in the peer's queue, if the
+    /// peer may have a turn now.
+    pub(crate) fn begin_turn(&mut self, id: PeerId) -> Option<usize> {
+        let peer = self.get_in_place(id)?;
+        peer.begin_turn().then(|| peer.queued())
+    }
+
+    /// Takes the CoValue with the highest priority out of a peer's queue.
+    pub(crate) fn next_queued(&mut self, id: PeerId) -> Option<Key> {
+        self.get_in_place(id)?.next_queued()
+    }
+
+    /// Takes the id of a batch that can be acknowledged.
+    pub(crate) fn next_finished_batch(&mut self, id: PeerId) -> Option<String> {
+        if !self.get(&id)?.batches.has_finished() {
+            return None;
+        }
+        self.get_mut(&id)?.batches.next_finished()
+    }
+
+    /// The runtime gets a peer's turn.
+    pub(crate) fn hand_over_turn(&mut self, id: PeerId) {
+        if let Some(peer) = self.get_in_place(id) {
+            peer.hand_over_turn();
+        }
+    }
+
+    /// The runtime has written a peer's turn.
+    pub(crate) fn finish_turn(&mut self, id: PeerId) {
+        if let Some(peer) = self.get_in_place(id) {
+            peer.finish_turn();
+        }
     }
 }
 
@@ -153,8 +257,12 @@ impl Kept {
 /// Without the sums, which follow from the peers.
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let peers = self.by_id.iter().map(|(id, kept)| (id, (&kept.peer, kept.is_closing)));
-        f.debug_map().entries(peers).finish()
+        let peers = self.by_id.iter().map(|(id, kept)| (id, &kept.peer, kept.is_closing));
+        let peers: Vec<_> = peers.collect();
+        f.debug_struct("Peers")
+            .field("by_id", &peers)
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
     }
 }
 

@@ -137,6 +137,7 @@ impl Subscription {
         let is_sent_rest = self.rare_mut().fork(session.clone(), after);
         if is_sent_rest {
             self.counts.lower(session, after);
+            self.streaming = false;
         }
         is_sent_rest
     }
@@ -161,7 +162,9 @@ impl Subscription {
     /// The peer is being sent what it lacks of ours.
     pub(crate) fn mark_sent(&mut self, ours: &SessionCounts) {
         self.counts.expect_all(ours);
-        self.mark_told();
+        if self.told == Told::Nothing {
+            self.told = Told::Some;
+        }
         self.streaming = false;
     }
 
@@ -372,25 +375,23 @@ impl Subscription {
         self.told == Told::All
     }
 
-    /// The peer is sent content.
-    pub(crate) fn mark_told(&mut self) {
-        if self.told == Told::Nothing {
-            self.told = Told::Some;
-        }
-    }
-
     /// The peer is sent all our counts in a KNOWN.
     pub(crate) fn mark_told_all(&mut self) {
         self.told = Told::All;
         self.take_acknowledged();
     }
 
-    /// The next KNOWN states all our counts: also after a LOAD, because the peer may take the KNOWN
-    /// after it for all that we have.
+    /// The next KNOWN states all our counts.
     pub(crate) fn state_all_next(&mut self) {
         if self.told == Told::All {
             self.told = Told::Some;
         }
+    }
+
+    /// The peer is sent a LOAD, or that the CoValue is not here. The next KNOWN states all our
+    /// counts, because the peer may take it for all that we have.
+    pub(crate) fn mark_told_some(&mut self) {
+        self.told = Told::Some;
     }
 
     /// The next acknowledgement states these sessions.

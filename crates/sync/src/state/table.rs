@@ -214,8 +214,9 @@ impl CoValueTable {
         Some(key)
     }
 
-    /// The CoValue with a key.
+    /// The CoValue with a key. It is mostly the next to be looked up.
     pub(crate) fn id(&self, key: Key) -> CoValueId {
+        self.last.store(key.0, Ordering::Relaxed);
         self.slots[key.index()].id
     }
 

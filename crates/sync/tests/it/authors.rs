@@ -230,7 +230,7 @@ pub(crate) fn forged(mut run: SessionContent) -> SessionContent {
 /// What a message takes of its sender's credit.
 pub(crate) fn credit(message: &Message) -> u64 {
     match message {
-        Message::Content(content) => downbeat_sync::content_credit(content),
+        Message::Content(content) => downbeat_sync::cost::content_credit(content),
         _ => 0,
     }
 }

@@ -1,7 +1,8 @@
 //! Deletion: the tombstone, and acknowledgements to peers that do not know of it.
 
 use downbeat_protocol::Message;
-use downbeat_sync::{Action, Rejection, content_credit};
+use downbeat_sync::cost::content_credit;
+use downbeat_sync::{Action, Rejection};
 
 use crate::authors::{Author, Log, Value, forged};
 use crate::world::World;

@@ -166,6 +166,114 @@ fn dropped_content_is_charged_until_it_is_corrected() {
         world.send(alice, map.more(vec![log.write(&["[2]"])]));
     }
     assert_eq!(claims(&world), 30);
+    world.unstick(alice);
+    // The first correction was sent just before.
+    assert_eq!(claims(&world), 30);
+    world.pass(1_000);
+    assert_eq!(claims(&world), 0);
+}
+
+#[test]
+fn dropped_content_is_charged_until_the_peer_loads_again() {
+    let (mut world, map, log) = world_with_map();
+    let author = Author::new(1);
+    let alice = world.connect("alice");
+    world.send(alice, map.known_nothing());
+    world.stick(alice);
+    for seed in 10..40 {
+        let mut log = author.agent_log(seed);
+        log.write(&["[1]"]);
+        world.send(alice, map.more(vec![log.write(&["[2]"])]));
+    }
+    assert_eq!(claims(&world), 30);
+    world.send(alice, map.load(&[(&log, 2)]));
+    assert_eq!(claims(&world), 0);
+}
+
+#[test]
+fn dropped_content_that_waited_for_a_verification_is_charged() {
+    let (mut world, map, log) = world_with_map();
+    let alice = world.connect("alice");
+    world.stick(alice);
+    world.send(alice, map.load(&[(&log, 2)]));
+    world.slow_verifier = true;
+    let mut own = log.clone();
+    world.send(alice, map.more(vec![own.write(&["[3]"])]));
+    own.write(&["[4]"]);
+    world.send(alice, map.more(vec![own.write(&["[5]"])]));
+    assert_eq!(claims(&world), 0);
+    world.catch_up();
+    assert_eq!(claims(&world), 2);
+    world.unstick(alice);
+    assert_eq!(claims(&world), 0);
+}
+
+#[test]
+fn a_claim_is_charged_until_the_peer_has_sent_what_it_claims() {
+    let (mut world, map, log) = world_with_map();
+    let mut own = log.clone();
+    let alice = world.connect("alice");
+    let content = map.more(vec![own.write(&["[3]"])]);
+    world.send(alice, map.load(&[(&own, 3)]));
+    assert_eq!(claims(&world), 2);
+    world.send(alice, content);
+    assert_eq!((world.durable(&map, &log), claims(&world)), (3, 0));
+}
+
+#[test]
+fn a_claim_of_less_is_charged_as_well_because_it_shares_no_memory() {
+    let author = Author::new(1);
+    let map = Value::free("map");
+    let mut logs: Vec<_> = (1..=100).map(|seed| author.agent_log(seed)).collect();
+    let mut world = World::new();
+    let alice = world.connect("alice");
+    let runs = logs.iter_mut().map(|log| log.write(&["[1]", "[2]"])).collect();
+    world.send(alice, map.whole(runs));
+    let bob = world.connect("bob");
+    world.stick(bob);
+    let less: Vec<_> = logs.iter().map(|log| (log, 1)).collect();
+    world.send(bob, map.load(&less));
+    assert_eq!(claims(&world), 101);
+    let all: Vec<_> = logs.iter().map(|log| (log, 2)).collect();
+    world.send(bob, map.load(&all));
+    assert_eq!(claims(&world), 0);
+}
+
+#[test]
+fn a_peer_that_is_one_edit_behind_is_charged_nothing() {
+    let (mut world, map, mut log) = world_with_map();
+    let (alice, bob) = (world.connect("alice"), world.connect("bob"));
+    world.send(bob, map.load(&[(&log, 2)]));
+    world.send(alice, map.more(vec![log.write(&["[3]"])]));
+    world.send(alice, map.more(vec![log.write(&["[4]"])]));
+    world.send(bob, map.known(&[(&log, 3)]));
+    assert_eq!(claims(&world), 0);
+    world.send(bob, map.known(&[(&log, 5)]));
+    assert_eq!(claims(&world), 2);
+    world.send(bob, map.known(&[(&log, 4)]));
+    assert_eq!(claims(&world), 2);
+    world.send(alice, map.more(vec![log.write(&["[5]"])]));
+    world.send(bob, map.known(&[(&log, 5)]));
+    assert_eq!(claims(&world), 0);
+}
+
+#[test]
+fn a_large_claim_is_charged_for_sessions_that_are_here_as_well() {
+    let author = Author::new(1);
+    let map = Value::free("map");
+    let mut logs: Vec<_> = (1..=100).map(|seed| author.agent_log(seed)).collect();
+    let mut world = World::new();
+    let alice = world.connect("alice");
+    let runs = logs.iter_mut().map(|log| log.write(&["[1]"])).collect();
+    world.send(alice, map.whole(runs));
+    let bob = world.connect("bob");
+    let counts = |count| logs.iter().map(|log| (log, count)).collect::<Vec<_>>();
+    world.send(bob, map.load(&counts(1)));
+    assert_eq!(claims(&world), 0);
+    world.send(bob, map.known(&counts(2)));
+    assert_eq!(claims(&world), 101);
+    world.send(bob, map.known(&counts(3)));
+    assert_eq!(claims(&world), 101);
 }
 
 #[test]

@@ -92,7 +92,7 @@ async fn an_unfinished_frame_is_dropped(mut connection: Connection) {
 }
 
 /// Runs one rule within the suite's time limit.
-async fn rule<T>(name: &str, rule: impl Future<Output = T>) -> T {
+pub(super) async fn rule<T>(name: &str, rule: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(RULE_TIMEOUT, rule).await;
     done.unwrap_or_else(|_| panic!("{name}: not within {RULE_TIMEOUT:?}"))
 }

@@ -1,10 +1,13 @@
 //! The rules of the transport traits, as suites that a transport runs in its own tests.
 //!
 //! [`run`] checks connections, [`run_listener`] listeners and connectors, [`run_bad_input`]
-//! garbage, oversized and unfinished frames, and [`run_silence`] peers that send nothing.
+//! garbage, oversized and unfinished frames, [`run_silence`] peers that send nothing, and with the
+//! feature `net`, `run_receive_budget` the memory for frames that arrive in part.
 
 mod bad_input;
 mod listener;
+#[cfg(feature = "net")]
+mod receive_budget;
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,6 +18,8 @@ use downbeat_protocol::{
 
 pub use bad_input::{BadInput, run_bad_input, run_silence};
 pub use listener::run_listener;
+#[cfg(feature = "net")]
+pub use receive_budget::run_receive_budget;
 
 use crate::connection::{CloseCode, CloseReason, Connection, Receiver};
 use crate::error::{Blame, TransportError};

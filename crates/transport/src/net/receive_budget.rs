@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use crate::net::log_throttle::REPORT_PERIOD;
-
 /// The bytes of a message that every connection may have outside of the budget. Most messages are
 /// shorter, so they never wait.
 pub const FREE_BYTES: usize = 16 << 10;
@@ -33,7 +31,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// A bound on the memory for messages that have arrived in part.
 ///
 /// A peer can send most of a long message and then nothing. Each connection may have 16 KiB of such
-/// a message; beyond that it takes a share of this budget, in steps, as the message grows. While
+/// a message, and what the next read brings, at most 16 KiB; before it reads more, it takes a share
+/// of this budget for what is beyond the first 16 KiB, in steps, as the message grows. While
 /// the budget is used up, a connection that needs more is not read. If it waits for two seconds,
 /// the messages that have occupied the most memory for the longest time are given up, until there
 /// is room: their connections are closed with code 1013 ("try again later"). The time in which a
@@ -54,11 +53,8 @@ struct State {
     shares: BTreeMap<u64, Share>,
     /// The shares that wait for more, first come first served.
     waiting: VecDeque<u64>,
-    /// When the last share was taken away, and when that was last logged.
+    /// When the last share was taken away.
     displaced_at: Option<Instant>,
-    logged_at: Option<Instant>,
-    /// The shares that were taken away since then.
-    unlogged: u64,
 }
 
 /// The memory of one message.
@@ -96,7 +92,7 @@ impl ReceiveBudget {
         self.lock().used
     }
 
-    /// The lock is held for a few steps only, and nothing panics meanwhile.
+    /// Nothing panics while the lock is held.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,7 +164,7 @@ impl ReceiveShare {
     }
 
     /// Whether the share was taken away: the message must be given up.
-    pub fn is_displaced(&self) -> bool {
+    fn is_displaced(&self) -> bool {
         self.taken.as_ref().is_some_and(|taken| taken.is_displaced.load(Ordering::Acquire))
     }
 
@@ -229,18 +225,16 @@ impl State {
 
     /// Gives room to those who wait, as far as there is some.
     fn grant(&mut self, limit: usize) {
-        while let Some(id) = self.waiting.front() {
-            if let Some(share) = self.shares.get_mut(id) {
-                let room = limit.saturating_sub(self.used);
-                // A message that is alone may always continue.
-                if room < share.wants && self.used > share.held {
-                    return;
-                }
-                share.account(Instant::now());
-                self.used += share.wants;
-                share.held += std::mem::take(&mut share.wants);
-                share.wake();
+        while let Some(share) = self.waiting.front().and_then(|id| self.shares.get_mut(id)) {
+            let room = limit.saturating_sub(self.used);
+            // A message that is alone may always continue.
+            if room < share.wants && self.used > share.held {
+                return;
             }
+            share.account(Instant::now());
+            self.used += share.wants;
+            share.held += std::mem::take(&mut share.wants);
+            share.wake();
             self.waiting.pop_front();
         }
     }
@@ -291,6 +285,7 @@ impl State {
         }
         candidates.sort_by_key(|share| std::cmp::Reverse(share.occupied));
         let is_stuck = candidates.iter().all(|share| share.wants > 0);
+        let mut count = 0_u64;
         for share in candidates {
             if lacking == 0 {
                 break;
@@ -299,18 +294,11 @@ impl State {
                 share.is_displaced.store(true, Ordering::Release);
                 share.wake();
                 lacking = if is_stuck { 0 } else { lacking.saturating_sub(share.held) };
-                self.displaced_at = Some(now);
-                self.unlogged += 1;
+                count += 1;
             }
         }
-        self.log(now);
-    }
-
-    /// Writes a line at the first time, and then once a minute.
-    fn log(&mut self, now: Instant) {
-        if self.unlogged > 0 && self.logged_at.is_none_or(|at| at + REPORT_PERIOD <= now) {
-            self.logged_at = Some(now);
-            let count = std::mem::take(&mut self.unlogged);
+        if count > 0 {
+            self.displaced_at = Some(now);
             tracing::warn!(
                 count,
                 "connections closed that had sent a part of a message and kept others waiting for \

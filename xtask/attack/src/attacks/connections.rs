@@ -57,7 +57,7 @@ pub(crate) async fn many_keys(ground: &mut Ground) -> Result<()> {
     ground.begin().await?;
     for (key, frames) in ground.keys.clone().iter().zip(frames) {
         let path = format!("/?key={key}");
-        let socket = ground.connect_as(Ipv4Addr::new(127, 0, 0, 2), &path, Reading::All).await?;
+        let socket = ground.connect_to(&path).await?;
         socket.send_frames(&frames).await?;
     }
     Ok(())
@@ -145,18 +145,32 @@ pub(crate) async fn fragments(ground: &mut Ground) -> Result<()> {
     ground.flood([frames]).await
 }
 
-/// Frames marked as compressed. They are a bomb if the server offers compression.
+/// Bombs: frames marked as compressed. Each becomes 64 MiB if the server unpacks it.
 pub(crate) async fn compressed_frames(ground: &mut Ground) -> Result<()> {
-    // A stored block of deflate, then a block of zeros.
-    let payload = vec![0x62; 1 << 16];
+    let bomb = bomb();
     let count = ground.pick(200, 50);
     ground.begin().await?;
     for _ in 0..count {
         let mut frames = Frames::default();
-        frames.push_kind(COMPRESSED, &payload);
+        frames.push_kind(COMPRESSED, &bomb);
         ground.flood([frames]).await?;
     }
     Ok(())
+}
+
+/// A deflate block (RFC 1951) of 64 KiB that unpacks to 67,616,641 zeros. Its code for a repetition
+/// of 258 bytes is the bit 0, and so is that for the distance 1: each zero byte stands for 1,032.
+fn bomb() -> Vec<u8> {
+    /// The head of the block, with its codes, a literal zero and the first repetitions.
+    const HEAD: [u8; 15] =
+        [0xEC, 0xC1, 0x01, 0x01, 0x00, 0x00, 0x00, 0x82, 0x20, 0xFF, 0xAF, 0x6E, 0x48, 0x40, 0x01];
+    /// The end of the block, and the beginning of an empty one, whose rest a sender of WebSocket
+    /// messages leaves out (RFC 7692, 7.2.1).
+    const END: [u8; 2] = [0xF7, 0x06];
+    let mut bomb = HEAD.to_vec();
+    bomb.resize((1 << 16) - END.len(), 0);
+    bomb.extend(END);
+    bomb
 }
 
 /// Plain HTTP requests.
@@ -212,4 +226,94 @@ pub(crate) async fn garbage(ground: &mut Ground) -> Result<()> {
         (0..ground.pick(200, 50)).map(|_| texts.iter().cycle().take(400).collect()).collect();
     ground.begin().await?;
     ground.flood(frames).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The symbols of a Huffman code with their lengths, in the order of their codes.
+    struct Code(Vec<(usize, usize)>);
+
+    /// The bits of a deflate block.
+    struct Bits<I>(I);
+
+    impl Code {
+        fn new(lengths: &[usize]) -> Self {
+            let mut symbols: Vec<_> = lengths.iter().copied().zip(0..).collect();
+            symbols.retain(|(length, _)| *length > 0);
+            symbols.sort_unstable();
+            Self(symbols)
+        }
+    }
+
+    impl<I: Iterator<Item = usize>> Bits<I> {
+        fn number(&mut self, bits: usize) -> usize {
+            (0..bits).map(|place| self.0.next().unwrap() << place).sum()
+        }
+
+        fn symbol(&mut self, Code(symbols): &Code) -> usize {
+            let (mut read, mut length, mut code) = (0, 0, 0);
+            for (symbol_length, symbol) in symbols {
+                while length < *symbol_length {
+                    (read, length) = (read << 1 | self.number(1), length + 1);
+                    code <<= 1;
+                }
+                if read == code {
+                    return *symbol;
+                }
+                code += 1;
+            }
+            panic!("no symbol has this code");
+        }
+    }
+
+    /// The zeros that a block of zeros unpacks to (RFC 1951, 3.2.7).
+    fn unpacked(block: &[u8]) -> usize {
+        let bits =
+            block.iter().flat_map(|byte| (0..8).map(move |bit| usize::from(byte >> bit & 1)));
+        let mut bits = Bits(bits);
+        assert_eq!(bits.number(3), 0b100, "the block has codes of its own");
+        let (literals, distances, given) =
+            (257 + bits.number(5), 1 + bits.number(5), 4 + bits.number(4));
+        let mut of_lengths = [0; 19];
+        let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+        for place in order.into_iter().take(given) {
+            of_lengths[place] = bits.number(3);
+        }
+        let of_lengths = Code::new(&of_lengths);
+        let mut lengths = Vec::new();
+        while lengths.len() < literals + distances {
+            let (length, count) = match bits.symbol(&of_lengths) {
+                16 => (*lengths.last().unwrap(), 3 + bits.number(2)),
+                17 => (0, 3 + bits.number(3)),
+                18 => (0, 11 + bits.number(7)),
+                length => (length, 1),
+            };
+            lengths.extend(std::iter::repeat_n(length, count));
+        }
+        let (literals, distances) = lengths.split_at(literals);
+        let (literals, distances) = (Code::new(literals), Code::new(distances));
+        let mut unpacked = 0;
+        loop {
+            match bits.symbol(&literals) {
+                0 => unpacked += 1,
+                256 => return unpacked,
+                symbol => {
+                    unpacked += match symbol {
+                        284 => 227 + bits.number(5),
+                        285 => 258,
+                        other => panic!("{other} is no repetition of this block"),
+                    };
+                    assert_eq!(bits.symbol(&distances), 0, "the distance is 1");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_unpacks_to_a_thousand_times_its_length() {
+        let bomb = bomb();
+        assert_eq!((bomb.len(), unpacked(&bomb)), (1 << 16, 67_616_641));
+    }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn corrections(ground: &mut Ground) -> Result<()> {
         })
         .map(wire::content)
         .collect();
-    let frames: Vec<Frames> = texts.chunks(BURST).map(|texts| texts.iter().collect()).collect();
+    let frames = Frames::bursts(&texts, BURST);
     ground.begin().await?;
     ground.flood(frames).await
 }
@@ -44,8 +44,7 @@ pub(crate) async fn backwards(ground: &mut Ground) -> Result<()> {
     let count = ground.pick(20_000, 4_000);
     let pieces: Vec<String> =
         (0..count).map(|_| wire::content(log.write(&author, vec![sized(20)]))).rev().collect();
-    let frames: Vec<Frames> =
-        (0..3).flat_map(|_| pieces.chunks(BURST)).map(|pieces| pieces.iter().collect()).collect();
+    let frames: Vec<Frames> = (0..3).flat_map(|_| Frames::bursts(&pieces, BURST)).collect();
     ground.may_store(pieces.iter().map(String::len).sum());
     ground.begin().await?;
     ground.flood(frames).await
@@ -119,7 +118,7 @@ async fn linked_groups(
         })
         .collect();
     ground.may_store(texts.iter().map(String::len).sum());
-    let frames: Vec<Frames> = texts.chunks(BURST).map(|texts| texts.iter().collect()).collect();
+    let frames = Frames::bursts(&texts, BURST);
     ground.begin().await?;
     ground.flood(frames).await
 }
@@ -136,7 +135,7 @@ pub(crate) async fn nested_headers(ground: &mut Ground) -> Result<()> {
         texts.push(only_header(&meta, &format!("members {number}")));
     }
     ground.may_store(texts.iter().map(String::len).sum());
-    let frames: Vec<Frames> = texts.chunks(20).map(|texts| texts.iter().collect()).collect();
+    let frames = Frames::bursts(&texts, 20);
     ground.begin().await?;
     ground.flood(frames).await
 }
@@ -145,17 +144,17 @@ pub(crate) async fn nested_headers(ground: &mut Ground) -> Result<()> {
 pub(crate) async fn unfinished(ground: &mut Ground) -> Result<()> {
     let author = Author::new(806);
     let count = ground.pick(2_000, 500);
-    let sessions = wire::invented_sessions(&mut ground.rng, count);
+    let promised = format!("{{{}}}", wire::invented_sessions(&mut ground.rng, count));
     let texts: Vec<String> = (0..ground.pick(2_000, 400))
         .map(|number| {
             let header = author.open_map(&format!("unfinished {number}"));
             let mut log = Log::new(header, author.agent_session(0));
             let text = wire::content(log.write(&author, vec![sized(100)]));
-            format!(r#"{},"expectContentUntil":{{{sessions}}}}}"#, &text[..text.len() - 1])
+            wire::with_member(&text, "expectContentUntil", &promised)
         })
         .collect();
     ground.may_store(2_000 * texts.len());
-    let frames: Vec<Frames> = texts.chunks(10).map(|texts| texts.iter().collect()).collect();
+    let frames = Frames::bursts(&texts, 10);
     ground.begin().await?;
     ground.flood(frames).await
 }
@@ -171,7 +170,7 @@ pub(crate) async fn tiny_co_values(ground: &mut Ground) -> Result<()> {
         })
         .collect();
     ground.may_store(texts.iter().map(String::len).sum());
-    let frames: Vec<Frames> = texts.chunks(BURST).map(|texts| texts.iter().collect()).collect();
+    let frames = Frames::bursts(&texts, BURST);
     ground.begin().await?;
     ground.flood(frames).await
 }

@@ -39,7 +39,7 @@ pub(crate) async fn forged(ground: &mut Ground) -> Result<()> {
             texts.push(wire::content(by_stranger.append(&stranger, vec![transaction])));
         }
     }
-    let frames: Vec<Frames> = texts.chunks(100).map(|texts| texts.iter().collect()).collect();
+    let frames = Frames::bursts(&texts, 100);
     ground.begin().await?;
     ground.flood(frames).await
 }
@@ -91,7 +91,7 @@ pub(crate) async fn after_deletion(ground: &mut Ground) -> Result<()> {
             [content, wire::load(log.id(), &claim)]
         })
         .collect();
-    let frames: Vec<Frames> = later.chunks(100).map(|texts| texts.iter().collect()).collect();
+    let frames = Frames::bursts(&later, 100);
     ground.begin().await?;
     ground.flood(frames).await
 }

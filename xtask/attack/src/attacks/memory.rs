@@ -1,8 +1,12 @@
 //! Content and messages that take more memory than they seem to.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
 use anyhow::Result;
 use downbeat_crypto::short_hash;
 use downbeat_protocol::{Header, Ruleset, Uniqueness};
+use tokio::task::JoinSet;
 
 use crate::attacks::reconcile;
 use crate::attacks::signatures;
@@ -14,13 +18,13 @@ use crate::wire::{self, WRONG_HASH};
 /// The length of a frame just below the default of `--max-message-size`.
 pub(crate) const LARGE_FRAME: usize = 15 << 20;
 
-/// The most that clients before 0.18 put into a transaction in practice.
+/// A large transaction: clients since 0.18 create none with more than 1 MiB of changes.
 const LARGE_TRANSACTION: usize = 1_000_000;
 
 pub(crate) async fn junk_frames(ground: &mut Ground) -> Result<()> {
     let author = Author::new(400);
     let count = ground.pick(80, 32);
-    let junk = "j".repeat(LARGE_FRAME);
+    let junk = format!("\"{}\"", "j".repeat(LARGE_FRAME));
     let header = author.open_map("junk");
     let messages: Vec<_> = (0..count)
         .map(|number| {
@@ -32,8 +36,7 @@ pub(crate) async fn junk_frames(ground: &mut Ground) -> Result<()> {
         .collect();
     ground.begin().await?;
     for text in messages {
-        let text = format!(r#"{},"junk":"{junk}"}}"#, &text[..text.len() - 1]);
-        ground.flood([[text].into_iter().collect()]).await?;
+        ground.flood([Frames::one(&wire::with_member(&text, "junk", &junk))]).await?;
     }
     Ok(())
 }
@@ -43,7 +46,7 @@ pub(crate) async fn large_headers(ground: &mut Ground) -> Result<()> {
     let messages: Vec<Frames> = (0..count)
         .map(|number| {
             let meta = format!(r#"{{"text":"{}"}}"#, "m".repeat(1 << 20));
-            [only_header(&meta, &format!("large {number}"))].into_iter().collect()
+            Frames::one(&only_header(&meta, &format!("large {number}")))
         })
         .collect();
     ground.begin().await?;
@@ -72,8 +75,43 @@ pub(crate) async fn claimed_sessions(ground: &mut Ground) -> Result<()> {
     let ids = ground.random_ids(count);
     ground.begin().await?;
     for id in ids {
-        ground.flood([[wire::load(id, &sessions)].into_iter().collect()]).await?;
+        ground.flood([Frames::one(&wire::load(id, &sessions))]).await?;
     }
+    Ok(())
+}
+
+/// Each message takes all of its address's rate, so only the number of addresses bounds them.
+pub(crate) async fn claims_at_once(ground: &mut Ground) -> Result<()> {
+    let sessions = wire::invented_sessions(&mut ground.rng, 100_000);
+    let ids = ground.random_ids(ground.pick(200, 60));
+    ground.begin().await?;
+    let mut sending = JoinSet::new();
+    for (number, id) in (2..).zip(ids) {
+        let from = Ipv4Addr::new(127, 0, 1, number);
+        let socket = ground.connect_as(from, "/", Reading::All).await?;
+        let frames = Frames::one(&wire::load(id, &sessions));
+        sending.spawn(async move { socket.send_frames(&frames).await });
+    }
+    // The server may close some of them.
+    sending.join_all().await;
+    Ok(())
+}
+
+/// Most of the memory is that of the decoded messages.
+pub(crate) async fn large_contents(ground: &mut Ground) -> Result<()> {
+    let author = Author::new(404);
+    let header = author.open_map("large contents");
+    let contents = signatures::wrong(&author, &header, 25_000, 25_000, 10);
+    let frames: Arc<Frames> = Arc::new(contents.into_iter().map(wire::content).collect());
+    ground.begin().await?;
+    let mut sending = JoinSet::new();
+    for number in 2..ground.pick(200, 60) {
+        let from = Ipv4Addr::new(127, 0, 1, number);
+        let socket = ground.connect_as(from, "/", Reading::All).await?;
+        let frames = Arc::clone(&frames);
+        sending.spawn(async move { socket.send_frames(&frames).await });
+    }
+    sending.join_all().await;
     Ok(())
 }
 
@@ -82,7 +120,7 @@ pub(crate) async fn batch_ids(ground: &mut Ground) -> Result<()> {
     let count = ground.pick(96, 32);
     let texts: Vec<_> = (0..count)
         .map(|_| wire::reconcile(&batch, ground.random_ids(1), WRONG_HASH))
-        .map(|text| [text].into_iter().collect::<Frames>())
+        .map(|text| Frames::one(&text))
         .collect();
     ground.begin().await?;
     ground.flood(texts).await
@@ -119,10 +157,8 @@ pub(crate) async fn wrong_signature_bytes(ground: &mut Ground) -> Result<()> {
     let author = Author::new(403);
     let count = ground.pick(260_000, 80_000);
     let contents = signatures::wrong(&author, &author.open_map("wrong"), count, 40_000, 10);
-    let frames: Vec<Frames> = contents
-        .into_iter()
-        .map(|content| [wire::content(content)].into_iter().collect())
-        .collect();
+    let frames: Vec<Frames> =
+        contents.into_iter().map(|content| Frames::one(&wire::content(content))).collect();
     ground.begin().await?;
     ground.flood(frames).await
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use downbeat_protocol::CoValueId;
 
+use crate::attacks::reconcile;
 use crate::author::{Author, Log, sized, wrong_signature};
 use crate::ground::Ground;
 use crate::socket::Frames;
@@ -42,7 +43,7 @@ fn about_unknown(ground: &mut Ground, message: impl Fn(CoValueId) -> String) -> 
         .map(|_| {
             let ids = ground.random_ids(PER_FRAME);
             let texts: Vec<String> = ids.into_iter().map(&message).collect();
-            [texts.join("\n")].into_iter().collect()
+            Frames::one(&texts.join("\n"))
         })
         .collect()
 }
@@ -62,9 +63,8 @@ pub(crate) async fn wrong_hashes(ground: &mut Ground) -> Result<()> {
     let count = ground.pick(50, 10);
     let frames: Vec<Frames> = (0..count)
         .map(|number| {
-            let ids = ids.iter().copied().cycle().take(10_000);
-            let text = wire::reconcile(&format!("batch {number}"), ids, wire::WRONG_HASH);
-            [text].into_iter().collect()
+            let ids = ids.iter().copied().cycle().take(reconcile::VALUES);
+            Frames::one(&wire::reconcile(&format!("batch {number}"), ids, wire::WRONG_HASH))
         })
         .collect();
     ground.begin().await?;
@@ -123,7 +123,7 @@ pub(crate) async fn forged_lines(ground: &mut Ground) -> Result<()> {
     }
     // Texts of the handshake.
     for path in ["/?key=%0A2026-11-30TFORGED%1B%5B2J", "/%0A2026-11-30TFORGED"] {
-        let _ = ground.connect_as([127, 0, 0, 2].into(), path, crate::socket::Reading::All).await;
+        let _ = ground.connect_to(path).await;
     }
     Ok(())
 }

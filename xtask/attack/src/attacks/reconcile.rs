@@ -11,7 +11,7 @@ use crate::socket::Frames;
 use crate::wire::{self, WRONG_HASH};
 
 /// The most CoValues that the server accepts in one RECONCILE.
-const VALUES: usize = 10_000;
+pub(crate) const VALUES: usize = 10_000;
 
 /// The ids that one held group names: a message of 1 MB.
 const PARENTS: usize = 14_000;

@@ -20,8 +20,7 @@ pub(crate) async fn many_sessions(ground: &mut Ground) -> Result<()> {
     let author = Author::new(200);
     let count = ground.pick(20_000, 8_000);
     let header = author.open_map("sessions");
-    let frames: Frames =
-        sessions(&author, &header, 0, count).into_iter().map(wire::content).collect();
+    let frames: Frames = sessions(&author, &header, count).into_iter().map(wire::content).collect();
     ground.may_store(frames.len());
     ground.begin().await?;
     ground.flood([frames]).await
@@ -31,7 +30,7 @@ pub(crate) async fn acknowledged_sessions(ground: &mut Ground) -> Result<()> {
     let author = Author::new(201);
     let header = author.open_map("sessions");
     let count = ground.pick(6_000, 3_000);
-    ground.upload(sessions(&author, &header, 0, count)).await?;
+    ground.upload(sessions(&author, &header, count)).await?;
     let mut log = Log::new(header, author.agent_session(u64::MAX));
     let mut writes = Vec::new();
     for _ in 0..ground.pick(900, 200) {
@@ -52,14 +51,9 @@ pub(crate) async fn acknowledged_sessions(ground: &mut Ground) -> Result<()> {
 }
 
 /// The first transaction of each of many sessions, in several messages.
-pub(crate) fn sessions(
-    author: &Author,
-    header: &Header,
-    first: usize,
-    count: usize,
-) -> Vec<Content> {
+pub(crate) fn sessions(author: &Author, header: &Header, count: usize) -> Vec<Content> {
     let mut contents: Vec<Content> = Vec::new();
-    for number in first..first + count {
+    for number in 0..count {
         let session = author.agent_session(number as u64);
         let mut log = Log::new(header.clone(), session);
         let run = log.append(author, vec![sized(10)]).sessions;
@@ -68,7 +62,7 @@ pub(crate) fn sessions(
             _ => contents.push(content(log.id(), header, run)),
         }
     }
-    if let Some(content) = contents.first_mut().filter(|_| first == 0) {
+    if let Some(content) = contents.first_mut() {
         content.header = Some(header.clone());
     }
     contents

@@ -63,11 +63,11 @@ pub(crate) async fn repeated_fork(ground: &mut Ground) -> Result<()> {
         let transaction = set("fork", &number.to_string());
         wire::content(base.clone().append(&author, vec![transaction]))
     });
-    let forks: Vec<Frames> = forks.map(|fork| [fork].into_iter().collect()).collect();
+    let forks: Vec<Frames> = forks.map(|fork| Frames::one(&fork)).collect();
     ground.upload(contents).await?;
     ground.own_bounds.p50 = Some(Duration::from_millis(25));
-    // Its author gets the rest of the log for a fork, but not for each.
-    ground.own_bounds.received = Some(64 << 20);
+    // Its author gets the log after the first, second, 16th and 256th fork.
+    ground.own_bounds.received = Some(4 * (FORKED_TRANSACTIONS * FORKED_BYTES * 11 / 10) as u64);
     ground.begin().await?;
     for fork in forks {
         ground.flood([fork]).await?;
@@ -88,7 +88,7 @@ pub(crate) async fn everywhere(ground: &mut Ground) -> Result<()> {
         })
         .map(wire::content)
         .collect();
-    let frames: Vec<Frames> = texts.chunks(500).map(|texts| texts.iter().collect()).collect();
+    let frames = Frames::bursts(&texts, 500);
     ground.may_store(texts.len() * 400);
     ground.begin().await?;
     ground.flood(frames).await

@@ -7,6 +7,7 @@ use downbeat_protocol::{
 use std::sync::atomic::Ordering;
 
 use crate::attacks::memory::LARGE_FRAME;
+use crate::attacks::reconcile;
 use crate::attacks::sessions;
 use crate::attacks::signatures;
 use crate::author::Author;
@@ -16,7 +17,8 @@ use crate::wire;
 pub(crate) async fn reconcile_flood(ground: &mut Ground) -> Result<()> {
     let hash = ShortHash::parse(wire::WRONG_HASH)?;
     let messages = (0..ground.pick(40, 15)).map(|number| {
-        let values = ground.random_ids(10_000).into_iter().map(|id| (id, hash)).collect();
+        let values =
+            ground.random_ids(reconcile::VALUES).into_iter().map(|id| (id, hash)).collect();
         Message::Reconcile(Reconcile { id: format!("batch {number}"), values })
     });
     let messages = messages.collect();
@@ -48,7 +50,7 @@ pub(crate) async fn wrong_signatures(ground: &mut Ground) -> Result<()> {
 pub(crate) async fn many_sessions(ground: &mut Ground) -> Result<()> {
     let author = Author::new(901);
     let count = ground.pick(20_000, 8_000);
-    let contents = sessions::sessions(&author, &author.open_map("sessions"), 0, count);
+    let contents = sessions::sessions(&author, &author.open_map("sessions"), count);
     ground.may_store(count * 600);
     send_contents(ground, contents).await
 }

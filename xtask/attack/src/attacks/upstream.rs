@@ -1,13 +1,14 @@
 //! Lies of an upstream.
 
-use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use downbeat_protocol::{Content, KnownState, Message};
 use futures_util::{SinkExt, StreamExt};
-use std::sync::atomic::Ordering;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -15,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use crate::author::{Author, Log, sized};
 use crate::ground::Ground;
 use crate::link::Link;
+use crate::socket::Counters;
 use crate::wire;
 
 /// The interval of pings, without which a server gives its upstream up.
@@ -38,16 +40,16 @@ pub(crate) async fn garbage(ground: &mut Ground) -> Result<()> {
     serve(ground, |_| vec!["{".to_owned()], own).await
 }
 
-/// It promises content of 100,000 sessions that never comes.
+/// It promises content of 20,000 sessions that never comes.
 pub(crate) async fn endless_promises(ground: &mut Ground) -> Result<()> {
     let author = Author::new(1_000);
     let count = ground.pick(20_000, 5_000);
-    let sessions = wire::invented_sessions(&mut ground.rng, count);
+    let promised = format!("{{{}}}", wire::invented_sessions(&mut ground.rng, count));
     let own = (0..ground.pick(150, 50)).map(|number| {
         let header = author.open_map(&format!("promised {number}"));
         let mut log = Log::new(header, author.agent_session(0));
         let text = wire::content(log.write(&author, vec![sized(100)]));
-        format!(r#"{},"expectContentUntil":{{{sessions}}}}}"#, &text[..text.len() - 1])
+        wire::with_member(&text, "expectContentUntil", &promised)
     });
     let own = own.collect();
     ground.may_store(8 << 20);
@@ -58,15 +60,7 @@ pub(crate) async fn endless_promises(ground: &mut Ground) -> Result<()> {
 pub(crate) async fn claims(ground: &mut Ground) -> Result<()> {
     let count = ground.pick(100_000, 20_000);
     let sessions = wire::invented_sessions(&mut ground.rng, count);
-    let answer = move |id: &str| {
-        let mut text = String::new();
-        let _ = write!(
-            text,
-            r#"{{"action":"known","id":"{id}","header":true,"sessions":{{{sessions}}}}}"#
-        );
-        vec![text]
-    };
-    serve(ground, answer, Vec::new()).await
+    serve(ground, move |id| vec![wire::known(id, &sessions)], Vec::new()).await
 }
 
 /// It sends valid content that no client has asked for.
@@ -84,57 +78,26 @@ pub(crate) async fn unasked_content(ground: &mut Ground) -> Result<()> {
     serve(ground, |_| Vec::new(), own).await
 }
 
-/// Accepts the server's connection, sends messages of its own, and answers each message with the
-/// messages that `answer` makes of its id. Clients load CoValues that only the upstream can have.
+/// Accepts the server's connections, sends messages of its own on each, and answers each message
+/// with the messages that `answer` makes of its id. Clients load CoValues that only the upstream
+/// can have.
 async fn serve(
     ground: &mut Ground,
-    answer: impl Fn(&str) -> Vec<String> + Send + 'static,
+    answer: impl Fn(&str) -> Vec<String> + Send + Sync + 'static,
     own: Vec<String>,
 ) -> Result<()> {
     let listener = ground.upstream.take().context("the server has an upstream")?;
-    let (begun, begins) = tokio::sync::oneshot::channel();
-    let counters = ground.counters.clone();
-    let count = move |text: &str| {
-        counters.messages.fetch_add(1, Ordering::Relaxed);
-        counters.sent.fetch_add(text.len() as u64, Ordering::Relaxed);
-    };
+    let (begun, begins) = oneshot::channel();
+    let liar = Liar { own, answer, counters: ground.counters.clone() };
     tokio::spawn(async move {
-        let mut socket = accept(listener.accept().await?.0).await?;
-        let mut pings = tokio::time::interval(PING_INTERVAL);
         let mut begins = Some(begins);
-        loop {
-            let is_waiting = begins.is_some();
-            let begun = async {
-                if let Some(begins) = &mut begins {
-                    let _ = begins.await;
-                }
-            };
-            tokio::select! {
-                () = begun, if is_waiting => {
-                    begins = None;
-                    for text in &own {
-                        count(text);
-                        socket.feed(Frame::text(text.clone())).await?;
-                    }
-                    socket.flush().await?;
-                }
-                _ = pings.tick() => socket.send(Frame::text(PING)).await?,
-                frame = socket.next() => {
-                    let frame = frame.context("the server has closed")??;
-                    if is_waiting {
-                        continue;
-                    }
-                    for id in ids(frame.to_text().unwrap_or_default()) {
-                        for text in answer(id) {
-                            count(&text);
-                            socket.send(Frame::text(text)).await?;
-                        }
-                    }
-                }
+        // The server connects again after it has given the upstream up.
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(socket) = accept(stream).await {
+                // Ends with the connection.
+                let _ = liar.serve(socket, &mut begins).await;
             }
         }
-        #[expect(unreachable_code, reason = "it names the type of the result")]
-        anyhow::Ok(())
     });
     ground.begin().await?;
     let _ = begun.send(());
@@ -152,6 +115,62 @@ async fn serve(
         ground.pause(Duration::from_secs(1)).await?;
     }
     Ok(())
+}
+
+/// An upstream that lies.
+struct Liar<A> {
+    own: Vec<String>,
+    answer: A,
+    counters: Arc<Counters>,
+}
+
+impl<A: Fn(&str) -> Vec<String>> Liar<A> {
+    /// Serves a connection. Nothing is sent but pings until the attack begins.
+    async fn serve(
+        &self,
+        mut socket: WebSocketStream<TcpStream>,
+        begins: &mut Option<oneshot::Receiver<()>>,
+    ) -> Result<()> {
+        let mut pings = tokio::time::interval(PING_INTERVAL);
+        let mut is_told = false;
+        loop {
+            if begins.is_none() && !is_told {
+                is_told = true;
+                for text in &self.own {
+                    self.count(text);
+                    socket.feed(Frame::text(text.clone())).await?;
+                }
+                socket.flush().await?;
+            }
+            tokio::select! {
+                () = begun(begins), if begins.is_some() => *begins = None,
+                _ = pings.tick() => socket.send(Frame::text(PING)).await?,
+                frame = socket.next() => {
+                    let frame = frame.context("the server has closed")??;
+                    if begins.is_some() {
+                        continue;
+                    }
+                    for id in ids(frame.to_text().unwrap_or_default()) {
+                        for text in (self.answer)(id) {
+                            self.count(&text);
+                            socket.send(Frame::text(text)).await?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&self, text: &str) {
+        self.counters.messages.fetch_add(1, Ordering::Relaxed);
+        self.counters.sent.fetch_add(text.len() as u64, Ordering::Relaxed);
+    }
+}
+
+async fn begun(begins: &mut Option<oneshot::Receiver<()>>) {
+    if let Some(begins) = begins {
+        let _ = begins.await;
+    }
 }
 
 /// The ids of the messages in a frame.

@@ -29,12 +29,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// The first inputs: the target's own seeds, recorded content, and inputs in the `corpus`
-    /// folder, which coverage-guided fuzzing has found.
+    /// The first inputs: the target's own seeds, recorded content, and those in the folders
+    /// `regressions` (inputs that have found a fault) and `corpus` (what coverage-guided fuzzing
+    /// keeps).
     pub fn first_inputs(&self) -> Vec<Vec<u8>> {
         let mut inputs = (self.seeds)();
         inputs.extend(seeds::recorded());
-        inputs.extend(seeds::corpus(self.name));
+        inputs.extend(seeds::kept("regressions", self.name));
+        inputs.extend(seeds::kept("corpus", self.name));
         inputs
     }
 }
@@ -60,3 +62,39 @@ pub fn find(name: &str) -> Option<&'static Target> {
 }
 
 fn leave(_: &mut Vec<u8>, _: &mut Rng) {}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn each_target_is_a_program_for_coverage_guided_fuzzing() {
+        let manifest = include_str!("../../coverage/Cargo.toml");
+        for Target { name, .. } in TARGETS {
+            let file = name.replace('-', "_");
+            let program =
+                format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{file}.rs\"\n");
+            assert!(manifest.contains(&program), "{name}");
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+    }
+
+    #[test]
+    fn inputs_that_have_found_a_fault_pass() {
+        let regressions = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+        for folder in fs::read_dir(regressions).unwrap() {
+            let name = folder.unwrap().file_name().into_string().unwrap();
+            let target = find(&name).unwrap_or_else(|| panic!("{name} is no target"));
+            let inputs = seeds::kept("regressions", target.name);
+            assert!(!inputs.is_empty(), "{name}");
+            let first = target.first_inputs();
+            for input in inputs {
+                (target.run)(&input);
+                assert!(first.contains(&input), "a regression of {name} is no first input");
+            }
+        }
+    }
+}

@@ -7,9 +7,8 @@ use downbeat_driver::{
 };
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent};
 use downbeat_storage::{Outcome, Storage, StorageError, Write};
-use downbeat_sync::{
-    Action, Event, Item, PeerId, PeerRole, StorageFailed, StoreJob, VerifyJob, content_credit,
-};
+use downbeat_sync::cost::content_credit;
+use downbeat_sync::{Action, Event, Item, PeerId, PeerRole, StorageFailed, StoreJob, VerifyJob};
 
 use super::chaos::node_name;
 use super::{LookedUp, NodeStep, Step, World};

@@ -8,11 +8,10 @@ use crate::machine::Machine;
 use crate::state::subscription::PendingReplies;
 
 impl Machine {
-    pub(in crate::machine) fn received_known(&mut self, peer: PeerId, known: Known) {
-        let Known { mut state, is_correction, .. } = known;
+    /// `is_new` is whether the peer has no subscription yet.
+    pub(in crate::machine) fn received_known(&mut self, peer: PeerId, known: Known, is_new: bool) {
+        let Known { state, is_correction, .. } = known;
         let id = state.id;
-        self.rebase(peer, &mut state);
-        let is_new = self.subscription(peer, id).is_none();
         let has_it = state.header;
         if is_new && self.is_upstream(peer) && !has_it && !is_correction {
             // The answer to a LOAD that is no longer needed.

@@ -29,7 +29,7 @@ impl Machine {
         if let Some(link) = self.link_mut(peer) {
             link.begin_batch(Reconcile { id, values });
         }
-        self.make_ready(peer);
+        self.peers.make_ready(peer);
     }
 
     /// An upstream is up to date with a batch.

@@ -16,6 +16,6 @@ impl Machine {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.batches.begin(reconcile);
         self.queue_comparisons(peer);
-        self.make_ready(peer);
+        self.peers.make_ready(peer);
     }
 }

@@ -6,8 +6,7 @@ use crate::machine::Machine;
 
 impl Machine {
     pub(in crate::machine) fn turn_done(&mut self, peer: PeerId, progress: &[Progress]) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.finish_turn();
+        self.peers.finish_turn(peer);
         for Progress { id, epoch, header, started, reached, stalled } in progress {
             if self.has_bug(InjectedBug::IgnoreProgress) {
                 continue;
@@ -25,6 +24,6 @@ impl Machine {
                 self.enqueue(peer, *id);
             }
         }
-        self.make_ready(peer);
+        self.peers.make_ready(peer);
     }
 }

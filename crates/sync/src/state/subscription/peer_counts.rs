@@ -36,7 +36,7 @@ pub(crate) struct PeerCounts {
     /// After each look at what the peer lacks, this is a version of our own counts. So the next
     /// look takes few steps, whatever the peer has stated.
     expected: SessionCounts,
-    /// How often `known` was replaced. A report on a turn from before is then recognised.
+    /// How often `known` was replaced or lowered. A report on a turn from before is then recognised.
     epoch: u32,
     known_header: bool,
     expected_header: bool,
@@ -120,9 +120,10 @@ impl PeerCounts {
     /// claims in its next LOAD the counts that it was promised (`expectContentUntil`), while its
     /// KNOWN always states what it really has.
     pub(crate) fn confirm_state(&mut self, state: KnownState) -> bool {
-        let is_less = self.known_header && !state.header
-            || !known_state::is_subset(&self.known, &state.sessions);
-        if mem::take(&mut self.claimed) && is_less {
+        if mem::take(&mut self.claimed)
+            && (self.known_header && !state.header
+                || !known_state::is_subset(&self.known, &state.sessions))
+        {
             self.replace(state);
             return true;
         }
@@ -167,17 +168,21 @@ impl PeerCounts {
         }
     }
 
-    /// The peer has no more than this of a session.
+    /// The peer has no more than this of a session. A turn that is on its way was made before that
+    /// was known, so what it sends is sent again.
     pub(crate) fn lower(&mut self, session: &SessionId, count: u64) {
-        for counts in [&mut self.known, &mut self.expected] {
-            counts.set(session, count.min(counts.get(session)));
-        }
+        self.known.set(session, count.min(self.known.get(session)));
+        self.expect_known();
+        self.epoch = self.epoch.wrapping_add(1);
     }
 
     /// The peer has all of ours, or is being sent what it lacks.
     pub(crate) fn expect_all(&mut self, ours: &SessionCounts) {
         self.expected_header = true;
-        self.expected.clone_from(ours);
+        // Counting a reference is slower than to compare the two.
+        if !self.expected.is_shared_with(ours) {
+            self.expected.clone_from(ours);
+        }
     }
 
     /// The peer was sent less: it will have these counts.
@@ -199,9 +204,9 @@ impl PeerCounts {
     /// The CoValue is about to be forgotten. If the peer has exactly what we have, its counts are
     /// forgotten as well. Returns whether they are.
     pub(crate) fn agree(&mut self, ours: &SessionCounts) -> bool {
-        known_state::share(&mut self.known, ours);
-        let has_header = self.known_header && self.expected_header;
-        self.agrees = has_header && self.known.is_shared_with(ours);
+        self.agrees = self.known_header
+            && self.expected_header
+            && known_state::completes(&self.known, &SessionCounts::new(), ours);
         if self.agrees {
             (self.known, self.expected) = (SessionCounts::new(), SessionCounts::new());
         }

@@ -119,8 +119,8 @@ impl Rare {
     }
 
     /// The peer has forked a session after so many transactions. Returns whether it gets what it
-    /// lacks: the first, second, fourth, eighth time and so on, because a fork of a few bytes may
-    /// lack all of a long log.
+    /// lacks: the first, second, 16th, 256th time and so on, because a fork of a few bytes may lack
+    /// all of a long log.
     pub(crate) fn fork(&mut self, session: SessionId, after: u64) -> bool {
         let position = self.forks.iter().position(|fork| fork.session == session);
         let before = position.map(|position| self.forks.remove(position).times);
@@ -129,7 +129,7 @@ impl Rare {
         }
         let times = before.unwrap_or_default().saturating_add(1);
         self.forks.push(Fork { session, at: Some(after), times });
-        times.is_power_of_two()
+        times == 2 || times.is_power_of_two() && times.trailing_zeros().is_multiple_of(4)
     }
 
     /// After how many transactions the peer has forked a session.

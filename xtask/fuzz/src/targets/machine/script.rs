@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use downbeat_protocol::{SessionCounts, SessionId};
 
-use super::universe::{VALUES, Value};
+use super::universe::{Log, VALUES, Value};
 use crate::features::Features;
 
 /// Peers, by number. The last is an upstream.
@@ -143,7 +143,7 @@ impl<'a> Script<'a> {
             let session = format!("co_z1_session_z{digit}");
             counts.set(&SessionId::parse(&session).expect("valid"), 1);
         }
-        for log in value_at(value).map_or(&[][..], |value| &value.logs) {
+        for log in logs_of(value) {
             let len = u8::try_from(log.entries.len()).unwrap_or(u8::MAX);
             counts.set(&log.session, u64::from(self.byte() % (len + 2)));
         }
@@ -152,7 +152,7 @@ impl<'a> Script<'a> {
 
     fn run(&mut self, value: u8) -> Run {
         let choice = self.byte();
-        let logs = value_at(value).map_or(&[][..], |value| &value.logs);
+        let logs = logs_of(value);
         let log = choice % u8::try_from(logs.len()).unwrap_or(1).max(1);
         let len = logs.get(usize::from(log)).map_or(0, |log| log.entries.len());
         let len = u8::try_from(len).unwrap_or(u8::MAX);
@@ -189,6 +189,11 @@ pub(super) fn value_at(number: u8) -> Option<&'static Value> {
     VALUES.get(usize::from(number))
 }
 
+/// The logs of the CoValue with a number.
+fn logs_of(number: u8) -> &'static [Log] {
+    value_at(number).map_or(&[], |value| &value.logs)
+}
+
 fn value_count() -> u8 {
     u8::try_from(VALUES.len()).unwrap_or(u8::MAX) + 1
 }
@@ -197,7 +202,7 @@ fn value_count() -> u8 {
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let target = |peer: u8, value: u8| value * PEERS + peer;
     let whole = |value: u8| {
-        let logs = value_at(value).map_or(&[][..], |value| &value.logs);
+        let logs = logs_of(value);
         let mut bytes = Vec::new();
         for (number, log) in (0_u8..).zip(logs) {
             // Valid runs have a large choice; its remainder is the number of the log.
@@ -210,7 +215,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     };
     let load = |peer: u8, value: u8| {
         let mut bytes = vec![2, target(peer, value), 0];
-        bytes.extend(value_at(value).map_or(&[][..], |value| &value.logs).iter().map(|_| 0));
+        bytes.extend(logs_of(value).iter().map(|_| 0));
         bytes
     };
     let connected: Vec<u8> = (0..PEERS).flat_map(|peer| [0, peer]).collect();

@@ -2,15 +2,14 @@
 
 use std::sync::LazyLock;
 
+use downbeat_core::delete;
 use downbeat_crypto::{HashChain, delete_session_id, header_id};
 use downbeat_protocol::{
     CoValueId, Header, Owner, Ruleset, SessionId, Signature, Transaction, Uniqueness,
 };
 
 use crate::people::{Person, alice, bob};
-
-/// Some time in 2024, in milliseconds since the Unix epoch.
-const MADE_AT: u64 = 1_714_564_800_000;
+use crate::seeds::MADE_AT;
 
 /// A CoValue with all content that peers may send.
 pub(super) struct Value {
@@ -40,11 +39,9 @@ pub(super) static VALUES: LazyLock<Vec<Value>> = LazyLock::new(|| {
         .uniqueness(Uniqueness::Text("zList".into()))
         .build()
         .expect("valid");
-    let deletion = |number: u64| {
-        let meta = format!(r#"{{"deleted":"{map_id}"}}"#);
-        vec![Transaction::trusting("[]", MADE_AT + number, Some(&meta))]
-    };
-    let delete = |person: &Person| delete_session_id(&Owner::Account(person.account_id()), [9; 7]);
+    let deletion = |number: u64| vec![delete::transaction(map_id, MADE_AT + number)];
+    let delete_session =
+        |person: &Person| delete_session_id(&Owner::Account(person.account_id()), [9; 7]);
     vec![
         value(alice.account(), vec![log(&alice, alice.session(0), trusting(2))]),
         value(bob.account(), vec![log(&bob, bob.agent_session(0), trusting(2))]),
@@ -60,9 +57,9 @@ pub(super) static VALUES: LazyLock<Vec<Value>> = LazyLock::new(|| {
             vec![
                 log(&alice, alice.session(2), private(6)),
                 log(&bob, bob.session(2), private(4)),
-                log(&alice, delete(&alice), deletion(1)),
+                log(&alice, delete_session(&alice), deletion(1)),
                 // Bob is no admin of the group.
-                log(&bob, delete(&bob), deletion(2)),
+                log(&bob, delete_session(&bob), deletion(2)),
             ],
         ),
         value(branch, vec![log(&bob, bob.session(3), private(3))]),

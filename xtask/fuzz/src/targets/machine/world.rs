@@ -15,8 +15,9 @@ use downbeat_protocol::{
     SessionCounts, Signature, UpstreamName, json,
 };
 use downbeat_storage::{MemoryStorage, Storage};
+use downbeat_sync::cost::content_credit;
 use downbeat_sync::{
-    Action, Config, Event, Item, Machine, Millis, PeerId, PeerRole, StorageFailed, content_credit,
+    Action, Config, Event, Item, Machine, Millis, PeerId, PeerRole, StorageFailed,
 };
 
 use super::script::{PEERS, Run, RunKind, Step, value_at};
