@@ -128,7 +128,7 @@ fn open_reader(file: &Path, options: &SqliteOptions) -> Result<Connection, Stora
 }
 
 /// Opens a connection, and sets the options that both kinds share.
-fn open(file: &Path, flags: OpenFlags) -> Result<Connection, StorageError> {
+pub(crate) fn open(file: &Path, flags: OpenFlags) -> Result<Connection, StorageError> {
     let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| cannot_open(file, error))?;
     connection

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
 use downbeat_storage::{StorageError, StoredCoValue};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::check::Part;
+use crate::connection;
 use crate::error::FileError;
 use crate::totals::Totals;
 use crate::{native, reference};
@@ -25,6 +26,23 @@ pub enum SqliteSchema {
 }
 
 impl SqliteSchema {
+    /// The schema of a file; `None` if it is missing or empty. Writes nothing to it, and migrates
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SqliteStorage::open`](crate::SqliteStorage::open).
+    pub fn of_file(file: impl AsRef<Path>) -> Result<Option<Self>, StorageError> {
+        let io_error =
+            |error| StorageError::io(format!("cannot open {}", file.as_ref().display()), error);
+        // SQLite gives some relative names a special meaning.
+        let path = std::path::absolute(file.as_ref()).map_err(io_error)?;
+        if !path.try_exists().map_err(io_error)? {
+            return Ok(None);
+        }
+        Self::of(&connection::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, &path)
+    }
+
     /// The schema of a file; `None` if it is empty. Refuses a file that is no store, without
     /// changing it.
     pub(crate) fn of(connection: &Connection, file: &Path) -> Result<Option<Self>, StorageError> {

@@ -46,6 +46,30 @@ async fn an_existing_file_keeps_its_schema_whatever_the_options_say() {
 }
 
 #[tokio::test]
+async fn the_schema_of_a_file_is_known_without_opening_it_as_a_store() {
+    for schema in crate::SCHEMAS {
+        let dir = tempfile::tempdir().unwrap();
+        let file = path_in(&dir);
+        assert_eq!(SqliteSchema::of_file(&file).unwrap(), None);
+        assert!(!file.exists());
+        fs::write(&file, "").unwrap();
+        assert_eq!(SqliteSchema::of_file(&file).unwrap(), None);
+        assert_eq!(fs::metadata(&file).unwrap().len(), 0);
+        let store =
+            SqliteStorage::open_with(&file, SqliteOptions::default().with_schema(schema)).unwrap();
+        // The tables may still be in the log beside the file.
+        assert_eq!(SqliteSchema::of_file(&file).unwrap(), Some(schema));
+        store.close().await.unwrap();
+        let before = fs::read(&file).unwrap();
+        assert_eq!(SqliteSchema::of_file(&file).unwrap(), Some(schema));
+        assert_eq!(fs::read(&file).unwrap(), before);
+        fs::write(&file, "no database, but long enough to be looked at as one".repeat(20)).unwrap();
+        let error = SqliteSchema::of_file(&file).unwrap_err();
+        assert!(matches!(error, StorageError::NotAStore { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_numbers_of_a_file_are_the_documented_ones() {
     let dir = tempfile::tempdir().unwrap();
     open_native(&path_in(&dir)).unwrap().close().await.unwrap();
