@@ -26,7 +26,7 @@ use crate::certificate::CertificateWatch;
 use crate::config::{AccessConfig, Config, Loaded, Sources};
 use crate::log::{Log, LogWriter};
 use crate::signals::{ForcedShutdown, Signal, Signals};
-use crate::storage::{DurabilityChoice, StorageChoice};
+use crate::storage::{DurabilityChoice, OpenOptions, Opened, StorageChoice, StorageFormat};
 use crate::{exit, log, storage};
 
 /// Reserved file descriptors. When no others are left, they serve the admin port and the refusal of
@@ -98,13 +98,18 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
         ),
         None => None,
     };
-    let cache = config.memory.storage_cache;
-    let storage = storage::open_with_cache(&config.storage, config.durability, Some(cache)).await?;
+    let options = OpenOptions {
+        durability: config.durability,
+        cache_bytes: Some(config.memory.storage_cache),
+        format: config.storage_format,
+    };
+    let Opened { storage, format } = storage::open(&config.storage, options).await?;
     let node = node(config, &access, (listener, tcp), storage)?;
     *shared.write().await = Some(node);
     access.apply_limits(&shared).await;
 
-    announce(&url, tcp_url.as_deref(), config, admin_port.as_ref())?;
+    let storage = described(&config.storage, format);
+    announce(&url, tcp_url.as_deref(), &storage, admin_port.as_ref())?;
     warn_about_exposure(config, admin_port.as_ref());
     let mut tasks = JoinSet::new();
     if let Some(port) = admin_port {
@@ -309,11 +314,19 @@ fn server_info(config: &Config, url: String) -> ServerInfo {
     }
 }
 
+/// The storage with the format of its file, for people.
+fn described(storage: &StorageChoice, format: Option<StorageFormat>) -> String {
+    match format {
+        Some(format) => format!("{storage} ({} format)", format.name()),
+        None => storage.to_string(),
+    }
+}
+
 /// Prints the URLs of the server on standard output, for people and for parent processes.
 fn announce(
     url: &str,
     tcp_url: Option<&str>,
-    config: &Config,
+    storage: &str,
     admin: Option<&AdminServer>,
 ) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -324,7 +337,7 @@ fn announce(
     if let Some(admin) = admin {
         writeln!(out, "The status page is at http://{}/", admin.address())?;
     }
-    writeln!(out, "Data is kept in {}. Ctrl-C stops the server.", config.storage)?;
+    writeln!(out, "Data is kept in {storage}. Ctrl-C stops the server.")?;
     out.flush().context("standard output is closed")
 }
 

@@ -1,16 +1,16 @@
 //! Names of stores on the command line, and how stores are opened.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use downbeat_storage::{Durability, MemoryStorage, Storage};
 use downbeat_storage_sled::{SledOptions, SledStorage};
-use downbeat_storage_sqlite::{SqliteOptions, SqliteStorage};
+use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 
 /// The longest time that content is in memory only, with `--durability relaxed`. `--help` and the
 /// README state it. A disk that needs tens of milliseconds for a flush stays mostly idle.
@@ -23,7 +23,7 @@ pub(crate) enum StorageChoice {
     Memory,
     /// A directory with a sled store.
     Sled(PathBuf),
-    /// A SQLite file in the format of the reference server.
+    /// A SQLite file, in the format of the reference server or in Downbeat's own.
     Sqlite(PathBuf),
 }
 
@@ -38,38 +38,123 @@ pub(crate) enum DurabilityChoice {
     Relaxed,
 }
 
-/// Opens a store. A missing or empty directory or file becomes a new store.
-pub(crate) async fn open(
-    choice: &StorageChoice,
-    durability: DurabilityChoice,
-) -> anyhow::Result<Arc<dyn Storage>> {
-    open_with_cache(choice, durability, None).await
+/// The format of a SQLite file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StorageFormat {
+    /// The format of the reference server, which can use the file too.
+    Reference,
+    /// Downbeat's own format: faster, and with checksums. Only Downbeat can read it.
+    Native,
 }
 
-/// Opens a store with this size of its cache, instead of the default size.
-pub(crate) async fn open_with_cache(
-    choice: &StorageChoice,
-    durability: DurabilityChoice,
-    cache_bytes: Option<u64>,
-) -> anyhow::Result<Arc<dyn Storage>> {
+/// How a store is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct OpenOptions {
+    pub durability: DurabilityChoice,
+    /// The size of the store's cache, instead of the default size.
+    pub cache_bytes: Option<u64>,
+    /// The format that a SQLite file must have. New files get it. If it is absent, an existing file
+    /// may have any format.
+    pub format: Option<StorageFormat>,
+}
+
+/// An open store.
+pub(crate) struct Opened {
+    pub storage: Arc<dyn Storage>,
+    /// The format of its file. Only SQLite files have one.
+    pub format: Option<StorageFormat>,
+}
+
+/// Opens a store. A missing or empty directory or file becomes a new store.
+pub(crate) async fn open(choice: &StorageChoice, options: OpenOptions) -> anyhow::Result<Opened> {
+    let OpenOptions { durability, cache_bytes, format } = options;
     Ok(match choice {
-        StorageChoice::Memory => Arc::new(MemoryStorage::new()),
+        StorageChoice::Memory => Opened::without_format(MemoryStorage::new()),
         StorageChoice::Sled(dir) => {
             let dir = dir.clone();
             let mut options = SledOptions::default().with_durability(durability.into());
             options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
-            Arc::new(opening.await.context("opening the store panicked")??)
+            Opened::without_format(opening.await.context("opening the store panicked")??)
         }
         StorageChoice::Sqlite(file) => {
-            let file = file.clone();
+            let path = file.clone();
             let mut options = SqliteOptions::default().with_durability(durability.into());
             options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
-            let opening =
-                tokio::task::spawn_blocking(move || SqliteStorage::open_with(file, options));
-            Arc::new(opening.await.context("opening the store panicked")??)
+            let opening = tokio::task::spawn_blocking(move || open_sqlite(&path, options, format));
+            let store = opening.await.context("opening the store panicked")??;
+            let format = StorageFormat::of_schema(store.schema(), file)?;
+            Opened { storage: Arc::new(store), format: Some(format) }
         }
     })
+}
+
+/// The format of a store that exists. Only SQLite files have one.
+pub(crate) fn format_of(choice: &StorageChoice) -> anyhow::Result<Option<StorageFormat>> {
+    match choice {
+        StorageChoice::Memory | StorageChoice::Sled(_) => Ok(None),
+        StorageChoice::Sqlite(file) => format_of_file(file),
+    }
+}
+
+fn open_sqlite(
+    file: &Path,
+    options: SqliteOptions,
+    format: Option<StorageFormat>,
+) -> anyhow::Result<SqliteStorage> {
+    let Some(format) = format else { return Ok(SqliteStorage::open_with(file, options)?) };
+    // Before the file is opened for writing, so that a refused file stays as it is.
+    if let Some(found) = format_of_file(file)?
+        && found != format
+    {
+        let (name, found, format) = (file.display(), found.name(), format.name());
+        bail!(
+            "{name} has the format `{found}`, but `storage-format` is `{format}`: an existing file \
+             keeps its format. Leave `storage-format` out, or copy the file with `downbeat import \
+             --storage-format {format} sqlite:{name} sqlite:NEW-FILE`"
+        );
+    }
+    Ok(SqliteStorage::open_with(file, options.with_schema(format.into()))?)
+}
+
+/// The format of a SQLite file; `None` if the file is missing or empty.
+fn format_of_file(file: &Path) -> anyhow::Result<Option<StorageFormat>> {
+    let schema = SqliteSchema::of_file(file)?;
+    schema.map(|schema| StorageFormat::of_schema(schema, file)).transpose()
+}
+
+impl Opened {
+    fn without_format(storage: impl Storage) -> Self {
+        Self { storage: Arc::new(storage), format: None }
+    }
+}
+
+impl StorageFormat {
+    /// The name, as settings and flags have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Native => "native",
+        }
+    }
+
+    /// The format with this schema, which `file` has.
+    fn of_schema(schema: SqliteSchema, file: &Path) -> anyhow::Result<Self> {
+        match schema {
+            SqliteSchema::Reference => Ok(Self::Reference),
+            SqliteSchema::Native => Ok(Self::Native),
+            other => bail!("{} has the unknown format {other:?}", file.display()),
+        }
+    }
+}
+
+impl From<StorageFormat> for SqliteSchema {
+    fn from(format: StorageFormat) -> Self {
+        match format {
+            StorageFormat::Reference => Self::Reference,
+            StorageFormat::Native => Self::Native,
+        }
+    }
 }
 
 impl From<DurabilityChoice> for Durability {

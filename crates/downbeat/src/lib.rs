@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `cli` (default) | the `downbeat` binary; turns on `sled`, `sqlite`, `ws` and `tcp` |
 //! | `sled` | `SledStorage`, the embedded store |
-//! | `sqlite` | `SqliteStorage`, the SQLite file of the reference server |
+//! | `sqlite` | `SqliteStorage`, an SQLite file like that of the reference server |
 //! | `ws` | `WsListener` and `WsConnector`, the transport of Jazz clients |
 //! | `tcp` | `TcpListener` and `TcpConnector`, for nodes and Rust programs |
 //! | `otel` | traces of the binary over OTLP |
@@ -70,7 +70,7 @@ pub use downbeat_storage::{MemoryStorage, Storage};
 #[cfg(feature = "sled")]
 pub use downbeat_storage_sled::{SledOptions, SledStorage};
 #[cfg(feature = "sqlite")]
-pub use downbeat_storage_sqlite::{SqliteOptions, SqliteStorage};
+pub use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 pub use downbeat_transport::{Connector, Listener};
 #[cfg(feature = "tcp")]
 pub use downbeat_transport_tcp::{TcpConnector, TcpListener, TcpOptions};

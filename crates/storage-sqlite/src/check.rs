@@ -4,7 +4,7 @@
 //! and a reader does not notice. So a thread compares the table with the indexes once, in both
 //! directions, a small part at a time. A CoValue for which they differ is not served from then on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,16 +14,17 @@ use std::time::{Duration, Instant};
 
 use downbeat_protocol::CoValueId;
 use downbeat_storage::StorageError;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use tokio::sync::watch;
 use tracing::error;
 
 use crate::connection::{Reader, Source};
 use crate::error::{FileError, in_co_value};
-use crate::index::text;
+use crate::read::text;
+use crate::schema::SqliteSchema;
 
 /// Rows of a table that are compared in one snapshot. Takes about a millisecond.
-const PART: usize = 256;
+pub(crate) const PART: usize = 256;
 
 /// The pause after a part, as a multiple of its duration. Leaves four fifths of a core and of the
 /// disk to other work.
@@ -33,7 +34,7 @@ const PAUSE: u32 = 4;
 const MIN_PAUSE: Duration = Duration::from_millis(2);
 
 /// The kind of damage that the check finds.
-const REASON: &str = "an index of the file does not have the sessions that the table has";
+const REASON: &str = "an index of the file does not have what its table has";
 
 /// The CoValues that the check has found damaged.
 #[derive(Debug, Default)]
@@ -82,6 +83,7 @@ impl Check {
     /// closed when the check ends.
     pub(crate) fn start(
         source: Arc<Source>,
+        schema: SqliteSchema,
         damaged: Arc<Damaged>,
     ) -> Result<(Self, watch::Receiver<bool>), StorageError> {
         let (stop, stopped) = sync_channel(1);
@@ -89,8 +91,11 @@ impl Check {
         let thread =
             thread::Builder::new().name("downbeat-sqlite-check".to_owned()).spawn(move || {
                 let mut reader = Reader::new(source);
-                let passes = [of_sessions, of_co_values];
-                if passes.map(|part| pass(&mut reader, &damaged, &stopped, part)) == [true; 2] {
+                let mut complete = true;
+                for part in schema.passes() {
+                    complete &= pass(&mut reader, &damaged, &stopped, *part);
+                }
+                if complete {
                     done.send_replace(true);
                 }
             });
@@ -112,7 +117,7 @@ impl Drop for Check {
 }
 
 /// Compares a part, from after a row on. Returns its last row, or `None` if there are no more.
-type Part = fn(&Connection, &Damaged, i64) -> Result<Option<i64>, FileError>;
+pub(crate) type Part = fn(&Connection, &Damaged, i64) -> Result<Option<i64>, FileError>;
 
 /// Goes through a table. Returns whether it reached the end.
 fn pass(reader: &mut Reader, damaged: &Damaged, stopped: &Receiver<()>, part: Part) -> bool {
@@ -143,95 +148,17 @@ fn pause(stopped: &Receiver<()>, pause: Duration) -> ControlFlow<()> {
     }
 }
 
-/// Looks up sessions of the table as reading and writing do.
-fn of_sessions(
-    connection: &Connection,
-    damaged: &Damaged,
-    after: i64,
-) -> Result<Option<i64>, FileError> {
-    let mut query = connection.prepare_cached(
-        "SELECT rowID, coValue, sessionID FROM sessions NOT INDEXED
-        WHERE rowID > ?1 ORDER BY rowID LIMIT ?2",
-    )?;
-    let mut rows = query.query((after, PART))?;
-    let mut last = None;
-    let mut by_co_value: HashMap<i64, Vec<i64>> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        let session: i64 = row.get(0)?;
-        last = last.max(Some(session));
-        let Ok(co_value) = row.get::<_, i64>(1) else {
-            error!(session, "the session of this row belongs to no CoValue");
-            continue;
-        };
-        // A reader finds invalid text by itself.
-        let found = match text(row, 2) {
-            Ok(name) => by_name(connection, co_value, name),
-            Err(_) => Ok(Some(session)),
-        };
-        if !matches!(found, Ok(Some(found)) if found == session) {
-            mark(connection, damaged, co_value)?;
-        }
-        by_co_value.entry(co_value).or_default().push(session);
-    }
-    for (co_value, sessions) in by_co_value {
-        // An index that cannot be read counts as empty.
-        let found = by_index(connection, co_value).unwrap_or_default();
-        if !sessions.iter().all(|session| found.contains(session)) {
-            mark(connection, damaged, co_value)?;
-        }
-    }
-    Ok(last)
-}
-
-/// Looks up the index entries of CoValues in the table. A damaged entry may name the session of
-/// another CoValue.
-fn of_co_values(
-    connection: &Connection,
-    damaged: &Damaged,
-    after: i64,
-) -> Result<Option<i64>, FileError> {
-    let mut query = connection.prepare_cached(
-        "SELECT rowID FROM coValues NOT INDEXED WHERE rowID > ?1 ORDER BY rowID LIMIT ?2",
-    )?;
-    let mut rows = query.query((after, PART))?;
-    let mut last = None;
-    while let Some(row) = rows.next()? {
-        let co_value: i64 = row.get(0)?;
-        last = last.max(Some(co_value));
-        if !matches!(is_of_table(connection, co_value), Ok(true)) {
-            mark(connection, damaged, co_value)?;
-        }
-    }
-    Ok(last)
-}
-
-fn by_name(connection: &Connection, co_value: i64, name: &str) -> Result<Option<i64>, FileError> {
-    let mut query = connection
-        .prepare_cached("SELECT rowID FROM sessions WHERE coValue = ?1 AND sessionID = ?2")?;
-    Ok(query.query_row((co_value, name), |row| row.get(0)).optional()?)
-}
-
-fn by_index(connection: &Connection, co_value: i64) -> Result<HashSet<i64>, FileError> {
-    let mut query = connection.prepare_cached("SELECT rowID FROM sessions WHERE coValue = ?1")?;
-    let rows = query.query_map([co_value], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Whether the table has all sessions that the index has for a CoValue.
-fn is_of_table(connection: &Connection, co_value: i64) -> Result<bool, FileError> {
-    let mut query = connection.prepare_cached(
-        "SELECT 1 FROM sessions i LEFT JOIN sessions s NOT INDEXED ON s.rowID = i.rowID
-        WHERE i.coValue = ?1 AND s.coValue IS NOT ?1",
-    )?;
-    Ok(!query.exists([co_value])?)
-}
-
 /// Marks the CoValue of a row.
-fn mark(connection: &Connection, damaged: &Damaged, co_value: i64) -> Result<(), FileError> {
+pub(crate) fn mark(
+    connection: &Connection,
+    damaged: &Damaged,
+    co_value: i64,
+) -> Result<(), FileError> {
     let mut query =
         connection.prepare_cached("SELECT id FROM coValues NOT INDEXED WHERE rowID = ?1")?;
-    let id: Option<String> = query.query_row([co_value], |row| row.get(0)).optional()?;
-    if let Some(Ok(id)) = id.as_deref().map(CoValueId::parse) {
+    let mut rows = query.query([co_value])?;
+    let row = rows.next()?;
+    if let Some(id) = row.and_then(|row| CoValueId::parse(text(row, 0).ok()?).ok()) {
         damaged.mark(id);
     } else {
         error!(co_value, "{REASON}, and the CoValue of this row has no id");

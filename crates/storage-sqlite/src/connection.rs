@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::error::FileError;
 use crate::options::SqliteOptions;
-use crate::schema;
+use crate::schema::SqliteSchema;
 
 /// Reader threads. Most reads are served from memory, so few threads are busy. More would only wait
 /// for the same disk, and each has its own cache.
@@ -24,9 +24,9 @@ pub(crate) const MAX_READS: usize = 4;
 /// of the reference take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages in the log beside the file (16 MiB) after which SQLite moves them into the file. More than
-/// SQLite's default of 1,000, because each move costs two flushes of the disk.
-const CHECKPOINT_PAGES: u32 = 4_096;
+/// Bytes of pages in the log beside the file after which SQLite moves them into the file. More than
+/// SQLite's default of 1,000 pages, because each move costs two flushes of the disk.
+const CHECKPOINT_BYTES: u32 = 16 << 20;
 
 /// Length to which SQLite truncates a longer log, in bytes.
 const LOG_BYTES: u32 = 64 << 20;
@@ -68,7 +68,7 @@ pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
 pub(crate) fn open_writer(
     file: &Path,
     options: &SqliteOptions,
-) -> Result<Connection, StorageError> {
+) -> Result<(Connection, SqliteSchema), StorageError> {
     if let Some(parent) = file.parent() {
         fs::create_dir_all(parent).map_err(|error| {
             StorageError::io(format!("cannot create {}", parent.display()), error)
@@ -80,7 +80,12 @@ pub(crate) fn open_writer(
         let action = format!("cannot write to {}", file.display());
         return Err(StorageError::io(action, io::ErrorKind::PermissionDenied.into()));
     }
-    schema::check(&connection, file)?;
+    let found = SqliteSchema::of(&connection, file)?;
+    let schema = found.unwrap_or(options.schema);
+    if found.is_none() {
+        let set_up = schema.set_up_new_file(&connection);
+        set_up.map_err(|error| storage_error("create", file, error))?;
+    }
     set_up_writer(&connection, options).map_err(|error| storage_error("open", file, error))?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
@@ -92,8 +97,8 @@ pub(crate) fn open_writer(
             io::Error::new(io::ErrorKind::Unsupported, "its file system does not support it"),
         ));
     }
-    schema::migrate(&mut connection, file)?;
-    Ok(connection)
+    schema.migrate(&mut connection, file)?;
+    Ok((connection, schema))
 }
 
 fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> Result<(), rusqlite::Error> {
@@ -107,7 +112,8 @@ fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> Result<(),
     // On macOS, only this flush reaches the disk itself.
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    let page_size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_BYTES / page_size.max(1))?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     set_cache(connection, options.cache_bytes / 2)
 }
@@ -122,7 +128,7 @@ fn open_reader(file: &Path, options: &SqliteOptions) -> Result<Connection, Stora
 }
 
 /// Opens a connection, and sets the options that both kinds share.
-fn open(file: &Path, flags: OpenFlags) -> Result<Connection, StorageError> {
+pub(crate) fn open(file: &Path, flags: OpenFlags) -> Result<Connection, StorageError> {
     let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| cannot_open(file, error))?;
     connection
@@ -258,7 +264,7 @@ mod tests {
         for (durability, level) in [Durability::Flushed, relaxed].into_iter().zip(LEVELS) {
             let dir = tempfile::tempdir().unwrap();
             let options = SqliteOptions::default().with_durability(durability);
-            let connection = open_writer(&dir.path().join("storage.db"), &options).unwrap();
+            let (connection, _) = open_writer(&dir.path().join("storage.db"), &options).unwrap();
             assert_eq!(pragma(&connection, "synchronous"), level);
             assert_eq!(pragma(&connection, "journal_mode"), "wal");
         }
@@ -268,7 +274,7 @@ mod tests {
     fn statements_are_compiled_once_whatever_is_bound_to_them() {
         let dir = tempfile::tempdir().unwrap();
         let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());
-        let writer = open_writer(&file, &options).unwrap();
+        let (writer, _) = open_writer(&file, &options).unwrap();
         let reader = open_reader(&file, &options).unwrap();
         for connection in [writer, reader] {
             let query = "SELECT tx FROM transactions WHERE ses = ?1 AND idx >= ?2";
@@ -285,7 +291,7 @@ mod tests {
     fn a_reader_sees_one_snapshot_until_it_is_ended() {
         let dir = tempfile::tempdir().unwrap();
         let (file, options) = (dir.path().join("storage.db"), SqliteOptions::default());
-        let writer = open_writer(&file, &options).unwrap();
+        let (writer, _) = open_writer(&file, &options).unwrap();
         let identities = FileIdentities::of(&file).unwrap();
         let mut reader = Reader::new(Arc::new(Source { file, options, identities }));
         let count = |reader: &mut Reader| -> i64 {

@@ -2,6 +2,8 @@
 
 use downbeat_storage::Durability;
 
+use crate::schema::SqliteSchema;
+
 /// Options for [`SqliteStorage::open_with`](crate::SqliteStorage::open_with).
 ///
 /// ```
@@ -20,6 +22,9 @@ pub struct SqliteOptions {
     /// Size of SQLite's page caches, in bytes: half for the writer, and half for all readers
     /// together. Default: 64 MiB.
     pub cache_bytes: u64,
+    /// The schema of a new file. Default: [`SqliteSchema::Reference`]. An existing file keeps its
+    /// own.
+    pub schema: SqliteSchema,
 }
 
 impl SqliteOptions {
@@ -36,10 +41,21 @@ impl SqliteOptions {
         self.cache_bytes = cache_bytes;
         self
     }
+
+    /// Sets [`Self::schema`].
+    #[must_use]
+    pub fn with_schema(mut self, schema: SqliteSchema) -> Self {
+        self.schema = schema;
+        self
+    }
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { durability: Durability::Flushed, cache_bytes: 64 << 20 }
+        Self {
+            durability: Durability::Flushed,
+            cache_bytes: 64 << 20,
+            schema: SqliteSchema::default(),
+        }
     }
 }

@@ -1,44 +1,11 @@
-//! Reads from the tables. Each function sees one snapshot.
+//! Reads from the tables that both schemas have. Each function sees one snapshot.
 
-use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
-use downbeat_storage::{
-    Damage, MAX_UPSTREAM_NAME_LEN, Runs, StoredCoValue, Unsynced, UpstreamName,
-};
+use downbeat_protocol::CoValueId;
+use downbeat_storage::{Damage, MAX_UPSTREAM_NAME_LEN, Unsynced, UpstreamName};
 use rusqlite::{Connection, Row};
 use tracing::error;
 
 use crate::error::FileError;
-use crate::index::{self, text};
-use crate::log;
-
-/// See [`Storage::load`](downbeat_storage::Storage::load).
-pub(crate) fn load(
-    connection: &Connection,
-    id: CoValueId,
-) -> Result<Option<StoredCoValue>, FileError> {
-    let Some(found) = index::header_and_sessions(connection, id)? else { return Ok(None) };
-    let index::CoValueSessions { header, deleted, sessions } = found;
-    let sessions = sessions.into_iter().map(|session| session.stored).collect();
-    Ok(Some(StoredCoValue { header, sessions, deleted }))
-}
-
-/// See [`Storage::read`](downbeat_storage::Storage::read).
-pub(crate) fn read(
-    connection: &Connection,
-    id: CoValueId,
-    have: &SessionCounts,
-    max_bytes: usize,
-) -> Result<Vec<SessionContent>, FileError> {
-    let mut runs = Runs::new(max_bytes);
-    let found = index::sessions(connection, id)?;
-    for session in found.iter().flat_map(|found| &found.sessions) {
-        let have = have.get(&session.stored.session);
-        if have < session.stored.count && !log::read(connection, id, session, have, &mut runs)? {
-            break;
-        }
-    }
-    Ok(runs.into_vec())
-}
 
 /// See [`Storage::list`](downbeat_storage::Storage::list). A CoValue whose id cannot be read is left
 /// out and logged: it cannot be loaded by its id either, and the others must still be found.
@@ -90,6 +57,12 @@ pub(crate) fn erasable(
     Ok(ids)
 }
 
+/// Whether there is a tombstone with content that is not erased yet.
+pub(crate) fn awaits_erasure(connection: &Connection, id: CoValueId) -> Result<bool, FileError> {
+    let query = "SELECT 1 FROM deletedCoValues WHERE coValueID = ?1 AND status = 0";
+    Ok(connection.prepare_cached(query)?.exists([id.as_str()])?)
+}
+
 /// See [`Storage::unsynced`](downbeat_storage::Storage::unsynced).
 ///
 /// A peer of the reference may have a name that is no [`UpstreamName`]. Such rows belong to the
@@ -127,4 +100,12 @@ fn co_value_id(row: &Row<'_>, table: &str) -> Result<CoValueId, FileError> {
 /// SQLite counts to 2^63 - 1, which means no limit.
 fn sql_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// The text in a column, or the reason why it is none.
+pub(crate) fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, String> {
+    row.get_ref(column)
+        .map_err(|error| error.to_string())?
+        .as_str()
+        .map_err(|error| error.to_string())
 }

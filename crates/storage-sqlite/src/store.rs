@@ -22,6 +22,7 @@ use crate::connection::{FileIdentities, MAX_READS, Reader, Source, beside, open_
 use crate::error::FileError;
 use crate::options::SqliteOptions;
 use crate::read;
+use crate::schema::SqliteSchema;
 use crate::totals::Totals;
 use crate::writer::{Opened, Writer};
 
@@ -31,7 +32,7 @@ const ONE: ReadExtent = ReadExtent::CoValues(1);
 /// Suffix of the name of the reserve, after the name of the file.
 const RESERVE_SUFFIX: &str = "-reserve";
 
-/// A store in an SQLite file, in the format of the reference server.
+/// A store in an SQLite file, in the schema of the reference server or in the native one.
 ///
 /// Works on any tokio runtime, and reads and writes on threads of its own.
 ///
@@ -40,6 +41,7 @@ const RESERVE_SUFFIX: &str = "-reserve";
 #[derive(Debug)]
 pub struct SqliteStorage {
     source: Arc<Source>,
+    schema: SqliteSchema,
     threads: Arc<Threads>,
     /// The findings of the check of the indexes.
     damaged: Arc<Damaged>,
@@ -59,14 +61,14 @@ struct Threads {
 }
 
 impl SqliteStorage {
-    /// Opens a file. A file of an older version of the reference is migrated to the newest. An
-    /// empty or missing file becomes a new store, and missing directories above it are created.
-    /// Blocks meanwhile.
+    /// Opens a file, in the schema that it has. A file of an older version of the reference is
+    /// migrated to the newest. An empty or missing file becomes a new store, and missing directories
+    /// above it are created. Blocks meanwhile.
     ///
     /// # Errors
     ///
     /// - [`StorageError::NotAStore`] if the path holds something else,
-    /// - [`StorageError::NewerFormat`] if a newer version of the reference has migrated it,
+    /// - [`StorageError::NewerFormat`] if a newer version of Downbeat or of the reference has written it,
     /// - [`StorageError::Locked`] if another process does not stop writing to it,
     /// - [`StorageError::Corrupt`] if its pages are damaged,
     /// - [`StorageError::Io`] if it cannot be read or written.
@@ -81,11 +83,16 @@ impl SqliteStorage {
             StorageError::io(format!("cannot open {}", file.as_ref().display()), error)
         })?;
         let mut reserve = SpaceReserve::new(beside(&file, RESERVE_SUFFIX));
-        let connection = reserve.open_with(|| open_writer(&file, &options))?;
+        let (connection, schema) = reserve.open_with(|| open_writer(&file, &options))?;
         let identities = FileIdentities::of(&file)?;
         let audited = Arc::new(AtomicBool::new(false));
-        let opened =
-            Opened { file: file.clone(), connection, identities: identities.clone(), reserve };
+        let opened = Opened {
+            file: file.clone(),
+            connection,
+            schema,
+            identities: identities.clone(),
+            reserve,
+        };
         let damaged = Arc::new(Damaged::default());
         let flags = (Arc::clone(&audited), Arc::clone(&damaged));
         let writer = Writer::new(opened, options.durability, flags)
@@ -95,15 +102,21 @@ impl SqliteStorage {
         let for_reader = Arc::clone(&source);
         let readers =
             ReaderThreads::start(MAX_READS, move || Reader::new(Arc::clone(&for_reader)))?;
-        let (check, checked) = Check::start(Arc::clone(&source), Arc::clone(&damaged))?;
+        let (check, checked) = Check::start(Arc::clone(&source), schema, Arc::clone(&damaged))?;
         Ok(Self {
             source,
+            schema,
             threads: Arc::new(Threads { readers, check: Some(check).into(), writer }),
             damaged,
             checked,
             audited,
             audit: Mutex::new(()),
         })
+    }
+
+    /// The schema of the file.
+    pub fn schema(&self) -> SqliteSchema {
+        self.schema
     }
 
     /// Runs SQLite's own check of the whole file: whether its pages fit together, and its indexes
@@ -169,7 +182,9 @@ impl SqliteStorage {
     }
 
     async fn audit(&self) -> Result<(), StorageError> {
-        let by = self.read_with(ReadExtent::Everything, Totals::audit).await?;
+        let schema = self.schema;
+        let audit = move |connection: &Connection| schema.audit(connection);
+        let by = self.read_with(ReadExtent::Everything, audit).await?;
         if by == Totals::default() {
             return Ok(());
         }
@@ -185,8 +200,8 @@ impl Storage for SqliteStorage {
     }
 
     async fn load(&self, id: CoValueId) -> Result<Option<StoredCoValue>, StorageError> {
-        let damaged = Arc::clone(&self.damaged);
-        self.run(ONE, move |reader| load(reader, &damaged, id)).await?
+        let (schema, damaged) = (self.schema, Arc::clone(&self.damaged));
+        self.run(ONE, move |reader| load(reader, schema, &damaged, id)).await?
     }
 
     async fn load_many(
@@ -194,9 +209,9 @@ impl Storage for SqliteStorage {
         ids: Vec<CoValueId>,
     ) -> Vec<Result<Option<StoredCoValue>, StorageError>> {
         let count = ids.len();
-        let damaged = Arc::clone(&self.damaged);
+        let (schema, damaged) = (self.schema, Arc::clone(&self.damaged));
         let answers = self.run(ReadExtent::CoValues(count), move |reader| {
-            ids.into_iter().map(|id| load(reader, &damaged, id)).collect()
+            ids.into_iter().map(|id| load(reader, schema, &damaged, id)).collect()
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
     }
@@ -208,8 +223,8 @@ impl Storage for SqliteStorage {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
-        let damaged = Arc::clone(&self.damaged);
-        self.run(ONE, move |reader| read(reader, &damaged, id, &have, max_bytes)).await?
+        let (schema, damaged) = (self.schema, Arc::clone(&self.damaged));
+        self.run(ONE, move |reader| read(reader, schema, &damaged, id, &have, max_bytes)).await?
     }
 
     async fn read_many(
@@ -218,10 +233,10 @@ impl Storage for SqliteStorage {
         max_bytes: usize,
     ) -> Vec<Result<Vec<SessionContent>, StorageError>> {
         let count = have.len();
-        let damaged = Arc::clone(&self.damaged);
+        let (schema, damaged) = (self.schema, Arc::clone(&self.damaged));
         let answers = self.run(ReadExtent::CoValues(count), move |reader| {
             read_each(have, max_bytes, |KnownState { id, sessions, .. }, room| {
-                read(reader, &damaged, id, &sessions, room)
+                read(reader, schema, &damaged, id, &sessions, room)
             })
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
@@ -317,17 +332,19 @@ impl Drop for SqliteStorage {
 
 fn load(
     reader: &mut Reader,
+    schema: SqliteSchema,
     damaged: &Damaged,
     id: CoValueId,
 ) -> Result<Option<StoredCoValue>, StorageError> {
     reader.read(|connection| {
         damaged.refuse(id)?;
-        read::load(connection, id).map_err(|error| error.while_reading(id))
+        schema.load(connection, id).map_err(|error| error.while_reading(id))
     })
 }
 
 fn read(
     reader: &mut Reader,
+    schema: SqliteSchema,
     damaged: &Damaged,
     id: CoValueId,
     have: &SessionCounts,
@@ -335,7 +352,7 @@ fn read(
 ) -> Result<Vec<SessionContent>, StorageError> {
     reader.read(|connection| {
         damaged.refuse(id)?;
-        read::read(connection, id, have, max_bytes).map_err(|error| error.while_reading(id))
+        schema.read(connection, id, have, max_bytes).map_err(|error| error.while_reading(id))
     })
 }
 

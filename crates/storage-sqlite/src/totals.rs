@@ -2,7 +2,7 @@
 //!
 //! Data that the reference has written is not counted in that row. So an audit corrects it, once
 //! after opening and whenever another process has written. The audit compares the row with counts
-//! that are quick to get, and reads all transactions only if they differ.
+//! that are quick to get, and counts everything only if they differ.
 
 use std::ops::{AddAssign, Sub};
 
@@ -13,7 +13,20 @@ use crate::error::FileError;
 
 /// The longest log that is counted, far longer than any real one. A longer one is damage, and the
 /// sum of a few such logs would be no integer.
-const MAX_LOG: i64 = 1 << 40;
+pub(crate) const MAX_LOG: i64 = 1 << 40;
+
+/// The table of the row, and the row.
+pub(crate) const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS downbeat_totals (
+        row INTEGER PRIMARY KEY CHECK (row = 1),
+        coValues INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        sessions INTEGER NOT NULL,
+        transactions INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    );
+    INSERT OR IGNORE INTO downbeat_totals VALUES (1, 0, 0, 0, 0, 0);
+";
 
 /// Totals, or a change of totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,33 +71,6 @@ impl Totals {
         let Self { co_values, deleted, sessions, transactions, bytes } = self;
         update.execute([co_values, deleted, sessions, transactions, bytes])?;
         Ok(())
-    }
-
-    /// The difference between the real totals and the row.
-    pub(crate) fn audit(connection: &Connection) -> Result<Self, FileError> {
-        let row = Self::read(connection)?;
-        let mut counted = connection.query_row(
-            "SELECT (SELECT COUNT(*) FROM coValues),
-                (SELECT COUNT(*) FROM deletedCoValues d
-                    WHERE EXISTS (SELECT 1 FROM coValues c WHERE c.id = d.coValueID)),
-                COUNT(*), IFNULL(SUM(lastIdx), 0) FROM sessions
-                WHERE typeof(lastIdx) = 'integer' AND lastIdx BETWEEN 1 AND ?1",
-            [MAX_LOG],
-            |counts| {
-                Ok(Self {
-                    co_values: counts.get(0)?,
-                    deleted: counts.get(1)?,
-                    sessions: counts.get(2)?,
-                    transactions: counts.get(3)?,
-                    bytes: row.bytes,
-                })
-            },
-        )?;
-        if counted != row {
-            let query = "SELECT IFNULL(SUM(octet_length(tx)), 0) FROM transactions";
-            counted.bytes = connection.query_row(query, [], |sum| sum.get(0))?;
-        }
-        Ok(counted - row)
     }
 
     pub(crate) fn stats(self, disk_bytes: Option<u64>) -> StoreStats {

@@ -17,10 +17,23 @@ use crate::check::Damaged;
 use crate::connection::FileIdentities;
 use crate::draft::{DamageScope, Draft, Remembered};
 use crate::error::FileError;
+use crate::schema::SqliteSchema;
 use crate::totals::Totals;
 
 /// Interval between attempts to flush after a flush that failed.
 const FLUSH_RETRY: Duration = Duration::from_millis(250);
+
+/// Time after an erasure until its space is given back: erasures come in series.
+const VACUUM_DELAY: Duration = Duration::from_secs(1);
+
+/// Interval between steps of giving space back. Leaves most of the time to other writes.
+const VACUUM_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Pages that one step gives back. Takes a few milliseconds.
+const VACUUM_PAGES: i64 = 256;
+
+/// Part of the file that may be free. It is soon written again.
+const FREE_PART: i64 = 8;
 
 /// The most space that opening a file takes: the shared memory of its log.
 const RESERVE_BYTES: u64 = 1 << 20;
@@ -29,6 +42,7 @@ const RESERVE_BYTES: u64 = 1 << 20;
 pub(crate) struct Opened {
     pub(crate) file: PathBuf,
     pub(crate) connection: Connection,
+    pub(crate) schema: SqliteSchema,
     pub(crate) identities: FileIdentities,
     pub(crate) reserve: SpaceReserve,
 }
@@ -50,6 +64,8 @@ pub(crate) struct Writer {
     damaged: Arc<Damaged>,
     /// When writes without a flush must be flushed.
     flush_by: Option<Instant>,
+    /// When the next free pages are given back.
+    vacuum_at: Option<Instant>,
 }
 
 impl Writer {
@@ -58,9 +74,9 @@ impl Writer {
         durability: Durability,
         (audited, damaged): (Arc<AtomicBool>, Arc<Damaged>),
     ) -> Result<Self, FileError> {
-        let Opened { file, connection, identities, reserve } = opened;
+        let Opened { file, connection, schema, identities, reserve } = opened;
         let version = data_version(&connection)?;
-        let remembered = Remembered::default();
+        let remembered = Remembered::new(schema);
         Ok(Self {
             file,
             connection,
@@ -72,6 +88,7 @@ impl Writer {
             audited,
             damaged,
             flush_by: None,
+            vacuum_at: None,
         })
     }
 
@@ -87,7 +104,13 @@ impl Writer {
 
     /// See [`Storage::erase`](downbeat_storage::Storage::erase).
     pub(crate) fn erase(&mut self, id: CoValueId) -> Result<Erased, StorageError> {
-        Ok(self.change(|draft, scope| draft.erase(id, scope))??)
+        // Content that comes back after a crash is erased again. So this need not wait for the
+        // disk; the next commit that does covers it.
+        self.wait_for_disk(false)?;
+        let erased = self.change(|draft, scope| draft.erase(id, scope));
+        self.wait_for_disk(true)?;
+        self.vacuum_at = Some(Instant::now() + VACUUM_DELAY);
+        Ok(erased??)
     }
 
     /// Adds the result of an audit to the totals.
@@ -96,6 +119,16 @@ impl Writer {
             draft.totals += by;
             Ok(())
         })
+    }
+
+    /// Sets whether commits wait for the disk, unless the options say that they never do.
+    fn wait_for_disk(&self, wait: bool) -> Result<(), StorageError> {
+        if self.durability == Durability::Flushed {
+            let synchronous = if wait { "FULL" } else { "NORMAL" };
+            let set = self.connection.pragma_update(None, "synchronous", synchronous);
+            set.map_err(|error| self.explain(error.into()))?;
+        }
+        Ok(())
     }
 
     /// Makes a change in one transaction. After an error nothing of it is stored.
@@ -179,6 +212,40 @@ impl Writer {
         }
     }
 
+    /// Gives some free pages back to the file system, and sets when to go on. Does nothing to a file
+    /// of the reference, whose `auto_vacuum` is off.
+    fn vacuum(&mut self) {
+        self.vacuum_at = match self.vacuum_some() {
+            Ok(true) => Some(Instant::now() + VACUUM_INTERVAL),
+            Ok(false) => None,
+            Err(error) => {
+                warn!(%error, "cannot give the space of erased content back");
+                None
+            }
+        };
+    }
+
+    /// Returns whether there is more to give back.
+    fn vacuum_some(&self) -> Result<bool, StorageError> {
+        self.identities.check()?;
+        let number = |name| self.connection.pragma_query_value(None, name, |row| row.get(0));
+        let vacuum = || -> Result<bool, rusqlite::Error> {
+            let (mode, free): (i64, i64) = (number("auto_vacuum")?, number("freelist_count")?);
+            if mode == 0 || free <= number("page_count")? / FREE_PART {
+                return Ok(false);
+            }
+            let step = format!("PRAGMA incremental_vacuum({VACUUM_PAGES})");
+            let mut step = self.connection.prepare(&step)?;
+            let mut rows = step.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(true)
+        };
+        self.wait_for_disk(false)?;
+        let more = vacuum().map_err(|error| self.explain(error.into()));
+        self.wait_for_disk(true)?;
+        more
+    }
+
     fn explain(&self, error: FileError) -> StorageError {
         error.into_storage_error("write to", &self.file)
     }
@@ -189,8 +256,11 @@ impl WriterState for Writer {
         if self.flush_by.is_some_and(|due| due <= Instant::now()) {
             self.flush();
         }
+        if self.vacuum_at.is_some_and(|due| due <= Instant::now()) {
+            self.vacuum();
+        }
         self.reserve.keep(RESERVE_BYTES, RESERVE_BYTES);
-        [self.flush_by, self.reserve.retry_at()].into_iter().flatten().min()
+        [self.flush_by, self.vacuum_at, self.reserve.retry_at()].into_iter().flatten().min()
     }
 
     /// Moves the content of the log beside the file into the file. Another process that has the
@@ -221,14 +291,13 @@ mod tests {
     use super::*;
     use crate::connection::open_writer;
     use crate::options::SqliteOptions;
-    use crate::read;
 
     fn writer(dir: &Path) -> Writer {
         let file = dir.join("storage.db");
-        let connection = open_writer(&file, &SqliteOptions::default()).unwrap();
+        let (connection, schema) = open_writer(&file, &SqliteOptions::default()).unwrap();
         let identities = FileIdentities::of(&file).unwrap();
         let reserve = SpaceReserve::new(dir.join("reserve"));
-        let opened = Opened { file, connection, identities, reserve };
+        let opened = Opened { file, connection, schema, identities, reserve };
         Writer::new(opened, Durability::Flushed, Default::default()).unwrap()
     }
 
@@ -241,7 +310,8 @@ mod tests {
     }
 
     fn count(writer: &Writer, co_value: &CoValueFixture) -> u64 {
-        let stored = read::load(&writer.connection, co_value.id).unwrap().unwrap();
+        let stored =
+            SqliteSchema::Reference.load(&writer.connection, co_value.id).unwrap().unwrap();
         stored.sessions.iter().map(|session| session.count).sum()
     }
 
@@ -275,6 +345,23 @@ mod tests {
         let outcomes = append(&mut writer, &batch(&mut author)).unwrap();
         assert!(outcomes.iter().all(Outcome::is_complete));
         assert_eq!(count(&writer, &co_value), 4);
+    }
+
+    #[test]
+    fn commits_wait_for_the_disk_again_after_an_erasure() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path());
+        let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+        append(&mut writer, &[co_value.create(vec![author.write(1, 20)])]).unwrap();
+        let tombstone = Author::deleting(2).delete(co_value.id);
+        append(&mut writer, &[co_value.tombstone(tombstone)]).unwrap();
+        assert_eq!(writer.erase(co_value.id).unwrap().transactions, 1);
+        let synchronous = |writer: &Writer| -> i64 {
+            writer.connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+        };
+        assert_eq!(synchronous(&writer), 2, "SQLite's number for FULL");
+        writer.vacuum();
+        assert_eq!(synchronous(&writer), 2);
     }
 
     #[test]

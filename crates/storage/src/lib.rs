@@ -92,6 +92,7 @@
 //! - `benchmarks`: one benchmark for all backends, run by the `benches` of each.
 //! - `faults`: `FaultyStorage`.
 //! - `files`: file identity, free space, and reserved space, for backends that keep files.
+//! - `records`: the encoding of records that the backends of this workspace share.
 //! - `threads`: `ReaderThreads` and `WriterThread`, for backends whose engine blocks.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -110,6 +111,9 @@ mod faults;
 #[cfg(feature = "files")]
 pub mod files;
 mod memory;
+#[cfg(feature = "records")]
+#[doc(hidden)]
+pub mod records;
 mod runs;
 mod storage;
 #[cfg(feature = "threads")]

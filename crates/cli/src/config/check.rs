@@ -14,7 +14,7 @@ use downbeat_transport::tls::ClientTls;
 use super::origin::{Origin, Problems};
 use super::settings::Settings;
 use super::value::{AccessMode, Count, LogFormat, Site, Size, UpstreamUrl};
-use crate::storage::{DurabilityChoice, StorageChoice};
+use crate::storage::{DurabilityChoice, StorageChoice, StorageFormat};
 
 /// The configuration of the server.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub max_message_bytes: usize,
     pub limits: NodeLimits,
     pub storage: StorageChoice,
+    /// The format that a SQLite file must have. `None` if it is not set.
+    pub storage_format: Option<StorageFormat>,
     pub durability: DurabilityChoice,
     pub memory: MemoryPlan,
     pub upstreams: Vec<UpstreamUrl>,
@@ -95,7 +97,7 @@ pub(crate) struct TlsFiles {
 impl Config {
     pub(crate) fn of(settings: &Settings) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let storage = storage(settings, &mut problems);
+        let (storage, storage_format) = storage(settings, &mut problems);
         let tls = tls(settings, &mut problems);
         let access = access(settings, &mut problems);
         let proxies = proxies(settings, &mut problems);
@@ -117,6 +119,7 @@ impl Config {
             max_message_bytes: settings.max_message_size.value.as_usize(),
             limits: limits(settings),
             storage,
+            storage_format,
             durability: settings.durability.value,
             memory,
             upstreams: settings.upstream.value.clone(),
@@ -143,7 +146,9 @@ impl Config {
 
 /// `storage`, `in-memory` and `db` set the same thing. If several are set, flags win over
 /// variables, and variables over the file. Two of the same rank are an error.
-fn storage(settings: &Settings, problems: &mut Problems) -> StorageChoice {
+///
+/// Also returns `storage-format`, unless it has its default value.
+fn storage(settings: &Settings, problems: &mut Problems) -> (StorageChoice, Option<StorageFormat>) {
     let mut written = vec![("storage", settings.storage.value.clone(), &settings.storage.origin)];
     if settings.in_memory.value {
         written.push(("in-memory", StorageChoice::Memory, &settings.in_memory.origin));
@@ -159,7 +164,39 @@ fn storage(settings: &Settings, problems: &mut Problems) -> StorageChoice {
             format_args!("`{second}` contradicts `{first}` ({first_origin}): use one of the two"),
         );
     }
-    written.pop().map_or(StorageChoice::Memory, |(_, storage, _)| storage)
+    let Some((name, storage, origin)) = written.pop() else {
+        return (StorageChoice::Memory, None);
+    };
+    let format = storage_format(settings, (name, &storage, origin), problems);
+    (storage, format)
+}
+
+/// `storage-format`, unless it has its default value. `written` is the setting that names the
+/// storage.
+fn storage_format(
+    settings: &Settings,
+    written: (&str, &StorageChoice, &Origin),
+    problems: &mut Problems,
+) -> Option<StorageFormat> {
+    let Settings { storage_format: format, .. } = settings;
+    let (name, storage, origin) = written;
+    if format.origin == Origin::Default {
+        return None;
+    }
+    if matches!(storage, StorageChoice::Sqlite(_)) {
+        return Some(format.value);
+    }
+    // A storage of a higher rank replaces the one that the format was written for.
+    if format.origin.rank() >= origin.rank() {
+        problems.add(
+            &format.origin,
+            format_args!(
+                "`storage-format` needs `storage = sqlite:FILE` or `db`, but `{name}` ({origin}) \
+                 sets the storage to {storage}"
+            ),
+        );
+    }
+    None
 }
 
 fn memory(settings: &Settings, problems: &mut Problems) -> MemoryPlan {

@@ -12,7 +12,7 @@ use super::value::{
     AccessMode, Count, Host, HostName, LogFilter, LogFormat, Shape, Site, Size, Time, UpstreamUrl,
     Value,
 };
-use crate::storage::{DurabilityChoice, StorageChoice};
+use crate::storage::{DurabilityChoice, StorageChoice, StorageFormat};
 
 /// The definition of a setting.
 #[derive(Debug)]
@@ -138,13 +138,19 @@ settings! {
         tls_key("tls-key", "FILE"): Option<std::path::PathBuf> = "";
     }
     "Storage" {
-        /// Storage: `memory`, `sled:DIR`, or `sqlite:FILE` (the file format of the reference
-        /// server).
+        /// Storage: `memory`, `sled:DIR`, or `sqlite:FILE` (by default in the file format of the
+        /// reference server).
         storage("storage", "STORAGE"): StorageChoice = "sled:./downbeat-data";
         /// Keep data in memory only. Same as `--storage memory`.
         in_memory("in-memory", "BOOL"): bool = "false";
         /// Keep data in a SQLite file, like the reference server. Same as `--storage sqlite:FILE`.
         db("db", "FILE"): Option<std::path::PathBuf> = "";
+        /// Format of a new SQLite file: `reference`, which the reference server can use too; or
+        /// `native`, which is faster and has checksums, for Downbeat only.
+        ///
+        /// An existing file keeps its format. If this setting names another one, the server does
+        /// not start.
+        storage_format("storage-format", "FORMAT"): StorageFormat = "reference";
         /// When content is acknowledged: `safe`, after it is on disk; or `relaxed`, up to 0.2 s
         /// earlier.
         ///

@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 
 pub(crate) use self::web::{Host, HostName, Site, UpstreamUrl};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
-use crate::storage::{DurabilityChoice, StorageChoice};
+use crate::storage::{DurabilityChoice, StorageChoice, StorageFormat};
 
 /// How often a setting can be given, and whether it needs a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,6 +286,11 @@ macro_rules! choice {
         }
     };
 }
+
+choice!(StorageFormat, "write reference or native",
+    "reference" => StorageFormat::Reference,
+    "native" => StorageFormat::Native,
+);
 
 choice!(DurabilityChoice, "write safe or relaxed",
     "safe" => DurabilityChoice::Safe,

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::progress::ProgressBar;
 use super::{EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
-use crate::storage::StorageChoice;
+use crate::storage::{StorageChoice, StorageFormat};
 
 /// Copy a store or a portable file into a store.
 ///
@@ -24,6 +24,10 @@ pub(crate) struct Options {
     from: Source,
     /// The store to write to. It is created if it does not exist.
     to: StorageChoice,
+    /// The format of TO, if it is a new SQLite file. An existing file must have this format.
+    /// Default: `reference` for a new file.
+    #[arg(long, value_name = "FORMAT")]
+    storage_format: Option<StorageFormat>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -36,6 +40,7 @@ const EXAMPLES: &str = "\
 Examples:
   downbeat import backup.ndjson.zst sled:./downbeat-data
   downbeat import sqlite:storage.db sled:./downbeat-data
+  downbeat import --storage-format native sqlite:storage.db sqlite:downbeat.db
   ssh server downbeat export sled:/srv/data - | downbeat import - sled:./copy
 
 Exit codes:
@@ -59,7 +64,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
         Source::Store(from) => {
             refuse_same(from, &options.to)?;
             let from = open::existing(from, runtime)?;
-            let to = open::or_create(&options.to, runtime)?;
+            let to = open::or_create(&options.to, options.storage_format, runtime)?;
             let result = import_store(&from, &to, &progress);
             progress.finish();
             let ending = print(options, result)?;
@@ -72,7 +77,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
                 Source::File(path) => open_file(path)?,
                 _ => Input::stdin()?,
             };
-            let to = open::or_create(&options.to, runtime)?;
+            let to = open::or_create(&options.to, options.storage_format, runtime)?;
             let result = import_file(input, &to, &progress);
             progress.finish();
             let ending = print(options, result)?;

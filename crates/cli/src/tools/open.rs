@@ -9,7 +9,7 @@ use downbeat_storage_sled::{SledOptions, SledStorage};
 use downbeat_tools::Store;
 use tokio::runtime::Handle;
 
-use crate::storage::{self, DurabilityChoice, StorageChoice};
+use crate::storage::{self, OpenOptions, StorageChoice, StorageFormat};
 
 /// The cache of a sled store. sled takes a multiple of this, and an import opens two stores.
 const SLED_CACHE_BYTES: u64 = 16 << 20;
@@ -23,17 +23,27 @@ pub(super) fn existing(choice: &StorageChoice, runtime: &Handle) -> anyhow::Resu
         StorageChoice::Sled(dir) => require_sled(dir)?,
         StorageChoice::Sqlite(file) => require_sqlite(file)?,
     }
-    or_create(choice, runtime)
+    or_create(choice, None, runtime)
 }
 
-/// Opens a store, or creates an empty one.
-pub(super) fn or_create(choice: &StorageChoice, runtime: &Handle) -> anyhow::Result<Store> {
+/// Opens a store, or creates an empty one. A SQLite file must have the format, if there is one.
+pub(super) fn or_create(
+    choice: &StorageChoice,
+    format: Option<StorageFormat>,
+    runtime: &Handle,
+) -> anyhow::Result<Store> {
     if *choice == StorageChoice::Memory {
         bail!("content in `memory` is lost when this command ends: name a store on disk");
     }
+    if format.is_some() && !matches!(choice, StorageChoice::Sqlite(_)) {
+        bail!("`--storage-format` is only for a SQLite file, `sqlite:FILE`, and not for {choice}");
+    }
     let storage = match choice {
         StorageChoice::Sled(dir) => open_sled(dir),
-        _ => runtime.block_on(storage::open(choice, DurabilityChoice::Safe)),
+        _ => {
+            let options = OpenOptions { format, ..OpenOptions::default() };
+            runtime.block_on(storage::open(choice, options)).map(|opened| opened.storage)
+        }
     };
     let storage = storage.map_err(explain_lock).with_context(|| format!("cannot open {choice}"))?;
     Ok(Store::new(storage, runtime.clone()))

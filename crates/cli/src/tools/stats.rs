@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::{EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
-use crate::storage::StorageChoice;
+use crate::storage::{self, StorageChoice, StorageFormat};
 
 /// Show the size of a store, from its totals, without a scan.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,7 @@ Exit codes:
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Figures {
+    format: Option<&'static str>,
     co_values: u64,
     deleted: u64,
     sessions: u64,
@@ -46,7 +47,9 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
     let store = open::existing(&options.store, runtime)?;
     let stats = store.stats()?;
     store.close()?;
+    let format = storage::format_of(&options.store)?.map(StorageFormat::name);
     let figures = Figures {
+        format,
         co_values: stats.co_values,
         deleted: stats.deleted,
         sessions: stats.sessions,
@@ -58,6 +61,9 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
         print_json(&figures)?;
     } else {
         let mut out = std::io::stdout().lock();
+        if let Some(format) = figures.format {
+            writeln!(out, "format        {format}")?;
+        }
         writeln!(out, "CoValues      {}", grouped(figures.co_values))?;
         writeln!(out, "  deleted     {}", grouped(figures.deleted))?;
         writeln!(out, "sessions      {}", grouped(figures.sessions))?;

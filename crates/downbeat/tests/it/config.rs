@@ -78,6 +78,45 @@ fn the_three_ways_to_name_a_storage_count_by_where_they_stand() {
     assert!(said.contains("downbeat.toml:1: `in-memory` contradicts `storage`"), "{said}");
 }
 
+#[test]
+fn a_storage_of_a_higher_rank_replaces_the_format_too() {
+    // A missing certificate ends the server before it opens the store.
+    let file = "db = \"x.db\"\nstorage-format = \"native\"\n";
+    for arguments in [&[][..], &["--in-memory"], &["--storage-format", "reference"]] {
+        let output = serve_briefly(file, arguments);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_new_sqlite_file_gets_the_format_of_the_setting_and_keeps_it() {
+    let dir = TempDir::new().unwrap();
+    let serve = |file: &str, format: &[&str]| {
+        let mut command = downbeat();
+        command.args(["serve", "--port", "0", "--db", file]).args(format).current_dir(dir.path());
+        command
+    };
+    let native = ["--storage-format", "native"];
+    for (file, format, name) in
+        [("a.db", &[][..], "reference"), ("b.db", &native, "native"), ("b.db", &[], "native")]
+    {
+        let mut server = Server::spawn(&mut serve(file, format));
+        let kept = format!("Data is kept in sqlite:{file} ({name} format)");
+        assert!(server.said.contains(&kept), "{}", server.said);
+        server.signal("TERM");
+        assert!(server.ended().success());
+    }
+    let before = std::fs::read(dir.path().join("a.db")).unwrap();
+    let output = serve("a.db", &native).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    let expected = "a.db has the format `reference`, but `storage-format` is `native`";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(std::fs::read(dir.path().join("a.db")).unwrap(), before);
+    let output = serve("b.db", &["--storage-format", "reference"]).output().unwrap();
+    assert!(stderr(&output).contains("b.db has the format `native`"), "{}", stderr(&output));
+}
+
 fn serve_briefly(file: &str, arguments: &[&str]) -> Output {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("downbeat.toml"), file).unwrap();
@@ -189,6 +228,28 @@ fn what_does_not_go_together_is_said_with_what_is_missing() {
             "full-storage-reconciliation = true",
             &[],
             "downbeat.toml:1: `full-storage-reconciliation` needs `upstream`",
+        ),
+        (
+            "",
+            &["--storage", "sled:x", "--storage-format", "native"],
+            "--storage-format: `storage-format` needs `storage = sqlite:FILE` or `db`, but \
+             `storage` (--storage) sets the storage to sled:x",
+        ),
+        (
+            "",
+            &["--in-memory", "--storage-format", "reference"],
+            "`in-memory` (--in-memory) sets the storage to memory",
+        ),
+        (
+            "storage-format = \"native\"",
+            &[],
+            "downbeat.toml:1: `storage-format` needs `storage = sqlite:FILE` or `db`, but \
+             `storage` (default) sets the storage to sled:./downbeat-data",
+        ),
+        (
+            "",
+            &["--db", "x", "--storage-format", "fast"],
+            "--storage-format: \"fast\" is not valid: write reference or native",
         ),
         ("", &["--upstream-ca", "ca.pem"], "--upstream-ca: `upstream-ca` needs `upstream`"),
         (

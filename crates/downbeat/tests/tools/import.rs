@@ -27,6 +27,49 @@ fn a_store_comes_over_whole_into_any_kind_of_store() {
 }
 
 #[test]
+fn a_native_file_can_be_written_and_read_by_every_tool() {
+    let place = Place::new();
+    let cast = place.make(FROM);
+    let native = ["import", "--json", "--storage-format", "native"];
+    place.run_well(&[&native[..], &[FROM, "sqlite:native.db"]].concat());
+    let again = place.run_well(&[&native[..], &[FROM, "sqlite:native.db"]].concat()).json();
+    assert_eq!(again["unchangedCoValues"], Cast::CO_VALUES);
+    place.run_well(&["import", "sqlite:native.db", "sqlite:reference.db"]);
+    for (name, format) in [("sqlite:native.db", "native"), ("sqlite:reference.db", "reference")] {
+        assert_eq!(place.dump(name), place.dump(FROM), "{name}");
+        let verified = place.run_well(&["verify", "--json", name]).json();
+        assert_eq!(verified["coValues"], Cast::CO_VALUES, "{name}");
+        assert_eq!(verified["findings"], serde_json::json!([]), "{name}");
+        let stats = place.run_well(&["stats", "--json", name]).json();
+        assert_eq!(stats["coValues"], Cast::CO_VALUES, "{name}");
+        assert_eq!(stats["format"], format, "{name}");
+        place.run_well(&["inspect", &cast.small.to_string(), name]);
+    }
+    place.run_well(&["export", "sqlite:native.db", "file"]);
+    place.run_well(&["import", "--storage-format", "native", "file", "sqlite:other.db"]);
+    assert_eq!(place.dump("sqlite:other.db"), place.dump(FROM));
+}
+
+#[test]
+fn a_format_that_the_target_cannot_have_is_refused() {
+    let place = Place::new();
+    place.make(FROM);
+    place.run_well(&["import", FROM, "sqlite:to.db"]);
+    for (to, expected) in [
+        ("sqlite:to.db", "to.db has the format `reference`, but `storage-format` is `native`"),
+        (
+            "sled:to",
+            "`--storage-format` is only for a SQLite file, `sqlite:FILE`, and not for sled:to",
+        ),
+    ] {
+        let said = place.run(&["import", "--storage-format", "native", FROM, to]);
+        assert_eq!(said.code, 1, "{to}");
+        assert!(said.err.contains(expected), "{to}: {}", said.err);
+    }
+    assert!(!place.path("to").exists());
+}
+
+#[test]
 fn importing_again_changes_nothing() {
     let place = Place::new();
     place.make(FROM);

@@ -6,39 +6,56 @@ use downbeat_storage::conformance;
 use downbeat_storage_sqlite::{Durability, SqliteOptions, SqliteStorage};
 use tempfile::TempDir;
 
+use crate::SCHEMAS;
+
 fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-async fn open(dir: &TempDir) -> SqliteStorage {
-    SqliteStorage::open(dir.path().join("storage.db")).unwrap()
+fn open(dir: &TempDir, options: SqliteOptions) -> SqliteStorage {
+    SqliteStorage::open_with(dir.path().join("storage.db"), options).unwrap()
 }
 
-async fn open_relaxed(dir: &TempDir) -> SqliteStorage {
+fn relaxed() -> SqliteOptions {
     let durability = Durability::Relaxed { within: Duration::from_millis(10) };
-    let options = SqliteOptions::default().with_durability(durability);
-    SqliteStorage::open_with(dir.path().join("storage.db"), options).unwrap()
+    SqliteOptions::default().with_durability(durability)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_is_kept() {
-    conformance::run(directory, open).await;
+    for schema in SCHEMAS {
+        let options = SqliteOptions::default().with_schema(schema);
+        conformance::run(directory, async |dir: &TempDir| open(dir, options.clone())).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_is_kept_without_waiting_for_the_disk() {
-    conformance::run(directory, open_relaxed).await;
+    for schema in SCHEMAS {
+        let options = relaxed().with_schema(schema);
+        conformance::run(directory, async |dir: &TempDir| open(dir, options.clone())).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_on_reopening_is_kept() {
-    conformance::run_reopening(directory, open).await;
-    conformance::run_reopening(directory, open_relaxed).await;
+    for schema in SCHEMAS {
+        for options in [SqliteOptions::default(), relaxed()] {
+            let options = options.with_schema(schema);
+            let open = async |dir: &TempDir| open(dir, options.clone());
+            conformance::run_reopening(directory, open).await;
+        }
+    }
 }
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_on_moving_is_kept() {
-    let open = async |dir: &Path| SqliteStorage::open(dir.join("storage.db")).unwrap();
-    conformance::run_moving(directory, open).await;
+    for schema in SCHEMAS {
+        let options = SqliteOptions::default().with_schema(schema);
+        let open = async |dir: &Path| {
+            SqliteStorage::open_with(dir.join("storage.db"), options.clone()).unwrap()
+        };
+        conformance::run_moving(directory, open).await;
+    }
 }

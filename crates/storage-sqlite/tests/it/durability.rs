@@ -5,9 +5,10 @@ use std::time::Duration;
 use downbeat_protocol::CoValueId;
 use downbeat_storage::Storage;
 use downbeat_storage::conformance::{Author, CoValueFixture};
-use downbeat_storage_sqlite::{Durability, SqliteOptions, SqliteStorage};
+use downbeat_storage_sqlite::{Durability, SqliteOptions, SqliteSchema, SqliteStorage};
 use tempfile::TempDir;
 
+use crate::SCHEMAS;
 use crate::reference::path_in;
 
 /// A copy of the files in their current state, as a killed process leaves them.
@@ -30,9 +31,11 @@ async fn count_in(image: &TempDir, id: CoValueId) -> u64 {
 #[tokio::test]
 async fn what_was_appended_is_in_the_files_when_append_returns() {
     let relaxed = Durability::Relaxed { within: Duration::from_mins(1) };
-    for durability in [Durability::Flushed, relaxed] {
+    let durabilities = [Durability::Flushed, relaxed];
+    let cases = SCHEMAS.into_iter().flat_map(|schema| durabilities.map(|one| (schema, one)));
+    for (schema, durability) in cases {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions::default().with_durability(durability);
+        let options = SqliteOptions::default().with_durability(durability).with_schema(schema);
         let store = SqliteStorage::open_with(path_in(&dir), options).unwrap();
         let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
         for len in [20, 1_000, 20, 300_000, 20] {
@@ -45,8 +48,15 @@ async fn what_was_appended_is_in_the_files_when_append_returns() {
 
 #[tokio::test]
 async fn a_log_that_is_torn_at_any_place_leaves_whole_batches() {
+    for schema in SCHEMAS {
+        torn_at_any_place(schema).await;
+    }
+}
+
+async fn torn_at_any_place(schema: SqliteSchema) {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStorage::open(path_in(&dir)).unwrap();
+    let options = SqliteOptions::default().with_schema(schema);
+    let store = SqliteStorage::open_with(path_in(&dir), options).unwrap();
     let (one, two) = (CoValueFixture::new(1), CoValueFixture::new(2));
     let (mut a, mut b) = (Author::new(1), Author::new(2));
     for _ in 0..10 {
@@ -66,4 +76,23 @@ async fn a_log_that_is_torn_at_any_place_leaves_whole_batches() {
     assert!(counts.is_sorted());
     assert_eq!(counts.first(), Some(&0));
     assert!(counts.last() >= Some(&9));
+}
+
+/// Erasing does not wait for the disk, so the commit after it must flush both.
+#[tokio::test]
+async fn content_after_an_erasure_is_in_the_files_when_append_returns() {
+    for schema in SCHEMAS {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::default().with_schema(schema);
+        let store = SqliteStorage::open_with(path_in(&dir), options).unwrap();
+        let (gone, kept) = (CoValueFixture::new(1), CoValueFixture::new(2));
+        store.append(vec![gone.create(vec![Author::new(1).write(3, 500)])]).await.unwrap();
+        let tombstone = Author::deleting(3).delete(gone.id);
+        store.append(vec![gone.tombstone(tombstone)]).await.unwrap();
+        assert!(!store.erase(gone.id).await.unwrap().more);
+        store.append(vec![kept.create(vec![Author::new(2).write(2, 500)])]).await.unwrap();
+        let image = image(dir.path());
+        assert_eq!(count_in(&image, kept.id).await, 2);
+        assert_eq!(count_in(&image, gone.id).await, 1);
+    }
 }

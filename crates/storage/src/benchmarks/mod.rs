@@ -19,6 +19,7 @@
 //! the disk, so it runs once. The first argument of the program selects the measurements whose
 //! names contain it.
 
+mod comparing;
 mod reading;
 mod writing;
 
@@ -31,6 +32,8 @@ use crate::conformance::{Author, CoValueFixture};
 use crate::durability::Durability;
 use crate::storage::Storage;
 use downbeat_protocol::{SessionContent, Transaction};
+
+pub use comparing::compare;
 
 /// A flush ten times a second.
 const RELAXED: Durability = Durability::Relaxed { within: Duration::from_millis(100) };
@@ -131,6 +134,21 @@ fn extension(author: &Author, after: u64, transaction: &Transaction) -> SessionC
 /// The fixtures with these numbers.
 fn fixtures(count: u64) -> Vec<CoValueFixture> {
     (0..count).map(CoValueFixture::new).collect()
+}
+
+#[cfg(unix)]
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = time.tv_sec.try_into().expect("CPU time is not negative");
+    Duration::new(seconds, time.tv_nsec.try_into().expect("nanoseconds fit"))
+}
+
+/// Elapsed time, where the system gives no CPU time.
+#[cfg(not(unix))]
+fn cpu_time() -> Duration {
+    static START: std::sync::LazyLock<std::time::Instant> =
+        std::sync::LazyLock::new(std::time::Instant::now);
+    START.elapsed()
 }
 
 fn report(name: &str, count: u64, time: Duration) {

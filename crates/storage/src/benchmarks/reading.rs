@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use downbeat_protocol::{CoValueId, KnownState, SessionCounts};
 use tokio::task::JoinSet;
 
-use super::{Backend, extension, fixtures, report};
+use super::{Backend, cpu_time, extension, fixtures, report};
 use crate::conformance::{Author, CoValueFixture};
 use crate::durability::Durability;
 use crate::storage::Storage;
@@ -161,20 +161,6 @@ async fn look_up(store: Arc<dyn Storage>, ids: Vec<CoValueId>) {
 async fn read_all(store: Arc<dyn Storage>, ids: Vec<CoValueId>) {
     let read = store.read_many(ids.into_iter().map(KnownState::empty).collect(), 4 << 20).await;
     assert!(read.iter().all(|runs| runs.as_ref().is_ok_and(|runs| runs.len() == 1)));
-}
-
-#[cfg(unix)]
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let seconds = time.tv_sec.try_into().expect("CPU time is not negative");
-    Duration::new(seconds, time.tv_nsec.try_into().expect("nanoseconds fit"))
-}
-
-/// Elapsed time, where the system gives no CPU time.
-#[cfg(not(unix))]
-fn cpu_time() -> Duration {
-    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    START.elapsed()
 }
 
 /// Reads one CoValue of 100 KB transactions from start to end.

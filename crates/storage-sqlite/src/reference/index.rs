@@ -5,9 +5,10 @@ use downbeat_storage::StoredSession;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::extension::{ExtensionRow, owner};
+use super::header;
 use crate::error::{FileError, in_co_value, in_session};
-use crate::extension::{ExtensionRow, owner};
-use crate::header;
+use crate::read::text;
 
 /// The columns of a session and of the extension at its end. See [`session_row`].
 macro_rules! session_columns {
@@ -250,12 +251,4 @@ pub(crate) fn signature(
 ) -> Result<Signature, FileError> {
     let text = text(row, column).map_err(|reason| in_session(id, session, &reason))?;
     Signature::parse(text).map_err(|error| in_session(id, session, &error))
-}
-
-/// The text in a column, or the reason why it is none.
-pub(crate) fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, String> {
-    row.get_ref(column)
-        .map_err(|error| error.to_string())?
-        .as_str()
-        .map_err(|error| error.to_string())
 }

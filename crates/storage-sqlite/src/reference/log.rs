@@ -5,10 +5,11 @@ use downbeat_protocol::{CoValueId, Signature, Transaction};
 use downbeat_storage::{Extension, Runs, StoredSession};
 use rusqlite::{Connection, Row, Rows};
 
+use super::extension::{ExtensionRow, checksum, owner};
+use super::header::limits;
+use super::index::{SessionRow, signature};
 use crate::error::{FileError, in_session};
-use crate::extension::{ExtensionRow, checksum, owner};
-use crate::header::limits;
-use crate::index::{SessionRow, signature, text};
+use crate::read::text;
 
 /// The texts of small transactions share buffers of this size, in bytes.
 const BUFFER: usize = 4 << 10;

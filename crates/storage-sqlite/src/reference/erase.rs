@@ -4,38 +4,25 @@
 //! always valid, also for the reference, which may be the next to open it.
 
 use downbeat_protocol::{CoValueId, SessionId};
-use downbeat_storage::{Damage, Erased};
+use downbeat_storage::Erased;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::draft::{DamageScope, Draft};
+use super::changes::Changes;
+use super::extension::owner;
+use super::index::{self, SessionRow};
 use crate::error::FileError;
-use crate::extension::owner;
-use crate::index::{self, SessionRow};
+use crate::read::awaits_erasure;
 
 /// Transactions that one call removes at most, except for a longer extension at the end. Takes a
 /// few milliseconds of the writer's time.
 const MAX_TRANSACTIONS: u64 = 1_000;
 
-impl Draft<'_> {
-    /// See [`Storage::erase`](downbeat_storage::Storage::erase). The inner error is damage that
-    /// prevents erasing.
-    pub(crate) fn erase(
-        &mut self,
-        id: CoValueId,
-        scope: DamageScope,
-    ) -> Result<Result<Erased, Damage>, FileError> {
-        if scope == DamageScope::Batch {
-            let erased = self.erase_some(id).map_err(|error| error.while_reading(id));
-            return erased.map(Ok);
-        }
-        self.in_savepoint(id, |draft| draft.erase_some(id))
-    }
-
-    fn erase_some(&mut self, id: CoValueId) -> Result<Erased, FileError> {
-        self.damaged.refuse(id)?;
+impl Changes<'_> {
+    /// See [`Storage::erase`](downbeat_storage::Storage::erase).
+    pub(crate) fn erase(&mut self, id: CoValueId) -> Result<Erased, FileError> {
         let mut erased = Erased::default();
         let Some(co_value) = index::co_value(self.connection, id)? else { return Ok(erased) };
-        if !is_pending(self.connection, id)? {
+        if !awaits_erasure(self.connection, id)? {
             return Ok(erased);
         }
         self.remembered.forget();
@@ -100,12 +87,6 @@ impl Draft<'_> {
         self.totals.bytes -= bytes;
         Ok(left)
     }
-}
-
-/// Whether there is a tombstone with content that is not erased yet.
-fn is_pending(connection: &Connection, id: CoValueId) -> Result<bool, FileError> {
-    let query = "SELECT 1 FROM deletedCoValues WHERE coValueID = ?1 AND status = 0";
-    Ok(connection.prepare_cached(query)?.exists([id.as_str()])?)
 }
 
 /// The greatest length with a signature that is shorter than `count` by at least `room`; `None` if
