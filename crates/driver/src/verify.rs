@@ -1,17 +1,19 @@
 //! Verifying runs of transactions: the machine's `Verify` action.
 
 mod hashing;
+mod keys;
 mod log;
 mod stages;
 #[cfg(test)]
 mod tests;
 
-use downbeat_crypto::{HashChain, InvalidKey, VerifyingKey};
+use downbeat_crypto::{HashChain, InvalidKey};
 use downbeat_protocol::{CoValueId, Signature, SignerId};
 use downbeat_storage::StorageError;
 use downbeat_sync::{Rejection, Verified, VerifyJob};
 
 use self::hashing::{LogHash, Room};
+pub use self::keys::Ed25519;
 use self::log::StoredLog;
 use self::stages::Stage;
 use crate::content::ContentStore;
@@ -27,22 +29,6 @@ pub trait SignatureCheck {
 
     /// Whether a signature covers the log that ends with this hash chain.
     fn is_valid(&self, key: &Self::Key, chain: &HashChain, signature: &Signature) -> bool;
-}
-
-/// Checks each signature with Ed25519.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Ed25519;
-
-impl SignatureCheck for Ed25519 {
-    type Key = VerifyingKey;
-
-    fn key(&self, signer: SignerId) -> Result<VerifyingKey, InvalidKey> {
-        VerifyingKey::new(signer)
-    }
-
-    fn is_valid(&self, key: &VerifyingKey, chain: &HashChain, signature: &Signature) -> bool {
-        key.verify_chain(chain, signature).is_ok()
-    }
 }
 
 /// How much of a job is verified in one step.

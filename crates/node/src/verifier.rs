@@ -114,6 +114,7 @@ impl Verifier {
             let worker = Worker {
                 shared: Arc::clone(&shared),
                 content: content.clone(),
+                ed25519: Ed25519::default(),
                 events: events.clone(),
                 counters: Arc::clone(counters),
                 runtime: Handle::current(),
@@ -200,6 +201,7 @@ impl Shared {
 struct Worker {
     shared: Arc<Shared>,
     content: ContentStore,
+    ed25519: Ed25519,
     events: mpsc::Sender<Event>,
     counters: Arc<Counters>,
     runtime: Handle,
@@ -259,7 +261,7 @@ impl Worker {
         let (id, session) = (verification.job().id, verification.job().session.clone());
         let span = debug_span!("verify", co_value = %id, %session);
         let _verifying = span.enter();
-        let step = verification.step(&self.content, &Ed25519, VerifyLimits::default());
+        let step = verification.step(&self.content, &self.ed25519, VerifyLimits::default());
         let stepped = self.runtime.block_on(catch(step));
         stepped.unwrap_or_else(|panic| {
             error!(co_value = %id, %session, panic, "verifying failed: a bug");

@@ -98,8 +98,9 @@ fn busy() -> StorageError {
 /// Verifies in portions. Returns the result, and the number of portions.
 fn steps(content: &ContentStore, job: VerifyJob, limits: VerifyLimits) -> (Verification, usize) {
     let mut verification = Verification::new(job);
+    let ed25519 = Ed25519::default();
     let mut steps = 1;
-    while !block_on(verification.step(content, &Ed25519, limits)) {
+    while !block_on(verification.step(content, &ed25519, limits)) {
         steps += 1;
     }
     (verification, steps)
@@ -204,15 +205,16 @@ fn after_a_failure_of_storage_it_goes_on_where_it_stopped() {
     let content = ContentStore::new(storage_of_content, 0);
     let next = author.write(1, 10);
     let mut verification = Verification::new(author.job(20, vec![next], Vec::new()));
+    let ed25519 = Ed25519::default();
     let mut failures = 0;
     loop {
         if failures < 3 {
             storage.inject(Operation::Read, InjectedFailure::Fail(busy()));
             failures += 1;
-            assert!(block_on(verification.step(&content, &Ed25519, limits(1, 3_000))));
+            assert!(block_on(verification.step(&content, &ed25519, limits(1, 3_000))));
             assert!(verification.is_worth_a_retry());
         }
-        if block_on(verification.step(&content, &Ed25519, limits(1, 3_000))) {
+        if block_on(verification.step(&content, &ed25519, limits(1, 3_000))) {
             break;
         }
     }

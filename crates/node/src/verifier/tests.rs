@@ -24,8 +24,14 @@ impl Bench {
         let (verifier, _) = Verifier::start(0, &content, &events, &counters).unwrap();
         drop(entered);
         let shared = Arc::clone(&verifier.shared);
-        let worker =
-            Worker { shared, content, events, counters, runtime: runtime.handle().clone() };
+        let worker = Worker {
+            shared,
+            content,
+            ed25519: Ed25519::default(),
+            events,
+            counters,
+            runtime: runtime.handle().clone(),
+        };
         Self { verifier, worker, _runtime: runtime, _incoming: incoming }
     }
 

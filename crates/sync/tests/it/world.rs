@@ -48,6 +48,7 @@ pub(crate) struct World {
     pub now: Millis,
     storage: Arc<MemoryStorage>,
     content: ContentStore,
+    ed25519: Ed25519,
     /// The durable CoValues.
     pub store: BTreeMap<CoValueId, StoredValue>,
     /// Turns read no content.
@@ -110,6 +111,7 @@ impl World {
             config,
             now: 0,
             content: content_store(&storage),
+            ed25519: Ed25519::default(),
             storage,
             store: BTreeMap::new(),
             is_hidden: false,
@@ -464,7 +466,7 @@ impl World {
     /// Verifies a job. The test decides whether deletions are allowed.
     fn verified(&self, mut job: VerifyJob) -> Verified {
         let (claim, chain) = (job.claim.take(), job.chain.clone());
-        let mut verified = block_on(verify(&self.content, &Ed25519, job)).into_verified();
+        let mut verified = block_on(verify(&self.content, &self.ed25519, job)).into_verified();
         if claim.is_some() && !self.may_delete && verified.rejection.is_none() {
             verified.rejection = Some(Rejection::InvalidDelete(DeleteError::NotAdmin(None)));
             verified.accepted.clear();

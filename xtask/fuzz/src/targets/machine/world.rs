@@ -51,6 +51,7 @@ pub(super) struct World {
     now: Millis,
     storage: Arc<MemoryStorage>,
     content: ContentStore,
+    ed25519: Ed25519,
     is_broken: bool,
     /// Actions that are not completed.
     waiting: VecDeque<Action>,
@@ -77,6 +78,7 @@ impl World {
             machine,
             now: 0,
             content: ContentStore::new(Arc::clone(&storage) as Arc<dyn Storage>, CONTENT_BUDGET),
+            ed25519: Ed25519::default(),
             storage,
             is_broken: false,
             waiting: VecDeque::new(),
@@ -261,7 +263,7 @@ impl World {
                 Event::Loaded { id, result: Ok(loaded) }
             }
             Action::Verify(job) => {
-                let verification = block_on(verify(&self.content, &Ed25519, job));
+                let verification = block_on(verify(&self.content, &self.ed25519, job));
                 Event::Verified(verification.into_verified())
             }
             Action::Store(job) => return self.write(WriteJob::Store(job, ())),
