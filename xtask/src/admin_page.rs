@@ -97,7 +97,7 @@ impl Scene {
         let url = upstream.url()?;
         let mut serve = Command::new(&program);
         serve.current_dir(&folder.path).args(["serve", "--port", "0", "--admin-port", "0"]);
-        serve.args(["--storage", "sled:data", "--access", "keys", "--keys"]).arg(&key_file);
+        serve.args(["--storage", "data:data", "--access", "keys", "--keys"]).arg(&key_file);
         serve.args(["--upstream", &url, "--upstream", "ws://127.0.0.1:9"]);
         let edge = Running::start(&mut serve)?;
         let admin = edge.admin()?;

@@ -27,12 +27,24 @@ enum Benchmark {
         arguments: Vec<String>,
     },
     Storm(storm::Arguments),
+    /// Compare the storage backends: cost, growth, and what damage does to them. `cargo xtask bench
+    /// storages [--only cost,growth,damage] [--rounds N] [--edits N] [--trials N] [--seed S]`.
+    #[command(disable_help_flag = true)]
+    Storages {
+        /// The arguments of `downbeat-storages`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 pub(crate) fn run_benchmark(arguments: &Arguments) -> Result<()> {
     let arguments = match &arguments.benchmark {
         Benchmark::Compare { arguments } => arguments,
         Benchmark::Storm(arguments) => return storm::run(arguments),
+        Benchmark::Storages { arguments } => {
+            let mut storages = program("downbeat-storages", "release");
+            return crate::steps::run(storages.args(arguments));
+        }
     };
     tools::require_node()?;
     tools::require_c_compiler()?;

@@ -26,6 +26,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     server: Server,
 
+    /// The storage of servers that keep their data on disk.
+    #[arg(long, value_enum, default_value_t)]
+    storage: OnDisk,
+
     /// Test the release build.
     ///
     /// The default is the debug build. It shares its dependencies with `cargo test`, so it builds
@@ -42,6 +46,15 @@ enum Server {
     Downbeat,
     /// A small server with the reference engine, to test the scenarios themselves.
     Reference,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum OnDisk {
+    /// The default storage.
+    #[default]
+    Data,
+    /// sled.
+    Sled,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -70,6 +83,7 @@ pub(crate) fn steps(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
     scenarios.current_dir(&folder).args(["--test-reporter=spec", "main.mjs"]);
     scenarios.args(&arguments.filter);
     scenarios.env("DOWNBEAT_INTEROP_SERVER", arguments.server.name());
+    scenarios.env("DOWNBEAT_INTEROP_STORAGE", arguments.storage.name());
     scenarios.env("DOWNBEAT_BIN", binary(arguments.profile())?);
     let rerun = command_line(&arguments.command());
     steps.step("interop scenarios", &rerun, || run_within(SCENARIOS_LIMIT, &mut scenarios))
@@ -91,6 +105,9 @@ impl Arguments {
         if self.server != Server::default() {
             command.args(["--server", self.server.name()]);
         }
+        if self.storage != OnDisk::default() {
+            command.args(["--storage", self.storage.name()]);
+        }
         if self.release {
             command.arg("--release");
         }
@@ -100,6 +117,16 @@ impl Arguments {
 
     fn profile(&self) -> Profile {
         if self.release { Profile::Release } else { Profile::Debug }
+    }
+}
+
+impl OnDisk {
+    /// The name on the command line and for the Node.js programs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Sled => "sled",
+        }
     }
 }
 

@@ -57,7 +57,7 @@ fn check_metrics() -> Result<()> {
     let certificates = root().join("xtask/interop/lib/certificates");
     let mut serve = Command::new(&program);
     serve.current_dir(&folder.path).args(["serve", "--port", "0", "--admin-port", "0"]);
-    serve.args(["--storage", "sled:data", "--access", "keys", "--keys"]).arg(&key_file);
+    serve.args(["--storage", "data:data", "--access", "keys", "--keys"]).arg(&key_file);
     serve.args(["--upstream", "ws://127.0.0.1:9", "--tls-cert"]);
     serve.arg(certificates.join("server.pem")).arg("--tls-key");
     serve.arg(certificates.join("server-key.pem"));

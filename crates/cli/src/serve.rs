@@ -26,7 +26,7 @@ use crate::certificate::CertificateWatch;
 use crate::config::{AccessConfig, Config, Loaded, Sources};
 use crate::log::{Log, LogWriter};
 use crate::signals::{ForcedShutdown, Signal, Signals};
-use crate::storage::{DurabilityChoice, OpenOptions, Opened, StorageChoice, StorageFormat};
+use crate::storage::{DurabilityChoice, OpenOptions, Opened, Place, StorageFormat};
 use crate::{exit, log, storage};
 
 /// Reserved file descriptors. When no others are left, they serve the admin port and the refusal of
@@ -68,6 +68,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     // Before the URL is printed, so that a signal right after that is not missed.
     let mut signals = Signals::listen()?;
     let access = AccessControl::load(config)?;
+    let place = config.storage.place()?;
     let shared = SharedNode::default();
     let (options, certificate) = ws_options(config, &access, &shared)?;
     let reserve = options.spare_files.clone();
@@ -88,7 +89,7 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
     sources.receive_budget = receive_budget;
     sources.certificate = certificate.as_ref().map(CertificateWatch::reloader);
     sources.dropped_log_lines = Box::new(move || log.dropped());
-    let admin = Arc::new(Admin::new(sources, server_info(config, url.clone())));
+    let admin = Arc::new(Admin::new(sources, server_info(config, &place, url.clone())));
     let admin_port = match config.admin {
         Some(address) => Some(
             admin
@@ -102,13 +103,14 @@ async fn serve(config: &Config, log: LogWriter) -> anyhow::Result<()> {
         durability: config.durability,
         cache_bytes: Some(config.memory.storage_cache),
         format: config.storage_format,
+        exclusive: true,
     };
-    let Opened { storage, format } = storage::open(&config.storage, options).await?;
-    let node = node(config, &access, (listener, tcp), storage)?;
+    let Opened { storage, format } = storage::open(&place, options).await?;
+    let node = node(config, &access, (listener, tcp), (&place, storage))?;
     *shared.write().await = Some(node);
     access.apply_limits(&shared).await;
 
-    let storage = described(&config.storage, format);
+    let storage = described(&place, format);
     announce(&url, tcp_url.as_deref(), &storage, admin_port.as_ref())?;
     warn_about_exposure(config, admin_port.as_ref());
     let mut tasks = JoinSet::new();
@@ -245,7 +247,7 @@ fn node(
     config: &Config,
     access: &AccessControl,
     (listener, tcp): (WsListener, Option<TcpListener>),
-    storage: Arc<dyn downbeat_storage::Storage>,
+    (place, storage): (&Place, Arc<dyn downbeat_storage::Storage>),
 ) -> anyhow::Result<Node> {
     let mut node = Node::builder(storage)
         .listen(listener)
@@ -257,7 +259,7 @@ fn node(
     if let Some(tcp) = tcp {
         node = node.listen(Box::new(tcp));
     }
-    if let Some(path) = usage_file(&config.storage) {
+    if let Some(path) = usage_file(place) {
         node = node.usage_file(path);
     }
     let mut client_tls = ClientTls::new();
@@ -274,9 +276,8 @@ fn node(
 }
 
 /// The file with the counts for quotas, beside the store. Counting starts from zero without it.
-fn usage_file(storage: &StorageChoice) -> Option<PathBuf> {
-    let text = storage.to_string();
-    let (_, path) = text.split_once(':')?;
+fn usage_file(place: &Place) -> Option<PathBuf> {
+    let path = place.path()?.display().to_string();
     Some(format!("{}.usage", path.trim_end_matches('/')).into())
 }
 
@@ -297,10 +298,10 @@ fn sync_config(config: &Config) -> SyncConfig {
     sync
 }
 
-fn server_info(config: &Config, url: String) -> ServerInfo {
+fn server_info(config: &Config, place: &Place, url: String) -> ServerInfo {
     ServerInfo {
         url,
-        storage: config.storage.to_string(),
+        storage: place.to_string(),
         durability: match config.durability {
             DurabilityChoice::Safe => "safe",
             DurabilityChoice::Relaxed => "relaxed",
@@ -315,10 +316,10 @@ fn server_info(config: &Config, url: String) -> ServerInfo {
 }
 
 /// The storage with the format of its file, for people.
-fn described(storage: &StorageChoice, format: Option<StorageFormat>) -> String {
+fn described(place: &Place, format: Option<StorageFormat>) -> String {
     match format {
-        Some(format) => format!("{storage} ({} format)", format.name()),
-        None => storage.to_string(),
+        Some(format) => format!("{place} ({} format)", format.name()),
+        None => place.to_string(),
     }
 }
 

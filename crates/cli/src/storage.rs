@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use downbeat_storage::{Durability, MemoryStorage, Storage};
 use downbeat_storage_sled::{SledOptions, SledStorage};
@@ -16,15 +16,34 @@ use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 /// README state it. A disk that needs tens of milliseconds for a flush stays mostly idle.
 const RELAXED_FLUSH: Duration = Duration::from_millis(200);
 
-/// The store of a server or tool.
+/// The file of a data directory that has no sled store.
+const DATA_FILE: &str = "downbeat.db";
+
+/// The store of a server or tool, as it is written in settings and flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StorageChoice {
     /// Memory. Content is lost when the process ends.
     Memory,
+    /// A data directory: a sled store if it holds one, as earlier versions made it, else the
+    /// SQLite file [`DATA_FILE`] in Downbeat's own format.
+    DataDir(PathBuf),
     /// A directory with a sled store.
     Sled(PathBuf),
     /// A SQLite file, in the format of the reference server or in Downbeat's own.
     Sqlite(PathBuf),
+}
+
+/// Where the store of a [`StorageChoice`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Memory.
+    Memory,
+    /// A directory with a sled store.
+    Sled(PathBuf),
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// The SQLite file of a data directory.
+    DataFile(PathBuf),
 }
 
 /// When content is acknowledged.
@@ -56,6 +75,9 @@ pub(crate) struct OpenOptions {
     /// The format that a SQLite file must have. New files get it. If it is absent, an existing file
     /// may have any format.
     pub format: Option<StorageFormat>,
+    /// Whether a SQLite file that another process has open for itself is refused. A sled store has
+    /// only one process in any case.
+    pub exclusive: bool,
 }
 
 /// An open store.
@@ -66,20 +88,30 @@ pub(crate) struct Opened {
 }
 
 /// Opens a store. A missing or empty directory or file becomes a new store.
-pub(crate) async fn open(choice: &StorageChoice, options: OpenOptions) -> anyhow::Result<Opened> {
-    let OpenOptions { durability, cache_bytes, format } = options;
-    Ok(match choice {
-        StorageChoice::Memory => Opened::without_format(MemoryStorage::new()),
-        StorageChoice::Sled(dir) => {
+pub(crate) async fn open(place: &Place, options: OpenOptions) -> anyhow::Result<Opened> {
+    let OpenOptions { durability, cache_bytes, mut format, exclusive } = options;
+    if let Place::DataFile(file) = place {
+        format = format.or(format_of_file(file)?).or(Some(StorageFormat::Native));
+    }
+    Ok(match place {
+        Place::Memory => Opened::without_format(MemoryStorage::new()),
+        Place::Sled(dir) => {
+            ensure!(
+                format.is_none(),
+                "{} holds a sled store, and `storage-format` is for SQLite files",
+                dir.display()
+            );
             let dir = dir.clone();
             let mut options = SledOptions::default().with_durability(durability.into());
             options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
             Opened::without_format(opening.await.context("opening the store panicked")??)
         }
-        StorageChoice::Sqlite(file) => {
+        Place::Sqlite(file) | Place::DataFile(file) => {
             let path = file.clone();
-            let mut options = SqliteOptions::default().with_durability(durability.into());
+            let mut options = SqliteOptions::default()
+                .with_durability(durability.into())
+                .with_exclusive(exclusive);
             options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening = tokio::task::spawn_blocking(move || open_sqlite(&path, options, format));
             let store = opening.await.context("opening the store panicked")??;
@@ -90,10 +122,10 @@ pub(crate) async fn open(choice: &StorageChoice, options: OpenOptions) -> anyhow
 }
 
 /// The format of a store that exists. Only SQLite files have one.
-pub(crate) fn format_of(choice: &StorageChoice) -> anyhow::Result<Option<StorageFormat>> {
-    match choice {
-        StorageChoice::Memory | StorageChoice::Sled(_) => Ok(None),
-        StorageChoice::Sqlite(file) => format_of_file(file),
+pub(crate) fn format_of(place: &Place) -> anyhow::Result<Option<StorageFormat>> {
+    match place {
+        Place::Memory | Place::Sled(_) => Ok(None),
+        Place::Sqlite(file) | Place::DataFile(file) => format_of_file(file),
     }
 }
 
@@ -172,11 +204,13 @@ impl FromStr for StorageChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
+            Some(("data", "")) => Err("`data:` needs a directory: data:DIR".to_owned()),
+            Some(("data", dir)) => Ok(Self::DataDir(dir.into())),
             Some(("sled", "")) => Err("`sled:` needs a directory: sled:DIR".to_owned()),
             Some(("sled", dir)) => Ok(Self::Sled(dir.into())),
             Some(("sqlite", "")) => Err("`sqlite:` needs a file: sqlite:FILE".to_owned()),
             Some(("sqlite", file)) => Ok(Self::Sqlite(file.into())),
-            _ => Err("expected `memory`, `sled:DIR` or `sqlite:FILE`".to_owned()),
+            _ => Err("expected `memory`, `data:DIR`, `sqlite:FILE` or `sled:DIR`".to_owned()),
         }
     }
 }
@@ -185,22 +219,70 @@ impl fmt::Display for StorageChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory"),
+            Self::DataDir(dir) => write!(f, "data:{}", dir.display()),
             Self::Sled(dir) => write!(f, "sled:{}", dir.display()),
             Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
         }
     }
 }
 
+impl StorageChoice {
+    /// Where the store is. Looks into a data directory, and writes nothing.
+    pub(crate) fn place(&self) -> anyhow::Result<Place> {
+        Ok(match self {
+            Self::Memory => Place::Memory,
+            Self::DataDir(dir) => {
+                let file = dir.join(DATA_FILE);
+                match (SledStorage::is_in(dir)?, file.try_exists()?) {
+                    (true, false) => Place::Sled(dir.clone()),
+                    (false, _) => Place::DataFile(file),
+                    (true, true) => bail!(
+                        "{dir} holds two stores: a sled store and the file {DATA_FILE}. Name one \
+                         of them: `sled:{dir}` or `sqlite:{file}`",
+                        dir = dir.display(),
+                        file = file.display(),
+                    ),
+                }
+            }
+            Self::Sled(dir) => Place::Sled(dir.clone()),
+            Self::Sqlite(file) => Place::Sqlite(file.clone()),
+        })
+    }
+}
+
+impl Place {
+    /// The file or directory of a store on disk.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Sled(path) | Self::Sqlite(path) | Self::DataFile(path) => Some(path),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Sled(dir) => write!(f, "sled:{}", dir.display()),
+            Self::Sqlite(file) | Self::DataFile(file) => write!(f, "sqlite:{}", file.display()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_storage_is_memory_or_a_directory_or_a_file() {
         assert_eq!("memory".parse(), Ok(StorageChoice::Memory));
+        assert_eq!("data:a/b".parse(), Ok(StorageChoice::DataDir("a/b".into())));
         assert_eq!("sled:a/b".parse(), Ok(StorageChoice::Sled("a/b".into())));
         assert_eq!("sqlite:a.db".parse(), Ok(StorageChoice::Sqlite("a.db".into())));
-        for bad in ["", "sled", "sled:", "sqlite", "Memory", "rocks:dir"] {
+        for bad in ["", "data", "sled", "sled:", "sqlite", "Memory", "rocks:dir"] {
             let error = bad.parse::<StorageChoice>().unwrap_err();
             assert!(error.contains("sled:DIR"), "{bad}: {error}");
         }
@@ -208,8 +290,26 @@ mod tests {
 
     #[test]
     fn a_storage_prints_as_it_is_written() {
-        for text in ["memory", "sled:a/b", "sqlite:a.db"] {
+        for text in ["memory", "data:a/b", "sled:a/b", "sqlite:a.db"] {
             assert_eq!(text.parse::<StorageChoice>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_data_directory_keeps_the_sled_store_that_it_has() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("data");
+        let place = || StorageChoice::DataDir(dir.clone()).place();
+        let (file, sled) = (Place::DataFile(dir.join(DATA_FILE)), Place::Sled(dir.clone()));
+        assert_eq!(place().unwrap(), file, "missing");
+        fs::create_dir(&dir).unwrap();
+        assert_eq!(place().unwrap(), file, "empty");
+        drop(SledStorage::open(&dir).unwrap());
+        assert_eq!(place().unwrap(), sled);
+        // Also one that is damaged: an empty store must not take its place.
+        fs::remove_file(dir.join("format")).unwrap();
+        assert_eq!(place().unwrap(), sled);
+        fs::write(dir.join(DATA_FILE), "").unwrap();
+        assert!(place().unwrap_err().to_string().contains("two stores"));
     }
 }

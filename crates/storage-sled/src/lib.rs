@@ -1,4 +1,4 @@
-//! The default storage of Downbeat: a store in a directory, on the embedded database sled.
+//! A storage of Downbeat: a store in a directory, on the embedded database sled.
 //!
 //! ```
 //! use downbeat_storage::Storage;

@@ -72,6 +72,17 @@ pub(crate) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, StorageE
     }
 }
 
+/// Whether a directory holds files of a store.
+pub(crate) fn has_files(dir: &Path) -> Result<bool, StorageError> {
+    for name in [FORMAT_FILE, UNFINISHED_FORMAT_FILE, LOG_FILE] {
+        let path = dir.join(name);
+        if path.try_exists().map_err(|error| io_error("look for", &path, error))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn open_existing(dir: &Path, version: u32, options: &SledOptions) -> Result<Opened, StorageError> {
     if version > FORMAT_VERSION {
         return Err(StorageError::NewerFormat {

@@ -69,6 +69,16 @@ impl SledStorage {
         Ok(Self { inner: Arc::new(Inner { shared, readers, writer }) })
     }
 
+    /// Whether a directory holds a sled store, or files of a damaged or unfinished one. A directory
+    /// that is missing holds none.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Io`] if the directory cannot be read.
+    pub fn is_in(dir: impl AsRef<Path>) -> Result<bool, StorageError> {
+        open::has_files(dir.as_ref())
+    }
+
     /// Reads on one of the reader threads, about as much as this many CoValues.
     async fn read_with<T: Send + 'static>(
         &self,

@@ -64,16 +64,28 @@ pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
+/// Creates the directory of a file and those above it. Their names are durable afterwards, as the
+/// content of the file has to be.
+pub(crate) fn create_parent(file: &Path) -> Result<(), StorageError> {
+    let Some(dir) = file.parent() else { return Ok(()) };
+    let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    let create = || {
+        fs::create_dir_all(dir)?;
+        for parent in missing.iter().filter_map(|dir| dir.parent()) {
+            #[cfg(unix)]
+            fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    };
+    create().map_err(|error| StorageError::io(format!("cannot create {}", dir.display()), error))
+}
+
 /// Opens the file for writing. Creates it if it is missing, and migrates it to the newest version.
 pub(crate) fn open_writer(
     file: &Path,
     options: &SqliteOptions,
 ) -> Result<(Connection, SqliteSchema), StorageError> {
-    if let Some(parent) = file.parent() {
-        fs::create_dir_all(parent).map_err(|error| {
-            StorageError::io(format!("cannot create {}", parent.display()), error)
-        })?;
-    }
+    create_parent(file)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut connection = open(file, flags)?;
     if connection.is_readonly("main").map_err(|error| storage_error("open", file, error))? {

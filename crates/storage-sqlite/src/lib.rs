@@ -45,6 +45,7 @@ mod check;
 mod connection;
 mod draft;
 mod error;
+mod exclusive;
 mod native;
 mod options;
 mod read;

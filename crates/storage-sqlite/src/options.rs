@@ -25,6 +25,12 @@ pub struct SqliteOptions {
     /// The schema of a new file. Default: [`SqliteSchema::Reference`]. An existing file keeps its
     /// own.
     pub schema: SqliteSchema,
+    /// Whether the store is for this process alone. Default: `false`.
+    ///
+    /// Then another process that wants the same cannot open the file. It says so by a lock on a
+    /// file beside it, which ends with the process. Other programs, and stores that are not
+    /// exclusive, take no notice.
+    pub exclusive: bool,
 }
 
 impl SqliteOptions {
@@ -48,6 +54,13 @@ impl SqliteOptions {
         self.schema = schema;
         self
     }
+
+    /// Sets [`Self::exclusive`].
+    #[must_use]
+    pub fn with_exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
 }
 
 impl Default for SqliteOptions {
@@ -56,6 +69,7 @@ impl Default for SqliteOptions {
             durability: Durability::Flushed,
             cache_bytes: 64 << 20,
             schema: SqliteSchema::default(),
+            exclusive: false,
         }
     }
 }

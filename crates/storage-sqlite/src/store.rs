@@ -20,6 +20,7 @@ use tracing::error;
 use crate::check::{Check, Damaged};
 use crate::connection::{FileIdentities, MAX_READS, Reader, Source, beside, open_writer};
 use crate::error::FileError;
+use crate::exclusive::ExclusiveLock;
 use crate::options::SqliteOptions;
 use crate::read;
 use crate::schema::SqliteSchema;
@@ -58,6 +59,7 @@ struct Threads {
     readers: ReaderThreads<Reader>,
     check: std::sync::Mutex<Option<Check>>,
     writer: WriterThread<Writer>,
+    lock: std::sync::Mutex<Option<ExclusiveLock>>,
 }
 
 impl SqliteStorage {
@@ -69,7 +71,8 @@ impl SqliteStorage {
     ///
     /// - [`StorageError::NotAStore`] if the path holds something else,
     /// - [`StorageError::NewerFormat`] if a newer version of Downbeat or of the reference has written it,
-    /// - [`StorageError::Locked`] if another process does not stop writing to it,
+    /// - [`StorageError::Locked`] if another process does not stop writing to it, or has it for
+    ///   itself and this one [asks for the same](SqliteOptions::exclusive),
     /// - [`StorageError::Corrupt`] if its pages are damaged,
     /// - [`StorageError::Io`] if it cannot be read or written.
     pub fn open(file: impl AsRef<Path>) -> Result<Self, StorageError> {
@@ -83,7 +86,10 @@ impl SqliteStorage {
             StorageError::io(format!("cannot open {}", file.as_ref().display()), error)
         })?;
         let mut reserve = SpaceReserve::new(beside(&file, RESERVE_SUFFIX));
-        let (connection, schema) = reserve.open_with(|| open_writer(&file, &options))?;
+        let ((connection, schema), lock) = reserve.open_with(|| {
+            let lock = options.exclusive.then(|| ExclusiveLock::acquire(&file)).transpose()?;
+            Ok((open_writer(&file, &options)?, lock))
+        })?;
         let identities = FileIdentities::of(&file)?;
         let audited = Arc::new(AtomicBool::new(false));
         let opened = Opened {
@@ -106,7 +112,12 @@ impl SqliteStorage {
         Ok(Self {
             source,
             schema,
-            threads: Arc::new(Threads { readers, check: Some(check).into(), writer }),
+            threads: Arc::new(Threads {
+                readers,
+                check: Some(check).into(),
+                writer,
+                lock: lock.into(),
+            }),
             damaged,
             checked,
             audited,
@@ -318,7 +329,9 @@ impl Threads {
         // The connection of the writer must be the last one to close.
         self.readers.close();
         drop(self.check.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.writer.close()
+        let closed = self.writer.close();
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        closed
     }
 }
 

@@ -51,7 +51,7 @@ impl Program {
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
             command.env_remove(name);
         }
-        let storage = format!("sled:{}", self.store().display());
+        let storage = format!("data:{}", self.store().display());
         command.args(["serve", "--port", "0", "--storage", &storage]);
         command.args(["--memory-budget", &self.memory_budget]).args(&self.options);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);

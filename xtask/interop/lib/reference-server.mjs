@@ -1,7 +1,7 @@
 // A sync server with the reference engine and the command line of Downbeat. The scenarios pass
 // against it, so that a failure with Downbeat is a fault of Downbeat.
 //
-// node lib/reference-server.mjs serve --host 127.0.0.1 --port 0 --storage memory|sled:DIR|sqlite:FILE
+// node lib/reference-server.mjs serve --host 127.0.0.1 --port 0 --storage memory|data:DIR|sled:DIR|sqlite:FILE
 //   [--upstream URL]...
 
 import { createServer } from "node:http";

@@ -11,6 +11,9 @@ import { RawPeer } from "./raw-peer.mjs";
 import { Server } from "./server.mjs";
 import { within } from "./waiting.mjs";
 
+/** The kind of storage of servers that keep their data on disk: `data` or `sled`. */
+const kindOnDisk = process.env.DOWNBEAT_INTEROP_STORAGE ?? "data";
+
 /** A scenario that takes longer has failed. Few take more than two seconds. */
 const SCENARIO_LIMIT = 60_000;
 
@@ -54,7 +57,7 @@ class World {
 
   /** The argument for a storage in a new directory. Several servers may use it in turn. */
   async storageOnDisk() {
-    return `sled:${await this.directory()}`;
+    return `${kindOnDisk}:${await this.directory()}`;
   }
 
   /** A new directory. */

@@ -57,7 +57,7 @@ export class Server {
   #logListeners = new Set();
 
   /**
-   * `storage` is the argument of the command line: `memory` or `sled:DIR`. `upstreams` are the
+   * `storage` is the argument of the command line: `memory` or `data:DIR`. `upstreams` are the
    * upstream servers, or proxies to them. `reference` starts the reference server. `flags` are
    * further flags, only for Downbeat. `authority` is the certificate (PEM) that clients of a server
    * with TLS trust.

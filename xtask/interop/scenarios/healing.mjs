@@ -50,8 +50,9 @@ const healing = [
   }),
 
   scenario("an older copy of the store is completed by the clients", async (world) => {
-    const directory = await world.directory();
-    const storage = `sled:${directory}/store`;
+    const storage = await world.storageOnDisk();
+    const data = storage.replace(/^\w+:/, "");
+    const copy = await world.directory();
     let server = await world.server(storage);
     const side = await author(world, server);
     await side.write(MAPS / 2);
@@ -59,7 +60,7 @@ const healing = [
     await side.ada.synced();
     side.line.shut();
     await server.stop();
-    await cp(`${directory}/store`, `${directory}/copy`, { recursive: true });
+    await cp(data, copy, { recursive: true });
 
     server = await world.server(storage);
     side.line.connectTo(server);
@@ -70,8 +71,8 @@ const healing = [
     await side.ada.synced();
     side.line.shut();
     await server.stop();
-    await rm(`${directory}/store`, { recursive: true });
-    await cp(`${directory}/copy`, `${directory}/store`, { recursive: true });
+    await rm(data, { recursive: true });
+    await cp(copy, data, { recursive: true });
 
     server = await world.server(storage);
     await assertHeals(world, side, server);

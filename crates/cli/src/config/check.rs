@@ -183,7 +183,7 @@ fn storage_format(
     if format.origin == Origin::Default {
         return None;
     }
-    if matches!(storage, StorageChoice::Sqlite(_)) {
+    if matches!(storage, StorageChoice::Sqlite(_) | StorageChoice::DataDir(_)) {
         return Some(format.value);
     }
     // A storage of a higher rank replaces the one that the format was written for.
@@ -191,7 +191,7 @@ fn storage_format(
         problems.add(
             &format.origin,
             format_args!(
-                "`storage-format` needs `storage = sqlite:FILE` or `db`, but `{name}` ({origin}) \
+                "`storage-format` is for SQLite files, but `{name}` ({origin}) \
                  sets the storage to {storage}"
             ),
         );

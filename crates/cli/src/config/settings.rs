@@ -138,9 +138,10 @@ settings! {
         tls_key("tls-key", "FILE"): Option<std::path::PathBuf> = "";
     }
     "Storage" {
-        /// Storage: `memory`, `sled:DIR`, or `sqlite:FILE` (by default in the file format of the
-        /// reference server).
-        storage("storage", "STORAGE"): StorageChoice = "sled:./downbeat-data";
+        /// Storage: `memory`, `data:DIR`, `sqlite:FILE` or `sled:DIR`.
+        ///
+        /// `data:DIR` is the file `downbeat.db` in DIR; if DIR has a sled store, it is that store.
+        storage("storage", "STORAGE"): StorageChoice = "data:./downbeat-data";
         /// Keep data in memory only. Same as `--storage memory`.
         in_memory("in-memory", "BOOL"): bool = "false";
         /// Keep data in a SQLite file, like the reference server. Same as `--storage sqlite:FILE`.
@@ -148,6 +149,7 @@ settings! {
         /// Format of a new SQLite file: `reference`, which the reference server can use too; or
         /// `native`, which is faster and has checksums, for Downbeat only.
         ///
+        /// In a data directory, the default is `native`.
         /// An existing file keeps its format. If this setting names another one, the server does
         /// not start.
         storage_format("storage-format", "FORMAT"): StorageFormat = "reference";

@@ -19,7 +19,7 @@ use crate::storage::StorageChoice;
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line are bools")]
 pub(crate) struct Options {
-    /// The store to read: `sled:DIR` or `sqlite:FILE`.
+    /// The store to read: `data:DIR`, `sqlite:FILE` or `sled:DIR`.
     from: StorageChoice,
     /// The file to write, or `-` for standard output. The suffix `.zst` turns on compression.
     file: PathBuf,
@@ -39,8 +39,8 @@ pub(crate) struct Options {
 
 const EXAMPLES: &str = "\
 Examples:
-  downbeat export sled:./downbeat-data backup.ndjson.zst
-  downbeat export sled:./downbeat-data - | gzip > backup.ndjson.gz
+  downbeat export data:./downbeat-data backup.ndjson.zst
+  downbeat export data:./downbeat-data - | gzip > backup.ndjson.gz
 
 Exit codes:
   0  the file holds all content

@@ -38,8 +38,8 @@ pub(crate) struct Options {
 
 const EXAMPLES: &str = "\
 Examples:
-  downbeat import backup.ndjson.zst sled:./downbeat-data
-  downbeat import sqlite:storage.db sled:./downbeat-data
+  downbeat import backup.ndjson.zst data:./downbeat-data
+  downbeat import sqlite:storage.db data:./downbeat-data
   downbeat import --storage-format native sqlite:storage.db sqlite:downbeat.db
   ssh server downbeat export sled:/srv/data - | downbeat import - sled:./copy
 
@@ -88,7 +88,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
 }
 
 fn refuse_same(from: &StorageChoice, to: &StorageChoice) -> anyhow::Result<()> {
-    match (open::path_of(from), open::path_of(to)) {
+    match (from.place()?.path(), to.place()?.path()) {
         (Some(a), Some(b)) if open::is_same(a, b) => {
             bail!("FROM and TO are the same store: {from}");
         }
@@ -99,9 +99,9 @@ fn refuse_same(from: &StorageChoice, to: &StorageChoice) -> anyhow::Result<()> {
 fn open_file(path: &std::path::Path) -> anyhow::Result<Input> {
     if path.is_dir() {
         let name = path.display();
-        bail!("{name} is a directory; write sled:{name} for a sled store in it");
+        bail!("{name} is a directory; write data:{name} for the store in it");
     }
-    Input::open(path).context("FROM is no file; write sled:DIR or sqlite:FILE for a store")
+    Input::open(path).context("FROM is no file; write data:DIR or sqlite:FILE for a store")
 }
 
 /// Prints the result, whether or not the import is complete.

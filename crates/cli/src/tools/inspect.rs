@@ -7,7 +7,7 @@ use downbeat_protocol::{CoValueId, Printable};
 use downbeat_tools::{Inspected, RoleOf, inspect};
 use tokio::runtime::Handle;
 
-use super::{EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
+use super::{DEFAULT_STORE, EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
 use crate::storage::StorageChoice;
 
 /// Show one CoValue of a store: its header, sessions, sizes, dependencies, and the present roles in
@@ -19,8 +19,8 @@ use crate::storage::StorageChoice;
 pub(crate) struct Options {
     /// The id of the CoValue: `co_z…`.
     id: CoValueId,
-    /// The store: `sled:DIR` or `sqlite:FILE`.
-    #[arg(default_value = "sled:./downbeat-data")]
+    /// The store: `data:DIR`, `sqlite:FILE` or `sled:DIR`.
+    #[arg(default_value = DEFAULT_STORE)]
     store: StorageChoice,
     /// Print JSON.
     #[arg(long)]
@@ -29,7 +29,7 @@ pub(crate) struct Options {
 
 const EXAMPLES: &str = "\
 Examples:
-  downbeat inspect co_zXk3sBHNtxzCZXGWPPG9aqBnRsUi sled:./downbeat-data
+  downbeat inspect co_zXk3sBHNtxzCZXGWPPG9aqBnRsUi data:./downbeat-data
   downbeat inspect --json co_zXk3sBHNtxzCZXGWPPG9aqBnRsUi | jq '.sessions[].transactions'
 
 Exit codes:

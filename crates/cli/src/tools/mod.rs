@@ -28,6 +28,9 @@ use crate::{exit, log};
 /// same as everywhere: success, an error, a wrong command line.
 const EXIT_FOUND: u8 = 3;
 
+/// The store of a server that was started without options.
+const DEFAULT_STORE: &str = "data:./downbeat-data";
+
 const EXIT_CODES: &str = "Exit codes: 0 success; 1 an error; 2 a wrong command line; \
                           3 done, but content is broken or was left out";
 

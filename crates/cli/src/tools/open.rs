@@ -9,21 +9,21 @@ use downbeat_storage_sled::{SledOptions, SledStorage};
 use downbeat_tools::Store;
 use tokio::runtime::Handle;
 
-use crate::storage::{self, OpenOptions, StorageChoice, StorageFormat};
+use crate::storage::{self, OpenOptions, Place, StorageChoice, StorageFormat};
 
 /// The cache of a sled store. sled takes a multiple of this, and an import opens two stores.
 const SLED_CACHE_BYTES: u64 = 16 << 20;
 
 /// Opens a store that exists, so that a mistyped name does not create an empty one.
 pub(super) fn existing(choice: &StorageChoice, runtime: &Handle) -> anyhow::Result<Store> {
-    match choice {
-        StorageChoice::Memory => {
+    match choice.place()? {
+        Place::Memory => {
             bail!("`memory` is always empty at the start: name a store on disk")
         }
-        StorageChoice::Sled(dir) => require_sled(dir)?,
-        StorageChoice::Sqlite(file) => require_sqlite(file)?,
+        Place::Sled(dir) => require_sled(&dir)?,
+        Place::Sqlite(file) | Place::DataFile(file) => require_sqlite(&file)?,
     }
-    or_create(choice, None, runtime)
+    open(choice, OpenOptions::default(), runtime)
 }
 
 /// Opens a store, or creates an empty one. A SQLite file must have the format, if there is one.
@@ -32,29 +32,25 @@ pub(super) fn or_create(
     format: Option<StorageFormat>,
     runtime: &Handle,
 ) -> anyhow::Result<Store> {
-    if *choice == StorageChoice::Memory {
+    let options = OpenOptions { format, exclusive: true, ..OpenOptions::default() };
+    open(choice, options, runtime)
+}
+
+fn open(choice: &StorageChoice, options: OpenOptions, runtime: &Handle) -> anyhow::Result<Store> {
+    let place = choice.place()?;
+    if place == Place::Memory {
         bail!("content in `memory` is lost when this command ends: name a store on disk");
     }
-    if format.is_some() && !matches!(choice, StorageChoice::Sqlite(_)) {
+    if options.format.is_some() && matches!(place, Place::Sled(_)) {
         bail!("`--storage-format` is only for a SQLite file, `sqlite:FILE`, and not for {choice}");
     }
-    let storage = match choice {
-        StorageChoice::Sled(dir) => open_sled(dir),
-        _ => {
-            let options = OpenOptions { format, ..OpenOptions::default() };
-            runtime.block_on(storage::open(choice, options)).map(|opened| opened.storage)
-        }
+    let storage = if let Place::Sled(dir) = &place {
+        open_sled(dir)
+    } else {
+        runtime.block_on(storage::open(&place, options)).map(|opened| opened.storage)
     };
     let storage = storage.map_err(explain_lock).with_context(|| format!("cannot open {choice}"))?;
     Ok(Store::new(storage, runtime.clone()))
-}
-
-/// The file or directory of a store on disk.
-pub(super) fn path_of(choice: &StorageChoice) -> Option<&Path> {
-    match choice {
-        StorageChoice::Memory => None,
-        StorageChoice::Sled(path) | StorageChoice::Sqlite(path) => Some(path),
-    }
 }
 
 /// Whether two paths name the same file or directory.

@@ -5,15 +5,15 @@ use std::io::Write;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::{EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
+use super::{DEFAULT_STORE, EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
 use crate::storage::{self, StorageChoice, StorageFormat};
 
 /// Show the size of a store, from its totals, without a scan.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// The store: `sled:DIR` or `sqlite:FILE`.
-    #[arg(default_value = "sled:./downbeat-data")]
+    /// The store: `data:DIR`, `sqlite:FILE` or `sled:DIR`.
+    #[arg(default_value = DEFAULT_STORE)]
     store: StorageChoice,
     /// Print JSON.
     #[arg(long)]
@@ -22,7 +22,7 @@ pub(crate) struct Options {
 
 const EXAMPLES: &str = "\
 Examples:
-  downbeat stats sled:./downbeat-data
+  downbeat stats data:./downbeat-data
   downbeat stats --json | jq .transactions
 
 Exit codes:
@@ -47,7 +47,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
     let store = open::existing(&options.store, runtime)?;
     let stats = store.stats()?;
     store.close()?;
-    let format = storage::format_of(&options.store)?.map(StorageFormat::name);
+    let format = storage::format_of(&options.store.place()?)?.map(StorageFormat::name);
     let figures = Figures {
         format,
         co_values: stats.co_values,

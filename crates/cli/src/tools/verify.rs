@@ -4,7 +4,7 @@ use downbeat_tools::{VerifyReport, verify};
 use tokio::runtime::Handle;
 
 use super::progress::ProgressBar;
-use super::{EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
+use super::{DEFAULT_STORE, EXIT_CODES, Ending, grouped, human_bytes, open, print_json};
 use crate::storage::StorageChoice;
 
 /// Check everything in a store again: ids, hash chains, signatures and deletions.
@@ -13,8 +13,8 @@ use crate::storage::StorageChoice;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// The store: `sled:DIR` or `sqlite:FILE`.
-    #[arg(default_value = "sled:./downbeat-data")]
+    /// The store: `data:DIR`, `sqlite:FILE` or `sled:DIR`.
+    #[arg(default_value = DEFAULT_STORE)]
     store: StorageChoice,
     /// Print the result as JSON.
     #[arg(long)]
@@ -26,8 +26,8 @@ pub(crate) struct Options {
 
 const EXAMPLES: &str = "\
 Examples:
-  downbeat verify sled:./downbeat-data
-  downbeat verify --json sled:./downbeat-data | jq '.findings[].coValue'
+  downbeat verify data:./downbeat-data
+  downbeat verify --json data:./downbeat-data | jq '.findings[].coValue'
 
 Exit codes:
   0  all content is valid

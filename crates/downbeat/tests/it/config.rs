@@ -117,6 +117,73 @@ fn a_new_sqlite_file_gets_the_format_of_the_setting_and_keeps_it() {
     assert!(stderr(&output).contains("b.db has the format `native`"), "{}", stderr(&output));
 }
 
+#[test]
+fn the_default_storage_is_the_file_of_a_data_directory_or_its_sled_store() {
+    let dir = TempDir::new().unwrap();
+    let serve = |arguments: &[&str], kept: &str| {
+        let mut command = downbeat();
+        command.args(["serve", "--port", "0"]).args(arguments).current_dir(dir.path());
+        let mut server = Server::spawn(&mut command);
+        assert!(server.said.contains(&format!("Data is kept in {kept}")), "{}", server.said);
+        server.signal("TERM");
+        assert!(server.ended().success());
+    };
+    let native = "sqlite:./downbeat-data/downbeat.db (native format)";
+    for _ in 0..2 {
+        serve(&[], native);
+    }
+    serve(&["--storage", "sled:old"], "sled:old");
+    serve(&["--storage", "data:old"], "sled:old");
+    serve(
+        &["--storage", "data:new/deep", "--storage-format", "reference"],
+        "sqlite:new/deep/downbeat.db (reference format)",
+    );
+    serve(&["--storage", "data:new/deep"], "sqlite:new/deep/downbeat.db (reference format)");
+    assert!(!dir.path().join("old/downbeat.db").exists());
+
+    let refused = |storage: &str, arguments: &[&str]| {
+        let mut command = downbeat();
+        command.args(["serve", "--port", "0", "--storage", storage]).args(arguments);
+        let output = command.current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        stderr(&output)
+    };
+    let said = refused("data:old", &["--storage-format", "native"]);
+    assert!(said.contains("old holds a sled store"), "{said}");
+    std::fs::write(dir.path().join("old/downbeat.db"), "").unwrap();
+    let said = refused("data:old", &[]);
+    assert!(said.contains("old holds two stores"), "{said}");
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    assert!(refused("data:file", &[]).contains("file"));
+}
+
+#[test]
+fn a_store_has_one_server() {
+    let dir = TempDir::new().unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = downbeat();
+        command.args(arguments).current_dir(dir.path());
+        command
+    };
+    for storage in ["data:a", "sqlite:b.db", "sled:c"] {
+        let serve = ["serve", "--port", "0", "--storage", storage];
+        let mut first = Server::spawn(&mut command(&serve));
+        let second = command(&serve).output().unwrap();
+        assert_eq!(second.status.code(), Some(1), "{storage}");
+        let said = stderr(&second);
+        assert!(said.contains("another process") && !said.contains("damage"), "{said}");
+        let imported = command(&["import", "sled:from", storage]).output().unwrap();
+        assert_eq!(imported.status.code(), Some(1), "{storage}");
+        let stats = command(&["stats", storage]).output().unwrap();
+        assert_eq!(stats.status.success(), storage != "sled:c", "{}", stderr(&stats));
+        first.signal("TERM");
+        assert!(first.ended().success());
+        let mut next = Server::spawn(&mut command(&serve));
+        next.signal("TERM");
+        assert!(next.ended().success());
+    }
+}
+
 fn serve_briefly(file: &str, arguments: &[&str]) -> Output {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("downbeat.toml"), file).unwrap();
@@ -232,7 +299,7 @@ fn what_does_not_go_together_is_said_with_what_is_missing() {
         (
             "",
             &["--storage", "sled:x", "--storage-format", "native"],
-            "--storage-format: `storage-format` needs `storage = sqlite:FILE` or `db`, but \
+            "--storage-format: `storage-format` is for SQLite files, but \
              `storage` (--storage) sets the storage to sled:x",
         ),
         (
@@ -241,15 +308,15 @@ fn what_does_not_go_together_is_said_with_what_is_missing() {
             "`in-memory` (--in-memory) sets the storage to memory",
         ),
         (
-            "storage-format = \"native\"",
+            "storage-format = \"native\"\nstorage = \"sled:x\"",
             &[],
-            "downbeat.toml:1: `storage-format` needs `storage = sqlite:FILE` or `db`, but \
-             `storage` (default) sets the storage to sled:./downbeat-data",
+            "downbeat.toml:1: `storage-format` is for SQLite files, but `storage` \
+             (downbeat.toml:2) sets the storage to sled:x",
         ),
         (
             "",
             &["--db", "x", "--storage-format", "fast"],
-            "--storage-format: \"fast\" is not valid: write reference or native",
+            "invalid value 'fast' for '--storage-format <FORMAT>'",
         ),
         ("", &["--upstream-ca", "ca.pem"], "--upstream-ca: `upstream-ca` needs `upstream`"),
         (

@@ -54,3 +54,24 @@ fn the_figures_of_a_store_are_shown() {
     let out = place.run_well(&["stats", "sled:store"]).out;
     assert!(out.contains("CoValues      8"), "{out}");
 }
+
+#[test]
+fn without_a_name_the_store_of_the_default_data_directory_is_shown() {
+    let place = Place::new();
+    let said = place.run(&["stats"]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("downbeat-data/downbeat.db does not exist"), "{}", said.err);
+    assert!(!place.path("downbeat-data").exists());
+
+    let cast = place.make("sled:from");
+    place.run_well(&["import", "sled:from", "data:downbeat-data"]);
+    let shown = place.run_well(&["stats", "--json"]).json();
+    assert_eq!((&shown["format"], &shown["coValues"]), (&"native".into(), &Cast::CO_VALUES.into()));
+    place.run_well(&["inspect", cast.small.as_str()]);
+    place.run_well(&["verify"]);
+
+    std::fs::remove_dir_all(place.path("downbeat-data")).unwrap();
+    std::fs::rename(place.path("from"), place.path("downbeat-data")).unwrap();
+    let shown = place.run_well(&["stats", "--json"]).json();
+    assert_eq!((&shown["format"], &shown["coValues"]), (&().into(), &Cast::CO_VALUES.into()));
+}

@@ -74,7 +74,7 @@ fn a_directory_as_a_file_is_explained() {
     place.make("sled:store");
     let said = place.run(&["import", "store", "sled:to"]);
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("sled:store"), "{}", said.err);
+    assert!(said.err.contains("data:store"), "{}", said.err);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::read::awaits_erasure;
 /// Runs that one call removes at most. Takes a few milliseconds of the writer's time.
 const MAX_RECORDS: usize = 128;
 
-/// Bytes of records after which one call stops: 4,096 pages, each of which is read.
+/// Bytes of records after which one call stops: 4,096 pages, which are all read.
 const MAX_BYTES: usize = 8 << 20;
 
 /// What one call may still remove.

@@ -2,8 +2,8 @@
 
 use downbeat_protocol::SessionCounts;
 use downbeat_storage::conformance::{Author, CoValueFixture};
-use downbeat_storage::{Outcome, SessionOutcome, Storage};
-use downbeat_storage_sqlite::SqliteStorage;
+use downbeat_storage::{Outcome, SessionOutcome, Storage, StorageError};
+use downbeat_storage_sqlite::{SqliteOptions, SqliteStorage};
 use rusqlite::params;
 
 use crate::migration::assert_holds;
@@ -90,4 +90,24 @@ async fn the_row_of_a_session_that_was_erased_may_become_anothers() {
     }
     let stats = store.stats().await.unwrap();
     assert_eq!((stats.co_values, stats.deleted, stats.transactions), (2, 1, 10));
+}
+
+#[tokio::test]
+async fn an_exclusive_store_is_open_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("new/storage.db");
+    let open = |exclusive| {
+        SqliteStorage::open_with(&file, SqliteOptions::default().with_exclusive(exclusive))
+    };
+    let store = open(true).unwrap();
+    for _ in 0..2 {
+        let error = open(true).unwrap_err();
+        assert!(matches!(&error, StorageError::Locked { path } if *path == file), "{error}");
+    }
+    drop(open(false).unwrap());
+    store.close().await.unwrap();
+    let next = open(true).unwrap();
+    assert!(matches!(open(true), Err(StorageError::Locked { .. })));
+    drop(next);
+    open(true).unwrap();
 }

@@ -13,7 +13,7 @@ use crate::storage::Storage;
 use crate::types::{Outcome, Write};
 
 /// Opens a store in a directory.
-type Open<'a> = &'a dyn Fn(&Path) -> Arc<dyn Storage>;
+pub type Open<'a> = &'a dyn Fn(&Path) -> Arc<dyn Storage>;
 
 /// Runs the same workloads on each of these stores, `rounds` times in turn, and prints the medians.
 /// `directory` makes an empty directory. Bytes written are those that the process passes to the

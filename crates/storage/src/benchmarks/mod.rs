@@ -33,7 +33,7 @@ use crate::durability::Durability;
 use crate::storage::Storage;
 use downbeat_protocol::{SessionContent, Transaction};
 
-pub use comparing::compare;
+pub use comparing::{Open, compare};
 
 /// A flush ten times a second.
 const RELAXED: Durability = Durability::Relaxed { within: Duration::from_millis(100) };
