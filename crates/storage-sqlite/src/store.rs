@@ -295,8 +295,9 @@ impl Storage for SqliteStorage {
         after: Option<Unsynced>,
         limit: usize,
     ) -> Result<Vec<Unsynced>, StorageError> {
+        let schema = self.schema;
         self.read_with(ReadExtent::CoValues(limit), move |connection| {
-            read::unsynced(connection, after.as_ref(), limit)
+            read::unsynced(connection, schema, after.as_ref(), limit)
         })
         .await
     }
