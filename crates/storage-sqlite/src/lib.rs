@@ -45,6 +45,7 @@ mod check;
 mod connection;
 mod draft;
 mod error;
+mod lock;
 mod native;
 mod options;
 mod read;
@@ -55,6 +56,7 @@ mod totals;
 mod writer;
 
 pub use downbeat_storage::Durability;
+pub use lock::WriteLock;
 pub use options::SqliteOptions;
 pub use schema::SqliteSchema;
 pub use store::SqliteStorage;
