@@ -12,6 +12,8 @@ use downbeat_storage::{Durability, MemoryStorage, Storage};
 use downbeat_storage_sled::{SledOptions, SledStorage};
 use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 
+use crate::conversion;
+
 /// The longest time that content is in memory only, with `--durability relaxed`. `--help` and the
 /// README state it. A disk that needs tens of milliseconds for a flush stays mostly idle.
 const RELAXED_FLUSH: Duration = Duration::from_millis(200);
@@ -68,6 +70,9 @@ pub(crate) struct Opened {
 /// Opens a store. A missing or empty directory or file becomes a new store.
 pub(crate) async fn open(choice: &StorageChoice, options: OpenOptions) -> anyhow::Result<Opened> {
     let OpenOptions { durability, cache_bytes, format } = options;
+    if let StorageChoice::Sled(path) | StorageChoice::Sqlite(path) = choice {
+        conversion::refuse_unfinished(path)?;
+    }
     Ok(match choice {
         StorageChoice::Memory => Opened::without_format(MemoryStorage::new()),
         StorageChoice::Sled(dir) => {
@@ -110,8 +115,8 @@ fn open_sqlite(
         let (name, found, format) = (file.display(), found.name(), format.name());
         bail!(
             "{name} has the format `{found}`, but `storage-format` is `{format}`: an existing file \
-             keeps its format. Leave `storage-format` out, or copy the file with `downbeat import \
-             --storage-format {format} sqlite:{name} sqlite:NEW-FILE`"
+             keeps its format. Leave `storage-format` out, or convert the file with `downbeat \
+             convert --storage-format {format} sqlite:{name} sqlite:NEW-FILE`"
         );
     }
     Ok(SqliteStorage::open_with(file, options.with_schema(format.into()))?)

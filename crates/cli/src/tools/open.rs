@@ -9,7 +9,8 @@ use downbeat_storage_sled::{SledOptions, SledStorage};
 use downbeat_tools::Store;
 use tokio::runtime::Handle;
 
-use crate::storage::{self, OpenOptions, StorageChoice, StorageFormat};
+use crate::conversion;
+use crate::storage::{self, DurabilityChoice, OpenOptions, StorageChoice, StorageFormat};
 
 /// The cache of a sled store. sled takes a multiple of this, and an import opens two stores.
 const SLED_CACHE_BYTES: u64 = 16 << 20;
@@ -32,18 +33,33 @@ pub(super) fn or_create(
     format: Option<StorageFormat>,
     runtime: &Handle,
 ) -> anyhow::Result<Store> {
+    with(choice, OpenOptions { format, ..OpenOptions::default() }, runtime)
+}
+
+/// Refuses a target that is not on disk, or cannot have the format.
+pub(super) fn check_target(
+    choice: &StorageChoice,
+    format: Option<StorageFormat>,
+) -> anyhow::Result<()> {
     if *choice == StorageChoice::Memory {
         bail!("content in `memory` is lost when this command ends: name a store on disk");
     }
     if format.is_some() && !matches!(choice, StorageChoice::Sqlite(_)) {
         bail!("`--storage-format` is only for a SQLite file, `sqlite:FILE`, and not for {choice}");
     }
+    Ok(())
+}
+
+/// Opens a store like [`or_create`]. The size of the cache counts for a SQLite file only.
+pub(super) fn with(
+    choice: &StorageChoice,
+    options: OpenOptions,
+    runtime: &Handle,
+) -> anyhow::Result<Store> {
+    check_target(choice, options.format)?;
     let storage = match choice {
-        StorageChoice::Sled(dir) => open_sled(dir),
-        _ => {
-            let options = OpenOptions { format, ..OpenOptions::default() };
-            runtime.block_on(storage::open(choice, options)).map(|opened| opened.storage)
-        }
+        StorageChoice::Sled(dir) => open_sled(dir, options.durability),
+        _ => runtime.block_on(storage::open(choice, options)).map(|opened| opened.storage),
     };
     let storage = storage.map_err(explain_lock).with_context(|| format!("cannot open {choice}"))?;
     Ok(Store::new(storage, runtime.clone()))
@@ -64,8 +80,10 @@ pub(super) fn is_same(a: &Path, b: &Path) -> bool {
 }
 
 /// Opens a sled store with a small cache: the tools read a store once, from end to end.
-fn open_sled(dir: &Path) -> anyhow::Result<Arc<dyn Storage>> {
+fn open_sled(dir: &Path, durability: DurabilityChoice) -> anyhow::Result<Arc<dyn Storage>> {
+    conversion::refuse_unfinished(dir)?;
     let options = SledOptions::default().with_cache_bytes(SLED_CACHE_BYTES);
+    let options = options.with_durability(durability.into());
     Ok(Arc::new(SledStorage::open_with(dir, options)?))
 }
 
@@ -103,7 +121,7 @@ fn require(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Adds advice to the error about a store that another process has open.
-fn explain_lock(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn explain_lock(error: anyhow::Error) -> anyhow::Error {
     if matches!(error.downcast_ref(), Some(StorageError::Locked { .. })) {
         error.context("a server or another tool has it open: stop that first")
     } else {
