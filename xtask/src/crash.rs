@@ -8,11 +8,11 @@ use clap::Args;
 use crate::steps::{self, Steps};
 use crate::workspace::{Profile, binary, build, program};
 
-/// The short version for the full test command: less than a minute.
-const IN_TESTS: [&str; 4] = ["--kills", "8", "--places", "8"];
+/// The short version for the full test command: about a minute.
+const IN_TESTS: [&str; 4] = ["--kills", "5", "--places", "5"];
 
 /// Kill the server at random times, damage its files and fill its disk: `cargo xtask crash
-/// [--kills N] [--places N] [--storage sled|sqlite] [--seed S]`.
+/// [--kills N] [--places N] [--storage sled|sqlite|native] [--seed S]`.
 ///
 /// Runs 100 kills and 200 damaged places for each kind of storage by default. Afterwards the store
 /// must have all acknowledged content, valid, and no other content.

@@ -9,6 +9,7 @@ mod args;
 mod bench;
 mod certificate;
 mod config;
+mod conversion;
 mod exit;
 mod keys;
 mod log;

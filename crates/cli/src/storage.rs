@@ -12,6 +12,8 @@ use downbeat_storage::{Durability, MemoryStorage, Storage};
 use downbeat_storage_sled::{SledOptions, SledStorage};
 use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 
+use crate::conversion;
+
 /// The longest time that content is in memory only, with `--durability relaxed`. `--help` and the
 /// README state it. A disk that needs tens of milliseconds for a flush stays mostly idle.
 const RELAXED_FLUSH: Duration = Duration::from_millis(200);
@@ -90,6 +92,9 @@ pub(crate) struct Opened {
 /// Opens a store. A missing or empty directory or file becomes a new store.
 pub(crate) async fn open(place: &Place, options: OpenOptions) -> anyhow::Result<Opened> {
     let OpenOptions { durability, cache_bytes, mut format, exclusive } = options;
+    if let Some(path) = place.path() {
+        conversion::refuse_unfinished(path)?;
+    }
     if let Place::DataFile(file) = place {
         format = format.or(format_of_file(file)?).or(Some(StorageFormat::Native));
     }
@@ -142,8 +147,8 @@ fn open_sqlite(
         let (name, found, format) = (file.display(), found.name(), format.name());
         bail!(
             "{name} has the format `{found}`, but `storage-format` is `{format}`: an existing file \
-             keeps its format. Leave `storage-format` out, or copy the file with `downbeat import \
-             --storage-format {format} sqlite:{name} sqlite:NEW-FILE`"
+             keeps its format. Leave `storage-format` out, or convert the file with `downbeat \
+             convert --storage-format {format} sqlite:{name} sqlite:NEW-FILE`"
         );
     }
     Ok(SqliteStorage::open_with(file, options.with_schema(format.into()))?)

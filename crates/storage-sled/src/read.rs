@@ -18,14 +18,14 @@ pub(crate) fn load(tree: &Tree, id: CoValueId) -> Result<Option<StoredCoValue>, 
     load_stored(tree, id).map_err(|error| name_damage(error, id))
 }
 
-/// See [`Storage::read`](downbeat_storage::Storage::read).
+/// See [`Storage::read`](downbeat_storage::Storage::read). `runs` takes the answer.
 pub(crate) fn read(
     tree: &Tree,
     id: CoValueId,
     have: &SessionCounts,
-    max_bytes: usize,
+    runs: &Runs,
 ) -> Result<Vec<SessionContent>, StorageError> {
-    read_runs(tree, id, have, max_bytes).map_err(|error| name_damage(error, id))
+    read_runs(tree, id, have, runs).map_err(|error| name_damage(error, id))
 }
 
 /// Adds the CoValue to damage in sled's own structures.
@@ -60,13 +60,13 @@ fn read_runs(
     tree: &Tree,
     id: CoValueId,
     have: &SessionCounts,
-    max_bytes: usize,
+    empty: &Runs,
 ) -> Result<Vec<SessionContent>, StorageError> {
     loop {
         let mut heads = tree.prefix(&keys::co_value(id));
         let Some((key, value)) = own_record(id, &mut heads)? else { return Ok(Vec::new()) };
         let deleted = decode_co_value(id, &key, &value)?.deleted;
-        let runs = read_logs(tree, id, deleted, heads, have, max_bytes);
+        let runs = read_logs(tree, id, deleted, heads, have, empty.clone());
         if deleted || is_unchanged(tree, &key, &value)? {
             return runs;
         }
@@ -92,9 +92,8 @@ fn read_logs(
     deleted: bool,
     heads: Records<'_>,
     have: &SessionCounts,
-    max_bytes: usize,
+    mut runs: Runs,
 ) -> Result<Vec<SessionContent>, StorageError> {
-    let mut runs = Runs::new(max_bytes);
     for record in heads {
         let (key, value) = record?;
         let session = decode_session(id, &key)?;

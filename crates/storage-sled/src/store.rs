@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Storage, StorageError, StoreStats, StoredCoValue,
-    Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
+    Erased, Outcome, ReadExtent, ReaderThreads, Runs, Storage, StorageError, StoreStats,
+    StoredCoValue, Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 
 use tracing::error;
@@ -121,7 +121,19 @@ impl Storage for SledStorage {
         max_bytes: usize,
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
-        self.read_with(1, move |tree| read::read(tree, id, &have, max_bytes)).await
+        let runs = Runs::new(max_bytes);
+        self.read_with(1, move |tree| read::read(tree, id, &have, &runs)).await
+    }
+
+    async fn read_extensions(
+        &self,
+        id: CoValueId,
+        have: &SessionCounts,
+        max_bytes: usize,
+    ) -> Result<Vec<SessionContent>, StorageError> {
+        let have = have.clone();
+        let runs = Runs::unmerged(max_bytes);
+        self.read_with(1, move |tree| read::read(tree, id, &have, &runs)).await
     }
 
     async fn read_many(
@@ -132,7 +144,7 @@ impl Storage for SledStorage {
         let (count, extent) = (have.len(), ReadExtent::CoValues(have.len()));
         let answers = self.inner.readers.run(extent, move |shared| {
             read_each(have, max_bytes, |KnownState { id, sessions, .. }, budget| {
-                read::read(&shared.tree()?, id, &sessions, budget)
+                read::read(&shared.tree()?, id, &sessions, &Runs::new(budget))
             })
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])

@@ -1,7 +1,7 @@
 //! The changes of one transaction.
 
 use downbeat_protocol::CoValueId;
-use downbeat_storage::{Damage, Erased, Outcome, UnsyncedUpdate, Write};
+use downbeat_storage::{Damage, Erased, Outcome, Unsynced, UnsyncedUpdate, Write};
 use rusqlite::Connection;
 
 use crate::check::Damaged;
@@ -76,14 +76,22 @@ impl Draft<'_> {
 
     /// See [`Storage::track_unsynced`](downbeat_storage::Storage::track_unsynced).
     pub(crate) fn track(&self, update: &UnsyncedUpdate) -> Result<(), FileError> {
-        let UnsyncedUpdate { entry, synced } = update;
-        let change = if *synced {
-            "DELETE FROM unsynced_covalues WHERE co_value_id = ?1 AND peer_id = ?2"
+        let UnsyncedUpdate { entry: Unsynced { id, upstream }, synced } = update;
+        let note = (id.as_str(), upstream.as_str());
+        if *synced {
+            let delete = "DELETE FROM unsynced_covalues WHERE co_value_id = ?1 AND peer_id = ?2";
+            self.connection.prepare_cached(delete)?.execute(note)?;
+        } else if matches!(self.remembered, Remembered::Native(_)) {
+            let insert = "INSERT INTO unsynced_covalues (co_value_id, peer_id, checksum)
+                VALUES (?1, ?2, ?3)
+                ON CONFLICT (co_value_id, peer_id) DO UPDATE SET checksum = excluded.checksum";
+            let checksum = native::note_checksum(*id, upstream);
+            self.connection.prepare_cached(insert)?.execute((note.0, note.1, checksum))?;
         } else {
-            "INSERT OR IGNORE INTO unsynced_covalues (co_value_id, peer_id) VALUES (?1, ?2)"
-        };
-        let mut change = self.connection.prepare_cached(change)?;
-        change.execute([entry.id.as_str(), entry.upstream.as_str()])?;
+            let insert =
+                "INSERT OR IGNORE INTO unsynced_covalues (co_value_id, peer_id) VALUES (?1, ?2)";
+            self.connection.prepare_cached(insert)?.execute(note)?;
+        }
         Ok(())
     }
 

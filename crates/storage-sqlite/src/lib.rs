@@ -46,6 +46,7 @@ mod connection;
 mod draft;
 mod error;
 mod exclusive;
+mod lock;
 mod native;
 mod options;
 mod read;
@@ -56,6 +57,7 @@ mod totals;
 mod writer;
 
 pub use downbeat_storage::Durability;
+pub use lock::WriteLock;
 pub use options::SqliteOptions;
 pub use schema::SqliteSchema;
 pub use store::SqliteStorage;

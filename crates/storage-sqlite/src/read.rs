@@ -1,11 +1,16 @@
 //! Reads from the tables that both schemas have. Each function sees one snapshot.
 
+use std::fmt;
+
 use downbeat_protocol::CoValueId;
 use downbeat_storage::{Damage, MAX_UPSTREAM_NAME_LEN, Unsynced, UpstreamName};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use tracing::error;
 
 use crate::error::FileError;
+use crate::native;
+use crate::schema::SqliteSchema;
 
 /// See [`Storage::list`](downbeat_storage::Storage::list). A CoValue whose id cannot be read is left
 /// out and logged: it cannot be loaded by its id either, and the others must still be found.
@@ -63,33 +68,67 @@ pub(crate) fn awaits_erasure(connection: &Connection, id: CoValueId) -> Result<b
     Ok(connection.prepare_cached(query)?.exists([id.as_str()])?)
 }
 
-/// See [`Storage::unsynced`](downbeat_storage::Storage::unsynced).
+/// The columns of notes of what upstreams have not acknowledged, with a third one.
+macro_rules! notes_with {
+    ($more:literal) => {
+        concat!(
+            "SELECT co_value_id, peer_id, ",
+            $more,
+            " FROM unsynced_covalues
+            WHERE (co_value_id, peer_id) > (?1, ?2)
+            AND octet_length(peer_id) BETWEEN 1 AND ?3 AND instr(peer_id, char(0)) = 0
+            ORDER BY co_value_id, peer_id"
+        )
+    };
+}
+
+/// See [`Storage::unsynced`](downbeat_storage::Storage::unsynced). A damaged note is left out and
+/// logged: it does not tell its CoValue, and the others must still be found.
 ///
 /// A peer of the reference may have a name that is no [`UpstreamName`]. Such rows belong to the
 /// reference, and are left as they are.
 pub(crate) fn unsynced(
     connection: &Connection,
+    schema: SqliteSchema,
     after: Option<&Unsynced>,
     limit: usize,
 ) -> Result<Vec<Unsynced>, FileError> {
-    const TABLE: &str = "unsynced_covalues";
-    let mut query = connection.prepare_cached(
-        "SELECT co_value_id, peer_id FROM unsynced_covalues
-        WHERE (co_value_id, peer_id) > (?1, ?2)
-        AND octet_length(peer_id) BETWEEN 1 AND ?4 AND instr(peer_id, char(0)) = 0
-        ORDER BY co_value_id, peer_id LIMIT ?3",
-    )?;
+    let mut query = connection.prepare_cached(match schema {
+        SqliteSchema::Reference => notes_with!("NULL"),
+        SqliteSchema::Native => notes_with!("checksum"),
+    })?;
     let (id, name) = after.map_or(("", ""), |after| (after.id.as_str(), after.upstream.as_str()));
-    let mut rows = query.query((id, name, sql_limit(limit), MAX_UPSTREAM_NAME_LEN))?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        let id = co_value_id(row, TABLE)?;
-        let name = text(row, 1).map_err(|reason| Damage::in_record(TABLE, reason))?;
-        let upstream =
-            UpstreamName::new(name).map_err(|error| Damage::in_record(TABLE, error.to_string()))?;
-        entries.push(Unsynced { id, upstream });
+    let mut rows = query.query((id, name, MAX_UPSTREAM_NAME_LEN))?;
+    let (mut entries, mut count, mut first) = (Vec::new(), 0_u64, None);
+    while entries.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        match note(schema, row) {
+            Ok(entry) => entries.push(entry),
+            Err(FileError::Damage(damage)) => {
+                count += 1;
+                first.get_or_insert(damage);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(first) = first {
+        error!(count, %first, "damaged notes of what upstreams lack are left out");
     }
     Ok(entries)
+}
+
+fn note(schema: SqliteSchema, row: &Row<'_>) -> Result<Unsynced, FileError> {
+    const TABLE: &str = "unsynced_covalues";
+    let damage = |reason: &dyn fmt::Display| Damage::in_record(TABLE, reason.to_string());
+    let id = co_value_id(row, TABLE)?;
+    let name = text(row, 1).map_err(|reason| damage(&reason))?;
+    let upstream = UpstreamName::new(name).map_err(|error| damage(&error))?;
+    let expected = ValueRef::Integer(native::note_checksum(id, &upstream).into());
+    if schema == SqliteSchema::Native && row.get_ref(2)? != expected {
+        return Err(damage(&format_args!("the checksum of the note of {id} is wrong")).into());
+    }
+    Ok(Unsynced { id, upstream })
 }
 
 fn co_value_id(row: &Row<'_>, table: &str) -> Result<CoValueId, FileError> {

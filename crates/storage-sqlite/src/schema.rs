@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use downbeat_protocol::{CoValueId, SessionContent, SessionCounts};
-use downbeat_storage::{StorageError, StoredCoValue};
+use downbeat_storage::{Runs, StorageError, StoredCoValue};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::check::Part;
@@ -90,17 +90,17 @@ impl SqliteSchema {
         }
     }
 
-    /// See [`Storage::read`](downbeat_storage::Storage::read).
+    /// See [`Storage::read`](downbeat_storage::Storage::read). `runs` takes the answer.
     pub(crate) fn read(
         self,
         connection: &Connection,
         id: CoValueId,
         have: &SessionCounts,
-        max_bytes: usize,
+        runs: Runs,
     ) -> Result<Vec<SessionContent>, FileError> {
         match self {
-            Self::Reference => reference::read(connection, id, have, max_bytes),
-            Self::Native => native::read(connection, id, have, max_bytes),
+            Self::Reference => reference::read(connection, id, have, runs),
+            Self::Native => native::read(connection, id, have, runs),
         }
     }
 

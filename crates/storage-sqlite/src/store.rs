@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::files::SpaceReserve;
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Storage, StorageError, StoreStats, StoredCoValue,
-    Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
+    Erased, Outcome, ReadExtent, ReaderThreads, Runs, Storage, StorageError, StoreStats,
+    StoredCoValue, Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 use rusqlite::Connection;
 use tokio::sync::{Mutex, watch};
@@ -235,7 +235,20 @@ impl Storage for SqliteStorage {
     ) -> Result<Vec<SessionContent>, StorageError> {
         let have = have.clone();
         let (schema, damaged) = (self.schema, Arc::clone(&self.damaged));
-        self.run(ONE, move |reader| read(reader, schema, &damaged, id, &have, max_bytes)).await?
+        let runs = Runs::new(max_bytes);
+        self.run(ONE, move |reader| read(reader, schema, &damaged, (id, &have), runs)).await?
+    }
+
+    async fn read_extensions(
+        &self,
+        id: CoValueId,
+        have: &SessionCounts,
+        max_bytes: usize,
+    ) -> Result<Vec<SessionContent>, StorageError> {
+        let have = have.clone();
+        let (schema, damaged) = (self.schema, Arc::clone(&self.damaged));
+        let runs = Runs::unmerged(max_bytes);
+        self.run(ONE, move |reader| read(reader, schema, &damaged, (id, &have), runs)).await?
     }
 
     async fn read_many(
@@ -247,7 +260,7 @@ impl Storage for SqliteStorage {
         let (schema, damaged) = (self.schema, Arc::clone(&self.damaged));
         let answers = self.run(ReadExtent::CoValues(count), move |reader| {
             read_each(have, max_bytes, |KnownState { id, sessions, .. }, room| {
-                read(reader, schema, &damaged, id, &sessions, room)
+                read(reader, schema, &damaged, (id, &sessions), Runs::new(room))
             })
         });
         answers.await.unwrap_or_else(|error| vec![Err(error); count])
@@ -293,8 +306,9 @@ impl Storage for SqliteStorage {
         after: Option<Unsynced>,
         limit: usize,
     ) -> Result<Vec<Unsynced>, StorageError> {
+        let schema = self.schema;
         self.read_with(ReadExtent::CoValues(limit), move |connection| {
-            read::unsynced(connection, after.as_ref(), limit)
+            read::unsynced(connection, schema, after.as_ref(), limit)
         })
         .await
     }
@@ -359,13 +373,12 @@ fn read(
     reader: &mut Reader,
     schema: SqliteSchema,
     damaged: &Damaged,
-    id: CoValueId,
-    have: &SessionCounts,
-    max_bytes: usize,
+    (id, have): (CoValueId, &SessionCounts),
+    runs: Runs,
 ) -> Result<Vec<SessionContent>, StorageError> {
     reader.read(|connection| {
         damaged.refuse(id)?;
-        schema.read(connection, id, have, max_bytes).map_err(|error| error.while_reading(id))
+        schema.read(connection, id, have, runs).map_err(|error| error.while_reading(id))
     })
 }
 

@@ -24,11 +24,12 @@ impl SinceCheckpoint {
 
 /// Builds the answer of [`Storage::read`](crate::Storage::read): takes stored extensions in the
 /// order of the logs, merges them up to the next checkpoint, and ends at the budget.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Runs {
     done: Vec<SessionContent>,
     open: bool,
     budget: usize,
+    merge: bool,
 }
 
 /// A stored extension, or the rest of one.
@@ -47,7 +48,13 @@ pub struct Extension<I> {
 impl Runs {
     /// An empty answer, with a budget in bytes of transaction JSON.
     pub fn new(max_bytes: usize) -> Self {
-        Self { done: Vec::new(), open: false, budget: max_bytes }
+        Self { done: Vec::new(), open: false, budget: max_bytes, merge: true }
+    }
+
+    /// An empty answer of [`Storage::read_extensions`](crate::Storage::read_extensions), which
+    /// merges nothing.
+    pub fn unmerged(max_bytes: usize) -> Self {
+        Self { merge: false, ..Self::new(max_bytes) }
     }
 
     /// Adds an extension. Returns whether there is budget for more.
@@ -73,7 +80,7 @@ impl Runs {
             let read: usize = run.transactions[before..].iter().map(|tx| tx.json().len()).sum();
             self.budget = self.budget.saturating_sub(read);
         }
-        self.open = !extension.checkpoint;
+        self.open = self.merge && !extension.checkpoint;
         self.budget > 0
     }
 

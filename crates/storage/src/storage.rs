@@ -121,6 +121,39 @@ pub trait Storage: Send + Sync + 'static {
         answers
     }
 
+    /// Like [`Self::read`], but extensions are not merged: each answered run is one extension as it
+    /// was appended, or the rest of one. For copies that keep the extensions of a log.
+    ///
+    /// Should be overridden: this implementation reads once for each extension.
+    async fn read_extensions(
+        &self,
+        id: CoValueId,
+        have: &SessionCounts,
+        max_bytes: usize,
+    ) -> Result<Vec<SessionContent>, StorageError> {
+        /// Each read stops at the end of the extension with which this has been read.
+        const ONE_EXTENSION: usize = 1;
+
+        let mut have = have.clone();
+        let mut budget = ReadBudget::new(max_bytes);
+        let mut extensions = Vec::new();
+        loop {
+            let answer = self.read(id, &have, ONE_EXTENSION).await;
+            let may_go_on = budget.spend(&answer);
+            let runs = answer?;
+            if runs.is_empty() {
+                return Ok(extensions);
+            }
+            for run in &runs {
+                have.raise(&run.session, run.end());
+            }
+            extensions.extend(runs);
+            if !may_go_on {
+                return Ok(extensions);
+            }
+        }
+    }
+
     /// The first `limit` ids of stored CoValues after `after`, in ascending order of their text.
     /// Includes deleted CoValues.
     ///

@@ -82,6 +82,9 @@ pub enum Reason {
     /// Stored bytes are damaged.
     #[error("{0}")]
     Damaged(Damage),
+    /// A note of what an upstream has not acknowledged, or the list of these notes, is damaged.
+    #[error("the list of CoValues that upstreams have not acknowledged cannot be read: {0}")]
+    Notes(Damage),
     /// A line of a file is malformed.
     #[error("{0}")]
     Malformed(String),
@@ -193,6 +196,11 @@ impl Checked {
     /// The header of the CoValue.
     pub(crate) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The number of valid transactions of each session.
+    pub(crate) fn counts(&self) -> SessionCounts {
+        self.logs.iter().map(|(session, log)| (session.clone(), log.count)).collect()
     }
 
     /// Whether the CoValue has a valid deletion.

@@ -23,7 +23,10 @@ pub enum Error {
     /// The store cannot list all its CoValues.
     #[error("the list of CoValues cannot be read to the end: {0}")]
     List(Damage),
-    /// The target of an import failed.
+    /// The target of a conversion has content that the source lacks.
+    #[error("the target does not match the source: {0}")]
+    Mismatch(String),
+    /// The target of an import or conversion failed.
     #[error("the target could not be written to")]
     Target(#[source] StorageError),
     /// The work stopped because another thread met an error, which is the one that is reported.

@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::walk::{join, walk};
 use crate::writer::Writer;
 
-/// The result of an import.
+/// The result of an import or a conversion.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -31,9 +31,9 @@ pub struct Imported {
     pub transactions: u64,
     /// Bytes of JSON in these transactions.
     pub bytes: u64,
-    /// CoValues that the target had in full. Counted only for an import from a store.
+    /// CoValues that the target had in full. Not counted for an import from a file.
     pub unchanged_co_values: u64,
-    /// How long the import took.
+    /// How long it took.
     pub seconds: f64,
     /// Whether the whole source was read.
     pub complete: bool,
@@ -42,16 +42,16 @@ pub struct Imported {
     pub report: FindingsReport,
 }
 
-/// An import that failed, with the part that succeeded.
+/// An import or conversion that failed, with the part that succeeded.
 ///
-/// The same import, started again, continues from there.
+/// The same one, started again, continues from there.
 #[derive(Debug, thiserror::Error)]
-#[error("the import stopped after {} new CoValues", .imported.new_co_values)]
+#[error("stopped after {} new CoValues", .imported.new_co_values)]
 #[non_exhaustive]
 pub struct Interrupted {
     /// The content that is in the target now.
     pub imported: Box<Imported>,
-    /// The error that stopped the import.
+    /// The error that stopped it.
     #[source]
     pub error: Error,
 }
@@ -92,7 +92,7 @@ pub fn import_file(
 }
 
 /// Runs the writer beside a producer, and collects the result.
-fn run(
+pub(crate) fn run(
     to: &Store,
     unchanged: &AtomicU64,
     produce: impl FnOnce(&Writer<'_>, &Findings) -> Result<(), Error>,

@@ -1,9 +1,9 @@
-//! Tools for Downbeat stores: export, import, verify and inspect.
+//! Tools for Downbeat stores: convert, export, import, verify and inspect.
 //!
 //! Each tool is one function over a [`Store`], which wraps any
 //! [`Storage`](downbeat_storage::Storage). The functions block and use all cores;
 //! [`ProgressObserver`] reports how far they are. Every id, hash chain and signature is checked
-//! again. Content that fails a check is left out and listed in the [`FindingsReport`]; it does not
+//! again, except by [`convert`], which does so on request. Content that fails a check is left out and listed in the [`FindingsReport`]; it does not
 //! end the run.
 //!
 //! ```
@@ -40,6 +40,7 @@
 //! these functions.
 
 mod check;
+mod convert;
 mod directory;
 mod error;
 mod export;
@@ -56,6 +57,7 @@ mod walk;
 mod writer;
 
 pub use check::Reason;
+pub use convert::convert;
 pub use error::{Error, FileError};
 pub use export::{Exported, export};
 pub use file::{Input, Output, Totals};

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId};
-use downbeat_storage::{Damage, Outcome, Storage, StorageError, StoreStats, StoredCoValue, Write};
+use downbeat_protocol::{CoValueId, SessionContent, SessionCounts, SessionId, Signature};
+use downbeat_storage::{
+    Damage, Outcome, Storage, StorageError, StoreStats, StoredCoValue, Unsynced, UnsyncedUpdate,
+    Write,
+};
 use tokio::runtime::Handle;
 
 /// Bytes of transaction JSON that one read returns, so that memory does not grow with the size of a
@@ -59,6 +62,38 @@ impl Store {
         self.runtime.block_on(self.storage.stats())
     }
 
+    /// See [`Storage::track_unsynced`].
+    pub(crate) fn track_unsynced(&self, updates: Vec<UnsyncedUpdate>) -> Result<(), StorageError> {
+        self.runtime.block_on(self.storage.track_unsynced(updates))
+    }
+
+    /// See [`Storage::unsynced`].
+    pub(crate) fn unsynced(
+        &self,
+        after: Option<Unsynced>,
+        limit: usize,
+    ) -> Result<Vec<Unsynced>, StorageError> {
+        self.runtime.block_on(self.storage.unsynced(after, limit))
+    }
+
+    /// Erases all content that tombstones hide.
+    pub(crate) fn erase_hidden(&self) -> Result<(), StorageError> {
+        /// Ids per list request.
+        const PAGE: usize = 4_096;
+
+        self.runtime.block_on(async {
+            let mut after = None;
+            loop {
+                let ids = self.storage.erasable(after, PAGE).await?;
+                let Some(last) = ids.last() else { return Ok(()) };
+                after = Some(*last);
+                for id in ids {
+                    while self.storage.erase(id).await?.more {}
+                }
+            }
+        })
+    }
+
     /// See [`Storage::close`].
     pub fn close(&self) -> Result<(), StorageError> {
         self.runtime.block_on(self.storage.close())
@@ -66,7 +101,29 @@ impl Store {
 
     /// Reads the transactions of a CoValue beyond these counts.
     pub(crate) fn read(&self, id: CoValueId, have: SessionCounts) -> Reading<'_> {
-        Reading { store: self, id, have, max_bytes: READ_BYTES, done: false }
+        let (max_bytes, extensions, done) = (READ_BYTES, false, false);
+        Reading { store: self, id, have, max_bytes, extensions, done }
+    }
+
+    /// Reads the extensions of a CoValue beyond these counts, as they were appended.
+    pub(crate) fn read_extensions(&self, id: CoValueId, have: SessionCounts) -> Reading<'_> {
+        Reading { extensions: true, ..self.read(id, have) }
+    }
+
+    /// The signature of the first `count` transactions of a session, if an extension ends there.
+    /// `stored` is what the store has of the CoValue.
+    pub(crate) fn signature_at(
+        &self,
+        id: CoValueId,
+        stored: &StoredCoValue,
+        (session, count): (&SessionId, u64),
+    ) -> Result<Option<Signature>, StorageError> {
+        let mut have = stored.counts();
+        have.set(session, count.saturating_sub(1));
+        let read = self.storage.read_extensions(id, &have, ONE_EXTENSION);
+        let extensions = self.runtime.block_on(read)?;
+        let last = extensions.first().filter(|extension| extension.end() == count);
+        Ok(last.map(|extension| extension.last_signature))
     }
 
     /// Reads one session from its start.
@@ -100,6 +157,8 @@ pub(crate) struct Reading<'a> {
     id: CoValueId,
     have: SessionCounts,
     max_bytes: usize,
+    /// Whether extensions are read as they are, instead of merged runs.
+    extensions: bool,
     done: bool,
 }
 
@@ -116,8 +175,7 @@ impl Reading<'_> {
     /// The next runs, or damage, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Step>, StorageError> {
         while !self.done {
-            let read = self.store.storage.read(self.id, &self.have, self.max_bytes);
-            match self.store.runtime.block_on(read) {
+            match self.read() {
                 Ok(runs) if runs.is_empty() => self.done = true,
                 Ok(runs) => {
                     for run in &runs {
@@ -138,6 +196,20 @@ impl Reading<'_> {
             }
         }
         Ok(None)
+    }
+
+    fn read(&self) -> Result<Vec<SessionContent>, StorageError> {
+        let Self { store: Store { storage, runtime }, id, have, max_bytes, .. } = self;
+        if self.extensions {
+            runtime.block_on(storage.read_extensions(*id, have, *max_bytes))
+        } else {
+            runtime.block_on(storage.read(*id, have, *max_bytes))
+        }
+    }
+
+    /// Excludes a session from further reads.
+    pub(crate) fn skip(&mut self, session: &SessionId) {
+        self.have.set(session, u64::MAX);
     }
 
     /// Excludes a damaged session from further reads. Returns whether it was included before.

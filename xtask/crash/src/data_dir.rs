@@ -4,11 +4,11 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use downbeat_storage::Storage;
 use downbeat_storage_sled::SledStorage;
-use downbeat_storage_sqlite::SqliteStorage;
+use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 use tempfile::TempDir;
 
 use crate::server::Program;
@@ -20,10 +20,12 @@ pub(crate) enum Kind {
     Sled,
     /// The SQLite file of the reference.
     Sqlite,
+    /// A SQLite file with Downbeat's own tables.
+    Native,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 2] = [Self::Sled, Self::Sqlite];
+    pub(crate) const ALL: [Self; 3] = [Self::Sled, Self::Sqlite, Self::Native];
 }
 
 /// The name of the SQLite file. Its directory holds nothing else.
@@ -49,10 +51,14 @@ impl DataDir {
 
     /// The command that starts a server on another directory.
     pub(crate) fn program_in(&self, binary: &Path, data: &Path) -> Program {
-        let storage = match self.kind {
-            Kind::Sled => format!("sled:{}", data.display()),
-            Kind::Sqlite => format!("sqlite:{}", data.join(SQLITE_FILE).display()),
+        let file = data.join(SQLITE_FILE);
+        let (storage, format) = match self.kind {
+            Kind::Sled => (format!("sled:{}", data.display()), None),
+            Kind::Sqlite => (format!("sqlite:{}", file.display()), Some("reference")),
+            Kind::Native => (format!("sqlite:{}", file.display()), Some("native")),
         };
+        let mut storage = vec!["--storage".to_owned(), storage];
+        storage.extend(format.map(|format| format!("--storage-format={format}")));
         Program {
             binary: binary.to_owned(),
             options: Vec::new(),
@@ -66,8 +72,16 @@ impl DataDir {
     pub(crate) fn open(&self) -> Result<Box<dyn Storage>> {
         match self.kind {
             Kind::Sled => Ok(Box::new(SledStorage::open(self.data())?)),
-            Kind::Sqlite => Ok(Box::new(SqliteStorage::open(self.data().join(SQLITE_FILE))?)),
+            Kind::Sqlite => self.open_sqlite(SqliteSchema::Reference),
+            Kind::Native => self.open_sqlite(SqliteSchema::Native),
         }
+    }
+
+    fn open_sqlite(&self, schema: SqliteSchema) -> Result<Box<dyn Storage>> {
+        let options = SqliteOptions::default().with_schema(schema);
+        let store = SqliteStorage::open_with(self.data().join(SQLITE_FILE), options)?;
+        ensure!(store.schema() == schema, "the file has the schema {:?}", store.schema());
+        Ok(Box::new(store))
     }
 
     /// A copy of a program that all users can execute.
@@ -90,6 +104,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Sled => f.write_str("sled"),
             Self::Sqlite => f.write_str("sqlite"),
+            Self::Native => f.write_str("native"),
         }
     }
 }

@@ -28,8 +28,8 @@ pub(crate) struct Program {
     pub(crate) binary: PathBuf,
     /// Further options.
     pub(crate) options: Vec<String>,
-    /// The value of `--storage`.
-    pub(crate) storage: String,
+    /// The options that set the storage.
+    pub(crate) storage: Vec<String>,
     /// A program with arguments that starts the server. Empty if the server starts directly.
     pub(crate) wrapper: Vec<String>,
     /// The user of the server. Default: the user of this program.
@@ -66,7 +66,7 @@ impl Program {
             self.wrapper.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
         let first = command_line.next().context("no program is given")?;
         let mut command = Command::new(first);
-        command.args(command_line).arg("serve").args(["--port", "0", "--storage", &self.storage]);
+        command.args(command_line).arg("serve").args(["--port", "0"]).args(&self.storage);
         command
             .args(&self.options)
             .stdin(Stdio::null())

@@ -2,12 +2,14 @@
 // first takes it back. Clients notice only the restart.
 
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
 
 import { TRANSFER_LIMIT, assertReads, writeFile } from "../lib/files.mjs";
 import { scenario } from "../lib/scenario.mjs";
 import { AWKWARD_VALUES, seededBytes } from "../lib/seeded.mjs";
-import { againstReference } from "../lib/server.mjs";
+import { againstReference, downbeat } from "../lib/server.mjs";
 import { inspect } from "../lib/sqlite-file.mjs";
 import { SMALL_LIMIT, pause, untilValue, within } from "../lib/waiting.mjs";
 
@@ -25,18 +27,35 @@ const REFERENCE_STORING = 1_000;
 const TESTED = {};
 const REFERENCE = { reference: true };
 
-/** The servers that use the file one after the other. */
+/** The servers that use the file one after the other, and whether it is converted in between. */
 const TURNS = [
   ["from the reference to Downbeat and back", REFERENCE, TESTED],
   ["from Downbeat to the reference and back", TESTED, REFERENCE],
 ];
+const CONVERTED_TURN = ["from the reference to Downbeat and back, converted", REFERENCE, TESTED, true];
+const ALL_TURNS = againstReference ? TURNS : [...TURNS, CONVERTED_TURN];
+
+/** Converts a file to the native format and back, if there is one. */
+async function convertTwice(path) {
+  if (!existsSync(path)) return;
+  const convert = (format, from, to) =>
+    downbeat("convert", "--quiet", "--storage-format", format, `sqlite:${from}`, `sqlite:${to}`);
+  const native = `${path}.native`;
+  await convert("native", path, native);
+  await rm(path);
+  await convert("reference", native, path);
+  await rm(native);
+}
 
 /** A scenario for each order. `play` gets both kinds of server and the path of a new file. */
-const inTurns = (name, play) =>
-  TURNS.map(([order, one, other]) =>
+const inTurns = (name, play, turns = TURNS) =>
+  turns.map(([order, one, other, isConverted]) =>
     scenario(`${name} (${order})`, async (world) => {
       const path = `${await world.directory()}/storage.db`;
-      const start = (kind) => (options) => world.server(`sqlite:${path}`, { ...kind, ...options });
+      const start = (kind) => async (options) => {
+        if (isConverted) await convertTwice(path);
+        return world.server(`sqlite:${path}`, { ...kind, ...options });
+      };
       await play(world, { one: start(one), other: start(other), path, kinds: [one, other] });
     }),
   );
@@ -154,7 +173,7 @@ export const scenarios = [
     const dan = await world.client(fourth, "Dan");
     assert.equal((await dan.need(map.id)).get("third"), 3);
     await assertReads(dan, others.id, more);
-  }),
+  }, ALL_TURNS),
 
   ...inTurns("one session that both servers write", async (world, { one, other, path }) => {
     let server = await one();
@@ -233,7 +252,7 @@ export const scenarios = [
     for (const { id } of maps.slice(0, 2)) await assertTombstone(world, fourth, id);
     const dan = await world.client(fourth, "Dan");
     assert.equal((await dan.need(maps[2].id)).get("name"), "third");
-  }),
+  }, ALL_TURNS),
 
   ...inTurns("a server that is killed leaves a file", async (world, { one, other, path, kinds }) => {
     const kill = async (server, kind) => {

@@ -40,7 +40,7 @@ const EXAMPLES: &str = "\
 Examples:
   downbeat import backup.ndjson.zst data:./downbeat-data
   downbeat import sqlite:storage.db data:./downbeat-data
-  downbeat import --storage-format native sqlite:storage.db sqlite:downbeat.db
+  downbeat import --storage-format native backup.ndjson.zst sqlite:downbeat.db
   ssh server downbeat export sled:/srv/data - | downbeat import - sled:./copy
 
 Exit codes:
@@ -87,7 +87,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
     }
 }
 
-fn refuse_same(from: &StorageChoice, to: &StorageChoice) -> anyhow::Result<()> {
+pub(super) fn refuse_same(from: &StorageChoice, to: &StorageChoice) -> anyhow::Result<()> {
     match (from.place()?.path(), to.place()?.path()) {
         (Some(a), Some(b)) if open::is_same(a, b) => {
             bail!("FROM and TO are the same store: {from}");

@@ -1,8 +1,9 @@
-//! The commands for stores: `import`, `export`, `verify`, `inspect` and `stats`.
+//! The commands for stores: `convert`, `import`, `export`, `verify`, `inspect` and `stats`.
 //!
 //! Each command parses its options, calls `downbeat-tools`, and prints the result. `docs/tools.md`
 //! is their user guide.
 
+mod convert;
 mod export;
 mod import;
 mod inspect;
@@ -36,6 +37,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 an error; 2 a wrong command l
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tool {
+    Convert(convert::Options),
     Import(import::Options),
     Export(export::Options),
     Verify(verify::Options),
@@ -81,6 +83,7 @@ fn run_tool(tool: &Tool) -> anyhow::Result<Ending> {
         .context("cannot start the async runtime")?;
     let handle: &Handle = runtime.handle();
     match tool {
+        Tool::Convert(options) => convert::run(options, handle),
         Tool::Import(options) => import::run(options, handle),
         Tool::Export(options) => export::run(options, handle),
         Tool::Verify(options) => verify::run(options, handle),

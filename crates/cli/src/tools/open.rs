@@ -9,21 +9,23 @@ use downbeat_storage_sled::{SledOptions, SledStorage};
 use downbeat_tools::Store;
 use tokio::runtime::Handle;
 
-use crate::storage::{self, OpenOptions, Place, StorageChoice, StorageFormat};
+use crate::conversion;
+use crate::storage::{self, DurabilityChoice, OpenOptions, Place, StorageChoice, StorageFormat};
 
 /// The cache of a sled store. sled takes a multiple of this, and an import opens two stores.
 const SLED_CACHE_BYTES: u64 = 16 << 20;
 
 /// Opens a store that exists, so that a mistyped name does not create an empty one.
 pub(super) fn existing(choice: &StorageChoice, runtime: &Handle) -> anyhow::Result<Store> {
-    match choice.place()? {
+    let place = choice.place()?;
+    match &place {
         Place::Memory => {
             bail!("`memory` is always empty at the start: name a store on disk")
         }
-        Place::Sled(dir) => require_sled(&dir)?,
-        Place::Sqlite(file) | Place::DataFile(file) => require_sqlite(&file)?,
+        Place::Sled(dir) => require_sled(dir)?,
+        Place::Sqlite(file) | Place::DataFile(file) => require_sqlite(file)?,
     }
-    open(choice, OpenOptions::default(), runtime)
+    with(&place, OpenOptions::default(), runtime)
 }
 
 /// Opens a store, or creates an empty one. A SQLite file must have the format, if there is one.
@@ -33,23 +35,29 @@ pub(super) fn or_create(
     runtime: &Handle,
 ) -> anyhow::Result<Store> {
     let options = OpenOptions { format, exclusive: true, ..OpenOptions::default() };
-    open(choice, options, runtime)
+    with(&choice.place()?, options, runtime)
 }
 
-fn open(choice: &StorageChoice, options: OpenOptions, runtime: &Handle) -> anyhow::Result<Store> {
-    let place = choice.place()?;
-    if place == Place::Memory {
+/// Refuses a target that is not on disk, or cannot have the format.
+pub(super) fn check_target(place: &Place, format: Option<StorageFormat>) -> anyhow::Result<()> {
+    if *place == Place::Memory {
         bail!("content in `memory` is lost when this command ends: name a store on disk");
     }
-    if options.format.is_some() && matches!(place, Place::Sled(_)) {
-        bail!("`--storage-format` is only for a SQLite file, `sqlite:FILE`, and not for {choice}");
+    if format.is_some() && matches!(place, Place::Sled(_)) {
+        bail!("`--storage-format` is only for a SQLite file, `sqlite:FILE`, and not for {place}");
     }
-    let storage = if let Place::Sled(dir) = &place {
-        open_sled(dir)
+    Ok(())
+}
+
+/// Opens a store like [`or_create`]. The size of the cache counts for a SQLite file only.
+pub(super) fn with(place: &Place, options: OpenOptions, runtime: &Handle) -> anyhow::Result<Store> {
+    check_target(place, options.format)?;
+    let storage = if let Place::Sled(dir) = place {
+        open_sled(dir, options.durability)
     } else {
-        runtime.block_on(storage::open(&place, options)).map(|opened| opened.storage)
+        runtime.block_on(storage::open(place, options)).map(|opened| opened.storage)
     };
-    let storage = storage.map_err(explain_lock).with_context(|| format!("cannot open {choice}"))?;
+    let storage = storage.map_err(explain_lock).with_context(|| format!("cannot open {place}"))?;
     Ok(Store::new(storage, runtime.clone()))
 }
 
@@ -60,8 +68,10 @@ pub(super) fn is_same(a: &Path, b: &Path) -> bool {
 }
 
 /// Opens a sled store with a small cache: the tools read a store once, from end to end.
-fn open_sled(dir: &Path) -> anyhow::Result<Arc<dyn Storage>> {
+fn open_sled(dir: &Path, durability: DurabilityChoice) -> anyhow::Result<Arc<dyn Storage>> {
+    conversion::refuse_unfinished(dir)?;
     let options = SledOptions::default().with_cache_bytes(SLED_CACHE_BYTES);
+    let options = options.with_durability(durability.into());
     Ok(Arc::new(SledStorage::open_with(dir, options)?))
 }
 
@@ -99,7 +109,7 @@ fn require(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Adds advice to the error about a store that another process has open.
-fn explain_lock(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn explain_lock(error: anyhow::Error) -> anyhow::Error {
     if matches!(error.downcast_ref(), Some(StorageError::Locked { .. })) {
         error.context("a server or another tool has it open: stop that first")
     } else {

@@ -1,5 +1,6 @@
 //! Runs the tools of the binary on stores with real signatures.
 
+mod convert;
 mod export;
 mod generate;
 mod given;

@@ -80,7 +80,7 @@ fn a_directory_as_a_file_is_explained() {
 #[test]
 fn help_has_examples_and_exit_codes() {
     let place = Place::new();
-    for tool in ["import", "export", "verify", "inspect", "stats"] {
+    for tool in ["convert", "import", "export", "verify", "inspect", "stats"] {
         let help = place.run_well(&[tool, "--help"]).out;
         assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{help}");
     }

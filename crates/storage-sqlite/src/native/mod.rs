@@ -17,5 +17,6 @@ mod totals;
 pub(crate) use changes::{Changes, Remembered};
 pub(crate) use check::PASSES;
 pub(crate) use read::{load, read};
+pub(crate) use record::note_checksum;
 pub(crate) use tables::{APPLICATION_ID, check, migrate, set_up_new_file};
 pub(crate) use totals::count;

@@ -19,14 +19,13 @@ pub(crate) fn load(
     Ok(Some(StoredCoValue { header, sessions, deleted: co_value.state.deleted }))
 }
 
-/// See [`Storage::read`](downbeat_storage::Storage::read).
+/// See [`Storage::read`](downbeat_storage::Storage::read). `runs` takes the answer.
 pub(crate) fn read(
     connection: &Connection,
     id: CoValueId,
     have: &SessionCounts,
-    max_bytes: usize,
+    mut runs: Runs,
 ) -> Result<Vec<SessionContent>, FileError> {
-    let mut runs = Runs::new(max_bytes);
     let Some(found) = co_values::sessions(connection, id)? else { return Ok(Vec::new()) };
     for (session, head) in &found.sessions {
         let have = have.get(session);

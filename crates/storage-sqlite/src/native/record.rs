@@ -4,7 +4,7 @@
 //! with the letter of its kind. The rows have numbers in place of ids and sessions, but the keys
 //! have their texts, so that a wrong number is found as well.
 
-use downbeat_protocol::{CoValueId, SessionId};
+use downbeat_protocol::{CoValueId, SessionId, UpstreamName};
 use serde::{Deserialize, Serialize};
 
 /// Ends a text in a key. Sorts before every character of an id.
@@ -25,6 +25,13 @@ pub(crate) struct StateRecord {
 /// The value of `hash` in the row of a CoValue.
 pub(crate) fn hash(id: CoValueId) -> u32 {
     crc32fast::hash(id.as_str().as_bytes())
+}
+
+/// The value of `checksum` in the row of a CoValue that an upstream has not acknowledged.
+pub(crate) fn note_checksum(id: CoValueId, upstream: &UpstreamName) -> u32 {
+    let mut note = key(b'u', id, upstream.as_str().len());
+    note.extend_from_slice(upstream.as_str().as_bytes());
+    crc32fast::hash(&note)
 }
 
 /// The key of the state of a CoValue.

@@ -55,6 +55,7 @@ const TABLES: &str = "
     CREATE TABLE unsynced_covalues (
         co_value_id TEXT NOT NULL,
         peer_id TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
         PRIMARY KEY (co_value_id, peer_id)
     ) WITHOUT ROWID;
 ";

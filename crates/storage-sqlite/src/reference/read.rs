@@ -18,14 +18,13 @@ pub(crate) fn load(
     Ok(Some(StoredCoValue { header, sessions, deleted }))
 }
 
-/// See [`Storage::read`](downbeat_storage::Storage::read).
+/// See [`Storage::read`](downbeat_storage::Storage::read). `runs` takes the answer.
 pub(crate) fn read(
     connection: &Connection,
     id: CoValueId,
     have: &SessionCounts,
-    max_bytes: usize,
+    mut runs: Runs,
 ) -> Result<Vec<SessionContent>, FileError> {
-    let mut runs = Runs::new(max_bytes);
     let found = index::sessions(connection, id)?;
     for session in found.iter().flat_map(|found| &found.sessions) {
         let have = have.get(&session.stored.session);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use downbeat_protocol::SessionCounts;
 use downbeat_storage::conformance::{Author, CoValueFixture};
-use downbeat_storage::{Outcome, SessionOutcome, Storage, StorageError};
+use downbeat_storage::{
+    Outcome, SessionOutcome, Storage, StorageError, Unsynced, UnsyncedUpdate, UpstreamName,
+};
 use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 use rusqlite::Connection;
 
@@ -183,4 +185,32 @@ async fn the_space_of_erased_content_is_given_back() {
     assert_eq!(store.check_pages().await.unwrap(), Vec::<String>::new());
     store.close().await.unwrap();
     assert!(fs::metadata(path_in(&dir)).unwrap().len() < 100_000);
+}
+
+#[tokio::test]
+async fn a_damaged_note_is_left_out_and_the_others_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_native(&path_in(&dir)).unwrap();
+    let note = |number| Unsynced {
+        id: CoValueFixture::new(number).id,
+        upstream: UpstreamName::new("wss://one.example").unwrap(),
+    };
+    let updates = (0..4).map(|number| UnsyncedUpdate { entry: note(number), synced: false });
+    store.track_unsynced(updates.collect()).await.unwrap();
+    store.close().await.unwrap();
+    let mut left: Vec<_> = (0..4).map(note).collect();
+    left.sort();
+    // The damaged id and name could be those of another note.
+    for (place, change) in [(3, "peer_id = 'wss://ono.example'"), (1, "co_value_id = ?1 || 'x'")] {
+        let id = left.remove(place).id;
+        let connection = Connection::open(path_in(&dir)).unwrap();
+        let update = format!("UPDATE unsynced_covalues SET {change} WHERE co_value_id = ?1");
+        assert_eq!(connection.execute(&update, [id.as_str()]).unwrap(), 1);
+        drop(connection);
+        let store = open_native(&path_in(&dir)).unwrap();
+        assert_eq!(store.unsynced(None, 10).await.unwrap(), left, "{change}");
+        // Pages are full all the same, because a short one would end the list.
+        assert_eq!(store.unsynced(None, 2).await.unwrap(), left[..2], "{change}");
+        store.close().await.unwrap();
+    }
 }

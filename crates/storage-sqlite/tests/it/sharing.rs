@@ -3,7 +3,7 @@
 use downbeat_protocol::SessionCounts;
 use downbeat_storage::conformance::{Author, CoValueFixture};
 use downbeat_storage::{Outcome, SessionOutcome, Storage, StorageError};
-use downbeat_storage_sqlite::{SqliteOptions, SqliteStorage};
+use downbeat_storage_sqlite::{SqliteOptions, SqliteStorage, WriteLock};
 use rusqlite::params;
 
 use crate::migration::assert_holds;
@@ -110,4 +110,39 @@ async fn an_exclusive_store_is_open_once() {
     assert!(matches!(open(true), Err(StorageError::Locked { .. })));
     drop(next);
     open(true).unwrap();
+}
+
+#[tokio::test]
+async fn a_locked_file_can_be_read_and_not_written_until_the_lock_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStorage::open(path_in(&dir)).unwrap();
+    let (co_value, mut author) = (CoValueFixture::new(1), Author::new(1));
+    store.append(vec![co_value.create(vec![author.write(2, 20)])]).await.unwrap();
+    let lock = WriteLock::acquire(path_in(&dir)).unwrap();
+    assert_holds(&store, &co_value, &author).await;
+    // Takes as long as a writer waits for another.
+    let more = vec![co_value.extend(vec![author.write(1, 20)])];
+    let error = store.append(more.clone()).await.unwrap_err();
+    assert!(matches!(error, StorageError::Locked { .. }), "{error:?}");
+    drop(lock);
+    store.append(more).await.unwrap();
+    assert_holds(&store, &co_value, &author).await;
+}
+
+#[tokio::test]
+async fn a_file_is_unused_once_every_store_of_it_is_closed() {
+    for schema in crate::SCHEMAS {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::default().with_schema(schema);
+        let stores =
+            [(); 2].map(|()| SqliteStorage::open_with(path_in(&dir), options.clone()).unwrap());
+        for store in stores {
+            let error = WriteLock::require_unused(path_in(&dir)).unwrap_err();
+            assert!(matches!(error, StorageError::Locked { .. }), "{error:?}");
+            assert!(store.check().await.is_ok());
+            store.close().await.unwrap();
+        }
+        WriteLock::require_unused(path_in(&dir)).unwrap();
+        SqliteStorage::open(path_in(&dir)).unwrap().close().await.unwrap();
+    }
 }

@@ -76,6 +76,7 @@ pub async fn run<P, S: Storage>(place: impl Fn() -> P, open: impl AsyncFn(&P) ->
             an_extension_is_never_split,
             reading_starts_at_any_position,
             reading_stops_at_the_budget_and_can_be_gone_on_with,
+            extensions_are_read_as_they_were_appended,
             sessions_come_in_the_order_of_their_ids,
             there_is_nothing_beyond_what_is_stored,
             many_are_looked_up_as_each_by_itself,

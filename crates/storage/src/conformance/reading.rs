@@ -94,6 +94,33 @@ pub(super) async fn reading_stops_at_the_budget_and_can_be_gone_on_with(store: &
     }
 }
 
+pub(super) async fn extensions_are_read_as_they_were_appended(store: &Store) {
+    let co_value = CoValueFixture::new(1);
+    let mut author = Author::new(1);
+    append(store, co_value.create(Vec::new())).await;
+    let mut ends = Vec::new();
+    for count in [1, 3, 1, 2, 8, 1] {
+        append(store, co_value.extend(vec![author.write(count, QUARTER / 2)])).await;
+        ends.push(author.count());
+    }
+    for position in 0..=author.count() {
+        let have = SessionCounts::from_iter([(author.session.clone(), position)]);
+        let left: Vec<_> = ends.iter().copied().filter(|end| *end > position).collect();
+        let read = store.read_extensions(co_value.id, &have, usize::MAX).await.unwrap();
+        assert_eq!(author.check(position, &read), author.count());
+        assert_eq!(read.iter().map(SessionContent::end).collect::<Vec<_>>(), left);
+        // Stops at the budget.
+        let some = store.read_extensions(co_value.id, &have, QUARTER).await.unwrap();
+        let mut bytes = 0;
+        let fits = read.iter().take_while(|extension| {
+            let before = bytes;
+            bytes += extension.json_len();
+            before < QUARTER as u64
+        });
+        assert_eq!(some[..], read[..fits.count()]);
+    }
+}
+
 pub(super) async fn sessions_come_in_the_order_of_their_ids(store: &Store) {
     let co_value = CoValueFixture::new(1);
     let mut authors: Vec<_> = (0..20).map(Author::new).collect();
