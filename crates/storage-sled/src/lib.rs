@@ -41,6 +41,7 @@ mod open;
 mod options;
 mod read;
 mod record;
+mod salvage;
 mod shared;
 mod space;
 mod store;
@@ -50,4 +51,5 @@ mod writer;
 
 pub use downbeat_storage::Durability;
 pub use options::SledOptions;
+pub use salvage::SledSalvage;
 pub use store::SledStorage;

@@ -35,7 +35,11 @@ pub(crate) const SEGMENT_SIZE: usize = 2 << 20;
 
 /// Interval at which sled's own thread cleans segments, in milliseconds. It flushes as well; this
 /// crate does not rely on that.
-const CLEANING_INTERVAL_MS: u64 = 500;
+///
+/// The thread ends its round after each segment that it has emptied. So this interval limits how
+/// fast sled gives space back, and a longer one lets the log grow: after 60,000 live edits it took
+/// 14 bytes for a byte of content with 500 ms, 6 to 9 with 100 ms, and 3.5 to 4 with 20 ms.
+const CLEANING_INTERVAL_MS: u64 = 20;
 
 /// Longest wait for the lock of the log. After a store was closed in this process, a reader or a
 /// thread of sled may hold the log for a moment.
@@ -66,7 +70,7 @@ pub(crate) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, StorageE
         return Err(not_a_store(dir, "it is no directory"));
     }
     fs::create_dir_all(dir).map_err(|error| io_error("create", dir, error))?;
-    match read_format(dir)? {
+    match format_version(dir)? {
         Some(version) => open_existing(dir, version, options),
         None => create(dir, options),
     }
@@ -190,7 +194,7 @@ fn is_lock_error(error: &sled::Error) -> bool {
 
 /// The format version of the store in a directory; `None` if the directory is empty, or holds an
 /// interrupted creation.
-fn read_format(dir: &Path) -> Result<Option<u32>, StorageError> {
+pub(crate) fn format_version(dir: &Path) -> Result<Option<u32>, StorageError> {
     let path = dir.join(FORMAT_FILE);
     match fs::read_to_string(&path) {
         Ok(text) => text

@@ -6,3 +6,4 @@ mod durability;
 #[cfg(unix)]
 mod moving;
 mod opening;
+mod salvage;
