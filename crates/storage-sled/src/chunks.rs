@@ -82,10 +82,8 @@ pub(crate) fn read_header<B: AsRef<[u8]>>(
     let mut json = BytesMut::from(co_value.header);
     for chunk in (0..).take_while(|&chunk| u64::from(chunk) < co_value.more_chunks) {
         let key = keys::header_chunk(id, chunk);
-        let value =
-            get(&key)?.ok_or_else(|| damaged("a chunk of the header is missing".into()))?;
-        let chunk: ChunkRecord<'_> =
-            record::decode(&key, value.as_ref())
+        let value = get(&key)?.ok_or_else(|| damaged("a chunk of the header is missing".into()))?;
+        let chunk: ChunkRecord<'_> = record::decode(&key, value.as_ref())
             .map_err(|error| damaged(format!("header: {error}")))?;
         json.extend_from_slice(chunk.body);
     }
@@ -123,12 +121,7 @@ where
     B: AsRef<[u8]>,
 {
     /// The log in these records: keys and values, from the extension after `position` on.
-    pub(crate) fn over(
-        records: R,
-        id: CoValueId,
-        session: &'a SessionId,
-        position: u64,
-    ) -> Self {
+    pub(crate) fn over(records: R, id: CoValueId, session: &'a SessionId, position: u64) -> Self {
         Self { records, key: keys::log(id, session), id, session, position }
     }
 

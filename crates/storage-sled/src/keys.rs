@@ -26,7 +26,7 @@ const END: u8 = 0;
 /// extension, and the number of the chunk.
 const LOG_SUFFIX_LEN: usize = 8 + 4;
 
-/// A key of a record with content.
+/// The key of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Key {
     /// A CoValue.
@@ -37,11 +37,13 @@ pub(crate) enum Key {
     HeaderChunk(CoValueId, u32),
     /// A chunk of a log: the number of transactions at the end of its extension, and its number.
     LogChunk(CoValueId, SessionId, u64, u32),
+    /// A note that a CoValue is deleted.
+    Deleted(CoValueId),
     /// The totals.
     Totals,
 }
 
-/// Parses a key. `None` for notes about CoValues, which hold no content, and for anything else.
+/// Parses a key. `None` for notes about upstreams, and for anything that is no key.
 pub(crate) fn parse(key: &[u8]) -> Option<Key> {
     if key == TOTALS {
         return Some(Key::Totals);
@@ -51,6 +53,7 @@ pub(crate) fn parse(key: &[u8]) -> Option<Key> {
     match *key.first()? {
         HEADS if rest.is_empty() => Some(Key::CoValue(id)),
         HEADS => Some(Key::Head(id, session(rest)?)),
+        ERASABLE if rest.is_empty() => Some(Key::Deleted(id)),
         HEADERS => Some(Key::HeaderChunk(id, u32::from_be_bytes(rest.try_into().ok()?))),
         LOGS => {
             let (text, suffix) = rest.split_at_checked(rest.len().checked_sub(LOG_SUFFIX_LEN)?)?;
@@ -260,7 +263,8 @@ mod tests {
         assert_eq!(parse(&header_chunk(a, 7)), Some(Key::HeaderChunk(a, 7)));
         assert_eq!(parse(&log_chunk(&log(a, &s), 300, 1)), Some(Key::LogChunk(a, s, 300, 1)));
         assert_eq!(parse(TOTALS), Some(Key::Totals));
-        for other in [&erasable(a)[..], b"", b"h", b"tco_za\0x", b"x"] {
+        assert_eq!(parse(&erasable(a)), Some(Key::Deleted(a)));
+        for other in [&b""[..], b"h", b"tco_za\0x", b"x"] {
             assert_eq!(parse(other), None);
         }
     }

@@ -34,6 +34,7 @@
 //! [`docs/storage-format.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/storage-format.md
 
 mod chunks;
+mod compact;
 mod draft;
 mod erase;
 mod keys;
@@ -49,7 +50,7 @@ mod tree;
 mod watermark;
 mod writer;
 
-pub use downbeat_storage::Durability;
+pub use downbeat_storage::{Compacted, Durability};
 pub use options::SledOptions;
 pub use salvage::SledSalvage;
 pub use store::SledStorage;

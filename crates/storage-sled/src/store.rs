@@ -6,12 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Storage, StorageError, StoreStats, StoredCoValue,
-    Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
+    Compacted, Erased, Outcome, ReadExtent, ReaderThreads, Storage, StorageError, StoreStats,
+    StoredCoValue, Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 
 use tracing::error;
 
+use crate::compact::compact;
 use crate::open;
 use crate::options::SledOptions;
 use crate::read;
@@ -67,6 +68,27 @@ impl SledStorage {
         let writer = Writer::new(opened, reserve, Arc::clone(&shared), options);
         let writer = WriterThread::start("downbeat-sled", writer)?;
         Ok(Self { inner: Arc::new(Inner { shared, readers, writer }) })
+    }
+
+    /// Compacts the store in a directory: copies its records into a new log, which takes the place
+    /// of the old one. The store must not be open. Blocks meanwhile.
+    ///
+    /// `progress` gets the number of CoValues that are done, and of all.
+    ///
+    /// A kill at any time leaves the old log or the new one. The next opening, also of a store that
+    /// was compacted to the end, removes what is left of the other.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`], and [`StorageError::Full`] if there is no room for the new log. The
+    /// old log stays as it was.
+    pub fn compact(
+        dir: impl AsRef<Path>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Compacted, StorageError> {
+        let dir = dir.as_ref();
+        let mut progress = progress;
+        space::reserve(dir).open_with(|| compact(dir, &mut progress))
     }
 
     /// Reads on one of the reader threads, about as much as this many CoValues.

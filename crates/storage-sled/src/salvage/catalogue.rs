@@ -30,7 +30,7 @@ pub(super) struct Catalogue {
 #[derive(Debug, Default)]
 pub(super) struct FoundCoValue {
     pub(super) record: Option<Version>,
-    /// Whether any version of the record says so.
+    /// Whether any record says so.
     pub(super) deleted: bool,
     pub(super) header_chunks: BTreeMap<u32, Version>,
     pub(super) sessions: BTreeMap<SessionId, FoundSession>,
@@ -140,6 +140,7 @@ impl Catalogue {
             Key::LogChunk(id, session, end, chunk) => {
                 replace_in(&mut self.session(id, session).chunks, (end, chunk), version());
             }
+            Key::Deleted(id) => self.co_values.entry(id).or_default().deleted = true,
             Key::Totals => {
                 let Ok(totals) = record::decode::<TotalsRecord>(key, value) else { return };
                 if self.totals.is_none_or(|known| known.batches < totals.batches) {

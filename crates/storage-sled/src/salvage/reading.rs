@@ -133,7 +133,12 @@ impl Found {
             },
         };
         let count = found.count();
-        Ok(Some(StoredSession { session: session.clone(), count, last_signature, since_checkpoint }))
+        Ok(Some(StoredSession {
+            session: session.clone(),
+            count,
+            last_signature,
+            since_checkpoint,
+        }))
     }
 
     /// The signature of the last extension that is whole.
@@ -170,9 +175,7 @@ impl Found {
                     .map(|()| value)
             }
         };
-        read.map_err(|error| {
-            StorageError::io(format!("cannot read {}", self.dir.display()), error)
-        })
+        read.map_err(|error| StorageError::io(format!("cannot read {}", self.dir.display()), error))
     }
 }
 

@@ -59,11 +59,8 @@ fn flipped_bit(mut difference: u32, len: usize) -> Option<(usize, u32)> {
         for _ in 0..8 {
             // One step of the checksum, backwards.
             let is_reduced = difference >> 31 == 1;
-            difference = if is_reduced {
-                ((difference ^ POLYNOMIAL) << 1) | 1
-            } else {
-                difference << 1
-            };
+            difference =
+                if is_reduced { ((difference ^ POLYNOMIAL) << 1) | 1 } else { difference << 1 };
         }
         if difference.is_power_of_two() && difference < 1 << 8 {
             return Some((behind, difference.trailing_zeros()));

@@ -16,7 +16,7 @@ use downbeat_storage::{
 use super::catalogue::Catalogue;
 use super::reading::{Found, readable_sessions};
 use super::scan::log_len;
-use crate::open::{FORMAT_VERSION, format_version};
+use crate::open::{FORMAT_VERSION, format_version, newer_format};
 use crate::tree::LOG_FILE;
 use crate::watermark;
 
@@ -73,11 +73,9 @@ impl SledSalvage {
         if let Ok(Some(found)) = format_version(dir)
             && found > FORMAT_VERSION
         {
-            let (path, supported) = (dir.to_owned(), FORMAT_VERSION);
-            return Err(StorageError::NewerFormat { path, found, supported });
+            return Err(newer_format(dir, found));
         }
-        let read_error =
-            |error| StorageError::io(format!("cannot read {}", dir.display()), error);
+        let read_error = |error| StorageError::io(format!("cannot read {}", dir.display()), error);
         let disk_bytes = log_len(dir).map_err(read_error)?;
         let catalogue = Catalogue::read(dir, progress).map_err(read_error)?;
         if catalogue.records == 0 {
@@ -96,9 +94,9 @@ impl SledSalvage {
     pub fn bytes_to_read(dir: impl AsRef<Path>) -> Result<u64, StorageError> {
         let dir = dir.as_ref();
         open_log(dir)?;
-        log_len(dir).map(|len| 2 * len).map_err(|error| {
-            StorageError::io(format!("cannot read {}", dir.display()), error)
-        })
+        log_len(dir)
+            .map(|len| 2 * len)
+            .map_err(|error| StorageError::io(format!("cannot read {}", dir.display()), error))
     }
 
     /// Losses that reading does not show: CoValues that are lost as a whole, sessions without any
@@ -221,11 +219,7 @@ impl Storage for SledSalvage {
         Err(read_only())
     }
 
-    async fn unsynced(
-        &self,
-        _: Option<Unsynced>,
-        _: usize,
-    ) -> Result<Vec<Unsynced>, StorageError> {
+    async fn unsynced(&self, _: Option<Unsynced>, _: usize) -> Result<Vec<Unsynced>, StorageError> {
         Ok(Vec::new())
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the sled store.
 
+mod compact;
 mod contract;
 mod damage;
 mod durability;
