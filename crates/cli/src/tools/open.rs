@@ -16,14 +16,19 @@ const SLED_CACHE_BYTES: u64 = 16 << 20;
 
 /// Opens a store that exists, so that a mistyped name does not create an empty one.
 pub(super) fn existing(choice: &StorageChoice, runtime: &Handle) -> anyhow::Result<Store> {
+    require_existing(choice)?;
+    or_create(choice, None, runtime)
+}
+
+/// Checks that a store exists, without opening it.
+pub(super) fn require_existing(choice: &StorageChoice) -> anyhow::Result<()> {
     match choice {
         StorageChoice::Memory => {
             bail!("`memory` is always empty at the start: name a store on disk")
         }
-        StorageChoice::Sled(dir) => require_sled(dir)?,
-        StorageChoice::Sqlite(file) => require_sqlite(file)?,
+        StorageChoice::Sled(dir) => require_sled(dir),
+        StorageChoice::Sqlite(file) => require_sqlite(file),
     }
-    or_create(choice, None, runtime)
 }
 
 /// Opens a store, or creates an empty one. A SQLite file must have the format, if there is one.
@@ -103,7 +108,7 @@ fn require(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Adds advice to the error about a store that another process has open.
-fn explain_lock(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn explain_lock(error: anyhow::Error) -> anyhow::Error {
     if matches!(error.downcast_ref(), Some(StorageError::Locked { .. })) {
         error.context("a server or another tool has it open: stop that first")
     } else {
