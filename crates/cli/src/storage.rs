@@ -72,7 +72,9 @@ pub(crate) async fn open(choice: &StorageChoice, options: OpenOptions) -> anyhow
         StorageChoice::Memory => Opened::without_format(MemoryStorage::new()),
         StorageChoice::Sled(dir) => {
             let dir = dir.clone();
-            let mut options = SledOptions::default().with_durability(durability.into());
+            let mut options = SledOptions::default()
+                .with_durability(durability.into())
+                .with_compact_garbage(true);
             options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
             Opened::without_format(opening.await.context("opening the store panicked")??)

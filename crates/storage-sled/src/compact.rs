@@ -11,14 +11,17 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
-use downbeat_storage::files::FileIdentity;
+use downbeat_storage::files::{FileIdentity, require_space};
 use downbeat_storage::{Compacted, StorageError};
+use tracing::{info, warn};
 
 use crate::keys::{self, Key};
 use crate::open::{
-    LOCK_PATIENCE, LOCK_POLL, SNAPSHOT_PREFIX, io_error, open_tree, require_store, sync_dir, totals,
+    self, LOCK_PATIENCE, LOCK_POLL, Opened, SNAPSHOT_PREFIX, io_error, open_tree, require_store,
+    sync_dir, totals,
 };
 use crate::options::SledOptions;
+use crate::record::TotalsRecord;
 use crate::space;
 use crate::tree::{Changes, LOG_FILE, Tree};
 use crate::watermark::{WATERMARK_FILE, Watermark};
@@ -41,6 +44,13 @@ const BATCH_BYTES: usize = 4 << 20;
 /// The cache for each of the two logs. Each record is read and written once, in the order of keys.
 const CACHE_BYTES: u64 = 16 << 20;
 
+/// The shortest log that is compacted at the start. A shorter one is no burden.
+const MIN_GARBAGE_LOG: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
+
+/// How many times longer than its records a log is when it is compacted at the start: three
+/// quarters of it are garbage. A compacted log is at most three times longer.
+const GARBAGE_FACTOR: u64 = 4;
+
 /// See [`SledStorage::compact`](crate::SledStorage::compact).
 pub(crate) fn compact(
     dir: &Path,
@@ -50,11 +60,21 @@ pub(crate) fn compact(
     finish(dir)?;
     let options = SledOptions::default().with_cache_bytes(CACHE_BYTES);
     let old = open_tree(dir, &options)?;
+    compact_open(dir, old, &options, progress)
+}
+
+/// Compacts an open log, and closes it.
+fn compact_open(
+    dir: &Path,
+    old: Tree,
+    options: &SledOptions,
+    progress: impl FnMut(u64, u64),
+) -> Result<Compacted, StorageError> {
     old.flush()?;
     let bytes_before = bytes_of(dir);
     let new_dir = dir.join(COMPACTING);
     remove(&new_dir)?;
-    let copied = copy(&old, &new_dir, &options, progress);
+    let copied = copy(&old, &new_dir, options, progress);
     if let Err(error) = copied {
         // The space is needed, and the next start removes it if this fails.
         let _ = remove(&new_dir);
@@ -70,6 +90,45 @@ pub(crate) fn compact(
         Err(error) => return Err(error),
     }
     Ok(Compacted::new(bytes_before, bytes_of(dir)))
+}
+
+/// Compacts a store that was just opened if most of its log is garbage. If that fails, the store is
+/// opened as it is.
+pub(crate) fn compact_garbage(
+    dir: &Path,
+    opened: Opened,
+    options: &SledOptions,
+) -> Result<Opened, StorageError> {
+    let (len, live) = (space::log_len(dir), live_bytes(&opened.totals));
+    if len < MIN_GARBAGE_LOG || len / GARBAGE_FACTOR < live {
+        return Ok(opened);
+    }
+    let store = dir.display();
+    // The records, in leaves that are half full, and as much again until sled has cleaned up.
+    if let Err(error) = require_space(dir, live * 4) {
+        warn!(%store, %error, "most of the store is garbage, but there is no space to compact it");
+        return Ok(opened);
+    }
+    info!(%store, bytes = len, records = live, "compacting the store, because most of it is garbage");
+    let Opened { tree, watermark, .. } = opened;
+    drop(watermark);
+    match compact_open(dir, tree, options, |_, _| ()) {
+        Ok(Compacted { bytes_after, .. }) => info!(%store, bytes = bytes_after, "compacted"),
+        Err(error) => warn!(%store, %error, "cannot compact the store, which is as it was"),
+    }
+    open::open(dir, options)
+}
+
+/// An estimate of the bytes of all records: not less than they take.
+fn live_bytes(totals: &TotalsRecord) -> u64 {
+    // Keys, signatures and lengths. Most edits of clients have a record of their own.
+    const OF_TRANSACTION: u64 = 300;
+    const OF_SESSION: u64 = 300;
+    const OF_CO_VALUE: u64 = 600;
+    totals.transaction_bytes
+        + totals.transactions * OF_TRANSACTION
+        + totals.sessions * OF_SESSION
+        + totals.co_values * OF_CO_VALUE
 }
 
 /// Copies all records into a new log.
@@ -206,5 +265,51 @@ fn remove(dir: &Path) -> Result<(), StorageError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", dir, error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use downbeat_storage::Storage as _;
+    use downbeat_storage::conformance::{Author, CoValueFixture};
+
+    use super::*;
+    use crate::store::SledStorage;
+
+    #[tokio::test]
+    async fn a_store_that_is_mostly_garbage_is_compacted_when_it_is_opened() {
+        const CO_VALUES: u64 = 40;
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStorage::open(dir.path()).unwrap();
+        for number in 0..CO_VALUES {
+            let one = CoValueFixture::new(number);
+            let content = Author::new(number).write(1, 400_000);
+            store.append(vec![one.create(vec![content])]).await.unwrap();
+        }
+        store.close().await.unwrap();
+        let len = space::log_len(dir.path());
+        let open = |compact| {
+            let options = SledOptions::default().with_compact_garbage(compact);
+            SledStorage::open_with(dir.path(), options).unwrap()
+        };
+        let store = open(true);
+        assert!(space::log_len(dir.path()) >= len, "it is full of content");
+        for number in 0..CO_VALUES {
+            let one = CoValueFixture::new(number);
+            let deletion = Author::deleting(number).delete(one.id);
+            store.append(vec![one.tombstone(deletion)]).await.unwrap();
+            while store.erase(one.id).await.unwrap().more {}
+        }
+        store.close().await.unwrap();
+
+        // As long as it was before sled cleaned it.
+        let log = fs::OpenOptions::new().write(true).open(dir.path().join(LOG_FILE)).unwrap();
+        log.set_len(len).unwrap();
+        open(false).close().await.unwrap();
+        assert!(space::log_len(dir.path()) >= len);
+        let store = open(true);
+        assert!(space::log_len(dir.path()) < len / 2, "it is compacted");
+        assert_eq!(store.count().await.unwrap(), CO_VALUES);
+        store.close().await.unwrap();
     }
 }

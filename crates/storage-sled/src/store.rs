@@ -12,7 +12,7 @@ use downbeat_storage::{
 
 use tracing::error;
 
-use crate::compact::compact;
+use crate::compact::{compact, compact_garbage};
 use crate::open;
 use crate::options::SledOptions;
 use crate::read;
@@ -61,7 +61,10 @@ impl SledStorage {
     pub fn open_with(dir: impl AsRef<Path>, options: SledOptions) -> Result<Self, StorageError> {
         let dir = dir.as_ref();
         let mut reserve = space::reserve(dir);
-        let opened = reserve.open_with(|| open::open(dir, &options))?;
+        let mut opened = reserve.open_with(|| open::open(dir, &options))?;
+        if options.compact_garbage {
+            opened = compact_garbage(dir, opened, &options)?;
+        }
         let shared = Arc::new(Shared::new(opened.tree.clone()));
         let source = Arc::clone(&shared);
         let readers = ReaderThreads::start(READERS, move || Arc::clone(&source))?;

@@ -31,6 +31,8 @@ pub(crate) fn compact(file: &Path) -> Result<Compacted, StorageError> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(error)?;
     connection.pragma_update(None, "fullfsync", true).map_err(error)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true).map_err(error)?;
+    // The copy can be larger than the memory.
+    connection.pragma_update(None, "temp_store", "FILE").map_err(error)?;
     check(&connection, file)?;
     connection.execute_batch("VACUUM").map_err(error)?;
     // Moves the pages from the log into the file.
