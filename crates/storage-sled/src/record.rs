@@ -165,7 +165,9 @@ pub(crate) fn decode_from<'a, T: Deserialize<'a>>(
 fn checksum(key: &[&[u8]], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[VERSION]);
-    key.iter().for_each(|part| hasher.update(part));
+    for part in key {
+        hasher.update(part);
+    }
     hasher.update(body);
     hasher.finalize()
 }

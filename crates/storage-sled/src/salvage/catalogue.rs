@@ -181,8 +181,8 @@ fn replace_in<K: Ord>(known: &mut BTreeMap<K, Version>, key: K, new: Version) {
 /// What is known of the pages of the tree, to complete the keys of changes.
 #[derive(Debug, Default)]
 struct Pages {
-    /// The prefixes that leaves had, and when they were last written.
-    prefixes: HashMap<u64, Vec<(u64, Box<[u8]>)>>,
+    /// The prefixes that leaves had.
+    prefixes: HashMap<u64, Vec<Vec<u8>>>,
     /// The first keys of pages. Their prefixes are prefixes of these keys.
     lows: HashMap<u64, Vec<u8>>,
 }
@@ -191,9 +191,8 @@ impl Pages {
     fn add_leaf(&mut self, message: &Message<'_>, prefix: &[u8], low: &[u8]) {
         self.lows.entry(message.page).or_insert_with(|| low.to_vec());
         let prefixes = self.prefixes.entry(message.page).or_default();
-        match prefixes.iter_mut().find(|(_, known)| **known == *prefix) {
-            Some((lsn, _)) => *lsn = message.lsn.max(*lsn),
-            None => prefixes.push((message.lsn, prefix.into())),
+        if !prefixes.iter().any(|known| known == prefix) {
+            prefixes.push(prefix.to_vec());
         }
     }
 
@@ -201,7 +200,7 @@ impl Pages {
     fn whole_key(&self, message: &Message<'_>, suffix: &[u8], value: &[u8]) -> Option<Vec<u8>> {
         let is_right = |prefix: &&[u8]| record::is_intact(&[prefix, suffix], value);
         let prefixes = self.prefixes.get(&message.page).into_iter().flatten();
-        let known = prefixes.map(|(_, prefix)| &**prefix).find(is_right);
+        let known = prefixes.map(Vec::as_slice).find(is_right);
         // The leaf itself may be lost.
         let guessed = || {
             let low = self.lows.get(&message.page)?;

@@ -15,6 +15,9 @@ use crate::keys;
 use crate::read::{decode_co_value, decode_head};
 use crate::tree::LOG_FILE;
 
+/// A key and a value, read again.
+type FoundRecord = Result<(Vec<u8>, Vec<u8>), StorageError>;
+
 /// The found records, and the files that hold them.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -105,7 +108,7 @@ impl Found {
         session: &'a SessionId,
         found: &'a FoundSession,
         position: u64,
-    ) -> Log<'a, impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StorageError>> + 'a> {
+    ) -> Log<'a, impl Iterator<Item = FoundRecord> + 'a> {
         let prefix = keys::log(id, session);
         let chunks = found.chunks.range((position.saturating_add(1), 0)..);
         let records = chunks.map(move |(&(end, chunk), version)| {

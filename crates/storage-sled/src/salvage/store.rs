@@ -13,7 +13,7 @@ use downbeat_storage::{
     UnsyncedUpdate, Write,
 };
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, FoundSession};
 use super::reading::{Found, readable_sessions};
 use super::scan::log_len;
 use crate::open::{FORMAT_VERSION, format_version, newer_format};
@@ -136,7 +136,7 @@ fn losses(found: &Found, dir: &Path) -> Result<Vec<Damage>, StorageError> {
     let mut losses = Vec::new();
     let mut transactions = 0;
     for (&id, co_value) in &found.catalogue.co_values {
-        transactions += co_value.sessions.values().map(|log| log.count()).sum::<u64>();
+        transactions += co_value.sessions.values().map(FoundSession::count).sum::<u64>();
         for (session, log) in readable_sessions(co_value) {
             if found.stored_session(id, session, log)?.is_none() {
                 let reason = format!("all of its {} transactions are lost", log.count());
@@ -152,16 +152,16 @@ fn losses(found: &Found, dir: &Path) -> Result<Vec<Damage>, StorageError> {
     };
     let left = found.catalogue.co_values.len() as u64;
     if left < totals.co_values {
-        let (lost, all) = (totals.co_values - left, totals.co_values);
-        lose(format!("of {all} CoValues, {lost} are lost as a whole, and their ids with them"));
+        let (gone, all) = (totals.co_values - left, totals.co_values);
+        lose(format!("of {all} CoValues, {gone} are lost as a whole, and their ids with them"));
     }
     if transactions < totals.transactions {
-        let (lost, all) = (totals.transactions - transactions, totals.transactions);
-        lose(format!("of {all} transactions, {lost} belong to no session that is left"));
+        let (gone, all) = (totals.transactions - transactions, totals.transactions);
+        lose(format!("of {all} transactions, {gone} belong to no session that is left"));
     }
     if let Some(marked) = watermark::marked(dir).filter(|&marked| marked > totals.batches) {
-        let lost = marked - totals.batches;
-        lose(format!("of {marked} batches, the last {lost} may be lost, or parts of them"));
+        let gone = marked - totals.batches;
+        lose(format!("of {marked} batches, the last {gone} may be lost, or parts of them"));
     }
     Ok(losses)
 }
