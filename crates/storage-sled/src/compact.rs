@@ -2,8 +2,8 @@
 //!
 //! The copy grows in the directory [`COMPACTING`] of the store. Once it is complete and durable,
 //! the directory is renamed to [`COMPACTED`], while the old log is still locked. From then on the
-//! copy is the store: whoever opens it next first moves the new files into their places. So after a
-//! kill, either the copy is incomplete and is removed, or it is complete and is used.
+//! copy is the store: the next process that opens it first moves the new files into their places. So
+//! after a kill, either the copy is incomplete and is removed, or it is complete and is used.
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;

@@ -20,7 +20,7 @@ pub struct SledOptions {
     /// Size of sled's cache, in bytes. Default: 128 MiB. sled needs more memory for its page table,
     /// which grows with the store, and while it writes.
     pub cache_bytes: u64,
-    /// Whether opening compacts a store of more than 64 MiB of which more than three quarters are
+    /// Whether opening compacts a store of more than 64 MiB if more than three quarters of it are
     /// garbage. Default: no. Takes free space for a copy, and otherwise opens the store as it is.
     pub compact_garbage: bool,
 }

@@ -10,7 +10,7 @@ use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 
 const CO_VALUES: u64 = 200;
 
-/// A file of which most was erased.
+/// A file whose content was mostly erased.
 async fn store(file: &Path, schema: SqliteSchema) {
     let options = SqliteOptions::default().with_schema(schema);
     let store = SqliteStorage::open_with(file, options).unwrap();
