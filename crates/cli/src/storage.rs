@@ -107,7 +107,9 @@ pub(crate) async fn open(place: &Place, options: OpenOptions) -> anyhow::Result<
                 dir.display()
             );
             let dir = dir.clone();
-            let mut options = SledOptions::default().with_durability(durability.into());
+            let mut options = SledOptions::default()
+                .with_durability(durability.into())
+                .with_compact_garbage(true);
             options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
             let opening = tokio::task::spawn_blocking(move || SledStorage::open_with(dir, options));
             Opened::without_format(opening.await.context("opening the store panicked")??)

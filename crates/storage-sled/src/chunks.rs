@@ -72,9 +72,9 @@ pub(crate) fn encode_co_value(
     }
 }
 
-/// Reads the header of a CoValue. A long header continues in further records.
-pub(crate) fn read_header(
-    tree: &Tree,
+/// Reads the header of a CoValue. A long header continues in further records, which `get` returns.
+pub(crate) fn read_header<B: AsRef<[u8]>>(
+    get: impl Fn(&[u8]) -> Result<Option<B>, StorageError>,
     id: CoValueId,
     co_value: &CoValueRecord<'_>,
 ) -> Result<Header, StorageError> {
@@ -82,10 +82,9 @@ pub(crate) fn read_header(
     let mut json = BytesMut::from(co_value.header);
     for chunk in (0..).take_while(|&chunk| u64::from(chunk) < co_value.more_chunks) {
         let key = keys::header_chunk(id, chunk);
-        let value =
-            tree.get(&key)?.ok_or_else(|| damaged("a chunk of the header is missing".into()))?;
-        let chunk: ChunkRecord<'_> =
-            record::decode(&key, &value).map_err(|error| damaged(format!("header: {error}")))?;
+        let value = get(&key)?.ok_or_else(|| damaged("a chunk of the header is missing".into()))?;
+        let chunk: ChunkRecord<'_> = record::decode(&key, value.as_ref())
+            .map_err(|error| damaged(format!("header: {error}")))?;
         json.extend_from_slice(chunk.body);
     }
     Header::parse(&json.freeze(), &STORED)
@@ -93,8 +92,8 @@ pub(crate) fn read_header(
 }
 
 /// The extensions of a session's log from a position on.
-pub(crate) struct Log<'a> {
-    records: Records<'a>,
+pub(crate) struct Log<'a, R = Records<'a>> {
+    records: R,
     key: Vec<u8>,
     id: CoValueId,
     session: &'a SessionId,
@@ -112,7 +111,18 @@ impl<'a> Log<'a> {
         let key = keys::log(id, session);
         let start = keys::log_chunk(&key, position.saturating_add(1), 0);
         let end = keys::log_chunk(&key, u64::MAX, u32::MAX);
-        Self { records: tree.range((start, end)), key, id, session, position }
+        Self::over(tree.range((start, end)), id, session, position)
+    }
+}
+
+impl<'a, R, B> Log<'a, R>
+where
+    R: Iterator<Item = Result<(B, B), StorageError>>,
+    B: AsRef<[u8]>,
+{
+    /// The log in these records: keys and values, from the extension after `position` on.
+    pub(crate) fn over(records: R, id: CoValueId, session: &'a SessionId, position: u64) -> Self {
+        Self { records, key: keys::log(id, session), id, session, position }
     }
 
     /// The number of transactions before the next extension.
@@ -151,10 +161,11 @@ impl<'a> Log<'a> {
                 };
             };
             let (key, value) = entry?;
-            let Some((end, number)) = keys::parse_log_chunk(&key, &self.key) else {
+            let (key, value) = (key.as_ref(), value.as_ref());
+            let Some((end, number)) = keys::parse_log_chunk(key, &self.key) else {
                 return Err(self.damaged(self.position, "the key after it is malformed").into());
             };
-            let record: ChunkRecord<'_> = record::decode(&key, &value)
+            let record: ChunkRecord<'_> = record::decode(key, value)
                 .map_err(|error| self.damaged(end, &error.to_string()))?;
             let bytes = &mut joined.get_or_insert_with(|| (end, BytesMut::new())).1;
             bytes.extend_from_slice(record.body);

@@ -26,6 +26,44 @@ const END: u8 = 0;
 /// extension, and the number of the chunk.
 const LOG_SUFFIX_LEN: usize = 8 + 4;
 
+/// The key of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A CoValue.
+    CoValue(CoValueId),
+    /// The head of a session.
+    Head(CoValueId, SessionId),
+    /// A chunk of a long header.
+    HeaderChunk(CoValueId, u32),
+    /// A chunk of a log: the number of transactions at the end of its extension, and its number.
+    LogChunk(CoValueId, SessionId, u64, u32),
+    /// A note that a CoValue is deleted.
+    Deleted(CoValueId),
+    /// The totals.
+    Totals,
+}
+
+/// Parses a key. `None` for notes about upstreams, and for anything that is no key.
+pub(crate) fn parse(key: &[u8]) -> Option<Key> {
+    if key == TOTALS {
+        return Some(Key::Totals);
+    }
+    let session = |text: &[u8]| SessionId::parse(str::from_utf8(text).ok()?).ok();
+    let (id, rest) = parse_id(*key.first()?, key).ok()?;
+    match *key.first()? {
+        HEADS if rest.is_empty() => Some(Key::CoValue(id)),
+        HEADS => Some(Key::Head(id, session(rest)?)),
+        ERASABLE if rest.is_empty() => Some(Key::Deleted(id)),
+        HEADERS => Some(Key::HeaderChunk(id, u32::from_be_bytes(rest.try_into().ok()?))),
+        LOGS => {
+            let (text, suffix) = rest.split_at_checked(rest.len().checked_sub(LOG_SUFFIX_LEN)?)?;
+            let (end, chunk) = parse_log_chunk(suffix, &[])?;
+            Some(Key::LogChunk(id, session(text.strip_suffix(&[END])?)?, end, chunk))
+        }
+        _ => None,
+    }
+}
+
 /// The key of a CoValue's record, and the prefix of its sessions' heads.
 pub(crate) fn co_value(id: CoValueId) -> Vec<u8> {
     key(HEADS, id, 0)
@@ -215,6 +253,20 @@ mod tests {
         let longer = log(a, &session("co_z1_session_zss"));
         assert!(!longer.starts_with(&shorter));
         assert!(log_chunk(&shorter, u64::MAX, u32::MAX) < log_chunk(&longer, 0, 0));
+    }
+
+    #[test]
+    fn keys_with_content_are_told_apart() {
+        let (a, s) = (id("co_za"), session("co_z1_session_zs"));
+        assert_eq!(parse(&co_value(a)), Some(Key::CoValue(a)));
+        assert_eq!(parse(&head(a, &s)), Some(Key::Head(a, s.clone())));
+        assert_eq!(parse(&header_chunk(a, 7)), Some(Key::HeaderChunk(a, 7)));
+        assert_eq!(parse(&log_chunk(&log(a, &s), 300, 1)), Some(Key::LogChunk(a, s, 300, 1)));
+        assert_eq!(parse(TOTALS), Some(Key::Totals));
+        assert_eq!(parse(&erasable(a)), Some(Key::Deleted(a)));
+        for other in [&b""[..], b"h", b"tco_za\0x", b"x"] {
+            assert_eq!(parse(other), None);
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@
 //! - **A failing disk** fails the writes that meet it. After the first error sled writes nothing
 //!   more, but still reads. So the old tree serves reads until the disk can be written, and is then
 //!   opened again. No restart is needed.
+//! - **Garbage** in sled's log is cleaned by sled. [`SledStorage::compact`] rewrites a store without it.
+//! - **A store that does not open** is read by [`SledSalvage`], without sled.
 //! - **A store that is moved or deleted** while it is open refuses writes until it is back.
 //!
 //! [`docs/storage-format.md`] describes the files byte by byte.
@@ -34,6 +36,7 @@
 //! [`docs/storage-format.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/storage-format.md
 
 mod chunks;
+mod compact;
 mod draft;
 mod erase;
 mod keys;
@@ -41,6 +44,7 @@ mod open;
 mod options;
 mod read;
 mod record;
+mod salvage;
 mod shared;
 mod space;
 mod store;
@@ -48,6 +52,7 @@ mod tree;
 mod watermark;
 mod writer;
 
-pub use downbeat_storage::Durability;
+pub use downbeat_storage::{Compacted, Durability};
 pub use options::SledOptions;
+pub use salvage::SledSalvage;
 pub use store::SledStorage;

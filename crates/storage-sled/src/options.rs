@@ -20,6 +20,9 @@ pub struct SledOptions {
     /// Size of sled's cache, in bytes. Default: 128 MiB. sled needs more memory for its page table,
     /// which grows with the store, and while it writes.
     pub cache_bytes: u64,
+    /// Whether opening compacts a store of more than 64 MiB if more than three quarters of it are
+    /// garbage. Default: no. Takes free space for a copy, and otherwise opens the store as it is.
+    pub compact_garbage: bool,
 }
 
 impl SledOptions {
@@ -36,10 +39,17 @@ impl SledOptions {
         self.cache_bytes = cache_bytes;
         self
     }
+
+    /// Sets [`Self::compact_garbage`].
+    #[must_use]
+    pub fn with_compact_garbage(mut self, compact_garbage: bool) -> Self {
+        self.compact_garbage = compact_garbage;
+        self
+    }
 }
 
 impl Default for SledOptions {
     fn default() -> Self {
-        Self { durability: Durability::Flushed, cache_bytes: 128 << 20 }
+        Self { durability: Durability::Flushed, cache_bytes: 128 << 20, compact_garbage: false }
     }
 }

@@ -41,7 +41,7 @@ fn load_stored(tree: &Tree, id: CoValueId) -> Result<Option<StoredCoValue>, Stor
         let mut records = tree.prefix(&keys::co_value(id));
         let Some((key, value)) = own_record(id, &mut records)? else { return Ok(None) };
         let co_value = decode_co_value(id, &key, &value)?;
-        let header = read_header(tree, id, &co_value)?;
+        let header = read_header(|key| tree.get(key), id, &co_value)?;
         let mut sessions = Vec::new();
         for record in records {
             let (key, value) = record?;

@@ -116,7 +116,7 @@ pub(crate) fn encode(key: &[u8], body: &impl Serialize, len_hint: usize) -> Vec<
     record.extend_from_slice(&[0; 4]);
     encode_into(&mut record, body);
     let (prefix, body) = record.split_at_mut(PREFIX_LEN);
-    prefix[1..].copy_from_slice(&checksum(key, body).to_le_bytes());
+    prefix[1..].copy_from_slice(&checksum(&[key], body).to_le_bytes());
     record
 }
 
@@ -136,11 +136,20 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     if *version != VERSION {
         return Err(InvalidRecord::Version(*version));
     }
-    if u32::from_le_bytes(*sum) != checksum(key, body) {
+    if u32::from_le_bytes(*sum) != checksum(&[key], body) {
         return Err(InvalidRecord::Checksum);
     }
     let (value, rest) = decode_from(body)?;
     if rest.is_empty() { Ok(value) } else { Err(InvalidRecord::Content("bytes are left over")) }
+}
+
+/// Whether these bytes are a record with a right checksum under this key.
+pub(crate) fn is_intact(key: &[&[u8]], record: &[u8]) -> bool {
+    let Some((VERSION, rest)) = record.split_first().map(|(version, rest)| (*version, rest)) else {
+        return false;
+    };
+    let Some((sum, body)) = rest.split_first_chunk() else { return false };
+    u32::from_le_bytes(*sum) == checksum(key, body)
 }
 
 /// Decodes a body, and returns the bytes after it.
@@ -152,10 +161,13 @@ pub(crate) fn decode_from<'a, T: Deserialize<'a>>(
     Ok((value, bytes.get(len..).ok_or(InvalidRecord::Short)?))
 }
 
-fn checksum(key: &[u8], body: &[u8]) -> u32 {
+/// The key is given in parts.
+fn checksum(key: &[&[u8]], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[VERSION]);
-    hasher.update(key);
+    for part in key {
+        hasher.update(part);
+    }
     hasher.update(body);
     hasher.finalize()
 }

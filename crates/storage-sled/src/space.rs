@@ -53,6 +53,7 @@ fn opening_bytes(dir: &Path) -> u64 {
     2 * SEGMENT_SIZE as u64 + log_len(dir) / SNAPSHOT_PART
 }
 
-fn log_len(dir: &Path) -> u64 {
+/// The length of the log; 0 if there is none.
+pub(crate) fn log_len(dir: &Path) -> u64 {
     fs::metadata(dir.join(LOG_FILE)).map_or(0, |metadata| metadata.len())
 }

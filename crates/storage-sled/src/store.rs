@@ -6,12 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Runs, Storage, StorageError, StoreStats,
+    Compacted, Erased, Outcome, ReadExtent, ReaderThreads, Runs, Storage, StorageError, StoreStats,
     StoredCoValue, Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 
 use tracing::error;
 
+use crate::compact::{compact, compact_garbage};
 use crate::open;
 use crate::options::SledOptions;
 use crate::read;
@@ -60,7 +61,10 @@ impl SledStorage {
     pub fn open_with(dir: impl AsRef<Path>, options: SledOptions) -> Result<Self, StorageError> {
         let dir = dir.as_ref();
         let mut reserve = space::reserve(dir);
-        let opened = reserve.open_with(|| open::open(dir, &options))?;
+        let mut opened = reserve.open_with(|| open::open(dir, &options))?;
+        if options.compact_garbage {
+            opened = compact_garbage(dir, opened, &options)?;
+        }
         let shared = Arc::new(Shared::new(opened.tree.clone()));
         let source = Arc::clone(&shared);
         let readers = ReaderThreads::start(READERS, move || Arc::clone(&source))?;
@@ -77,6 +81,27 @@ impl SledStorage {
     /// [`StorageError::Io`] if the directory cannot be read.
     pub fn is_in(dir: impl AsRef<Path>) -> Result<bool, StorageError> {
         open::has_files(dir.as_ref())
+    }
+
+    /// Compacts the store in a directory: copies its records into a new log, which takes the place
+    /// of the old one. The store must not be open. Blocks meanwhile.
+    ///
+    /// `progress` gets the number of CoValues that are done, and of all.
+    ///
+    /// A kill at any time leaves the old log or the new one. The next opening, also of a store that
+    /// was compacted to the end, removes what is left of the other.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`], and [`StorageError::Full`] if there is no room for the new log. The
+    /// old log stays as it was.
+    pub fn compact(
+        dir: impl AsRef<Path>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Compacted, StorageError> {
+        let dir = dir.as_ref();
+        let mut progress = progress;
+        space::reserve(dir).open_with(|| compact(dir, &mut progress))
     }
 
     /// Reads on one of the reader threads, about as much as this many CoValues.

@@ -87,6 +87,14 @@ impl Watermark {
     }
 }
 
+/// The watermark of a store, without opening it. `None` if it is missing or damaged.
+pub(crate) fn marked(dir: &Path) -> Option<u64> {
+    match read(&mut File::open(dir.join(WATERMARK_FILE)).ok()?).ok()? {
+        Content::Batches(marked) => Some(marked),
+        Content::Empty | Content::Invalid => None,
+    }
+}
+
 /// The content of the file.
 enum Content {
     /// The file is new.

@@ -22,6 +22,9 @@ use tokio::task::JoinSet;
 /// Kills in one run.
 const KILLS: u64 = 20;
 
+/// Kills of a process that compacts the store.
+const COMPACTION_KILLS: u64 = 20;
+
 /// Writers at a time.
 const STREAMS: u64 = 4;
 
@@ -30,9 +33,13 @@ const CO_VALUES: u64 = 10;
 
 const DIRECTORY: &str = "DOWNBEAT_CRASH_TEST_DIRECTORY";
 
+/// With this variable too, the process compacts the store there again and again.
+const COMPACT: &str = "DOWNBEAT_CRASH_TEST_COMPACT";
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match env::var_os(DIRECTORY) {
+        Some(dir) if env::var_os(COMPACT).is_some() => compact_until_killed(Path::new(&dir)),
         Some(dir) => runtime.block_on(write_until_killed(Path::new(&dir))),
         None => runtime.block_on(kill_and_check()),
     }
@@ -96,7 +103,43 @@ async fn kill_and_check() {
         progress = acknowledged.values().sum();
     }
     assert!(progress > 0, "something was written between the kills");
+    kill_compactions(dir.path(), &acknowledged).await;
     println!("{progress} batches acknowledged over {KILLS} kills, none lost or torn");
+}
+
+/// Compacts without end. Prints a line each time the store is compacted.
+fn compact_until_killed(dir: &Path) {
+    loop {
+        SledStorage::compact(dir, |_, _| ()).unwrap();
+        let mut out = io::stdout().lock();
+        writeln!(out, "compacted").unwrap();
+        out.flush().unwrap();
+    }
+}
+
+/// Kills a process that compacts, and checks that all content is still there.
+async fn kill_compactions(dir: &Path, acknowledged: &HashMap<u64, u64>) {
+    let (mut lines, mut copies) = (0, 0);
+    for round in 0..COMPACTION_KILLS {
+        let life = Duration::from_millis(20 + round * round * 53 % 2_500);
+        let mut child = Command::new(env::current_exe().unwrap())
+            .env(DIRECTORY, dir)
+            .env(COMPACT, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        thread::sleep(life);
+        assert!(child.try_wait().unwrap().is_none(), "it compacts until it is killed");
+        child.kill().unwrap();
+        lines += io::read_to_string(child.stdout.take().unwrap()).unwrap().lines().count();
+        child.wait().unwrap();
+        let is_left = |name: &str| dir.join(name).exists();
+        copies += usize::from(is_left("compacting") || is_left("compacted"));
+        check(dir, acknowledged).await;
+        assert!(!is_left("compacting") && !is_left("compacted"));
+    }
+    assert!(copies > 0, "some were killed while they copied");
+    println!("{COMPACTION_KILLS} compactions killed, {copies} of them in the middle; {lines} done");
 }
 
 /// Runs a process for some time, kills it, and notes the acknowledged counts.

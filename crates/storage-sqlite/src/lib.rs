@@ -42,6 +42,7 @@
 //! [`docs/storage-sqlite.md`]: https://github.com/downbeat-sync/downbeat/blob/main/docs/storage-sqlite.md
 
 mod check;
+mod compact;
 mod connection;
 mod draft;
 mod error;
@@ -56,7 +57,7 @@ mod store;
 mod totals;
 mod writer;
 
-pub use downbeat_storage::Durability;
+pub use downbeat_storage::{Compacted, Durability};
 pub use lock::WriteLock;
 pub use options::SqliteOptions;
 pub use schema::SqliteSchema;

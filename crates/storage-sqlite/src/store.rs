@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use downbeat_protocol::{CoValueId, KnownState, SessionContent, SessionCounts};
 use downbeat_storage::files::SpaceReserve;
 use downbeat_storage::{
-    Erased, Outcome, ReadExtent, ReaderThreads, Runs, Storage, StorageError, StoreStats,
+    Compacted, Erased, Outcome, ReadExtent, ReaderThreads, Runs, Storage, StorageError, StoreStats,
     StoredCoValue, Unsynced, UnsyncedUpdate, Write, WriterThread, read_each,
 };
 use rusqlite::Connection;
@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, watch};
 use tracing::error;
 
 use crate::check::{Check, Damaged};
+use crate::compact::compact;
 use crate::connection::{FileIdentities, MAX_READS, Reader, Source, beside, open_writer};
 use crate::error::FileError;
 use crate::exclusive::ExclusiveLock;
@@ -123,6 +124,20 @@ impl SqliteStorage {
             audited,
             audit: Mutex::new(()),
         })
+    }
+
+    /// Compacts a file with SQLite's `VACUUM`, in the schema that it has. No process may have it
+    /// open. Blocks meanwhile.
+    ///
+    /// A kill at any time leaves the file as it was or compacted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`]; [`StorageError::Locked`] if any process has the file open; and
+    /// [`StorageError::Full`] if there is no room for the copy that SQLite makes. The file stays as
+    /// it was.
+    pub fn compact(file: impl AsRef<Path>) -> Result<Compacted, StorageError> {
+        compact(file.as_ref())
     }
 
     /// The schema of the file.

@@ -142,6 +142,6 @@ pub use storage::Storage;
 #[cfg(feature = "threads")]
 pub use threads::{ReadExtent, ReaderThreads, WriterState, WriterThread};
 pub use types::{
-    Erased, Outcome, SessionOutcome, StoreStats, StoredCoValue, StoredSession, Unsynced,
+    Compacted, Erased, Outcome, SessionOutcome, StoreStats, StoredCoValue, StoredSession, Unsynced,
     UnsyncedUpdate, Write,
 };

@@ -91,6 +91,23 @@ pub struct StoredSession {
     pub since_checkpoint: u64,
 }
 
+/// The result of compacting a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compacted {
+    /// Bytes on disk before.
+    pub bytes_before: u64,
+    /// Bytes on disk afterwards.
+    pub bytes_after: u64,
+}
+
+impl Compacted {
+    /// The result for a store of these sizes.
+    pub fn new(bytes_before: u64, bytes_after: u64) -> Self {
+        Self { bytes_before, bytes_after }
+    }
+}
+
 /// A CoValue that an upstream has not fully acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unsynced {

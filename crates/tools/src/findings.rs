@@ -72,9 +72,7 @@ impl Findings {
     /// Takes all findings out, sorted.
     pub(crate) fn report(&self) -> FindingsReport {
         let Found { kept: mut findings, more } = std::mem::take(&mut *self.lock());
-        findings.sort_by(|a, b| {
-            (a.line, a.co_value, &a.session).cmp(&(b.line, b.co_value, &b.session))
-        });
+        sort(&mut findings);
         FindingsReport { findings, more_findings: more }
     }
 
@@ -83,7 +81,21 @@ impl Findings {
     }
 }
 
+fn sort(findings: &mut [Finding]) {
+    findings
+        .sort_by(|a, b| (a.line, a.co_value, &a.session).cmp(&(b.line, b.co_value, &b.session)));
+}
+
 impl FindingsReport {
+    /// Adds findings from another source.
+    pub(crate) fn add(&mut self, findings: impl Iterator<Item = Finding>) {
+        self.findings.extend(findings);
+        sort(&mut self.findings);
+        let more = self.findings.len().saturating_sub(MAX_KEPT);
+        self.findings.truncate(MAX_KEPT);
+        self.more_findings += more as u64;
+    }
+
     /// Whether there are no findings.
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()

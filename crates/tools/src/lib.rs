@@ -1,4 +1,4 @@
-//! Tools for Downbeat stores: convert, export, import, verify and inspect.
+//! Tools for Downbeat stores: convert, export, import, salvage, verify and inspect.
 //!
 //! Each tool is one function over a [`Store`], which wraps any
 //! [`Storage`](downbeat_storage::Storage). The functions block and use all cores;
@@ -51,6 +51,7 @@ mod import_lines;
 mod inspect;
 mod outgoing;
 mod progress;
+mod salvage;
 mod store;
 mod verify;
 mod walk;
@@ -65,5 +66,6 @@ pub use findings::{Finding, FindingsReport};
 pub use import::{Imported, Interrupted, import_file, import_store};
 pub use inspect::{Dependency, Inspected, RoleOf, SessionFigures, inspect};
 pub use progress::{ProgressObserver, Unit};
+pub use salvage::salvage;
 pub use store::Store;
 pub use verify::{VerifyReport, verify};

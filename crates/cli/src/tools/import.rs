@@ -67,7 +67,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
             let to = open::or_create(&options.to, options.storage_format, runtime)?;
             let result = import_store(&from, &to, &progress);
             progress.finish();
-            let ending = print(options, result)?;
+            let ending = print(result, "imported", options.json, options.quiet)?;
             from.close()?;
             to.close()?;
             Ok(ending)
@@ -80,7 +80,7 @@ pub(super) fn run(options: &Options, runtime: &Handle) -> anyhow::Result<Ending>
             let to = open::or_create(&options.to, options.storage_format, runtime)?;
             let result = import_file(input, &to, &progress);
             progress.finish();
-            let ending = print(options, result)?;
+            let ending = print(result, "imported", options.json, options.quiet)?;
             to.close()?;
             Ok(ending)
         }
@@ -104,18 +104,23 @@ fn open_file(path: &std::path::Path) -> anyhow::Result<Input> {
     Input::open(path).context("FROM is no file; write data:DIR or sqlite:FILE for a store")
 }
 
-/// Prints the result, whether or not the import is complete.
-fn print(options: &Options, result: Result<Imported, Interrupted>) -> anyhow::Result<Ending> {
+/// Prints the result, whether or not the import is complete. `done` names the work: "imported".
+pub(super) fn print(
+    result: Result<Imported, Interrupted>,
+    done: &str,
+    json: bool,
+    quiet: bool,
+) -> anyhow::Result<Ending> {
     let (imported, error) = match result {
         Ok(imported) => (Box::new(imported), None),
         Err(Interrupted { imported, error, .. }) => (imported, Some(error)),
     };
-    if options.json {
+    if json {
         print_json(&imported)?;
     } else {
         imported.report.print(&mut std::io::stdout().lock())?;
-        if !options.quiet {
-            eprintln!("{}", text(&imported));
+        if !quiet {
+            eprintln!("{}", text(&imported, done));
         }
     }
     if let Some(error) = error {
@@ -128,9 +133,9 @@ fn print(options: &Options, result: Result<Imported, Interrupted>) -> anyhow::Re
     Ok(Ending::of(&imported.report))
 }
 
-fn text(imported: &Imported) -> String {
+fn text(imported: &Imported, done: &str) -> String {
     let mut text = format!(
-        "imported {} new CoValues and {} transactions ({}) in {:.1} s",
+        "{done} {} new CoValues and {} transactions ({}) in {:.1} s",
         grouped(imported.new_co_values),
         grouped(imported.transactions),
         human_bytes(imported.bytes),

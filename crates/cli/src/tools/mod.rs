@@ -1,14 +1,17 @@
-//! The commands for stores: `convert`, `import`, `export`, `verify`, `inspect` and `stats`.
+//! The commands for stores: `convert`, `import`, `export`, `verify`, `inspect`, `stats`, `compact` and
+//! `salvage`.
 //!
 //! Each command parses its options, calls `downbeat-tools`, and prints the result. `docs/tools.md`
 //! is their user guide.
 
+mod compact;
 mod convert;
 mod export;
 mod import;
 mod inspect;
 mod open;
 mod progress;
+mod salvage;
 mod stats;
 mod verify;
 
@@ -43,6 +46,8 @@ pub(crate) enum Tool {
     Verify(verify::Options),
     Inspect(inspect::Options),
     Stats(stats::Options),
+    Compact(compact::Options),
+    Salvage(salvage::Options),
 }
 
 /// How a tool ended that has done its work.
@@ -89,6 +94,8 @@ fn run_tool(tool: &Tool) -> anyhow::Result<Ending> {
         Tool::Verify(options) => verify::run(options, handle),
         Tool::Inspect(options) => inspect::run(options, handle),
         Tool::Stats(options) => stats::run(options, handle),
+        Tool::Compact(options) => compact::run(options),
+        Tool::Salvage(options) => salvage::run(options, handle),
     }
 }
 

@@ -18,14 +18,19 @@ const SLED_CACHE_BYTES: u64 = 16 << 20;
 /// Opens a store that exists, so that a mistyped name does not create an empty one.
 pub(super) fn existing(choice: &StorageChoice, runtime: &Handle) -> anyhow::Result<Store> {
     let place = choice.place()?;
-    match &place {
+    require_existing(&place)?;
+    with(&place, OpenOptions::default(), runtime)
+}
+
+/// Checks that a store exists, without opening it.
+pub(super) fn require_existing(place: &Place) -> anyhow::Result<()> {
+    match place {
         Place::Memory => {
             bail!("`memory` is always empty at the start: name a store on disk")
         }
-        Place::Sled(dir) => require_sled(dir)?,
-        Place::Sqlite(file) | Place::DataFile(file) => require_sqlite(file)?,
+        Place::Sled(dir) => require_sled(dir),
+        Place::Sqlite(file) | Place::DataFile(file) => require_sqlite(file),
     }
-    with(&place, OpenOptions::default(), runtime)
 }
 
 /// Opens a store, or creates an empty one. A SQLite file must have the format, if there is one.

@@ -6,6 +6,7 @@ mod generate;
 mod given;
 mod import;
 mod inspect;
+mod salvage;
 mod starts;
 mod usage;
 mod verify;

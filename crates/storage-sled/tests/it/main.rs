@@ -1,8 +1,10 @@
 //! Tests of the sled store.
 
+mod compact;
 mod contract;
 mod damage;
 mod durability;
 #[cfg(unix)]
 mod moving;
 mod opening;
+mod salvage;

@@ -1,5 +1,6 @@
 //! Tests of the store through its public interface, and of its file through SQLite.
 
+mod compact;
 mod contract;
 mod damage;
 mod durability;
