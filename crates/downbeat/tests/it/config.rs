@@ -249,7 +249,7 @@ fn what_does_not_go_together_is_said_with_what_is_missing() {
         (
             "",
             &["--db", "x", "--storage-format", "fast"],
-            "--storage-format: \"fast\" is not valid: write reference or native",
+            "invalid value 'fast' for '--storage-format <FORMAT>'",
         ),
         ("", &["--upstream-ca", "ca.pem"], "--upstream-ca: `upstream-ca` needs `upstream`"),
         (
