@@ -293,7 +293,7 @@ fn in_fixed_order(data: &Path) -> Result<()> {
 fn content_per_life(kind: Kind) -> usize {
     match kind {
         Kind::Sled => 64 << 10,
-        Kind::Sqlite => usize::MAX,
+        Kind::Sqlite | Kind::Native => usize::MAX,
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use downbeat_storage::Storage;
 use downbeat_storage_sled::SledStorage;
-use downbeat_storage_sqlite::SqliteStorage;
+use downbeat_storage_sqlite::{SqliteOptions, SqliteSchema, SqliteStorage};
 use tempfile::TempDir;
 
 use crate::server::Program;
@@ -20,14 +20,40 @@ pub(crate) enum Kind {
     Sled,
     /// The SQLite file of the reference.
     Sqlite,
+    /// The SQLite file with Downbeat's own tables.
+    Native,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 2] = [Self::Sled, Self::Sqlite];
+    pub(crate) const ALL: [Self; 3] = [Self::Sled, Self::Sqlite, Self::Native];
+
+    /// The command that starts a server with its store in this directory.
+    pub(crate) fn program(self, binary: &Path, data: &Path) -> Program {
+        let mut options = Vec::new();
+        let storage = match self {
+            Self::Sled => format!("sled:{}", data.display()),
+            Self::Sqlite | Self::Native => format!("sqlite:{}", data.join(SQLITE_FILE).display()),
+        };
+        if self == Self::Native {
+            options.push("--storage-format=native".to_owned());
+        }
+        Program { binary: binary.to_owned(), options, storage, wrapper: Vec::new(), user: None }
+    }
+
+    /// Opens the store in this directory, while no server has it open.
+    pub(crate) fn open(self, data: &Path) -> Result<Box<dyn Storage>> {
+        let schema = match self {
+            Self::Sled => return Ok(Box::new(SledStorage::open(data)?)),
+            Self::Sqlite => SqliteSchema::Reference,
+            Self::Native => SqliteSchema::Native,
+        };
+        let options = SqliteOptions::default().with_schema(schema);
+        Ok(Box::new(SqliteStorage::open_with(data.join(SQLITE_FILE), options)?))
+    }
 }
 
 /// The name of the SQLite file. Its directory holds nothing else.
-const SQLITE_FILE: &str = "storage.db";
+pub(crate) const SQLITE_FILE: &str = "storage.db";
 
 /// A temporary directory for one test, removed when it is dropped.
 #[derive(Debug)]
@@ -49,25 +75,12 @@ impl DataDir {
 
     /// The command that starts a server on another directory.
     pub(crate) fn program_in(&self, binary: &Path, data: &Path) -> Program {
-        let storage = match self.kind {
-            Kind::Sled => format!("sled:{}", data.display()),
-            Kind::Sqlite => format!("sqlite:{}", data.join(SQLITE_FILE).display()),
-        };
-        Program {
-            binary: binary.to_owned(),
-            options: Vec::new(),
-            storage,
-            wrapper: Vec::new(),
-            user: None,
-        }
+        self.kind.program(binary, data)
     }
 
     /// Opens the store, while no server has it open.
     pub(crate) fn open(&self) -> Result<Box<dyn Storage>> {
-        match self.kind {
-            Kind::Sled => Ok(Box::new(SledStorage::open(self.data())?)),
-            Kind::Sqlite => Ok(Box::new(SqliteStorage::open(self.data().join(SQLITE_FILE))?)),
-        }
+        self.kind.open(&self.data())
     }
 
     /// A copy of a program that all users can execute.
@@ -90,6 +103,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Sled => f.write_str("sled"),
             Self::Sqlite => f.write_str("sqlite"),
+            Self::Native => f.write_str("native"),
         }
     }
 }
