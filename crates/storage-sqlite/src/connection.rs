@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_storage::files::FileIdentity;
+use downbeat_storage::files::{FileIdentity, sync_names};
 use downbeat_storage::{Durability, StorageError};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -98,6 +98,8 @@ pub(crate) fn open_writer(
         ));
     }
     schema.migrate(&mut connection, file)?;
+    // SQLite flushes the names in the directory of the file, but not that of the directory.
+    sync_names(file)?;
     Ok((connection, schema))
 }
 
