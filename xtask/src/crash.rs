@@ -12,7 +12,7 @@ use crate::workspace::{Profile, binary, build, program};
 const IN_TESTS: [&str; 4] = ["--kills", "8", "--places", "8"];
 
 /// Kill the server at random times, damage its files and fill its disk: `cargo xtask crash
-/// [--kills N] [--places N] [--storage sled|sqlite] [--seed S]`.
+/// [--kills N] [--places N] [--storage sled|sqlite|native] [--seed S]`.
 ///
 /// Runs 100 kills and 200 damaged places for each kind of storage by default. Afterwards the store
 /// must have all acknowledged content, valid, and no other content.
@@ -39,7 +39,7 @@ pub(crate) fn steps(steps: &mut Steps) -> Result<()> {
 }
 
 /// Builds and runs the program of the `downbeat-crash` crate.
-fn crash() -> Result<Command> {
+pub(crate) fn crash() -> Result<Command> {
     let mut command = program("downbeat-crash", "dev");
     command.arg("--binary").arg(binary(Profile::Debug)?);
     Ok(command)
