@@ -57,6 +57,10 @@ pub(crate) struct Recorded {
     dir: TempDir,
     root: PathBuf,
     truth: Truth,
+    /// What the recorded directory held at the start, and all of `truth` that was acknowledged by
+    /// then. Absent if it was empty.
+    base: Option<PathBuf>,
+    binary: PathBuf,
 }
 
 /// Runs the test for a kind of storage, and prints the result. Fails as well if the test does not
@@ -65,7 +69,8 @@ pub(crate) async fn run(run: &Run, extent: Extent) -> Result<()> {
     let began = Instant::now();
     let recorded = Recorded::record(run, extent.steps).await?;
     let recording = began.elapsed();
-    let outcome = recorded.trial(run.seed, extent.cuts).tell_failures().run().await?;
+    let outcome =
+        recorded.trial(run.seed, extent.cuts).tell_failures().cutting_recovery().run().await?;
     outcome.tell(&recorded, recording, began.elapsed());
     outcome.require_no_failure()?;
 
@@ -119,9 +124,42 @@ impl Recorded {
             authors.sort_by_key(Author::number);
             server.stop().await?;
         }
-        let recorded = Self { kind: run.kind, dir, root, truth };
+        let binary = run.binary.clone();
+        let recorded = Self { kind: run.kind, dir, root, truth, base: None, binary };
         recorded.compare_with_files().context("the recording is not complete")?;
         Ok(recorded)
+    }
+
+    /// Starts and stops a server on the files that a power failure has left, and records it.
+    async fn record_recovery(
+        &self,
+        disk: &Disk,
+        kept: Kept,
+        judge: &Truth,
+        rng: &mut Rng,
+    ) -> Result<Self> {
+        let dir = trial::fast_dir()?;
+        let path = dir.path().canonicalize()?;
+        let (root, base, log) = (path.join("disk"), path.join("base"), path.join("log"));
+        image::write(disk, kept, &mut rng.clone(), &root)?;
+        image::write(disk, kept, rng, &base)?;
+        let library = recording::build_recorder(&path)?;
+        let mut program = self.kind.program(&self.binary, &root.join(DATA));
+        program.wrapper = recording::wrapper(&library, &root, &log);
+        let (mut server, ..) = program.start().await?;
+        server.stop().await?;
+        let (kind, truth, binary) = (self.kind, judge.copy(), self.binary.clone());
+        let recorded = Self { kind, dir, root, truth, base: Some(base), binary };
+        recorded.compare_with_files().context("the recording is not complete")?;
+        Ok(recorded)
+    }
+
+    /// The recorded directory at the start.
+    fn disk(&self) -> Result<Disk> {
+        match &self.base {
+            Some(base) => Disk::copy_of(&self.root(), base),
+            None => Ok(Disk::new(&self.root())),
+        }
     }
 
     fn log(&self) -> PathBuf {
@@ -138,7 +176,7 @@ impl Recorded {
 
     /// Replays the whole recording. The result must be equal to the files.
     fn compare_with_files(&self) -> Result<()> {
-        let mut disk = Disk::new(&self.root());
+        let mut disk = self.disk()?;
         let mut recording = Recording::open(&self.log())?;
         while let Some(record) = recording.next()? {
             disk.make(record.call)?;
@@ -203,6 +241,10 @@ impl Outcome {
             all.as_secs_f64(),
             recording.as_secs_f64(),
             self.failures.len()
+        );
+        println!(
+            "    {} of the images after another failure while a server opened one",
+            self.nested
         );
         println!(
             "    {} CoValues, {} of them deleted, {} transactions; {} calls, {} flushes, {} writes \

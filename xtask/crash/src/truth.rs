@@ -61,13 +61,18 @@ impl Truth {
         self.journal.as_ref().map_or_else(Vec::new, |journal| lock(&journal.entries).clone())
     }
 
+    /// A copy that shares nothing with this, and has no journal.
+    pub(crate) fn copy(&self) -> Self {
+        Self { values: Arc::new(Mutex::new(self.lock().clone())), journal: None }
+    }
+
     /// A copy in which nothing is acknowledged.
     pub(crate) fn unacknowledged(&self) -> Self {
-        let mut values = self.lock().clone();
-        for (id, truth) in &mut values {
+        let copy = self.copy();
+        for (id, truth) in &mut *copy.lock() {
             truth.acknowledged = KnownState::empty(*id);
         }
-        Self { values: Arc::new(Mutex::new(values)), journal: None }
+        copy
     }
 
     /// Adds a CoValue, if it is new.

@@ -6,6 +6,8 @@
 //! pages from memory.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -81,6 +83,32 @@ impl Disk {
             next: 0,
             lying: None,
         }
+    }
+
+    /// A directory with the content of another one, all of it durable.
+    pub(crate) fn copy_of(root: &str, base: &Path) -> Result<Self> {
+        let mut disk = Self::new(root);
+        disk.nodes[0] = Node::Dir(disk.read_dir(base)?);
+        Ok(disk)
+    }
+
+    fn read_dir(&mut self, dir: &Path) -> Result<DirState> {
+        let mut state = DirState::default();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let node = if entry.file_type()?.is_dir() {
+                Node::Dir(self.read_dir(&entry.path())?)
+            } else {
+                let durable = fs::read(entry.path())?;
+                let len = durable.len() as u64;
+                Node::File(FileState { durable, len, ..FileState::default() })
+            };
+            let name = entry.file_name().into_string();
+            let name = name.ok().context("the name of a file is not text")?;
+            state.now.insert(name, self.add(node));
+        }
+        state.durable = state.now.clone();
+        Ok(state)
     }
 
     /// From now on, flushes of files whose names end like this do nothing.

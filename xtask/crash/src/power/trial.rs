@@ -40,13 +40,22 @@ pub(super) struct Trial<'a> {
     may_lose: Duration,
     is_told: bool,
     loses_most: bool,
+    cuts_recovery: bool,
 }
+
+/// The part of the power failures that is followed by another one.
+const RECOVERY_EVERY: usize = 6;
+
+/// Power failures during one recovery.
+const RECOVERY_CUTS: usize = 4;
 
 /// The result of a trial.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) cuts: usize,
     pub(super) images: usize,
+    /// Images after a second power failure.
+    pub(super) nested: usize,
     pub(super) failures: Vec<Failure>,
     pub(super) calls: usize,
     pub(super) flushes: usize,
@@ -70,13 +79,16 @@ struct Calls {
     /// Calls before the first acknowledgement.
     first: usize,
     flushes: Vec<usize>,
+    /// The calls that begin a flush.
+    begins: Vec<usize>,
     overwrites: Vec<usize>,
 }
 
 impl<'a> Trial<'a> {
     pub(super) fn new(recorded: &'a Recorded, seed: u64, cuts: usize) -> Self {
-        let (is_lying, is_told, loses_most) = (false, false, false);
-        Self { recorded, seed, cuts, is_lying, may_lose: Duration::ZERO, is_told, loses_most }
+        let may_lose = Duration::ZERO;
+        let (is_lying, is_told, loses_most, cuts_recovery) = (false, false, false, false);
+        Self { recorded, seed, cuts, is_lying, may_lose, is_told, loses_most, cuts_recovery }
     }
 
     /// The disk ignores the flushes of content.
@@ -89,7 +101,13 @@ impl<'a> Trial<'a> {
         Self { is_told: true, ..self }
     }
 
-    /// Keeps nothing that is not flushed, instead of every choice in turn.
+    /// The power sometimes fails again while a server opens the store.
+    pub(super) fn cutting_recovery(self) -> Self {
+        Self { cuts_recovery: true, ..self }
+    }
+
+    /// Cuts where a flush begins, and keeps nothing that is not flushed, instead of every choice
+    /// in turn.
     pub(super) fn losing_most(self) -> Self {
         Self { loses_most: true, ..self }
     }
@@ -106,14 +124,18 @@ impl<'a> Trial<'a> {
         let mut outcome = Outcome {
             cuts: cuts.len(),
             calls: calls.all,
-            flushes: calls.flushes.len() / 2,
+            flushes: calls.begins.len(),
             overwrites: calls.overwrites.len(),
             ..Outcome::default()
         };
-        let judge = self.recorded.truth.unacknowledged();
+        let judge = match self.recorded.base {
+            Some(_) => self.recorded.truth.copy(),
+            None => self.recorded.truth.unacknowledged(),
+        };
         let mut acknowledged = self.recorded.truth.journal().into_iter().peekable();
         let mut recent = VecDeque::new();
-        let mut disk = self.disk();
+        let mut cut = 0;
+        let mut disk = self.disk()?;
         let mut recording = Recording::open(&self.recorded.log())?;
         for call in 0.. {
             let Some(record) = recording.next()? else { break };
@@ -142,24 +164,46 @@ impl<'a> Trial<'a> {
                     outcome.failures.push(failure);
                 }
             }
+            if self.cuts_recovery {
+                cut += 1;
+                if cut % RECOVERY_EVERY == 1 {
+                    let nested = self.cut_recovery(&disk, &judge, &mut rng).await;
+                    let nested = nested.with_context(|| format!("after call {call} ({what})"))?;
+                    outcome.images += nested.images;
+                    outcome.nested += nested.images;
+                    outcome.failures.extend(nested.failures);
+                }
+            }
         }
         Ok(outcome)
     }
 
-    fn disk(&self) -> Disk {
-        let mut disk = Disk::new(&self.recorded.root());
+    /// Lets the power fail again while a server opens the store after this power failure.
+    async fn cut_recovery(&self, disk: &Disk, judge: &Truth, rng: &mut Rng) -> Result<Outcome> {
+        let [.., calls, sectors] = Kept::all(rng);
+        let kept = if rng.bool() { calls } else { sectors };
+        let recovery = self.recorded.record_recovery(disk, kept, judge, rng).await?;
+        let trial = Trial::new(&recovery, rng.u64(..), RECOVERY_CUTS).tell_failures();
+        Box::pin(trial.run()).await.context("during the opening of a store")
+    }
+
+    fn disk(&self) -> Result<Disk> {
+        let mut disk = self.recorded.disk()?;
         if self.is_lying {
             disk.lie(&CONTENT);
         }
-        disk
+        Ok(disk)
     }
 
     fn read_calls(&self) -> Result<Calls> {
         let first = self.recorded.truth.journal().first().map_or(0, |(at, _)| *at);
         let mut calls = Calls::default();
-        let mut disk = self.disk();
+        let mut disk = self.disk()?;
         let mut recording = Recording::open(&self.recorded.log())?;
         while let Some(record) = recording.next()? {
+            if let Call::FlushBegins { .. } = record.call {
+                calls.begins.push(calls.all);
+            }
             match record.call {
                 Call::FlushBegins { .. } | Call::FlushEnds { .. } => calls.flushes.push(calls.all),
                 _ if disk.is_overwriting(&record.call) => calls.overwrites.push(calls.all),
@@ -176,8 +220,14 @@ impl<'a> Trial<'a> {
     }
 
     /// Chooses calls: a quarter each before the first acknowledgement, beside flushes, beside writes
-    /// over older content, and anywhere.
+    /// over older content, and anywhere. To lose most, chooses the begins of flushes.
     fn choose(&self, calls: &Calls, rng: &mut Rng) -> BTreeSet<usize> {
+        if self.loses_most {
+            return rng
+                .choose_multiple(calls.begins.iter().copied(), self.cuts)
+                .into_iter()
+                .collect();
+        }
         let mut cuts = BTreeSet::new();
         for number in 0..self.cuts {
             let beside = |some: &[usize], rng: &mut Rng| {
@@ -195,11 +245,7 @@ impl<'a> Trial<'a> {
     }
 
     async fn check(&self, disk: &Disk, kept: Kept, judge: &Truth, rng: &mut Rng) -> Result<()> {
-        let dir = if Path::new(IN_MEMORY).is_dir() {
-            TempDir::new_in(IN_MEMORY).or_else(|_| tempfile::tempdir())?
-        } else {
-            tempfile::tempdir()?
-        };
+        let dir = fast_dir()?;
         image::write(disk, kept, rng, dir.path()).context("cannot write an image")?;
         let data = dir.path().join(DATA);
         let result = check_store(self.recorded.kind, &data, judge).await;
@@ -208,6 +254,12 @@ impl<'a> Trial<'a> {
         }
         result
     }
+}
+
+/// A temporary directory in memory, if there are any.
+pub(super) fn fast_dir() -> Result<TempDir> {
+    let in_memory = TempDir::new_in(IN_MEMORY).or_else(|_| tempfile::tempdir());
+    in_memory.context("cannot make a temporary directory")
 }
 
 /// If this variable is set, images that fail are kept.
