@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use self::disk::Disk;
 use self::image::Kept;
 use self::recording::Recording;
-use self::trial::{Outcome, Trial};
+use self::trial::{Mode, Outcome, Trial};
 use crate::client::{AUTHORS, Author, Shared};
 use crate::data_dir::Kind;
 use crate::kills::Run;
@@ -32,10 +32,11 @@ const DATA: &str = "var/lib/downbeat";
 const LIVES: usize = 3;
 
 /// Power failures for each test of this test.
-const BITE_CUTS: usize = 32;
+const BITE_CUTS: usize = 16;
 
-/// Most steps of each author in each life of a server with `--durability relaxed`.
-const RELAXED_STEPS: usize = 200;
+/// Steps of each author in each life of a server with `--durability relaxed`. Enough for several
+/// of its flushes.
+const RELAXED_STEPS: usize = 150;
 
 /// Time before a power failure within which a server with `--durability relaxed` may lose content.
 /// Longer than the promised time, because a flush takes long on a busy machine.
@@ -69,21 +70,21 @@ pub(crate) async fn run(run: &Run, extent: Extent) -> Result<()> {
     let began = Instant::now();
     let recorded = Recorded::record(run, extent.steps).await?;
     let recording = began.elapsed();
-    let outcome =
-        recorded.trial(run.seed, extent.cuts).tell_failures().cutting_recovery().run().await?;
+    let outcome = recorded.trial(run.seed, extent.cuts, Mode::Full).run().await?;
     outcome.tell(&recorded, recording, began.elapsed());
     outcome.require_no_failure()?;
 
-    let lied = recorded.trial(run.seed, BITE_CUTS).on_a_lying_disk().losing_most().run().await?;
+    let lied =
+        recorded.trial(run.seed, BITE_CUTS, Mode::LosingMost).on_a_lying_disk().run().await?;
     lied.require_failures("if flushes of content are ignored")?;
 
     let mut early = run.clone();
     early.options.push("--durability=relaxed".to_owned());
-    let early = Recorded::record(&early, extent.steps.min(RELAXED_STEPS)).await?;
-    let judged_as_safe = early.trial(run.seed, BITE_CUTS).losing_most().run().await?;
+    let early = Recorded::record(&early, RELAXED_STEPS).await?;
+    let judged_as_safe = early.trial(run.seed, BITE_CUTS, Mode::LosingMost).run().await?;
     judged_as_safe.require_failures("with `--durability relaxed`, judged as `safe`")?;
     let relaxed =
-        early.trial(run.seed, BITE_CUTS).losing_most().may_lose(RELAXED_LOSS).run().await?;
+        early.trial(run.seed, BITE_CUTS, Mode::LosingMost).may_lose(RELAXED_LOSS).run().await?;
     relaxed.require_no_failure().context("with `--durability relaxed`")
 }
 
@@ -170,8 +171,8 @@ impl Recorded {
         self.root.display().to_string()
     }
 
-    fn trial(&self, seed: u64, cuts: usize) -> Trial<'_> {
-        Trial::new(self, seed, cuts)
+    fn trial(&self, seed: u64, cuts: usize, mode: Mode) -> Trial<'_> {
+        Trial::new(self, seed, cuts, mode)
     }
 
     /// Replays the whole recording. The result must be equal to the files.

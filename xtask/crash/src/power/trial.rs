@@ -36,11 +36,21 @@ pub(super) struct Trial<'a> {
     recorded: &'a Recorded,
     seed: u64,
     cuts: usize,
+    mode: Mode,
     is_lying: bool,
     may_lose: Duration,
-    is_told: bool,
-    loses_most: bool,
-    cuts_recovery: bool,
+}
+
+/// The choice of places and of surviving changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// All kinds of places and every choice in turn. The power sometimes fails again while a server
+    /// opens the store. Failures are printed as they are found.
+    Full,
+    /// The same without second power failures.
+    Once,
+    /// Where flushes begin, and nothing survives that is not flushed.
+    LosingMost,
 }
 
 /// The part of the power failures that is followed by another one.
@@ -85,31 +95,13 @@ struct Calls {
 }
 
 impl<'a> Trial<'a> {
-    pub(super) fn new(recorded: &'a Recorded, seed: u64, cuts: usize) -> Self {
-        let may_lose = Duration::ZERO;
-        let (is_lying, is_told, loses_most, cuts_recovery) = (false, false, false, false);
-        Self { recorded, seed, cuts, is_lying, may_lose, is_told, loses_most, cuts_recovery }
+    pub(super) fn new(recorded: &'a Recorded, seed: u64, cuts: usize, mode: Mode) -> Self {
+        Self { recorded, seed, cuts, mode, is_lying: false, may_lose: Duration::ZERO }
     }
 
     /// The disk ignores the flushes of content.
     pub(super) fn on_a_lying_disk(self) -> Self {
         Self { is_lying: true, ..self }
-    }
-
-    /// Prints failures as they are found.
-    pub(super) fn tell_failures(self) -> Self {
-        Self { is_told: true, ..self }
-    }
-
-    /// The power sometimes fails again while a server opens the store.
-    pub(super) fn cutting_recovery(self) -> Self {
-        Self { cuts_recovery: true, ..self }
-    }
-
-    /// Cuts where a flush begins, and keeps nothing that is not flushed, instead of every choice
-    /// in turn.
-    pub(super) fn losing_most(self) -> Self {
-        Self { loses_most: true, ..self }
     }
 
     /// Content that was acknowledged this shortly before the power failure may be lost.
@@ -153,18 +145,18 @@ impl<'a> Trial<'a> {
                 judge.acknowledge(&state)?;
             }
             let all = Kept::all(&mut rng);
-            for kept in all.into_iter().take(if self.loses_most { 1 } else { all.len() }) {
+            for kept in all.into_iter().take(if self.loses_most() { 1 } else { all.len() }) {
                 outcome.images += 1;
                 let result = self.check(&disk, kept, &judge, &mut rng).await;
                 if let Err(error) = result {
                     let failure = Failure { call, what: what.clone(), kept, error };
-                    if self.is_told && outcome.failures.len() < TOLD {
+                    if !self.loses_most() && outcome.failures.len() < TOLD {
                         println!("    FAILED: {failure}");
                     }
                     outcome.failures.push(failure);
                 }
             }
-            if self.cuts_recovery {
+            if self.mode == Mode::Full {
                 cut += 1;
                 if cut % RECOVERY_EVERY == 1 {
                     let nested = self.cut_recovery(&disk, &judge, &mut rng).await;
@@ -183,8 +175,12 @@ impl<'a> Trial<'a> {
         let [.., calls, sectors] = Kept::all(rng);
         let kept = if rng.bool() { calls } else { sectors };
         let recovery = self.recorded.record_recovery(disk, kept, judge, rng).await?;
-        let trial = Trial::new(&recovery, rng.u64(..), RECOVERY_CUTS).tell_failures();
+        let trial = Trial::new(&recovery, rng.u64(..), RECOVERY_CUTS, Mode::Once);
         Box::pin(trial.run()).await.context("during the opening of a store")
+    }
+
+    fn loses_most(&self) -> bool {
+        self.mode == Mode::LosingMost
     }
 
     fn disk(&self) -> Result<Disk> {
@@ -220,9 +216,10 @@ impl<'a> Trial<'a> {
     }
 
     /// Chooses calls: a quarter each before the first acknowledgement, beside flushes, beside writes
-    /// over older content, and anywhere. To lose most, chooses the begins of flushes.
+    /// over older content, and anywhere. To lose most, chooses the begins of flushes
+    /// after the first acknowledgement.
     fn choose(&self, calls: &Calls, rng: &mut Rng) -> BTreeSet<usize> {
-        if self.loses_most {
+        if self.loses_most() {
             return rng
                 .choose_multiple(calls.begins.iter().copied(), self.cuts)
                 .into_iter()
@@ -249,7 +246,7 @@ impl<'a> Trial<'a> {
         image::write(disk, kept, rng, dir.path()).context("cannot write an image")?;
         let data = dir.path().join(DATA);
         let result = check_store(self.recorded.kind, &data, judge).await;
-        if result.is_err() && std::env::var_os(KEEP).is_some() && self.is_told {
+        if result.is_err() && std::env::var_os(KEEP).is_some() && !self.loses_most() {
             println!("    kept {}", dir.keep().display());
         }
         result
