@@ -32,7 +32,7 @@ const DATA: &str = "var/lib/downbeat";
 const LIVES: usize = 3;
 
 /// Power failures for each test of this test.
-const BITE_CUTS: usize = 16;
+const BITE_CUTS: usize = 24;
 
 /// Steps of each author in each life of a server with `--durability relaxed`. Enough for several
 /// of its flushes.
