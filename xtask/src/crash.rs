@@ -39,7 +39,7 @@ pub(crate) fn steps(steps: &mut Steps) -> Result<()> {
 }
 
 /// Builds and runs the program of the `downbeat-crash` crate.
-fn crash() -> Result<Command> {
+pub(crate) fn crash() -> Result<Command> {
     let mut command = program("downbeat-crash", "dev");
     command.arg("--binary").arg(binary(Profile::Debug)?);
     Ok(command)

@@ -15,6 +15,7 @@ mod fuzz;
 mod interop;
 mod metrics;
 mod npm;
+mod power;
 mod server;
 mod simulate;
 mod steps;
@@ -46,6 +47,7 @@ enum Command {
     Simulate(simulate::Arguments),
     Bench(bench::Arguments),
     Crash(crash::Arguments),
+    Power(power::Arguments),
     Attack(attack::Arguments),
     AdminPage(admin_page::Arguments),
     Metrics(metrics::Arguments),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::CoverageFuzz(arguments) => coverage_fuzz::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Crash(arguments) => crash::run(&arguments),
+        Command::Power(arguments) => power::run(&arguments),
         Command::Attack(arguments) => attack::run(&arguments),
         Command::AdminPage(arguments) => admin_page::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),

@@ -9,16 +9,18 @@ use crate::differential;
 use crate::fuzz;
 use crate::interop;
 use crate::metrics;
+use crate::power;
 use crate::steps::Steps;
 use crate::tools;
 use crate::words;
 use crate::workspace::cargo;
 
-/// The steps except those of attacks, crashes, metrics and interop scenarios.
+/// The steps except those of attacks, crashes, power failures, metrics and interop
+/// scenarios.
 const OTHER_STEPS: usize = 7;
 
 /// Run every check: formatting, plain words, lints, tests, documentation, fuzzing, comparison with
-/// the reference, attacks, crashes, metrics, interop.
+/// the reference, attacks, crashes, power failures, metrics, interop.
 ///
 /// No check is ever skipped. A missing program that cannot be installed by npm is a failure that
 /// names it. The first failure ends the run.
@@ -33,7 +35,12 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
 
     let interop = interop::Arguments::default();
     let mut steps = Steps::new(
-        OTHER_STEPS + attack::STEPS + crash::STEPS + metrics::STEPS + interop.step_count(),
+        OTHER_STEPS
+            + attack::STEPS
+            + crash::STEPS
+            + power::STEPS
+            + metrics::STEPS
+            + interop.step_count(),
     );
     steps.command("formatting", cargo().args(["fmt", "--all", "--check"]))?;
     steps.step("plain words", "cargo xtask words", || words::run(&words::Arguments {}))?;
@@ -52,6 +59,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     })?;
     attack::steps(&mut steps)?;
     crash::steps(&mut steps)?;
+    power::steps(&mut steps)?;
     metrics::steps(&mut steps)?;
     interop::steps(&mut steps, &interop)?;
     steps.finish();

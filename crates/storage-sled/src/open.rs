@@ -1,12 +1,12 @@
 //! Opens the store in a directory, or creates one in an empty directory.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use downbeat_storage::files::FileIdentity;
+use downbeat_storage::files::{FileIdentity, sync_names};
 use downbeat_storage::{Damage, StorageError};
 use sled::Mode;
 
@@ -49,6 +49,9 @@ pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// Interval between attempts to lock.
 pub(crate) const LOCK_POLL: Duration = Duration::from_millis(5);
 
+/// The file with sled's configuration.
+const CONFIG_FILE: &str = "conf";
+
 /// Prefix of the names of sled's snapshots.
 pub(crate) const SNAPSHOT_PREFIX: &str = "snap.";
 
@@ -71,10 +74,13 @@ pub(crate) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, StorageE
         return Err(not_a_store(dir, "it is no directory"));
     }
     fs::create_dir_all(dir).map_err(|error| io_error("create", dir, error))?;
-    match format_version(dir)? {
+    let opened = match format_version(dir)? {
         Some(version) => open_existing(dir, version, options),
         None => create(dir, options),
-    }
+    }?;
+    // The names of the files and of the directory must be as durable as their content.
+    sync_names(dir)?;
+    Ok(opened)
 }
 
 /// Whether a directory holds files of a store.
@@ -136,36 +142,56 @@ pub(crate) fn totals(tree: &Tree) -> Result<TotalsRecord, StorageError> {
     record::decode(keys::TOTALS, &totals).map_err(|error| damaged(format!("the totals: {error}")))
 }
 
-/// Creates a store. The format file gets its name last, so a store with a format file is complete.
+/// Creates a store. The format file gets its name last, when everything else is on the disk, so a
+/// store with a format file is complete, also after a power failure.
 fn create(dir: &Path, options: &SledOptions) -> Result<Opened, StorageError> {
     let unfinished = dir.join(UNFINISHED_FORMAT_FILE);
     write_synced(&unfinished, format!("{FORMAT_NAME} {FORMAT_VERSION}\n").as_bytes())
         .map_err(|error| io_error("write", &unfinished, error))?;
+    // Other files without this name would not be taken for an interrupted creation.
+    sync_names(&unfinished)?;
+    remove_leftovers(dir)?;
     let tree = open_tree(dir, options)?;
     let totals = TotalsRecord::default();
     let mut batch = Changes::default();
     batch.insert(keys::TOTALS, record::encode(keys::TOTALS, &totals, 0));
     tree.apply(batch)?;
     tree.flush()?;
-    let watermark = create_watermark(dir)?;
+    let watermark = Watermark::open(dir, 0)?;
+    sync_names(&unfinished)?;
     let format = dir.join(FORMAT_FILE);
     fs::rename(&unfinished, &format).map_err(|error| io_error("create", &format, error))?;
-    // The names of the files and of the directory must be as durable as their content.
-    sync_dir(dir)?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
-        _ => {}
-    }
     Ok(Opened { tree, watermark, totals })
 }
 
-/// Creates the watermark of a new store. Replaces one that an interrupted creation has left.
-fn create_watermark(dir: &Path) -> Result<Watermark, StorageError> {
-    let path = dir.join(WATERMARK_FILE);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &path, error)),
-        _ => Watermark::open(dir, 0),
+/// Removes the files of an interrupted creation. A power failure may have left any part of them.
+/// Fails if another process is creating the store.
+fn remove_leftovers(dir: &Path) -> Result<(), StorageError> {
+    let log = dir.join(LOG_FILE);
+    // Holds the lock that sled takes, until the files are removed.
+    let _locked = match File::open(&log) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Some(file),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StorageError::Locked { path: dir.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(io_error("lock", &log, error)),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(io_error("open", &log, error)),
+    };
+    let mut leftovers = vec![dir.join(WATERMARK_FILE)];
+    leftovers.extend([LOG_FILE, CONFIG_FILE].map(|name| dir.join(name)));
+    leftovers.extend(snapshots(dir)?);
+    for path in leftovers {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(io_error("remove", &path, error));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 pub(crate) fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, StorageError> {
@@ -185,6 +211,7 @@ pub(crate) fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, Stora
             Err(_) => return Err(StorageError::Locked { path: dir.to_owned() }),
         }
     };
+    sync_config(dir)?;
     let path = dir.join(LOG_FILE);
     let log = File::open(&path).map_err(|error| io_error("open", &path, error))?;
     Ok(Tree::new(db, log, FileIdentity::of(path)?, dir))
@@ -197,19 +224,35 @@ pub(crate) fn open_tree(dir: &Path, options: &SledOptions) -> Result<Tree, Stora
 /// Call this only after sled has reported damage. sled then had the store locked, so no process is
 /// writing a snapshot.
 fn remove_unfinished_snapshots(dir: &Path) -> Result<bool, StorageError> {
-    let read = |error| io_error("read", dir, error);
     let mut found = false;
-    for entry in fs::read_dir(dir).map_err(read)? {
-        let entry = entry.map_err(read)?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(SNAPSHOT_PREFIX) && name.ends_with(UNFINISHED_SNAPSHOT_SUFFIX) {
-            let path = entry.path();
+    for path in snapshots(dir)? {
+        if path.to_string_lossy().ends_with(UNFINISHED_SNAPSHOT_SUFFIX) {
             fs::remove_file(&path).map_err(|error| io_error("remove", &path, error))?;
             found = true;
         }
     }
     Ok(found)
+}
+
+/// The paths of sled's snapshots, complete or not.
+fn snapshots(dir: &Path) -> Result<Vec<PathBuf>, StorageError> {
+    let read = |error| io_error("read", dir, error);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(read)? {
+        let entry = entry.map_err(read)?;
+        if entry.file_name().to_string_lossy().starts_with(SNAPSHOT_PREFIX) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
+/// sled writes its configuration without a flush, and does not open a store without it.
+fn sync_config(dir: &Path) -> Result<(), StorageError> {
+    let path = dir.join(CONFIG_FILE);
+    File::open(&path)
+        .and_then(|config| config.sync_all())
+        .map_err(|error| io_error("sync", &path, error))
 }
 
 /// sled has no error of its own for a log that another process has locked.
@@ -274,4 +317,43 @@ fn missing(file: &Path) -> StorageError {
 
 pub(crate) fn io_error(verb: &str, path: &Path, error: io::Error) -> StorageError {
     StorageError::io(format!("cannot {verb} {}", path.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store, and the same files as an interrupted creation may leave them.
+    fn interrupted() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path(), &SledOptions::default()).unwrap());
+        let format = dir.path().join(FORMAT_FILE);
+        fs::rename(&format, dir.path().join(UNFINISHED_FORMAT_FILE)).unwrap();
+        dir
+    }
+
+    #[test]
+    fn leftovers_of_a_creation_may_be_torn() {
+        for name in [LOG_FILE, CONFIG_FILE, WATERMARK_FILE, UNFINISHED_FORMAT_FILE] {
+            for content in [&[][..], &[0; 700][..]] {
+                let dir = interrupted();
+                fs::write(dir.path().join(name), content).unwrap();
+                let opened = open(dir.path(), &SledOptions::default());
+                assert_eq!(opened.unwrap().totals.batches, 0, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn files_of_a_creation_that_goes_on_are_left_alone() {
+        let dir = interrupted();
+        let log = dir.path().join(LOG_FILE);
+        let other = File::open(&log).unwrap();
+        other.lock().unwrap();
+        let error = open(dir.path(), &SledOptions::default()).err().unwrap();
+        assert!(matches!(error, StorageError::Locked { .. }), "{error}");
+        assert!(log.exists());
+        drop(other);
+        open(dir.path(), &SledOptions::default()).unwrap();
+    }
 }

@@ -6,8 +6,8 @@
 //! every flush writes the count into this file. A log whose totals count fewer batches has lost
 //! data.
 //!
-//! The watermark is written after the flush and not synced. So it is never ahead of the log, and
-//! costs almost nothing. After a power failure it may be slightly behind.
+//! The watermark is written after the flush and, except on opening, not synced. So it is never ahead
+//! of the log, and costs almost nothing. After a power failure it may be slightly behind.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -70,6 +70,8 @@ impl Watermark {
         // Both slots, so that the older one is not higher.
         watermark.write(batches)?;
         watermark.write(batches)?;
+        // A power failure must not leave a file without any valid record.
+        watermark.sync()?;
         Ok(watermark)
     }
 
@@ -83,6 +85,12 @@ impl Watermark {
         self.slot = 1 - self.slot;
         writing.map_err(|error| {
             StorageError::io(format!("cannot write {}", self.path.display()), error)
+        })
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.file.sync_all().map_err(|error| {
+            StorageError::io(format!("cannot sync {}", self.path.display()), error)
         })
     }
 }

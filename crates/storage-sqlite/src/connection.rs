@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_storage::files::FileIdentity;
+use downbeat_storage::files::{FileIdentity, sync_names};
 use downbeat_storage::{Durability, StorageError};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -64,20 +64,11 @@ pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Creates the directory of a file and those above it. Their names are durable afterwards, as the
-/// content of the file has to be.
+/// Creates the directory of a file, and those above it.
 pub(crate) fn create_parent(file: &Path) -> Result<(), StorageError> {
     let Some(dir) = file.parent() else { return Ok(()) };
-    let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
-    let create = || {
-        fs::create_dir_all(dir)?;
-        for parent in missing.iter().filter_map(|dir| dir.parent()) {
-            #[cfg(unix)]
-            fs::File::open(parent)?.sync_all()?;
-        }
-        Ok(())
-    };
-    create().map_err(|error| StorageError::io(format!("cannot create {}", dir.display()), error))
+    fs::create_dir_all(dir)
+        .map_err(|error| StorageError::io(format!("cannot create {}", dir.display()), error))
 }
 
 /// Opens the file for writing. Creates it if it is missing, and migrates it to the newest version.
@@ -110,6 +101,8 @@ pub(crate) fn open_writer(
         ));
     }
     schema.migrate(&mut connection, file)?;
+    // SQLite flushes the names in the directory of the file, but not that of the directory.
+    sync_names(file)?;
     Ok((connection, schema))
 }
 

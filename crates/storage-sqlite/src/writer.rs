@@ -1,5 +1,6 @@
 //! The writer: makes one transaction of each batch.
 
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use rusqlite::Connection;
 use tracing::{error, warn};
 
 use crate::check::Damaged;
-use crate::connection::FileIdentities;
+use crate::connection::{FileIdentities, beside};
 use crate::draft::{DamageScope, Draft, Remembered};
 use crate::error::FileError;
 use crate::schema::SqliteSchema;
@@ -193,20 +194,18 @@ impl Writer {
         Ok(done)
     }
 
-    /// Flushes earlier writes. A flush of the log beside the file covers all of them, and comes
-    /// with every commit that waits for the disk.
+    /// Flushes earlier writes, which are all in the log beside the file.
+    ///
+    /// A commit that waits for the disk would flush the log only if it changed something: SQLite
+    /// does not write pages that stay the same.
     fn flush(&mut self) {
-        let flush = || {
-            self.connection.pragma_update(None, "synchronous", "FULL")?;
-            let commit = Totals::default().write(&self.connection);
-            self.connection.pragma_update(None, "synchronous", "NORMAL")?;
-            commit
-        };
-        match flush() {
+        let log = beside(&self.file, "-wal");
+        let flushed = OpenOptions::new().write(true).open(&log).and_then(|log| log.sync_data());
+        match flushed {
             Ok(()) => self.flush_by = None,
             Err(error) => {
-                let error = self.explain(error);
-                error!(%error, "acknowledged writes are not durable yet; trying again");
+                let log = log.display();
+                error!(%error, %log, "acknowledged writes are not durable yet; trying again");
                 self.flush_by = Some(Instant::now() + FLUSH_RETRY);
             }
         }

@@ -26,10 +26,42 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const ALL: [Self; 3] = [Self::Sled, Self::Sqlite, Self::Native];
+
+    /// The command that starts a server with its store in this directory.
+    pub(crate) fn program(self, binary: &Path, data: &Path) -> Program {
+        let file = data.join(SQLITE_FILE);
+        let (storage, format) = match self {
+            Self::Sled => (format!("sled:{}", data.display()), None),
+            Self::Sqlite => (format!("sqlite:{}", file.display()), Some("reference")),
+            Self::Native => (format!("sqlite:{}", file.display()), Some("native")),
+        };
+        let mut storage = vec!["--storage".to_owned(), storage];
+        storage.extend(format.map(|format| format!("--storage-format={format}")));
+        Program {
+            binary: binary.to_owned(),
+            options: Vec::new(),
+            storage,
+            wrapper: Vec::new(),
+            user: None,
+        }
+    }
+
+    /// Opens the store in this directory, while no server has it open.
+    pub(crate) fn open(self, data: &Path) -> Result<Box<dyn Storage>> {
+        let schema = match self {
+            Self::Sled => return Ok(Box::new(SledStorage::open(data)?)),
+            Self::Sqlite => SqliteSchema::Reference,
+            Self::Native => SqliteSchema::Native,
+        };
+        let options = SqliteOptions::default().with_schema(schema);
+        let store = SqliteStorage::open_with(data.join(SQLITE_FILE), options)?;
+        ensure!(store.schema() == schema, "the file has the schema {:?}", store.schema());
+        Ok(Box::new(store))
+    }
 }
 
 /// The name of the SQLite file. Its directory holds nothing else.
-const SQLITE_FILE: &str = "storage.db";
+pub(crate) const SQLITE_FILE: &str = "storage.db";
 
 /// A temporary directory for one test, removed when it is dropped.
 #[derive(Debug)]
@@ -51,37 +83,12 @@ impl DataDir {
 
     /// The command that starts a server on another directory.
     pub(crate) fn program_in(&self, binary: &Path, data: &Path) -> Program {
-        let file = data.join(SQLITE_FILE);
-        let (storage, format) = match self.kind {
-            Kind::Sled => (format!("sled:{}", data.display()), None),
-            Kind::Sqlite => (format!("sqlite:{}", file.display()), Some("reference")),
-            Kind::Native => (format!("sqlite:{}", file.display()), Some("native")),
-        };
-        let mut storage = vec!["--storage".to_owned(), storage];
-        storage.extend(format.map(|format| format!("--storage-format={format}")));
-        Program {
-            binary: binary.to_owned(),
-            options: Vec::new(),
-            storage,
-            wrapper: Vec::new(),
-            user: None,
-        }
+        self.kind.program(binary, data)
     }
 
     /// Opens the store, while no server has it open.
     pub(crate) fn open(&self) -> Result<Box<dyn Storage>> {
-        match self.kind {
-            Kind::Sled => Ok(Box::new(SledStorage::open(self.data())?)),
-            Kind::Sqlite => self.open_sqlite(SqliteSchema::Reference),
-            Kind::Native => self.open_sqlite(SqliteSchema::Native),
-        }
-    }
-
-    fn open_sqlite(&self, schema: SqliteSchema) -> Result<Box<dyn Storage>> {
-        let options = SqliteOptions::default().with_schema(schema);
-        let store = SqliteStorage::open_with(self.data().join(SQLITE_FILE), options)?;
-        ensure!(store.schema() == schema, "the file has the schema {:?}", store.schema());
-        Ok(Box::new(store))
+        self.kind.open(&self.data())
     }
 
     /// A copy of a program that all users can execute.

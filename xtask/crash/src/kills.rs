@@ -70,7 +70,7 @@ impl Run {
         let authors = (0..AUTHORS).map(|number| Author::new(self.seed, number, &truth, &shared));
         let mut state = State {
             seed: self.seed,
-            program: Program { options: self.options.clone(), ..place.program(&self.binary) },
+            program: place.program(&self.binary).with_options(&self.options),
             authors: authors.collect(),
             shared,
             rng: Rng::with_seed(self.seed),

@@ -9,6 +9,7 @@ mod forger;
 mod kills;
 mod moved;
 mod people;
+mod power;
 mod server;
 mod shortage;
 mod truth;
@@ -39,7 +40,14 @@ struct Arguments {
     /// Number of places to damage in the files of a store, one at a time.
     #[arg(long, default_value_t = 200)]
     places: usize,
-    /// The test to run. Can be given several times [default: all except `disk`].
+    /// Number of power failures.
+    #[arg(long, default_value_t = 200)]
+    cuts: usize,
+    /// Steps of each client in each life of the server whose power fails.
+    #[arg(long, default_value_t = 500)]
+    steps: usize,
+    /// The test to run. Can be given several times [default: all except `disk` and
+    /// `power`].
     #[arg(long, value_enum, value_name = "PART")]
     part: Vec<Part>,
     /// Option for the server, for example `--server-option=--durability=relaxed`. Can be given
@@ -66,6 +74,8 @@ enum Part {
     Moved,
     /// Start it in a directory that it must not write.
     ReadOnly,
+    /// Cut its power. Needs Linux and a C compiler.
+    Power,
 }
 
 fn main() -> ExitCode {
@@ -94,7 +104,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 options: arguments.server_options.clone(),
             };
             let wanted = |part: Part| match &arguments.part[..] {
-                [] => part != Part::Disk,
+                [] => !matches!(part, Part::Disk | Part::Power),
                 parts => parts.contains(&part),
             };
             if wanted(Part::Kills) {
@@ -114,6 +124,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
             }
             if wanted(Part::ReadOnly) {
                 shortage::refuse_read_only(&run).await?;
+            }
+            if wanted(Part::Power) {
+                let Arguments { cuts, steps, .. } = *arguments;
+                power::run(&run, power::Extent { cuts, steps }).await?;
             }
         }
     }

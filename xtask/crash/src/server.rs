@@ -60,6 +60,12 @@ pub(crate) struct Refusal {
 }
 
 impl Program {
+    /// Adds options.
+    pub(crate) fn with_options(mut self, options: &[String]) -> Self {
+        self.options.extend_from_slice(options);
+        self
+    }
+
     /// Starts the process, without waiting until it listens.
     pub(crate) fn spawn(&self) -> Result<Server> {
         let mut command_line =

@@ -2,6 +2,8 @@
 //! both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,10 +16,20 @@ use downbeat_protocol::{
 
 /// All written content. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Truth(Arc<Mutex<BTreeMap<CoValueId, True>>>);
+pub(crate) struct Truth {
+    values: Arc<Mutex<BTreeMap<CoValueId, True>>>,
+    journal: Option<Arc<Journal>>,
+}
+
+/// The acknowledgements, each with the length that a growing file had after it was received.
+#[derive(Debug)]
+struct Journal {
+    file: PathBuf,
+    entries: Mutex<Vec<(u64, KnownState)>>,
+}
 
 /// The written content of a CoValue.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct True {
     /// The content without the deletion.
     value: CoValue,
@@ -38,6 +50,31 @@ pub(crate) struct Sizes {
 }
 
 impl Truth {
+    /// Nothing is written yet. Each acknowledgement is noted with the length of this file.
+    pub(crate) fn with_journal(file: PathBuf) -> Self {
+        let journal = Journal { file, entries: Mutex::default() };
+        Self { values: Arc::default(), journal: Some(Arc::new(journal)) }
+    }
+
+    /// The acknowledgements in their order. Each was received when the file had this length.
+    pub(crate) fn journal(&self) -> Vec<(u64, KnownState)> {
+        self.journal.as_ref().map_or_else(Vec::new, |journal| lock(&journal.entries).clone())
+    }
+
+    /// A copy that shares nothing with this, and has no journal.
+    pub(crate) fn copy(&self) -> Self {
+        Self { values: Arc::new(Mutex::new(self.lock().clone())), journal: None }
+    }
+
+    /// A copy in which nothing is acknowledged.
+    pub(crate) fn unacknowledged(&self) -> Self {
+        let copy = self.copy();
+        for (id, truth) in &mut *copy.lock() {
+            truth.acknowledged = KnownState::empty(*id);
+        }
+        copy
+    }
+
     /// Adds a CoValue, if it is new.
     pub(crate) fn create(&self, header: Header) -> CoValueId {
         let value = CoValue::new(header);
@@ -85,6 +122,10 @@ impl Truth {
     /// deleted CoValue the server also acknowledges all other sessions, so that clients do not send
     /// them again; these counts are ignored.
     pub(crate) fn acknowledge(&self, state: &KnownState) -> Result<()> {
+        if let Some(Journal { file, entries }) = self.journal.as_deref() {
+            let len = fs::metadata(file).context("there is no log of the calls")?.len();
+            lock(entries).push((len, state.clone()));
+        }
         let mut values = self.lock();
         let Some(truth) = values.get_mut(&state.id) else {
             ensure!(!state.header, "{} is acknowledged, but was never created", state.id);
@@ -194,8 +235,12 @@ impl Truth {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<CoValueId, True>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.values)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl True {
