@@ -32,7 +32,7 @@ pub(crate) struct Remains {
 /// Reads a store, and prints its [`Remains`] as JSON.
 pub(crate) async fn run(kind: Kind, dir: &Path, truth: &Path) -> Result<()> {
     let truth: Truth = serde_json::from_slice(&fs::read(truth).context("the truth")?)?;
-    let remains = match kind.open(dir) {
+    let remains = match kind.open_checked(dir).await {
         Err(_) => Remains { opens: false, reported: truth.len(), silent: Vec::new() },
         Ok(store) => examine(&*store, &truth).await,
     };

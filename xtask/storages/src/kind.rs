@@ -26,17 +26,33 @@ impl Kind {
 
     /// Opens the store in a directory, or creates it.
     pub(crate) fn open(self, dir: &Path) -> Result<Arc<dyn Storage>, StorageError> {
-        let sqlite = |schema| {
-            let options = SqliteOptions::default().with_schema(schema);
-            let store = SqliteStorage::open_with(dir.join("storage.db"), options)?;
-            Ok(Arc::new(store) as Arc<dyn Storage>)
-        };
+        Ok(match self.schema() {
+            None => Arc::new(SledStorage::open(dir)?),
+            Some(schema) => Arc::new(open_sqlite(dir, schema)?),
+        })
+    }
+
+    /// Opens the store like [`Self::open`], and waits for its own check, which a server runs in the
+    /// background.
+    pub(crate) async fn open_checked(self, dir: &Path) -> Result<Arc<dyn Storage>, StorageError> {
+        let Some(schema) = self.schema() else { return self.open(dir) };
+        let store = open_sqlite(dir, schema)?;
+        store.check_sessions().await;
+        Ok(Arc::new(store))
+    }
+
+    fn schema(self) -> Option<SqliteSchema> {
         match self {
-            Self::Sled => Ok(Arc::new(SledStorage::open(dir)?)),
-            Self::Reference => sqlite(SqliteSchema::Reference),
-            Self::Native => sqlite(SqliteSchema::Native),
+            Self::Sled => None,
+            Self::Reference => Some(SqliteSchema::Reference),
+            Self::Native => Some(SqliteSchema::Native),
         }
     }
+}
+
+fn open_sqlite(dir: &Path, schema: SqliteSchema) -> Result<SqliteStorage, StorageError> {
+    let options = SqliteOptions::default().with_schema(schema);
+    SqliteStorage::open_with(dir.join("storage.db"), options)
 }
 
 impl fmt::Display for Kind {
