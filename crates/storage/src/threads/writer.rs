@@ -124,9 +124,9 @@ impl<W: WriterState> WriterThread<W> {
 }
 
 impl<W> WriterThread<W> {
-    /// Takes no more commands. Queued ones still run.
+    /// Takes no more commands. Queued ones still run. The state is closed by [`Self::close`], so
+    /// that the caller can close before it what must not outlive it.
     pub fn stop(&self) {
-        self.queue().take();
         self.room.close();
     }
 
@@ -138,6 +138,7 @@ impl<W> WriterThread<W> {
     /// The error of [`WriterState::close`].
     pub fn close(&self) -> Result<(), StorageError> {
         self.stop();
+        self.queue().take();
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         match thread.take() {
             Some(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
@@ -155,6 +156,7 @@ impl<W> Drop for WriterThread<W> {
     fn drop(&mut self) {
         // No resume of a panic here: a panic in a drop may abort the process.
         self.stop();
+        self.queue().take();
         let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         drop(thread.map(JoinHandle::join));
     }
@@ -267,6 +269,8 @@ mod tests {
         for command in queued {
             command.await.unwrap();
         }
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(closed.lock().unwrap().is_empty(), "closed before its time");
         writer.close().unwrap();
         assert_eq!(*closed.lock().unwrap(), ['a', 'b', 'c']);
         assert!(matches!(writer.run(0, |_| Ok(())).await, Err(StorageError::Closed)));
