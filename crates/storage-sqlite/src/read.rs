@@ -19,14 +19,17 @@ pub(crate) fn list(
     after: Option<CoValueId>,
     limit: usize,
 ) -> Result<Vec<CoValueId>, FileError> {
-    let query = "SELECT id FROM coValues WHERE id > ?1 ORDER BY id";
+    // The order is that of the index, which has no checksums: each of its ids is compared with that
+    // of the table.
+    let query = "SELECT id, rowID, (SELECT id FROM coValues NOT INDEXED WHERE rowID = entry.rowID)
+        FROM coValues AS entry WHERE id > ?1 ORDER BY id";
     let mut query = connection.prepare_cached(query)?;
     let mut rows = query.query([after.as_ref().map_or("", CoValueId::as_str)])?;
     let (mut ids, mut count, mut first) = (Vec::new(), 0_u64, None);
     while ids.len() < limit
         && let Some(row) = rows.next()?
     {
-        match co_value_id(row, "coValues") {
+        match listed_id(row) {
             Ok(id) => ids.push(id),
             Err(FileError::Damage(damage)) => {
                 count += 1;
@@ -37,7 +40,7 @@ pub(crate) fn list(
     }
     // One line about all of them.
     if let Some(first) = first {
-        error!(count, %first, "CoValues without a readable id are left out");
+        error!(count, %first, "CoValues with a damaged id are left out of a list");
     }
     Ok(ids)
 }
@@ -129,6 +132,17 @@ fn note(schema: SqliteSchema, row: &Row<'_>) -> Result<Unsynced, FileError> {
         return Err(damage(&format_args!("the checksum of the note of {id} is wrong")).into());
     }
     Ok(Unsynced { id, upstream })
+}
+
+/// The id of an entry of the index, if the table has the same.
+fn listed_id(row: &Row<'_>) -> Result<CoValueId, FileError> {
+    let id = co_value_id(row, "coValues")?;
+    if text(row, 2) == Ok(id.as_str()) {
+        return Ok(id);
+    }
+    let number: i64 = row.get(1)?;
+    let reason = format!("its index names the CoValue of row {number} {id}, and it does not");
+    Err(Damage::in_record("coValues", reason).into())
 }
 
 fn co_value_id(row: &Row<'_>, table: &str) -> Result<CoValueId, FileError> {

@@ -71,6 +71,10 @@ pub(crate) async fn run(trials: usize, seed: u64, only: Option<Kind>) -> Result<
                 && !silent.is_empty()
             {
                 println!("{kind}: {harm:?} at {place}: missing in silence: {}", silent.join(" "));
+                // To find out why.
+                let kept = std::env::temp_dir().join(format!("damaged-{kind}-{seed}-{trial}"));
+                copy(&damaged, &kept)?;
+                println!("    the store is in {}", kept.display());
             }
             tallies.entry(harm).or_default().add(remains.as_ref());
         }

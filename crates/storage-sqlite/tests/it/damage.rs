@@ -406,16 +406,19 @@ async fn pages_can_be_checked() {
 #[tokio::test]
 async fn a_covalue_whose_id_is_damaged_anywhere_in_the_file_is_never_missing_in_silence() {
     for schema in SCHEMAS {
-        let (dir, [(co_value, _), _]) = two(schema).await;
+        let (dir, [(co_value, _), (other, _)]) = two(schema).await;
         let intact = fs::read(path_in(&dir)).unwrap();
         let id = co_value.id.as_str().as_bytes();
         let places: Vec<usize> =
             (0..intact.len() - id.len()).filter(|start| intact[*start..].starts_with(id)).collect();
         let least = if schema == Native { 2 } else { 3 };
         assert!(places.len() >= least, "the table and the indexes have the id: {places:?}");
-        for place in places {
+        let last = id[id.len() - 1];
+        // No text, and another id.
+        let bytes = [!last, if last == b'2' { b'3' } else { b'2' }];
+        for (place, byte) in places.into_iter().flat_map(|place| bytes.map(|byte| (place, byte))) {
             let mut damaged = intact.clone();
-            damaged[place + id.len() - 1] ^= 0xff;
+            damaged[place + id.len() - 1] = byte;
             fs::write(path_in(&dir), damaged).unwrap();
             let store = SqliteStorage::open(path_in(&dir)).unwrap();
             match store.load(co_value.id).await {
@@ -423,6 +426,10 @@ async fn a_covalue_whose_id_is_damaged_anywhere_in_the_file_is_never_missing_in_
                 Err(StorageError::Corrupt(damage)) => assert_eq!(damage.id(), Some(co_value.id)),
                 Err(error) => panic!("{error:?}"),
             }
+            let listed = walk(&store).await.unwrap();
+            let written = [co_value.id, other.id];
+            assert!(listed.iter().all(|id| written.contains(id)), "{listed:?}, {place}");
+            assert!(listed.contains(&other.id), "{listed:?}, {place}");
             store.close().await.unwrap();
         }
     }
