@@ -177,7 +177,7 @@ fn has_ratios(records: &[(&Act, &Record)]) -> bool {
             |name: &str, contender: Contender| record.figures.rounds(name, contender.name()) > 0;
         act.workloads().filter(|workload| workload.marks.is_some()).any(
             |Workload { name, .. }| {
-                is_there(name, Contender::Reference) && is_there(name, Contender::Sled)
+                is_there(name, Contender::Reference) && is_there(name, Contender::Native)
             },
         )
     })

@@ -90,35 +90,29 @@ pub(crate) fn table(records: &[(&Act, &Record)]) -> Result<String> {
     let mut text = String::new();
     for row in ROWS {
         let of = |contender: Contender| median(records, row, contender);
-        let [reference, sled, sqlite] = Contender::ALL.map(of);
-        if reference.or(sled).or(sqlite).is_none() {
+        let [reference, ours @ ..] = Contender::ALL.map(of);
+        if reference.is_none() && ours.iter().all(Option::is_none) {
             continue;
         }
-        let ratio = |ours: Option<f64>| {
-            let ratio = reference.zip(ours).map(|(theirs, ours)| theirs / ours);
-            ratio.map_or_else(String::new, |ratio| format!("{ratio:.1}"))
-        };
-        let mark = if row.is_marked { format!("{MARK:.0}") } else { String::new() };
         let cell = |figure: Option<f64>| {
             figure.map_or_else(String::new, |figure| format!("{figure:.1} {}", row.unit))
         };
-        writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {mark} |",
-            row.name,
-            cell(reference),
-            cell(sled),
-            ratio(sled),
-            cell(sqlite),
-            ratio(sqlite),
-        )?;
+        write!(text, "| {} | {} |", row.name, cell(reference))?;
+        for ours in ours {
+            let ratio = reference.zip(ours).map(|(theirs, ours)| theirs / ours);
+            let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.1}"));
+            write!(text, " {} | {ratio} |", cell(ours))?;
+        }
+        let mark = if row.is_marked { format!("{MARK:.0}") } else { String::new() };
+        writeln!(text, " {mark} |")?;
     }
     if text.is_empty() {
         return Ok(text);
     }
-    let mut table = "| resident memory | reference | sled | ratio | sqlite | ratio | target |\n\
-                     |---|---|---|---|---|---|---|\n"
-        .to_owned();
+    let mut table =
+        "| resident memory | reference | native | ratio | sled | ratio | sqlite | ratio | target |\n\
+         |---|---|---|---|---|---|---|---|---|\n"
+            .to_owned();
     table.push_str(&text);
     for contender in Contender::ALL {
         if let Some(sentence) = growth(records, contender)? {
@@ -198,7 +192,7 @@ mod tests {
             record.figures.add(workload, "reference", report(50e6, 10.0 * peak - 450e6));
         }
         let table = table(&[(act, &record)]).unwrap();
-        assert!(table.contains("| 1000.0 MB | 100.0 MB | 10.0 |  |  |  |"), "{table}");
+        assert!(table.contains("| 1000.0 MB |  |  | 100.0 MB | 10.0 |  |  |  |"), "{table}");
         assert!(
             table.contains("`sled` grows by 0.50 MB with each MB of the stream up."),
             "{table}"

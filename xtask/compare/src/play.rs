@@ -98,14 +98,14 @@ fn generate(contender: Contender, arguments: &Arguments, folder: &Path) -> Resul
     let generated = match contender {
         Contender::Sled => folder.to_owned(),
         // The generator supports only sled; the tools convert the store.
-        Contender::Sqlite | Contender::Reference => folder.join("generated"),
+        Contender::Native | Contender::Sqlite | Contender::Reference => folder.join("generated"),
     };
     let mut generate = Command::new(&generator);
     generate.arg(&generated).args(["--co-values", &co_values, "--transactions", TRANSACTIONS]);
     let told = output(&mut generate)?;
     let id = String::from_utf8(told).context("the id is not UTF-8")?.trim().to_owned();
     ensure!(id.starts_with("co_z"), "the generator prints no id: {id:?}");
-    if contender == Contender::Sqlite {
+    if matches!(contender, Contender::Native | Contender::Sqlite) {
         let mut import = Command::new(&arguments.downbeat);
         import.arg("import").arg(format!("sled:{}", generated.display()));
         output(import.arg(contender.storage(folder)))?;

@@ -21,10 +21,10 @@ struct Bar {
     mark: f64,
 }
 
-/// Writes `throughput.svg` and `cpu.svg` for Downbeat with sled.
+/// Writes `throughput.svg` and `cpu.svg` for Downbeat with its default storage.
 pub(crate) fn write(folder: &Path, records: &[(&Act, &Record)]) -> Result<()> {
     fs::create_dir_all(folder)?;
-    let (ours, theirs) = (Contender::Sled.name(), Contender::Reference.name());
+    let (ours, theirs) = (Contender::Native.name(), Contender::Reference.name());
     let bars = |ratio: &dyn Fn(&Record, &Workload) -> Option<f64>, mark: fn((f64, f64)) -> f64| {
         let workloads = records
             .iter()

@@ -17,6 +17,8 @@ const STOP_TIME: Duration = Duration::from_mins(1);
 pub(crate) enum Contender {
     /// cojson with `SQLite`, in Node.js.
     Reference,
+    /// Downbeat with its default storage. Acknowledged content is on disk.
+    Native,
     /// Downbeat with sled. Acknowledged content is on disk.
     Sled,
     /// Downbeat with the reference's file format. Acknowledged content is on disk.
@@ -24,11 +26,12 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 3] = [Self::Reference, Self::Sled, Self::Sqlite];
+    pub(crate) const ALL: [Self; 4] = [Self::Reference, Self::Native, Self::Sled, Self::Sqlite];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",
+            Self::Native => "native",
             Self::Sled => "sled",
             Self::Sqlite => "sqlite",
         }
@@ -39,6 +42,7 @@ impl Contender {
         let file = folder.join("storage.db");
         match self {
             Self::Reference => file.display().to_string(),
+            Self::Native => format!("data:{}", folder.display()),
             Self::Sled => format!("sled:{}", folder.display()),
             Self::Sqlite => format!("sqlite:{}", file.display()),
         }
