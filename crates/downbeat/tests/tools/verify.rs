@@ -68,7 +68,7 @@ fn verifying_continues_after_columns_that_cannot_be_read() {
     let count =
         |finding: &serde_json::Value| finding["reason"].to_string().contains("totals say 8");
     assert!(findings.iter().any(count), "{report}");
-    assert!(said.err.contains("without a readable id"), "{}", said.err);
+    assert!(said.err.contains("with a damaged id"), "{}", said.err);
 }
 
 #[test]
