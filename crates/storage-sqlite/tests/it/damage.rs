@@ -413,9 +413,9 @@ async fn a_covalue_whose_id_is_damaged_anywhere_in_the_file_is_never_missing_in_
             (0..intact.len() - id.len()).filter(|start| intact[*start..].starts_with(id)).collect();
         let least = if schema == Native { 2 } else { 3 };
         assert!(places.len() >= least, "the table and the indexes have the id: {places:?}");
-        let last = id[id.len() - 1];
+        let ending = id[id.len() - 1];
         // No text, and another id.
-        let bytes = [!last, if last == b'2' { b'3' } else { b'2' }];
+        let bytes = [!ending, if ending == b'2' { b'3' } else { b'2' }];
         for (place, byte) in places.into_iter().flat_map(|place| bytes.map(|byte| (place, byte))) {
             let mut damaged = intact.clone();
             damaged[place + id.len() - 1] = byte;
