@@ -160,7 +160,7 @@ impl FromStr for Source {
         match text.split_once(':') {
             _ if text == "-" => Ok(Self::Stdin),
             _ if text == "memory" => Err("`memory` is always empty at the start".to_owned()),
-            Some(("sled" | "sqlite", _)) => text.parse().map(Self::Store),
+            Some(("data" | "sled" | "sqlite", _)) => text.parse().map(Self::Store),
             _ if text.is_empty() => Err("expected a store or a file".to_owned()),
             _ => Ok(Self::File(text.into())),
         }
@@ -177,7 +177,8 @@ mod tests {
         assert_eq!(parse("-"), Ok(Source::Stdin));
         assert_eq!(parse("a.ndjson"), Ok(Source::File("a.ndjson".into())));
         assert_eq!(parse("sled:a"), Ok(Source::Store(StorageChoice::Sled("a".into()))));
-        for bad in ["", "memory", "sled:"] {
+        assert_eq!(parse("data:a"), Ok(Source::Store(StorageChoice::DataDir("a".into()))));
+        for bad in ["", "memory", "data:", "sled:"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
