@@ -33,15 +33,8 @@ pub(crate) fn encode_extension(
     checkpoint: bool,
     mut insert: impl FnMut(Vec<u8>, Vec<u8>),
 ) {
-    let lengths = transactions.iter().map(|tx| tx.json().len() as u64).collect();
     let mut bytes = Vec::new();
-    record::encode_into(
-        &mut bytes,
-        &ExtensionRecord { checkpoint, signature: signature.as_str(), lengths },
-    );
-    for tx in transactions {
-        bytes.extend_from_slice(tx.json());
-    }
+    record::encode_extension_into(&mut bytes, transactions, signature, checkpoint);
     let bodies = bytes.chunks(MAX_CHUNK_LEN);
     let chunks = bodies.len() as u64;
     for (chunk, body) in (0..).zip(bodies) {
@@ -141,8 +134,9 @@ where
             .checked_sub(extension.lengths.len() as u64)
             .and_then(|start| after.checked_sub(start))
             .ok_or_else(|| self.damaged(end, "transactions are missing before it"))?;
-        let transactions = transactions(&bytes, bytes.len() - json.len(), &extension.lengths, skip)
-            .map_err(|reason| self.damaged(end, &reason))?;
+        let json = bytes.slice_ref(json);
+        let transactions = record::split_transactions(&json, &extension.lengths, skip)
+            .map_err(|error| self.damaged(end, &error.to_string()))?;
         let signature = Signature::parse(extension.signature)
             .map_err(|error| self.damaged(end, &error.to_string()))?;
         self.position = end;
@@ -184,31 +178,4 @@ where
         let reason = format!("the extension up to transaction {end}: {reason}");
         Damage::in_session(self.id, self.session, reason)
     }
-}
-
-/// Splits the JSON of an extension into transactions, without the first `skip`.
-fn transactions(
-    bytes: &Bytes,
-    start: usize,
-    lengths: &[u64],
-    skip: u64,
-) -> Result<Vec<Transaction>, String> {
-    let invalid = || "the lengths of its transactions are wrong".to_owned();
-    let skip = usize::try_from(skip).map_err(|_| invalid())?;
-    let mut transactions = Vec::with_capacity(lengths.len().saturating_sub(skip));
-    let mut start = start;
-    for (index, &length) in lengths.iter().enumerate() {
-        let end = usize::try_from(length)
-            .ok()
-            .and_then(|length| start.checked_add(length))
-            .filter(|&end| end <= bytes.len())
-            .ok_or_else(invalid)?;
-        if index >= skip {
-            let transaction = Transaction::parse(&bytes.slice(start..end), &STORED)
-                .map_err(|error| format!("a transaction does not parse: {error}"))?;
-            transactions.push(transaction);
-        }
-        start = end;
-    }
-    if start == bytes.len() { Ok(transactions) } else { Err(invalid()) }
 }

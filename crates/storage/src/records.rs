@@ -37,6 +37,9 @@ pub enum InvalidRecord {
     /// The bincode is malformed.
     #[error("the record does not decode: {0}")]
     Decode(String),
+    /// A transaction is malformed.
+    #[error("a transaction does not parse: {0}")]
+    Transaction(String),
     /// The content is impossible.
     #[error("{0}")]
     Content(&'static str),
@@ -87,15 +90,26 @@ pub fn encode_extension(
     signature: &Signature,
     checkpoint: bool,
 ) -> Vec<u8> {
-    let lengths: Vec<_> = transactions.iter().map(|tx| tx.json().len() as u64).collect();
     let json: usize = transactions.iter().map(|tx| tx.json().len()).sum();
-    let signature = signature.as_str();
-    let mut record = begin(json + signature.len() + size_of_val(lengths.as_slice()));
-    encode_into(&mut record, &ExtensionRecord { checkpoint, signature, lengths });
-    for tx in transactions {
-        record.extend_from_slice(tx.json());
-    }
+    let lengths = transactions.len() * size_of::<u64>();
+    let mut record = begin(json + signature.as_str().len() + lengths);
+    encode_extension_into(&mut record, transactions, signature, checkpoint);
     seal(key, record)
+}
+
+/// Appends an [`ExtensionRecord`] and the JSON of its transactions.
+pub fn encode_extension_into(
+    bytes: &mut Vec<u8>,
+    transactions: &[Transaction],
+    signature: &Signature,
+    checkpoint: bool,
+) {
+    let lengths = transactions.iter().map(|tx| tx.json().len() as u64).collect();
+    let signature = signature.as_str();
+    encode_into(bytes, &ExtensionRecord { checkpoint, signature, lengths });
+    for tx in transactions {
+        bytes.extend_from_slice(tx.json());
+    }
 }
 
 /// A record without its body and checksum.
@@ -115,7 +129,7 @@ pub fn encode_into(bytes: &mut Vec<u8>, body: &impl Serialize) {
 /// Adds the checksum.
 fn seal(key: &[u8], mut record: Vec<u8>) -> Vec<u8> {
     let (prefix, body) = record.split_at_mut(PREFIX_LEN);
-    prefix[1..].copy_from_slice(&checksum(key, body).to_le_bytes());
+    prefix[1..].copy_from_slice(&checksum(&[key], body).to_le_bytes());
     record
 }
 
@@ -173,7 +187,7 @@ pub fn split_transactions(
             .ok_or(WRONG)?;
         if index >= skip {
             let transaction = Transaction::parse(&json.slice(start..end), &STORED)
-                .map_err(|error| InvalidRecord::Decode(error.to_string()))?;
+                .map_err(|error| InvalidRecord::Transaction(error.to_string()))?;
             transactions.push(transaction);
         }
         start = end;
@@ -188,16 +202,26 @@ pub fn decode_bytes<'a>(key: &[u8], record: &'a [u8]) -> Result<&'a [u8], Invali
     if *version != VERSION {
         return Err(InvalidRecord::Version(*version));
     }
-    if u32::from_le_bytes(*sum) != checksum(key, body) {
+    if u32::from_le_bytes(*sum) != checksum(&[key], body) {
         return Err(InvalidRecord::Checksum);
     }
     Ok(body)
 }
 
-fn checksum(key: &[u8], body: &[u8]) -> u32 {
+/// Whether these bytes are a record with a right checksum under this key, which is given in parts.
+pub fn is_intact(key: &[&[u8]], record: &[u8]) -> bool {
+    let Some((&VERSION, rest)) = record.split_first() else { return false };
+    let Some((sum, body)) = rest.split_first_chunk() else { return false };
+    u32::from_le_bytes(*sum) == checksum(key, body)
+}
+
+/// The key is given in parts.
+fn checksum(key: &[&[u8]], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[VERSION]);
-    hasher.update(key);
+    for part in key {
+        hasher.update(part);
+    }
     hasher.update(body);
     hasher.finalize()
 }
