@@ -190,6 +190,7 @@ impl NodeBuilder {
                 .map_err(NodeError::Threads)?;
         let writer = WriteQueue::new();
         let mut tasks = storage_tasks(&writer, &content, &events, &counters);
+        let finished = Arc::default();
         let engine = Engine::new(Parts {
             machine,
             upstreams: names.clone(),
@@ -197,6 +198,7 @@ impl NodeBuilder {
             verifier,
             writer,
             events: events.clone(),
+            finished: Arc::clone(&finished),
             counters: Arc::clone(&counters),
             usage: Arc::clone(&usage),
             policy: Arc::clone(&policy),
@@ -210,6 +212,7 @@ impl NodeBuilder {
             commands,
             context: NodeContext {
                 events,
+                finished,
                 content,
                 stage: stages,
                 counters,

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use downbeat_sync::{Event, Item, PeerId};
+use downbeat_sync::{Event, PeerId};
 use downbeat_transport::{CloseReason, Connection, Receiver, Sender, TransportError};
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
@@ -19,6 +19,7 @@ use crate::proof::Proof;
 use crate::reading;
 use crate::source::Source;
 use crate::stage::{End, Stage};
+use crate::turn_slot::TurnSlot;
 use crate::writing;
 
 /// Answers from the reading half to the writing half of a connection that wait while a turn is
@@ -36,10 +37,8 @@ pub(crate) fn open(
     peer: PeerId,
     kind: Kind,
     node: NodeContext,
-) -> (Arc<Link>, mpsc::Sender<Vec<Item>>, Starter) {
+) -> (Arc<Link>, Starter) {
     let Connection { info, sender, receiver } = connection;
-    // One turn at a time: the machine waits for a turn to be done before it gives the next.
-    let (turns, incoming_turns) = mpsc::channel(1);
     let (close, closing) = watch::channel(None);
     let key = match (&kind, &info.label) {
         (Kind::Client, Some(label)) => Some(node.usage.key(label)),
@@ -57,6 +56,7 @@ pub(crate) fn open(
         source,
         address,
         key,
+        turn: TurnSlot::default(),
         credit: Credit::new(Arc::clone(&node.credit)),
         places: Places::default(),
         debts: Debts::default(),
@@ -65,9 +65,8 @@ pub(crate) fn open(
         close,
     });
     let end = End { stage: node.stage.clone(), close: closing };
-    let starter =
-        Starter { link: Arc::clone(&link), sender, receiver, turns: incoming_turns, end, node };
-    (link, turns, starter)
+    let starter = Starter { link: Arc::clone(&link), sender, receiver, end, node };
+    (link, starter)
 }
 
 /// A connection whose tasks have not been started.
@@ -75,7 +74,6 @@ pub(crate) struct Starter {
     link: Arc<Link>,
     sender: Box<dyn Sender>,
     receiver: Box<dyn Receiver>,
-    turns: mpsc::Receiver<Vec<Item>>,
     end: End,
     node: NodeContext,
 }
@@ -83,13 +81,13 @@ pub(crate) struct Starter {
 impl Starter {
     /// Reads and writes until the connection ends, reports the end, and tells why it has come.
     pub(crate) async fn run(self) -> Cause {
-        let Self { link, mut sender, receiver, turns, mut end, node } = self;
+        let Self { link, mut sender, receiver, mut end, node } = self;
         let cause = {
             let (answer, answers) = mpsc::channel(ANSWERS_WAITING);
             let reader = pin!(reading::read(&link, receiver, &answer, &node));
             let mut reader = PollOnWake::new(reader);
             let ended = {
-                let writer = pin!(writing::write(&link, &mut *sender, turns, answers, &node));
+                let writer = pin!(writing::write(&link, &mut *sender, answers, &node));
                 let mut writer = PollOnWake::new(writer);
                 let end = pin!(end.reached());
                 tokio::select! {

@@ -13,12 +13,14 @@ use crate::output::Output;
 use crate::policy::ContentPolicy;
 use crate::stage::Stage;
 use crate::stats::Counters;
+use crate::turn_slot::FinishedTurns;
 use crate::usage::Usage;
 
 /// What a connection needs of the node.
 #[derive(Clone)]
 pub(crate) struct NodeContext {
     pub events: mpsc::Sender<Event>,
+    pub finished: Arc<FinishedTurns>,
     pub content: ContentStore,
     pub stage: watch::Receiver<Stage>,
     pub counters: Arc<Counters>,

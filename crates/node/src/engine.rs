@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use downbeat_driver::ContentStore;
 use downbeat_protocol::{CoValueId, SessionId};
-use downbeat_sync::{Event, Item, Machine, Millis, PeerId, Refusal, UpstreamName};
+use downbeat_sync::{Event, Machine, Millis, PeerId, Refusal, UpstreamName};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -23,6 +23,7 @@ use crate::output::Output;
 use crate::policy::ContentPolicy;
 use crate::stats::{Counters, UpstreamStats};
 use crate::synced::SyncWaits;
+use crate::turn_slot::FinishedTurns;
 use crate::usage::Usage;
 use crate::verifier::Verifier;
 use crate::writer::WriteQueue;
@@ -48,8 +49,7 @@ struct Draining {
 /// A connected peer.
 struct Connected {
     link: Arc<Link>,
-    turns: mpsc::Sender<Vec<Item>>,
-    /// Whether a turn is with the writing task.
+    /// Whether a turn is with the writing half.
     busy: bool,
 }
 
@@ -61,6 +61,7 @@ pub(crate) struct Parts {
     pub verifier: Verifier,
     pub writer: WriteQueue,
     pub events: mpsc::Sender<Event>,
+    pub finished: Arc<FinishedTurns>,
     pub counters: Arc<Counters>,
     pub usage: Arc<Usage>,
     pub policy: Arc<ContentPolicy>,
@@ -86,6 +87,7 @@ pub(crate) struct Engine {
     verified: FxHashMap<(CoValueId, SessionId), Instant>,
     /// Verifications, stores and look-ups that are not finished.
     under_way: usize,
+    finished: Arc<FinishedTurns>,
     draining: Option<Draining>,
     synced: SyncWaits,
     counters: Arc<Counters>,
@@ -94,6 +96,7 @@ pub(crate) struct Engine {
     credit: Arc<CreditPool>,
     output: Arc<Output>,
     /// Whether an action has caused an event for the machine, which has to be polled again.
+    /// Also if that is the end of a turn, which is noted.
     fed: bool,
 }
 
@@ -106,6 +109,7 @@ impl Engine {
             verifier,
             writer,
             events,
+            finished,
             counters,
             usage,
             policy,
@@ -130,6 +134,7 @@ impl Engine {
             began: FxHashMap::default(),
             verified: FxHashMap::default(),
             under_way: 0,
+            finished,
             draining: None,
             synced: SyncWaits::default(),
             counters,
@@ -149,6 +154,7 @@ impl Engine {
     ) {
         let mut events = Vec::with_capacity(EVENTS_PER_ROUND);
         let mut actions = Vec::new();
+        let mut finished = Vec::new();
         let mut parked_check = tokio::time::interval(PARKED_CHECK);
         parked_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -166,6 +172,8 @@ impl Engine {
                 () = tokio::time::sleep(DRAIN_CHECK), if self.draining.is_some() => {}
             }
             let now = self.now();
+            // Before the events, whose messages then go in the next turns.
+            self.finish_turns(now, &mut finished);
             for event in events.drain(..) {
                 self.completed(&event);
                 let about = self.synced.awaited(&event);
@@ -187,6 +195,7 @@ impl Engine {
                 if !std::mem::take(&mut self.fed) {
                     break;
                 }
+                self.finish_turns(now, &mut finished);
             }
             self.verified.clear();
             self.loader.look_up_wanted();
@@ -246,9 +255,7 @@ impl Engine {
                 }
             }
             Event::TurnDone { peer, .. } => {
-                if let Some(connected) = self.links.get_mut(peer) {
-                    connected.busy = false;
-                }
+                self.turn_done(*peer);
             }
             Event::Disconnected(peer) => self.disconnected(*peer),
             Event::Connected { .. }
@@ -258,6 +265,23 @@ impl Engine {
             | Event::Listed { .. }
             | Event::Tick => {}
         }
+    }
+
+    /// Tells the machine of the turns that have ended, and that nothing has waited for. The list is
+    /// empty before and afterwards.
+    fn finish_turns(&mut self, now: Millis, finished: &mut Vec<PeerId>) {
+        self.finished.take(finished);
+        for peer in finished.drain(..) {
+            if self.turn_done(peer) {
+                self.machine.handle(now, Event::TurnDone { peer, progress: Vec::new() });
+            }
+        }
+    }
+
+    /// A peer's turn has ended. Returns whether the peer is connected.
+    fn turn_done(&mut self, peer: PeerId) -> bool {
+        let connected = self.links.get_mut(&peer);
+        connected.map(|connected| connected.busy = false).is_some()
     }
 
     /// Refuses parked content that has expired.
@@ -271,6 +295,15 @@ impl Engine {
                 let refusal = Refusal::Content;
                 self.machine.handle(now, Event::Refused { peer: *peer, id, refusal });
             }
+        }
+    }
+}
+
+/// The connections write no more.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for Connected { link, .. } in self.links.values() {
+            link.turn.close();
         }
     }
 }

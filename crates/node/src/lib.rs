@@ -98,6 +98,7 @@ mod storage_watch;
 mod synced;
 mod throttle;
 mod trouble;
+mod turn_slot;
 mod upstream;
 mod usage;
 mod verifier;

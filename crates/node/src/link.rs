@@ -14,6 +14,7 @@ use crate::places::Places;
 use crate::proof::Proof;
 use crate::source::Source;
 use crate::stats::{LimitCells, add};
+use crate::turn_slot::TurnSlot;
 use crate::usage::Key;
 
 /// What a strike counts as, in messages: at the default rate a connection has ten a second.
@@ -50,6 +51,7 @@ pub(crate) struct Link {
     pub address: Option<Arc<Address>>,
     /// The access key, where the peer is a client that came with one.
     pub key: Option<Arc<Key>>,
+    pub turn: TurnSlot,
     pub credit: Credit,
     pub places: Places,
     pub debts: Debts,

@@ -10,6 +10,9 @@ use futures_util::task::AtomicWaker;
 /// A future that shares its task with others and is polled only when it was woken itself. Most of
 /// what one half of a connection does costs less than finding out that the other half has nothing
 /// to do.
+///
+/// A future that may be polled again after it was ready, such as a [`poll_fn`](std::future::poll_fn),
+/// may be polled again here too: it stands for a source of several things.
 pub(crate) struct PollOnWake<F> {
     future: F,
     signal: Arc<Signal>,
@@ -41,7 +44,12 @@ impl<F: Future + Unpin> Future for PollOnWake<F> {
         if !signal.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        Pin::new(future).poll(&mut Context::from_waker(waker))
+        let polled = Pin::new(future).poll(&mut Context::from_waker(waker));
+        if polled.is_ready() {
+            // It has registered no waker, so that the next poll has to ask it again.
+            signal.woken.store(true, Ordering::Release);
+        }
+        polled
     }
 }
 
@@ -104,6 +112,17 @@ mod tests {
         waker.wake();
         assert_eq!((first.woken(), other.woken()), (1, 1), "the last task that polled is woken");
         assert!(matches!(poll(&mut apart, &other), Poll::Ready(wakers) if wakers.len() == 3));
+    }
+
+    #[test]
+    fn a_source_is_asked_again_after_it_was_ready() {
+        let mut left = vec![1, 2];
+        let next = |_: &mut Context<'_>| left.pop().map_or(Poll::Pending, Poll::Ready);
+        let mut source = PollOnWake::new(poll_fn(next));
+        let task = Arc::<Task>::default();
+        assert!(matches!(poll(&mut source, &task), Poll::Ready(2)));
+        assert!(matches!(poll(&mut source, &task), Poll::Ready(1)));
+        assert!(poll(&mut source, &task).is_pending());
     }
 
     #[test]

@@ -34,12 +34,9 @@ impl Shared {
         kind: Kind,
     ) -> Result<JoinHandle<Cause>, NodeError> {
         let peer = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
-        let (link, turns, starter) = connection::open(connection, peer, kind, self.context.clone());
+        let (link, starter) = connection::open(connection, peer, kind, self.context.clone());
         let (done, connected) = oneshot::channel();
-        self.commands
-            .send(Command::Connect(link, turns, done))
-            .await
-            .map_err(|_| NodeError::ShutDown)?;
+        self.commands.send(Command::Connect(link, done)).await.map_err(|_| NodeError::ShutDown)?;
         connected.await.map_err(|_| NodeError::ShutDown)?;
         Ok(tokio::spawn(starter.run()))
     }

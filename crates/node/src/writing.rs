@@ -1,6 +1,8 @@
 //! Writing to a peer: messages of turns, answers and keep-alives.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use downbeat_driver::{Turn, TurnLimits};
@@ -15,6 +17,7 @@ use crate::context::NodeContext;
 use crate::failure::{RETRY, reading_failed};
 use crate::link::Link;
 use crate::output::{Room, room_for};
+use crate::poll_on_wake::PollOnWake;
 use crate::stats::add;
 
 /// Writes turns and the answers of the reading half, until the node has no more turns. Fails if the
@@ -22,24 +25,19 @@ use crate::stats::add;
 pub(crate) async fn write(
     link: &Arc<Link>,
     sender: &mut dyn Sender,
-    mut turns: mpsc::Receiver<Vec<Item>>,
     mut answers: mpsc::Receiver<Message>,
     node: &NodeContext,
 ) -> Result<(), TransportError> {
     let mut keep_alive = KeepAlive::new(sender);
+    // Asked only when it was woken: to find that there is nothing would be a tenth of a turn.
+    let mut others = PollOnWake::new(poll_fn(|cx| poll_other(&mut keep_alive, &mut answers, cx)));
     // Room for content that there was none for in the turn before.
     let mut room = Room::default();
     loop {
         tokio::select! {
             biased;
-            () = keep_alive.due() => sender.keep_alive().await?,
-            // Never closed before the end: the reading half is dropped together with this one.
-            Some(answer) = answers.recv() => {
-                let messages = [answer];
-                let bytes = sender.send(&messages).await?;
-                node.counters.sent(&messages, bytes);
-            }
-            turn = turns.recv() => {
+            other = &mut others => write_other(other, sender, node).await?,
+            turn = poll_fn(|cx| link.turn.poll_next(cx)) => {
                 let Some(mut items) = turn else { return Ok(()) };
                 let written = turn_written(link, sender, &mut items, &mut room, node);
                 let Written { progress, wants_room } = written.await?;
@@ -49,16 +47,56 @@ pub(crate) async fn write(
                     room = loop {
                         tokio::select! {
                             biased;
-                            () = keep_alive.due() => sender.keep_alive().await?,
+                            other = &mut others => write_other(other, sender, node).await?,
                             room = &mut taking => break room,
                         }
                     };
+                }
+                if progress.is_empty() && !link.turn.finish(link.peer, &node.finished) {
+                    continue;
                 }
                 let done = Event::TurnDone { peer: link.peer, progress };
                 if node.events.send(done).await.is_err() {
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+/// What is written between turns.
+enum Other {
+    KeepAlive,
+    Answer(Message),
+}
+
+fn poll_other(
+    keep_alive: &mut KeepAlive,
+    answers: &mut mpsc::Receiver<Message>,
+    cx: &mut Context<'_>,
+) -> Poll<Other> {
+    if keep_alive.poll_due(cx).is_ready() {
+        return Poll::Ready(Other::KeepAlive);
+    }
+    match answers.poll_recv(cx) {
+        Poll::Ready(Some(answer)) => Poll::Ready(Other::Answer(answer)),
+        // Never closed before the end: the reading half is dropped together with this one.
+        Poll::Ready(None) | Poll::Pending => Poll::Pending,
+    }
+}
+
+async fn write_other(
+    other: Other,
+    sender: &mut dyn Sender,
+    node: &NodeContext,
+) -> Result<(), TransportError> {
+    match other {
+        Other::KeepAlive => sender.keep_alive().await,
+        Other::Answer(answer) => {
+            let messages = [answer];
+            let bytes = sender.send(&messages).await?;
+            node.counters.sent(&messages, bytes);
+            Ok(())
         }
     }
 }
@@ -135,12 +173,10 @@ impl KeepAlive {
         }))
     }
 
-    async fn due(&mut self) {
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
-            Some(interval) => {
-                interval.tick().await;
-            }
-            None => std::future::pending().await,
+            Some(interval) => interval.poll_tick(cx).map(|_| ()),
+            None => Poll::Pending,
         }
     }
 }

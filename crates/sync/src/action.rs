@@ -21,12 +21,19 @@ pub enum Action {
     /// Write these items to a peer's connection, then report [`crate::Event::TurnDone`]. A peer has
     /// one turn at a time. What comes next for a slow peer waits in the machine, as a set of
     /// CoValues.
+    ///
+    /// A turn without [`Progress`](crate::Progress) may be reported later, until
+    /// [`Self::AwaitTurn`]: most often nothing waits for it, and a runtime saves waking the task
+    /// of the machine. It has to be reported before the events that come after it.
     Turn {
         /// The peer.
         peer: PeerId,
         /// The items, in their order.
         items: Vec<Item>,
     },
+    /// There is something for a peer's next turn: report the end of its turn as soon as it is
+    /// written. The turn may be finished already.
+    AwaitTurn(PeerId),
     /// Look a CoValue up in storage, then report [`crate::Event::Loaded`].
     /// [`crate::Machine::asker`] tells for which peer.
     Load(CoValueId),

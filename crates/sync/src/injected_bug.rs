@@ -46,12 +46,14 @@ pub enum InjectedBug {
     ReconcileEarly,
     /// Gaps behind refused content are corrected, and each at once.
     CorrectRefused,
+    /// The runtime does not learn that a peer's next turn waits for the one that is being written.
+    AwaitNoTurn,
 }
 
 impl InjectedBug {
     /// All bugs.
     #[cfg(feature = "faults")]
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AcknowledgeEarly,
         Self::KeepCredit,
         Self::RepeatKnownPart,
@@ -72,5 +74,6 @@ impl InjectedBug {
         Self::AnswerLossPlainly,
         Self::ReconcileEarly,
         Self::CorrectRefused,
+        Self::AwaitNoTurn,
     ];
 }

@@ -158,6 +158,7 @@ impl Machine {
         self.build_turns();
         self.forget_unused();
         self.close_largest();
+        self.await_turns();
         actions.append(&mut self.actions);
     }
 

@@ -345,7 +345,11 @@ impl Server {
                 }
                 self.stores.push_back(store);
             }
-            Action::Release { .. } | Action::Close { .. } | Action::Report(_) => {}
+            // Each turn is reported.
+            Action::AwaitTurn(_)
+            | Action::Release { .. }
+            | Action::Close { .. }
+            | Action::Report(_) => {}
             Action::Track { .. } | Action::ListUnsynced { .. } | Action::ListStored { .. } => {
                 return Err(
                     Unforeseen("an action for an upstream, but there is none".into()).into()

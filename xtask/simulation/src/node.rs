@@ -44,6 +44,11 @@ pub(crate) struct Account {
     pub released: u64,
     /// Whether a turn is being written.
     pub busy: bool,
+    /// Whether a turn is written that the machine has not been told of, because nothing waits for
+    /// it.
+    pub has_finished: bool,
+    /// Whether the machine waits for the end of the turn.
+    pub is_awaited: bool,
 }
 
 impl Node {

@@ -21,9 +21,13 @@ impl Engine {
         match action {
             Action::Turn { peer, items } => {
                 let Some(connected) = self.links.get_mut(&peer) else { return };
-                // There is always room: the machine gives a peer one turn at a time. A closed
-                // channel is a connection whose end is about to be reported.
-                connected.busy = connected.turns.try_send(items).is_ok();
+                // Where the connection has ended, the machine is about to learn of it.
+                connected.busy = true;
+                connected.link.turn.put(items);
+            }
+            Action::AwaitTurn(peer) => {
+                let connected = self.links.get(&peer);
+                self.fed |= connected.is_some_and(|connected| connected.link.turn.await_end());
             }
             Action::Load(id) => {
                 self.under_way += 1;

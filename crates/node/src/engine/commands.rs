@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use downbeat_protocol::{CoValueId, KnownState};
-use downbeat_sync::{Event, Item};
+use downbeat_sync::Event;
 use downbeat_transport::{CloseReason, PeerInfo};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::{debug, info};
 
 use super::{Connected, Draining, Engine, not_connected};
@@ -21,7 +21,7 @@ const TELL_TIME: Duration = Duration::from_secs(2);
 /// Orders from the node's handle.
 pub(crate) enum Command {
     /// A peer has connected; its tasks are started when this has been answered.
-    Connect(Arc<Link>, mpsc::Sender<Vec<Item>>, oneshot::Sender<()>),
+    Connect(Arc<Link>, oneshot::Sender<()>),
     /// End the connections of the clients for which this is true, and answer with their number.
     Disconnect(Box<dyn Fn(&PeerInfo) -> bool + Send>, CloseReason, oneshot::Sender<usize>),
     /// Answer when everything taken in is durable and acknowledged, within this time, and tell
@@ -40,8 +40,8 @@ pub(crate) enum Command {
 impl Engine {
     pub(super) fn command(&mut self, command: Command) {
         match command {
-            Command::Connect(link, turns, done) => {
-                self.connect(link, turns);
+            Command::Connect(link, done) => {
+                self.connect(link);
                 let _ = done.send(());
             }
             Command::Disconnect(is_meant, reason, done) => {
@@ -69,7 +69,7 @@ impl Engine {
         }
     }
 
-    fn connect(&mut self, link: Arc<Link>, turns: mpsc::Sender<Vec<Item>>) {
+    fn connect(&mut self, link: Arc<Link>) {
         let (peer, role) = (link.peer, link.kind.role());
         debug!(peer = %link.info.address, ?role, "connected");
         if let Kind::Upstream(name) = &link.kind {
@@ -77,7 +77,7 @@ impl Engine {
             let state = UpstreamStats { connected: true, ..not_connected(name.clone()) };
             self.upstreams.insert(name.clone(), state);
         }
-        self.links.insert(peer, Connected { link, turns, busy: false });
+        self.links.insert(peer, Connected { link, busy: false });
         let now = self.now();
         self.machine.handle(now, Event::Connected { peer, role });
     }

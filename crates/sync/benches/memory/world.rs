@@ -88,6 +88,7 @@ impl World {
                             }
                         }
                     }
+                    Action::AwaitTurn(_) => {}
                     other => panic!("an action other than a look-up or a turn: {other:?}"),
                 }
             }

@@ -196,6 +196,7 @@ impl World {
                 }
             }
             Action::Release { .. } => {}
+            Action::AwaitTurn(_) => {}
             other => panic!("nothing else is done: {other:?}"),
         }
     }

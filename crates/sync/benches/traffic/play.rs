@@ -252,7 +252,8 @@ impl Traffic {
                 }
                 Action::Report(report) => panic!("nothing is refused: {report:?}"),
                 Action::Close { peer, reason } => panic!("{peer:?} is closed: {reason}"),
-                Action::Release { .. }
+                Action::AwaitTurn(_)
+                | Action::Release { .. }
                 | Action::Track { .. }
                 | Action::ListUnsynced { .. }
                 | Action::ListStored { .. } => {}

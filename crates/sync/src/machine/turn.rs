@@ -43,6 +43,15 @@ impl Machine {
         values
     }
 
+    /// Asks for the end of the turns that others wait for.
+    pub(in crate::machine) fn await_turns(&mut self) {
+        while let Some(peer) = self.peers.next_awaiting() {
+            if !self.has_bug(InjectedBug::AwaitNoTurn) {
+                self.actions.push(Action::AwaitTurn(peer));
+            }
+        }
+    }
+
     /// Adds everything that a peer gets of one CoValue.
     fn push_value(&mut self, peer: PeerId, id: CoValueId, items: &mut Vec<Item>) {
         let Some(entry) = self.values.get(&id) else {

@@ -46,6 +46,18 @@ enum TurnState {
     Ready,
     /// The runtime is writing its turn.
     Writing,
+    /// The same, and there is something for the turn after it.
+    Awaited,
+}
+
+/// What has changed when a peer may have got something to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    Unchanged,
+    /// A turn can be built for the peer.
+    Ready,
+    /// Its next turn waits for the one that is being written.
+    Awaits,
 }
 
 /// A peer's content that waits for dependencies.
@@ -153,14 +165,23 @@ impl Peer {
             && !self.upstream().is_some_and(UpstreamLink::has_batch_to_send)
     }
 
-    /// Becomes ready for a turn, if the peer has none and there is something to send. Returns
-    /// whether it becomes ready now.
-    pub(crate) fn make_ready(&mut self) -> bool {
-        let is_ready = self.turn == TurnState::Idle && !self.has_nothing_to_send();
-        if is_ready {
-            self.turn = TurnState::Ready;
+    /// Becomes ready for a turn, or waits for the end of its turn, if there is something to send.
+    pub(crate) fn make_ready(&mut self) -> Readiness {
+        let (next, readiness) = match self.turn {
+            TurnState::Idle => (TurnState::Ready, Readiness::Ready),
+            TurnState::Writing => (TurnState::Awaited, Readiness::Awaits),
+            TurnState::Ready | TurnState::Awaited => return Readiness::Unchanged,
+        };
+        if self.has_nothing_to_send() {
+            return Readiness::Unchanged;
         }
-        is_ready
+        self.turn = next;
+        readiness
+    }
+
+    /// Whether the next turn waits for the one that is being written.
+    pub(crate) fn awaits_turn(&self) -> bool {
+        self.turn == TurnState::Awaited
     }
 
     /// The machine builds the peer's turn. Returns whether the peer may have one now.
@@ -179,7 +200,7 @@ impl Peer {
 
     /// The runtime has written the peer's turn.
     pub(crate) fn finish_turn(&mut self) {
-        if self.turn == TurnState::Writing {
+        if matches!(self.turn, TurnState::Writing | TurnState::Awaited) {
             self.turn = TurnState::Idle;
         }
     }

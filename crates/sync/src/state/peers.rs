@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::event::PeerId;
 use crate::state::backlog::Audience;
-use crate::state::peer::Peer;
+use crate::state::peer::{Peer, Readiness};
 use crate::state::subscription::Subscription;
 use crate::state::table::Key;
 use crate::state::upstream_link::UpstreamLink;
@@ -32,6 +32,8 @@ pub(crate) struct Peers {
     by_id: FxHashMap<PeerId, Kept>,
     /// Peers to build a turn for.
     ready: VecDeque<PeerId>,
+    /// Peers whose next turn has begun to wait for the one that is being written.
+    awaiting: Vec<PeerId>,
     /// Peers that may have changed since the last [`Peers::settle`].
     touched: Vec<PeerId>,
     /// The memory of all peers, as of the last [`Peers::settle`].
@@ -191,17 +193,36 @@ impl Peers {
     pub(crate) fn enqueue(&mut self, id: PeerId, key: Key, priority: Priority, audience: Audience) {
         let Some(peer) = self.get_in_place(id) else { return };
         peer.enqueue(key, priority, audience);
-        if peer.make_ready() {
-            self.ready.push_back(id);
-        }
+        let readiness = peer.make_ready();
+        self.note_readiness(id, readiness);
     }
 
     /// Puts a peer on the list for the next turns, if it has no turn and there is something to
     /// send.
     pub(crate) fn make_ready(&mut self, id: PeerId) {
-        if self.get_in_place(id).is_some_and(Peer::make_ready) {
-            self.ready.push_back(id);
+        let Some(peer) = self.get_in_place(id) else { return };
+        let readiness = peer.make_ready();
+        self.note_readiness(id, readiness);
+    }
+
+    fn note_readiness(&mut self, id: PeerId, readiness: Readiness) {
+        match readiness {
+            Readiness::Unchanged => {}
+            Readiness::Ready => self.ready.push_back(id),
+            Readiness::Awaits => self.awaiting.push(id),
         }
+    }
+
+    /// A peer whose next turn waits for the one that is being written, and has not been returned
+    /// for it yet.
+    pub(crate) fn next_awaiting(&mut self) -> Option<PeerId> {
+        while let Some(id) = self.awaiting.pop() {
+            // The turn may be finished by now.
+            if self.get(&id).is_some_and(Peer::awaits_turn) {
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// The number of peers on that list.
@@ -238,6 +259,8 @@ impl Peers {
         if let Some(peer) = self.get_in_place(id) {
             peer.hand_over_turn();
         }
+        // There may be more than fits into the turn.
+        self.make_ready(id);
     }
 
     /// The runtime has written a peer's turn.

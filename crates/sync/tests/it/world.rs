@@ -386,6 +386,8 @@ impl World {
                 self.machine.handle(self.now, Event::Stored(stored));
             }
             Action::Turn { peer, items } => self.take_turn(peer, items),
+            // Each turn is reported.
+            Action::AwaitTurn(_) => {}
             Action::Track { id, upstream, synced } => {
                 if synced {
                     self.notes.remove(&(upstream, id));

@@ -8,13 +8,15 @@ use downbeat_driver::{
 use downbeat_protocol::{CoValueId, KnownState, Message, SessionContent};
 use downbeat_storage::{Outcome, Storage, StorageError, Write};
 use downbeat_sync::cost::content_credit;
-use downbeat_sync::{Action, Event, Item, PeerId, PeerRole, StorageFailed, StoreJob, VerifyJob};
+use downbeat_sync::{
+    Action, Event, Item, PeerId, PeerRole, Progress, StorageFailed, StoreJob, VerifyJob,
+};
 
 use super::chaos::node_name;
 use super::{LookedUp, NodeStep, Step, World};
 use crate::link::{End, Side};
 use crate::log::describe_counts;
-use crate::node::Account;
+use crate::node::{Account, Node};
 
 /// The time until a failed storage operation is tried again, in milliseconds.
 const RETRY: u64 = 500;
@@ -69,6 +71,9 @@ impl World {
     /// Delivers an event to the machine, and polls the machine now or soon.
     fn tell(&mut self, node: usize, event: Event) {
         let now = self.now;
+        if self.rng.percent(75) {
+            self.tell_of_turns(node);
+        }
         self.note_event(node, &event);
         self.nodes[node].machine.handle(now, event);
         if self.rng.percent(75) {
@@ -76,6 +81,39 @@ impl World {
         } else if !std::mem::replace(&mut self.nodes[node].poll_due, true) {
             let delay = self.rng.time(0, 3);
             self.node_later(node, delay, NodeStep::Poll);
+        }
+    }
+
+    /// Tells the machine of the turns that are written, and that nothing has waited for.
+    fn tell_of_turns(&mut self, node: usize) {
+        let now = self.now;
+        let Node { machine, links, .. } = &mut self.nodes[node];
+        for (peer, account) in links {
+            if std::mem::take(&mut account.has_finished) {
+                machine.handle(now, Event::TurnDone { peer: *peer, progress: Vec::new() });
+            }
+        }
+    }
+
+    /// A turn is written. The machine is told soon, if it waits for that.
+    fn turn_written(&mut self, node: usize, peer: PeerId, progress: Vec<Progress>) {
+        if let Some(account) = self.nodes[node].links.get_mut(&peer) {
+            account.busy = false;
+            if progress.is_empty() && !account.is_awaited {
+                account.has_finished = true;
+                return;
+            }
+        }
+        let delay = self.rng.time(0, 2);
+        self.node_later(node, delay, NodeStep::Tell(Event::TurnDone { peer, progress }));
+    }
+
+    fn await_turn(&mut self, node: usize, peer: PeerId) {
+        let Some(account) = self.nodes[node].links.get_mut(&peer) else { return };
+        account.is_awaited = true;
+        if std::mem::take(&mut account.has_finished) {
+            let progress = Vec::new();
+            self.node_later(node, 0, NodeStep::Tell(Event::TurnDone { peer, progress }));
         }
     }
 
@@ -138,6 +176,7 @@ impl World {
                 let delay = self.rng.time(0, 2);
                 self.node_later(node, delay, NodeStep::Turn { peer, items });
             }
+            Action::AwaitTurn(peer) => self.await_turn(node, peer),
             Action::Load(id) => {
                 let delay = self.storage_time();
                 self.node_later(node, delay, NodeStep::LookUp(id));
@@ -280,11 +319,7 @@ impl World {
             self.storage_failed(error);
         }
         let progress = report.progress;
-        if let Some(account) = self.nodes[node].links.get_mut(&peer) {
-            account.busy = false;
-        }
-        let delay = self.rng.time(0, 2);
-        self.node_later(node, delay, NodeStep::Tell(Event::TurnDone { peer, progress }));
+        self.turn_written(node, peer, progress);
     }
 
     fn push_job(&mut self, node: usize, job: WriteJob<()>) {

@@ -21,10 +21,11 @@ const MAX_SENT: u32 = 10;
 impl World {
     /// Checks that a peer has one turn at a time, and that the node claims only durable content.
     pub(super) fn check_turn(&mut self, node: usize, peer: PeerId, items: &[Item]) {
-        if let Some(account) = self.nodes[node].links.get_mut(&peer)
-            && std::mem::replace(&mut account.busy, true)
-        {
-            self.fail(|| format!("node {node} gives {peer:?} a second turn"));
+        if let Some(account) = self.nodes[node].links.get_mut(&peer) {
+            account.is_awaited = false;
+            if std::mem::replace(&mut account.busy, true) {
+                self.fail(|| format!("node {node} gives {peer:?} a second turn"));
+            }
         }
         for item in items {
             if let Item::Message(Message::ReconcileAck(_)) = item {

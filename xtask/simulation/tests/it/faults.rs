@@ -113,3 +113,8 @@ fn reconcile_early_is_found() {
 fn correct_refused_is_found() {
     is_found(InjectedBug::CorrectRefused);
 }
+
+#[test]
+fn await_no_turn_is_found() {
+    is_found(InjectedBug::AwaitNoTurn);
+}

@@ -281,7 +281,10 @@ impl World {
                 let values = values.expect("a storage in memory does not fail");
                 Event::Listed { upstream, values }
             }
-            Action::Release { .. } | Action::Close { .. } | Action::Report(_) => return,
+            Action::AwaitTurn(_)
+            | Action::Release { .. }
+            | Action::Close { .. }
+            | Action::Report(_) => return,
         };
         self.machine.handle(self.now, event);
     }

@@ -1,0 +1,161 @@
+//! The place where the engine puts a turn for the writing half of a connection.
+
+use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Poll};
+
+use downbeat_sync::{Item, PeerId};
+use futures_util::task::AtomicWaker;
+
+use crate::lock::lock;
+
+/// The turn of one peer, who has one at a time.
+///
+/// Most turns end without anything that waits for it. Then the writing half only notes the end in
+/// [`FinishedTurns`], and the engine looks there when it runs for another reason: to wake it for
+/// each turn would cost about as much as the turn.
+#[derive(Default)]
+pub(crate) struct TurnSlot {
+    state: Mutex<State>,
+    waker: AtomicWaker,
+}
+
+#[derive(Default)]
+struct State {
+    turn: Option<Vec<Item>>,
+    /// Whether the engine has no more turns.
+    is_closed: bool,
+    /// Whether the engine wants to be woken at the end of the turn.
+    is_awaited: bool,
+    /// Whether the end of the turn is noted.
+    is_finished: bool,
+}
+
+/// The peers whose turns have ended, as far as the engine does not know it.
+#[derive(Default)]
+pub(crate) struct FinishedTurns(Mutex<Vec<PeerId>>);
+
+impl TurnSlot {
+    /// Hands a turn to the writing half.
+    pub(crate) fn put(&self, items: Vec<Item>) {
+        {
+            let mut state = self.state();
+            state.turn = Some(items);
+            (state.is_awaited, state.is_finished) = (false, false);
+        }
+        self.waker.wake();
+    }
+
+    /// The engine waits for the end of the turn. Returns whether it is noted already.
+    pub(crate) fn await_end(&self) -> bool {
+        let mut state = self.state();
+        state.is_awaited = true;
+        state.is_finished
+    }
+
+    /// There are no more turns.
+    pub(crate) fn close(&self) {
+        self.state().is_closed = true;
+        self.waker.wake();
+    }
+
+    /// The next turn, for the writing half. `None` if there are no more.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<Item>>> {
+        // First, so that a turn that comes after the look wakes the task.
+        self.waker.register(cx.waker());
+        let mut state = self.state();
+        match state.turn.take() {
+            Some(items) => Poll::Ready(Some(items)),
+            None if state.is_closed => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The turn has ended: notes it, unless the engine waits for it. Returns whether it does.
+    pub(crate) fn finish(&self, peer: PeerId, finished: &FinishedTurns) -> bool {
+        let mut state = self.state();
+        if !state.is_awaited {
+            // Under the lock, so that the engine finds the note of each finished turn.
+            finished.note(peer);
+            state.is_finished = true;
+        }
+        state.is_awaited
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl FinishedTurns {
+    fn note(&self, peer: PeerId) {
+        lock(&self.0).push(peer);
+    }
+
+    /// Moves all notes to the end of a list.
+    pub(crate) fn take(&self, peers: &mut Vec<PeerId>) {
+        peers.append(&mut lock(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const PEER: PeerId = PeerId(7);
+
+    fn finished(list: &FinishedTurns) -> Vec<PeerId> {
+        let mut peers = Vec::new();
+        list.take(&mut peers);
+        peers
+    }
+
+    fn next(slot: &TurnSlot) -> Option<Option<Vec<Item>>> {
+        poll_fn(|cx| slot.poll_next(cx)).now_or_never()
+    }
+
+    #[test]
+    fn a_turn_that_nothing_waits_for_is_noted() {
+        let (slot, list) = (TurnSlot::default(), FinishedTurns::default());
+        slot.put(Vec::new());
+        assert!(next(&slot).is_some_and(|turn| turn.is_some()));
+        assert!(next(&slot).is_none());
+        assert!(!slot.finish(PEER, &list));
+        assert!(slot.await_end(), "it is noted already");
+        assert_eq!(finished(&list), [PEER]);
+        assert!(finished(&list).is_empty());
+    }
+
+    #[test]
+    fn a_turn_that_the_engine_waits_for_is_not_noted() {
+        let (slot, list) = (TurnSlot::default(), FinishedTurns::default());
+        slot.put(Vec::new());
+        assert!(!slot.await_end(), "it is being written");
+        assert!(slot.finish(PEER, &list));
+        assert!(finished(&list).is_empty());
+        slot.put(Vec::new());
+        assert!(!slot.finish(PEER, &list), "nothing waits for the next turn");
+    }
+
+    #[test]
+    fn the_last_turn_is_written_before_the_end() {
+        let slot = TurnSlot::default();
+        slot.put(Vec::new());
+        slot.close();
+        assert!(matches!(next(&slot), Some(Some(_))));
+        assert!(matches!(next(&slot), Some(None)));
+    }
+
+    #[tokio::test]
+    async fn a_turn_and_the_end_wake_the_writing_half() {
+        let slot = TurnSlot::default();
+        // The writing half is polled first, and then only when it is woken.
+        let writer = async { poll_fn(|cx| slot.poll_next(cx)).await.is_some() };
+        assert!(tokio::join!(writer, async { slot.put(Vec::new()) }).0);
+        let writer = async { poll_fn(|cx| slot.poll_next(cx)).await.is_some() };
+        assert!(!tokio::join!(writer, async { slot.close() }).0);
+    }
+}
