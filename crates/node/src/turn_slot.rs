@@ -100,8 +100,7 @@ impl FinishedTurns {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-
-    use futures_util::FutureExt;
+    use std::task::Waker;
 
     use super::*;
 
@@ -113,16 +112,16 @@ mod tests {
         peers
     }
 
-    fn next(slot: &TurnSlot) -> Option<Option<Vec<Item>>> {
-        poll_fn(|cx| slot.poll_next(cx)).now_or_never()
+    fn next(slot: &TurnSlot) -> Poll<Option<Vec<Item>>> {
+        slot.poll_next(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn a_turn_that_nothing_waits_for_is_noted() {
         let (slot, list) = (TurnSlot::default(), FinishedTurns::default());
         slot.put(Vec::new());
-        assert!(next(&slot).is_some_and(|turn| turn.is_some()));
-        assert!(next(&slot).is_none());
+        assert!(matches!(next(&slot), Poll::Ready(Some(_))));
+        assert!(next(&slot).is_pending());
         assert!(!slot.finish(PEER, &list));
         assert!(slot.await_end(), "it is noted already");
         assert_eq!(finished(&list), [PEER]);
@@ -145,8 +144,8 @@ mod tests {
         let slot = TurnSlot::default();
         slot.put(Vec::new());
         slot.close();
-        assert!(matches!(next(&slot), Some(Some(_))));
-        assert!(matches!(next(&slot), Some(None)));
+        assert!(matches!(next(&slot), Poll::Ready(Some(_))));
+        assert!(matches!(next(&slot), Poll::Ready(None)));
     }
 
     #[tokio::test]

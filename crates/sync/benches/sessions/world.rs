@@ -195,8 +195,7 @@ impl World {
                     }
                 }
             }
-            Action::Release { .. } => {}
-            Action::AwaitTurn(_) => {}
+            Action::Release { .. } | Action::AwaitTurn(_) => {}
             other => panic!("nothing else is done: {other:?}"),
         }
     }
