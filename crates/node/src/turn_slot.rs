@@ -11,8 +11,8 @@ use crate::lock::lock;
 /// The turn of one peer, who has one at a time.
 ///
 /// Most turns end without anything that waits for it. Then the writing half only notes the end in
-/// [`FinishedTurns`], and the engine looks there when it runs for another reason: to wake it for
-/// each turn would cost about as much as the turn.
+/// [`FinishedTurns`], and the engine looks there when it runs for another reason. Most often
+/// that is the peer's acknowledgement.
 #[derive(Default)]
 pub(crate) struct TurnSlot {
     state: Mutex<State>,

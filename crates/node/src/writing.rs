@@ -29,7 +29,7 @@ pub(crate) async fn write(
     node: &NodeContext,
 ) -> Result<(), TransportError> {
     let mut keep_alive = KeepAlive::new(sender);
-    // Asked only when it was woken: to find that there is nothing would be a tenth of a turn.
+    // Asked only when it was woken, which costs less than to find that there is nothing.
     let mut others = PollOnWake::new(poll_fn(|cx| poll_other(&mut keep_alive, &mut answers, cx)));
     // Room for content that there was none for in the turn before.
     let mut room = Room::default();
