@@ -87,7 +87,8 @@ impl Starter {
             let reader = pin!(reading::read(&link, receiver, &answer, &node));
             let mut reader = PollOnWake::new(reader);
             let ended = {
-                let writer = pin!(writing::write(&link, &mut *sender, answers, &node));
+                let turns = link.turn.receiver();
+                let writer = pin!(writing::write(&link, turns, &mut *sender, answers, &node));
                 let mut writer = PollOnWake::new(writer);
                 let end = pin!(end.reached());
                 tokio::select! {

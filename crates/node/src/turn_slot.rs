@@ -22,7 +22,7 @@ pub(crate) struct TurnSlot {
 #[derive(Default)]
 struct State {
     turn: Option<Vec<Item>>,
-    /// Whether the engine has no more turns.
+    /// Whether the engine has no more turns, or nothing is written any longer.
     is_closed: bool,
     /// Whether the engine wants to be woken at the end of the turn.
     is_awaited: bool,
@@ -34,15 +34,27 @@ struct State {
 #[derive(Default)]
 pub(crate) struct FinishedTurns(Mutex<Vec<PeerId>>);
 
+/// The end of the writing half.
+pub(crate) struct Turns<'a>(&'a TurnSlot);
+
 impl TurnSlot {
-    /// Hands a turn to the writing half.
-    pub(crate) fn put(&self, items: Vec<Item>) {
+    /// The end of the writing half. When it is dropped, nothing is kept in the slot any longer.
+    pub(crate) fn receiver(&self) -> Turns<'_> {
+        Turns(self)
+    }
+
+    /// Hands a turn to the writing half, and returns whether there still is one.
+    pub(crate) fn put(&self, items: Vec<Item>) -> bool {
         {
             let mut state = self.state();
+            if state.is_closed {
+                return false;
+            }
             state.turn = Some(items);
             (state.is_awaited, state.is_finished) = (false, false);
         }
         self.waker.wake();
+        true
     }
 
     /// The engine waits for the end of the turn. Returns whether it is noted already.
@@ -58,11 +70,17 @@ impl TurnSlot {
         self.waker.wake();
     }
 
-    /// The next turn, for the writing half. `None` if there are no more.
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl Turns<'_> {
+    /// The next turn. `None` if there are no more.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<Item>>> {
         // First, so that a turn that comes after the look wakes the task.
-        self.waker.register(cx.waker());
-        let mut state = self.state();
+        self.0.waker.register(cx.waker());
+        let mut state = self.0.state();
         match state.turn.take() {
             Some(items) => Poll::Ready(Some(items)),
             None if state.is_closed => Poll::Ready(None),
@@ -72,7 +90,7 @@ impl TurnSlot {
 
     /// The turn has ended: notes it, unless the engine waits for it. Returns whether it does.
     pub(crate) fn finish(&self, peer: PeerId, finished: &FinishedTurns) -> bool {
-        let mut state = self.state();
+        let mut state = self.0.state();
         if !state.is_awaited {
             // Under the lock, so that the engine finds the note of each finished turn.
             finished.note(peer);
@@ -80,9 +98,13 @@ impl TurnSlot {
         }
         state.is_awaited
     }
+}
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+impl Drop for Turns<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_closed = true;
+        state.turn = None;
     }
 }
 
@@ -112,17 +134,18 @@ mod tests {
         peers
     }
 
-    fn next(slot: &TurnSlot) -> Poll<Option<Vec<Item>>> {
-        slot.poll_next(&mut Context::from_waker(Waker::noop()))
+    fn next(turns: &Turns<'_>) -> Poll<Option<Vec<Item>>> {
+        turns.poll_next(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn a_turn_that_nothing_waits_for_is_noted() {
         let (slot, list) = (TurnSlot::default(), FinishedTurns::default());
+        let turns = slot.receiver();
         slot.put(Vec::new());
-        assert!(matches!(next(&slot), Poll::Ready(Some(_))));
-        assert!(next(&slot).is_pending());
-        assert!(!slot.finish(PEER, &list));
+        assert!(matches!(next(&turns), Poll::Ready(Some(_))));
+        assert!(next(&turns).is_pending());
+        assert!(!turns.finish(PEER, &list));
         assert!(slot.await_end(), "it is noted already");
         assert_eq!(finished(&list), [PEER]);
         assert!(finished(&list).is_empty());
@@ -131,30 +154,44 @@ mod tests {
     #[test]
     fn a_turn_that_the_engine_waits_for_is_not_noted() {
         let (slot, list) = (TurnSlot::default(), FinishedTurns::default());
+        let turns = slot.receiver();
         slot.put(Vec::new());
         assert!(!slot.await_end(), "it is being written");
-        assert!(slot.finish(PEER, &list));
+        assert!(turns.finish(PEER, &list));
         assert!(finished(&list).is_empty());
         slot.put(Vec::new());
-        assert!(!slot.finish(PEER, &list), "nothing waits for the next turn");
+        assert!(!turns.finish(PEER, &list), "nothing waits for the next turn");
     }
 
     #[test]
     fn the_last_turn_is_written_before_the_end() {
         let slot = TurnSlot::default();
+        let turns = slot.receiver();
         slot.put(Vec::new());
         slot.close();
-        assert!(matches!(next(&slot), Poll::Ready(Some(_))));
-        assert!(matches!(next(&slot), Poll::Ready(None)));
+        assert!(matches!(next(&turns), Poll::Ready(Some(_))));
+        assert!(matches!(next(&turns), Poll::Ready(None)));
     }
 
     #[tokio::test]
     async fn a_turn_and_the_end_wake_the_writing_half() {
         let slot = TurnSlot::default();
+        let turns = slot.receiver();
         // The writing half is polled first, and then only when it is woken.
-        let writer = async { poll_fn(|cx| slot.poll_next(cx)).await.is_some() };
+        let writer = async { poll_fn(|cx| turns.poll_next(cx)).await.is_some() };
         assert!(tokio::join!(writer, async { slot.put(Vec::new()) }).0);
-        let writer = async { poll_fn(|cx| slot.poll_next(cx)).await.is_some() };
+        let writer = async { poll_fn(|cx| turns.poll_next(cx)).await.is_some() };
         assert!(!tokio::join!(writer, async { slot.close() }).0);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_connection_that_has_ended() {
+        let slot = TurnSlot::default();
+        let turns = slot.receiver();
+        assert!(slot.put(Vec::new()));
+        drop(turns);
+        assert!(slot.state().turn.is_none(), "a turn that was not taken");
+        assert!(!slot.put(Vec::new()));
+        assert!(slot.state().turn.is_none(), "a turn that came afterwards");
     }
 }

@@ -19,11 +19,13 @@ use crate::link::Link;
 use crate::output::{Room, room_for};
 use crate::poll_on_wake::PollOnWake;
 use crate::stats::add;
+use crate::turn_slot::Turns;
 
 /// Writes turns and the answers of the reading half, until the node has no more turns. Fails if the
 /// peer takes nothing more.
 pub(crate) async fn write(
     link: &Arc<Link>,
+    turns: Turns<'_>,
     sender: &mut dyn Sender,
     mut answers: mpsc::Receiver<Message>,
     node: &NodeContext,
@@ -37,7 +39,7 @@ pub(crate) async fn write(
         tokio::select! {
             biased;
             other = &mut others => write_other(other, sender, node).await?,
-            turn = poll_fn(|cx| link.turn.poll_next(cx)) => {
+            turn = poll_fn(|cx| turns.poll_next(cx)) => {
                 let Some(mut items) = turn else { return Ok(()) };
                 let written = turn_written(link, sender, &mut items, &mut room, node);
                 let Written { progress, wants_room } = written.await?;
@@ -52,7 +54,7 @@ pub(crate) async fn write(
                         }
                     };
                 }
-                if progress.is_empty() && !link.turn.finish(link.peer, &node.finished) {
+                if progress.is_empty() && !turns.finish(link.peer, &node.finished) {
                     continue;
                 }
                 let done = Event::TurnDone { peer: link.peer, progress };

@@ -21,9 +21,9 @@ impl Engine {
         match action {
             Action::Turn { peer, items } => {
                 let Some(connected) = self.links.get_mut(&peer) else { return };
-                // Where the connection has ended, the machine is about to learn of it.
-                connected.busy = true;
-                connected.link.turn.put(items);
+                // Where nothing is written any longer, the end of the connection is about to be
+                // reported.
+                connected.busy = connected.link.turn.put(items);
             }
             Action::AwaitTurn(peer) => {
                 let connected = self.links.get(&peer);
