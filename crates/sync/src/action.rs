@@ -23,8 +23,8 @@ pub enum Action {
     /// CoValues.
     ///
     /// A turn without [`Progress`](crate::Progress) may be reported later, until
-    /// [`Self::AwaitTurn`]: most often nothing waits for it, and a runtime saves waking the task
-    /// of the machine. It has to be reported before the events that come after it.
+    /// [`Self::AwaitTurn`], and after other events: most often nothing waits for it, and a runtime
+    /// saves waking the task of the machine.
     Turn {
         /// The peer.
         peer: PeerId,
